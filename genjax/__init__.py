@@ -1,0 +1,1 @@
+"""genjax: one JAX code base for all families of generative models."""

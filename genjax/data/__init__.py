@@ -1,0 +1,1 @@
+"""Data: sources, transforms that the likelihood can invert, and batches that are pure in (seed, step)."""

@@ -1,0 +1,1 @@
+"""Diffusion: processes, predictions, weightings, guidance, as orthogonal choices."""

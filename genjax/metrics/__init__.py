@@ -1,0 +1,1 @@
+"""Metrics: pure functions over features and samples, statistics in float64."""

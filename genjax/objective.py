@@ -1,0 +1,113 @@
+"""The contract: what a network is, what an objective is, and nothing else.
+
+An `Objective` says what is learned. It makes parameters, names its *players* with their losses, and
+draws samples. Training minimises, for every player i with parameters theta_i,
+
+    theta_i <- argmin_{theta_i} E_{batch, key} [ loss_i(theta_1, ..., theta_n) ],
+
+each player moving in turn and in its own slot only. A likelihood model is a game with one player, a GAN
+one with two. A family of generative models is a frozen dataclass with these three methods; it inherits
+from nothing and is registered nowhere.
+
+The batch that an objective sees has passed the experiment's transforms: `batch["x"]` is float32 in the
+scale that the transforms give (or integer tokens), `batch["label"]` int32 classes where the data has them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+
+from genjax.types import Array, Batch, Extra, Key, Params, PyTree, record
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A function with parameters. Flax Linen modules satisfy this unchanged.
+
+    The objective owns the widths that meet the data and passes them as `out=` (an int: features of the
+    last axis; a tuple: the shape of one output) to both methods; the config owns depth and width.
+    Networks of this library are called as `(x, t=None, cond=None, *, out, train=False)`: input, times
+    [b] or None, conditioning vector [b, k] or None.
+    """
+
+    def init(self, key: Any, *inputs: Any, **options: Any) -> PyTree: ...
+
+    def apply(self, params: PyTree, *inputs: Any, **options: Any) -> Any: ...
+
+
+@record
+class Context:
+    """What a loss may know beside parameters and data.
+
+    Attributes:
+        key: typed PRNG key, a function of (seed, step, player) alone.
+        step: int32 scalar, number of steps taken so far.
+        train: float32 or bool scalar; a Python bool, static under jit.
+    """
+
+    key: Key
+    step: Array
+    train: bool = dataclasses.field(default=True, metadata={"static": True})
+
+
+@record
+class Aux:
+    """What a loss says beside its value.
+
+    Attributes:
+        metrics: name -> scalar, to be logged.
+        extra: the entries of `extra` that this player replaces.
+    """
+
+    metrics: dict[str, Array] = dataclasses.field(default_factory=dict)
+    extra: dict[str, PyTree] = dataclasses.field(default_factory=dict)
+
+
+LossFn = Callable[[Params, Extra, Batch, Context], tuple[Array, Aux]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Player:
+    """One who moves: its loss (mean over the batch, nats where it is a likelihood), and how often.
+
+    Attributes:
+        loss: (params, extra, batch, context) -> (scalar float32, Aux).
+        every: the player moves on steps divisible by `every`.
+    """
+
+    loss: LossFn
+    every: int = 1
+
+
+class Objective(Protocol):
+    """What is learned. Implemented by frozen dataclasses whose fields are the hyperparameters."""
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """Makes float32 parameters by player, and what is carried beside them."""
+        ...
+
+    def players(self) -> Mapping[str, Player]:
+        """Names the players, in the order in which they move; the keys are those of `params`."""
+        ...
+
+    def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> PyTree:
+        """Draws `num` samples in the scale of `batch["x"]`, given `cond["label"]` [num] if any."""
+        ...
+
+
+@runtime_checkable
+class HasLogProb(Protocol):
+    """An objective that can say how likely data are.
+
+    Attributes:
+        log_prob_kind: what the number is, in words: "exact", "lower bound (ELBO)", "ODE estimate (...)".
+    """
+
+    @property
+    def log_prob_kind(self) -> str: ...
+
+    def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
+        """Log-density (or log-probability, for discrete data) of each example, in nats."""
+        ...

@@ -1,0 +1,1 @@
+"""Samplers: pure steps that one `lax.scan` walks."""

@@ -1,0 +1,47 @@
+"""The vocabulary of types, and `record`: a frozen dataclass that is also a pytree.
+
+Shapes are written with jaxtyping; `b` is the batch, `h w c` an image, `n` positions of a sequence.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+from jax import Array
+from jaxtyping import PRNGKeyArray
+
+PyTree = Any
+Key = PRNGKeyArray
+Params = Mapping[str, PyTree]  # player's name -> the parameters that only this player moves
+Extra = Mapping[str, PyTree]  # carried but not trained: codebooks, batch statistics, teachers
+Batch = Mapping[str, Array]  # "x": what is modelled; "label": integer classes, where there are any
+Metrics = Mapping[str, Array]  # name -> scalar
+
+C = TypeVar("C", bound=type)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def record(cls: C) -> C:
+    """Makes `cls` a frozen dataclass and a pytree whose children are its fields."""
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+
+def named(key: Key, name: str) -> Key:
+    """Derives the key of one named use of randomness: `fold_in(key, crc32(name))`.
+
+    Every random draw of the library hangs on (seed, step, name) and on no earlier draw, so that a
+    resumed run continues with the same numbers.
+
+    Args:
+        key: a typed PRNG key, shape ().
+        name: what the randomness is for, e.g. "noise".
+
+    Returns:
+        A typed PRNG key, shape ().
+    """
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+__all__ = ["Array", "Batch", "Extra", "Key", "Metrics", "Params", "PyTree", "named", "record"]
