@@ -32,9 +32,15 @@ class Network(Protocol):
     [b] or None, conditioning vector [b, k] or None.
     """
 
-    def init(self, key: Any, *inputs: Any, **options: Any) -> PyTree: ...
+    @property
+    def init(self) -> Callable[..., PyTree]:
+        """(key, *inputs, **options) -> parameters."""
+        ...
 
-    def apply(self, params: PyTree, *inputs: Any, **options: Any) -> Any: ...
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """(parameters, *inputs, **options) -> output."""
+        ...
 
 
 @record
@@ -47,8 +53,8 @@ class Context:
         train: float32 or bool scalar; a Python bool, static under jit.
     """
 
-    key: Key
-    step: Array
+    key: PyTree
+    step: PyTree
     train: bool = dataclasses.field(default=True, metadata={"static": True})
 
 
@@ -61,7 +67,7 @@ class Aux:
         extra: the entries of `extra` that this player replaces.
     """
 
-    metrics: dict[str, Array] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, PyTree] = dataclasses.field(default_factory=dict)
     extra: dict[str, PyTree] = dataclasses.field(default_factory=dict)
 
 
@@ -81,8 +87,11 @@ class Player:
     every: int = 1
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What is learned. Implemented by frozen dataclasses whose fields are the hyperparameters."""
+
+    def __hash__(self) -> int: ...
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Makes float32 parameters by player, and what is carried beside them."""

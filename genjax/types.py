@@ -6,7 +6,7 @@ Shapes are written with jaxtyping; `b` is the batch, `h w c` an image, `n` posit
 import dataclasses
 import zlib
 from collections.abc import Mapping
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
 
 import jax
 from jax import Array
@@ -25,7 +25,9 @@ C = TypeVar("C", bound=type)
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def record(cls: C) -> C:
     """Makes `cls` a frozen dataclass and a pytree whose children are its fields."""
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+    frozen = cast(C, dataclasses.dataclass(frozen=True)(cls))
+    jax.tree_util.register_dataclass(frozen)
+    return frozen
 
 
 def named(key: Key, name: str) -> Key:

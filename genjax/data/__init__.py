@@ -1,1 +1,42 @@
 """Data: sources, transforms that the likelihood can invert, and batches that are pure in (seed, step)."""
+
+from genjax.data.arrays import Npz
+from genjax.data.batches import Batches, sweep
+from genjax.data.data import Data
+from genjax.data.digits import Digits
+from genjax.data.examples import Examples, Table, Windows
+from genjax.data.folder import ImageFolder
+from genjax.data.source import Kind, Source
+from genjax.data.text import StdlibBytes, TextFile, Vocabulary
+from genjax.data.tfds import TFDS
+from genjax.data.toys import Checkerboard, GaussianMixture, Moons, Rings, Spirals
+from genjax.data.transforms import Binarize, Crop, Dequantize, Flip, Scale, Transform
+
+__all__ = [
+    "TFDS",
+    "Batches",
+    "Binarize",
+    "Checkerboard",
+    "Crop",
+    "Data",
+    "Dequantize",
+    "Digits",
+    "Examples",
+    "Flip",
+    "GaussianMixture",
+    "ImageFolder",
+    "Kind",
+    "Moons",
+    "Npz",
+    "Rings",
+    "Scale",
+    "Source",
+    "Spirals",
+    "StdlibBytes",
+    "Table",
+    "TextFile",
+    "Transform",
+    "Vocabulary",
+    "Windows",
+    "sweep",
+]

@@ -1,0 +1,26 @@
+"""Draws samples from a trained run.
+
+python -m experiments.sample --workdir=DIR --num=100 --seed=0 [--label=3] [--config.objective.sampler.steps=20]
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from genjax import cli, verbs
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The run to sample from.", required=True)
+NUM = flags.DEFINE_integer("num", 100, "How many samples.")
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.")
+LABEL = flags.DEFINE_integer("label", None, "One class for all samples; default: the classes in turn.")
+OUT = flags.DEFINE_string("out", None, "The .npz to write, a picture beside it; default WORKDIR/samples.npz.")
+
+
+def main(overrides: cli.Overrides) -> None:
+    """Runs what the flags say."""
+    out = Path(OUT.value) if OUT.value else None
+    verbs.sample(Path(WORKDIR.value), overrides, num=NUM.value, seed=SEED.value, label=LABEL.value, out=out)
+
+
+if __name__ == "__main__":
+    cli.run(main)

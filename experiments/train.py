@@ -1,0 +1,38 @@
+"""Trains an experiment, or continues it.
+
+python -m experiments.train --config=NAME_OR_FILE[:variant] [--config.a.b=value ...] [--workdir=DIR]
+
+`--config.a.b=value` sets one field of the experiment's tree, which `--dry_run` prints; `--config.steps=600
+--config.seed=1 --config.objective.net.channels=32`. The same command with the same workdir continues a run.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from genjax import cli, experiment, summary, verbs
+
+CONFIG = flags.DEFINE_string(
+    "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default runs/CONFIG[-variant].")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the experiment, its parameters and FLOPs, and end.")
+LIST = flags.DEFINE_bool("list", False, "List the shipped configs and end.")
+
+
+def main(overrides: cli.Overrides) -> None:
+    """Runs what the flags say."""
+    if LIST.value:
+        print(summary.list_configs())
+        return
+    chosen = experiment.load(CONFIG.value, overrides)
+    if DRY_RUN.value:
+        print(summary.describe(chosen, experiment.load(CONFIG.value)))
+        return
+    name, _, variant = CONFIG.value.partition(":")
+    folder = Path(name).stem + (f"-{Path(variant).stem}" if variant else "")
+    verbs.train(chosen, CONFIG.value, Path(WORKDIR.value or f"runs/{folder}"))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,353 @@
+"""Checkpoints which survive kills, full disks, flipped bits, renamed classes and another number of devices.
+
+A directory holds one folder for each step:
+
+    300/                 what orbax wrote, as nested dicts of names -> arrays; renamed into place when complete
+    300/manifest.json    dtypes and shapes, and a sum of every file (see `genjax.manifest`); written last,
+                         so that a folder without it is no checkpoint
+    300.stale/           a step of a history that was left behind, or one being deleted
+
+orbax restores a file with a flipped bit without a word, casts to another dtype without a word, and fails
+in many ways on a missing file. So nothing is handed to it before the manifest has been verified against
+every file, and names, shapes and dtypes against the template.
+
+Names are paths through the state, "params/net/params/Dense_0/kernel": keys of dicts, fields of dataclasses
+and named tuples, indices of sequences. No class's name is in them.
+"""
+
+import logging
+import os
+import shutil
+import urllib.parse
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from genjax import manifest
+from genjax.errors import UserError
+from genjax.types import PyTree
+
+_log = logging.getLogger(__name__)
+
+
+def _escaped(key: Any) -> str:
+    """One element of a path, with "/" and "." percent-encoded: they separate elements here and in orbax."""
+    return urllib.parse.quote(jax.tree_util.keystr((key,), simple=True), safe=" []()-").replace(".", "%2E")
+
+
+def _named(state: PyTree) -> dict[str, Any]:
+    """Name -> leaf, in the order of `jax.tree.leaves`."""
+    named = {"/".join(map(_escaped, path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+    if len(named) != len(jax.tree.leaves(state)):
+        raise UserError("two arrays of the state have the same name: a dict has both a key 1 and a key '1'")
+    return named
+
+
+def _kind(leaf: Any) -> dict[str, Any]:
+    """The dtype and shape of an array, a `ShapeDtypeStruct` or a number, as the manifest holds them."""
+    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return {"dtype": str(leaf.dtype), "shape": list(leaf.shape)}
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _nest(named: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, leaf in named.items():
+        *folders, last = name.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[last] = leaf
+    return tree
+
+
+def _stored(named: Mapping[str, Any]) -> dict[str, Any]:
+    """What orbax is given: typed keys as their data, numbers as arrays, no array of size zero."""
+    raw = {name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in named.items()}
+    raw = {name: leaf if hasattr(leaf, "dtype") else np.asarray(leaf) for name, leaf in raw.items()}
+    return _nest({name: leaf for name, leaf in raw.items() if leaf.size > 0})
+
+
+def _sharding(leaf: Any) -> jax.sharding.Sharding:
+    return leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+
+def _request(leaf: Any) -> tuple[Any, Any]:
+    """An array to read and how, for one leaf of the template: on its sharding, else on the first device."""
+    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        leaf = np.asarray(leaf)
+        return leaf, ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
+    sharding = _sharding(leaf)
+    raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    kind = jax.ShapeDtypeStruct(raw.shape, raw.dtype, sharding=sharding)
+    return kind, ocp.ArrayRestoreArgs(sharding=sharding, global_shape=kind.shape, dtype=kind.dtype)
+
+
+def _restored(tree: Any, name: str, leaf: Any) -> Any:
+    """Picks `name` from what orbax read and gives it the type of the template's leaf."""
+    if np.prod(np.shape(leaf)) == 0:
+        zeros = np.zeros(leaf.shape, leaf.dtype)
+        if isinstance(leaf, np.ndarray):
+            return zeros
+        return jax.make_array_from_callback(leaf.shape, _sharding(leaf), lambda index: zeros[index])
+    for part in name.split("/"):
+        tree = tree[part]
+    if _is_key(leaf):
+        return jax.random.wrap_key_data(tree, impl=jax.random.key_impl(jnp.empty((), leaf.dtype)))
+    return tree if hasattr(leaf, "dtype") else type(leaf)(tree)
+
+
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any], partial: bool) -> list[str]:
+    words = lambda kind: f"{kind['dtype']}{tuple(kind['shape'])}"
+    lines = []
+    for name in [*now, *(n for n in there if n not in now and not partial)]:
+        old, new = there.get(name), now.get(name)
+        if old is None or new is None:
+            lines.append(f"{name}: {'only now' if old is None else 'only in the checkpoint'}")
+        elif old != new:
+            lines.append(f"{name}: {words(old)} in the checkpoint, {words(new)} now")
+    return lines
+
+
+def _reason(error: BaseException) -> str:
+    """One short line for what orbax or the system say in many."""
+    text = " ".join(str(error).split())
+    for known in ("No space left on device", "File too large", "Disk quota exceeded", "Permission denied"):
+        if known.lower() in text.lower():
+            return known[0].lower() + known[1:]
+    return f"{type(error).__name__}: {text[:200]}"
+
+
+class _Quiet(logging.Filter):
+    """Drops orbax's tracebacks of failed saves, which `Checkpoints` reports as errors of one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and "orbax" in record.pathname)
+
+
+class Checkpoints:
+    """The checkpoints of one directory; a context manager that waits for the last save.
+
+    Saving happens in the background. Its failure raises `UserError` at the next `save`, `wait`, `restore`
+    or at the end of the `with` block, whichever comes first.
+
+    In a run of several processes each calls each method, on one shared file system; process 0 verifies,
+    writes manifests and deletes.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], keep_last: int = 2, keep_every: int = 0):
+        """Opens a directory; nothing is written or deleted before the first save.
+
+        Args:
+            directory: made if missing.
+            keep_last: how many of the newest checkpoints are kept.
+            keep_every: those of steps divisible by this are kept for ever; 0 is none.
+        """
+        if keep_last < 1 or keep_every < 0:
+            raise UserError(
+                f"keep_last must be at least 1, keep_every at least 0, got {keep_last=}, {keep_every=}"
+            )
+        self.directory = Path(directory).absolute()
+        self._keep_last, self._keep_every = keep_last, keep_every
+        self._orbax = ocp.AsyncCheckpointer(
+            ocp.PyTreeCheckpointHandler(),
+            async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
+        )
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._saving: tuple[int, Future[None]] | None = None
+        self._current: int | None = None  # the step that this object saved or restored last
+        self._cleaned = False
+        self._quiet = _Quiet()
+        logging.getLogger("absl").addFilter(self._quiet)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.wait()
+        except UserError as failed:
+            if error is None:
+                raise
+            _log.warning("%s", failed)  # the error under way is the one to show
+        finally:
+            self._background.shutdown()
+            self._orbax.close()
+            logging.getLogger("absl").removeFilter(self._quiet)
+
+    def steps(self) -> list[int]:
+        """All steps that have a folder, ascending; whether they are intact, `restore` finds out."""
+        names = os.listdir(self.directory) if self.directory.is_dir() else []
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def latest(self) -> int | None:
+        """The newest of `steps`; None if there is none."""
+        return max(self.steps(), default=None)
+
+    def _folder(self, step: int) -> Path:
+        return self.directory / str(step)
+
+    # Saving.
+
+    def save(self, step: int, state: PyTree) -> None:
+        """Copies the state off the devices and saves it in the background.
+
+        Folders of this and of later steps were left behind by a return to an earlier one (by an explicit
+        `restore`, or past a damaged checkpoint). They are moved aside, and deleted once this run has saved
+        their step or a later one. The step saved or restored last is not saved a second time.
+
+        Args:
+            step: number of steps taken, >= 0.
+            state: pytree of arrays (jax, sharded in any way, or numpy), typed keys and numbers.
+
+        Raises:
+            UserError: this save cannot begin, or the one before has failed.
+        """
+        self.wait()
+        if step == self._current:
+            return
+        named = _named(state)
+        arrays = {name: _kind(leaf) for name, leaf in named.items()}
+        tree = _stored(named)
+        try:
+            if jax.process_index() == 0:
+                self._make_room(step, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
+            self._orbax.save(self._folder(step), args=ocp.args.PyTreeSave(tree))
+        except (OSError, ValueError) as error:
+            raise self._failure(step, error) from error
+        self._saving = step, self._background.submit(self._finish, step, arrays)
+
+    def _make_room(self, step: int, size: int) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if not self._cleaned:
+            self._remove_partial()
+            self._cleaned = True
+        for left in self.steps():
+            if left >= step:
+                self._retire(left)
+        if jax.process_count() == 1 and shutil.disk_usage(self.directory).free < size:
+            raise OSError(f"No space left on device for {size / 1e6:.0f} MB")
+
+    def _finish(self, step: int, arrays: Mapping[str, Any]) -> None:
+        """In the background: waits for orbax, seals the step, and only then deletes older ones."""
+        self._orbax.wait_until_finished()
+        if jax.process_index() != 0:
+            return
+        manifest.write(self._folder(step), step, arrays)
+        try:
+            self._forget(step)
+        except OSError as error:
+            _log.warning("old checkpoints in %s were not deleted: %s", self.directory, _reason(error))
+
+    def wait(self) -> None:
+        """Waits until the save under way is complete, if there is one.
+
+        Raises:
+            UserError: it has failed; says why and which checkpoint is the last good one.
+        """
+        if self._saving is None:
+            return
+        (step, future), self._saving = self._saving, None
+        try:
+            future.result()
+        except Exception as error:
+            raise self._failure(step, error) from error
+        self._current = step
+
+    def _failure(self, step: int, error: BaseException) -> UserError:
+        if jax.process_index() == 0:
+            self._remove_partial()
+        good = [s for s in self.steps() if (self._folder(s) / manifest.NAME).exists()]
+        last = f"the last good one is {good[-1]}" if good else "there is no earlier one"
+        return UserError(f"{_reason(error)}: checkpoint {step} in {self.directory} was not saved; {last}")
+
+    # Deleting.
+
+    def _remove_partial(self) -> None:
+        """Removes what orbax leaves of a save that was killed or has failed."""
+        for folder in self.directory.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _retire(self, step: int) -> None:
+        aside = self.directory / f"{step}.stale"
+        shutil.rmtree(aside, ignore_errors=True)
+        self._folder(step).rename(aside)
+
+    def _forget(self, saved: int) -> None:
+        sealed = [s for s in self.steps() if (self._folder(s) / manifest.NAME).exists()]
+        kept = {s for s in sealed if self._keep_every and s % self._keep_every == 0}
+        for step in sealed[: -self._keep_last]:
+            if step not in kept:
+                self._retire(step)
+        for aside in self.directory.glob("*.stale"):
+            if aside.stem.isdecimal() and int(aside.stem) <= saved:
+                shutil.rmtree(aside)
+
+    # Restoring.
+
+    def restore(self, template: PyTree, step: int | None = None, partial: bool = False) -> tuple[int, PyTree]:
+        """Restores the newest intact checkpoint, or that of one step.
+
+        A damaged checkpoint is passed over with a warning, and stays where it is.
+
+        Args:
+            template: pytree like the state, of arrays or `jax.ShapeDtypeStruct`s. Each array is placed
+                on the sharding of its template, on the first device where that has none; numpy arrays
+                and numbers are restored as such.
+            step: which checkpoint; None is the newest that is intact.
+            partial: the checkpoint may hold more than the template asks for.
+
+        Returns:
+            The step, and the state in the structure of `template`.
+
+        Raises:
+            UserError: there is no intact checkpoint, or it differs from the template in a name, shape or dtype.
+        """
+        self.wait()
+        found = self._newest_intact([step] if step is not None else self.steps()[::-1])
+        named = _named(template)
+        there = manifest.read(self._folder(found))["arrays"]
+        wrong = _differences(there, {name: _kind(leaf) for name, leaf in named.items()}, partial)
+        if wrong:
+            more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+            raise UserError(f"checkpoint {self._folder(found)} does not fit: {'; '.join(wrong[:3])}{more}")
+        pairs = {name: _request(leaf) for name, leaf in named.items() if np.prod(np.shape(leaf)) > 0}
+        item, how = (_nest({name: pair[i] for name, pair in pairs.items()}) for i in (0, 1))
+        request = ocp.args.PyTreeRestore(item, restore_args=how, partial_restore=True)
+        tree = self._orbax.restore(self._folder(found), args=request) if pairs else {}
+        self._current = found
+        leaves = [_restored(tree, name, leaf) for name, leaf in named.items()]
+        return found, jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+    def _newest_intact(self, candidates: list[int]) -> int:
+        """The first intact one of `candidates`, as process 0 sees it."""
+        found, faults = -1, [] if jax.process_index() == 0 else ["process 0 says what is wrong"]
+        for step in candidates if jax.process_index() == 0 else []:
+            try:
+                manifest.verify(self._folder(step))
+            except manifest.Damaged as fault:
+                faults.append(f"{step}: {fault}")
+                _log.warning("checkpoint %s is passed over: %s", self._folder(step), fault)
+                continue
+            found = step
+            break
+        if jax.process_count() > 1:
+            found = int(multihost_utils.broadcast_one_to_all(np.int32(found)))
+        if found < 0:
+            what = (
+                f"no intact checkpoint in {self.directory}"
+                if faults
+                else f"no checkpoint in {self.directory}"
+            )
+            raise UserError(f"{what}{': ' if faults else ''}{'; '.join(faults)}")
+        return found

@@ -1,0 +1,97 @@
+"""A source and the transforms between it and the model: one object that knows both scales."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.data.examples import Examples
+from genjax.data.source import Kind, Source, integer_range
+from genjax.data.transforms import Transform
+from genjax.types import Array, Batch, Key, named
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What an experiment learns from.
+
+    Attributes:
+        source: where the examples come from, in the data's own units.
+        transforms: the way to what the model sees, in order.
+    """
+
+    source: Source
+    transforms: tuple[Transform, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What one example is."""
+        return self.source.kind
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example's "x", before and after the transforms."""
+        return self.source.shape
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; 0 without labels."""
+        return self.source.classes
+
+    @property
+    def levels(self) -> int:
+        """Number of integer values of the source's "x"; 0 for continuous data."""
+        return self.source.levels
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What `load` accepts."""
+        return self.source.splits
+
+    def load(self, split: str) -> Examples:
+        """Loads one split in the data's own units; see `Source.load`."""
+        return self.source.load(split)
+
+    def forward(self, batch: Mapping[str, Array | np.ndarray], key: Key, train: bool) -> Batch:
+        """Maps a batch from the data's own units to what the model sees. Pure; works under jit.
+
+        Args:
+            batch: "x" [b, *shape] in the source's dtype, "label" int32 [b] where there are labels.
+            key: a typed PRNG key; the transform at position i uses `named(key, "transform i")`.
+            train: whether to augment; static under jit.
+
+        Returns:
+            The batch with "x" as float32, or as int32 if all transforms left integers.
+        """
+        out: Batch = {name: jnp.asarray(array) for name, array in batch.items()}
+        for i, transform in enumerate(self.transforms):
+            out = transform.forward(out, named(key, f"transform {i}"), train)
+        discrete = jnp.issubdtype(out["x"].dtype, jnp.integer)
+        return {**out, "x": out["x"].astype(jnp.int32 if discrete else jnp.float32)}
+
+    def inverse(self, x: Array | np.ndarray) -> np.ndarray:
+        """Maps what the model sees (or samples) back to the data's own units.
+
+        Discrete data are rounded (down, if the transforms dequantize) and clipped to their range.
+
+        Args:
+            x: [b, *shape], any dtype.
+
+        Returns:
+            [b, *shape] in the source's dtype.
+        """
+        values = np.asarray(x).astype(np.float64)
+        for transform in reversed(self.transforms):
+            values = transform.inverse(values)
+        if self.levels:
+            values = np.clip(np.rint(values), *integer_range(self.source.dtype, self.levels))
+        return values.astype(self.source.dtype)
+
+    def log_det(self) -> float:
+        """Sums the transforms' log |det df/dx|, in nats per example.
+
+        Returns:
+            What to add to the model's log-density to get the log-density in the data's own units.
+        """
+        return sum((transform.log_det(self.shape) for transform in self.transforms), 0.0)

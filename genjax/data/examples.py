@@ -1,0 +1,76 @@
+"""Random access to examples: `examples[indices]` is one vectorised gather, whatever holds the data."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int, Integer
+
+from genjax.errors import UserError
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """A finite, ordered collection of examples."""
+
+    def __len__(self) -> int:
+        """Counts the examples."""
+        ...
+
+    def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        """Gathers the examples at `indices`, in that order: name -> array whose first axis is b."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """Examples that lie in memory as arrays with a common first axis.
+
+    Attributes:
+        arrays: name -> array [n, ...].
+    """
+
+    arrays: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(array) for name, array in self.arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise UserError(f"the arrays of a table need one common length, got {lengths}")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        return {name: array[indices] for name, array in self.arrays.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Windows:
+    """The windows of a token stream, never materialised: example i is stream[i stride : i stride + length].
+
+    Attributes:
+        stream: integer tokens [n], of any integer dtype.
+        length: tokens in a window.
+        stride: tokens from one window's start to the next: 1 gives every window, `length` disjoint ones
+            (what is left over at the end of the stream belongs to no window).
+    """
+
+    stream: Integer[np.ndarray, " n"]
+    length: int
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.length <= len(self.stream):
+            raise UserError(
+                f"length={self.length} must lie between 1 and the stream's {len(self.stream)} tokens"
+            )
+        if self.stride < 1:
+            raise UserError(f"stride={self.stride} must be at least 1")
+
+    def __len__(self) -> int:
+        return (len(self.stream) - self.length) // self.stride + 1
+
+    def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        windows = np.lib.stride_tricks.sliding_window_view(self.stream, self.length)[:: self.stride]
+        return {"x": windows[indices].astype(np.int32)}

@@ -1,0 +1,189 @@
+"""Transforms between the data's own units and what a model sees: pure functions of (batch, key).
+
+If z = f(x) is what the model sees, the change of variables gives the data's density in nats,
+
+    log p_data(x) = log p_model(f(x)) + log |det df/dx|,
+
+and with uniform dequantization z = x + u, u ~ U[0, 1)^d, E_u log p(x + u) bounds the log-probability of the
+integer x from below (Theis et al., "A note on the evaluation of generative models", 2016, section 3.1).
+"""
+
+import dataclasses
+from typing import Literal, Protocol, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.types import Array, Batch, Key, named
+
+A = TypeVar("A", np.ndarray, Array)
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """One change of a batch. Implemented by frozen dataclasses; keeps the shape of "x"."""
+
+    def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
+        """Maps "x" [b, *shape] towards what the model sees; under jit, `train` is static."""
+        ...
+
+    def inverse(self, x: A) -> A:
+        """Maps x [b, *shape] back, in the array library and dtype of x."""
+        ...
+
+    def log_det(self, shape: tuple[int, ...]) -> float:
+        """Gives log |det df/dx| of one example of this shape, in nats."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Dequantize:
+    """Adds U[0, 1) noise to integers: x + u as float32; the inverse rounds down.
+
+    u lies on the midpoints of 2^bits equal cells, so that neither the sum nor a later `Scale` in float32
+    reaches the next integer, and the inverse is exact: it needs log2(levels) + bits <= 22.
+
+    Attributes:
+        bits: random bits per value; 14 serves up to 256 levels, 6 serves 65,536.
+    """
+
+    bits: int = 14
+
+    def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
+        """Integers -> float32; draws noise in evaluation, too."""
+        x = batch["x"]
+        cell = jax.random.bits(named(key, "dequantize"), x.shape, jnp.uint16) >> (16 - self.bits)
+        u = (cell.astype(jnp.float32) + 0.5) / 2**self.bits
+        return {**batch, "x": x.astype(jnp.float32) + u}
+
+    def inverse(self, x: A) -> A:
+        """Rounds down."""
+        return x // 1
+
+    def log_det(self, shape: tuple[int, ...]) -> float:
+        """A shift keeps volumes."""
+        return 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Maps [low, high] affinely onto [to_low, to_high].
+
+    Integers 0 ... L - 1 fill [0, L] after `Dequantize`, and [0, L - 1] without it.
+
+    Attributes:
+        low: what goes to `to_low`.
+        high: what goes to `to_high`.
+        to_low: lower end of the target range.
+        to_high: upper end of the target range.
+    """
+
+    low: float
+    high: float
+    to_low: float = -1.0
+    to_high: float = 1.0
+
+    @property
+    def slope(self) -> float:
+        """df/dx."""
+        return (self.to_high - self.to_low) / (self.high - self.low)
+
+    def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
+        """Any dtype -> float32."""
+        slope = np.float32(self.slope)
+        if abs(float(slope)) > abs(self.slope):  # towards zero: x = high must not land beyond to_high
+            slope = np.nextafter(slope, np.float32(0))
+        x = batch["x"].astype(jnp.float32)
+        return {**batch, "x": (x - self.low) * slope + self.to_low}
+
+    def inverse(self, x: A) -> A:
+        """Maps [to_low, to_high] onto [low, high]."""
+        return (x - self.to_low) / self.slope + self.low
+
+    def log_det(self, shape: tuple[int, ...]) -> float:
+        """d log |slope|."""
+        return float(np.prod(shape) * np.log(np.abs(self.slope)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Binarize:
+    """Makes each value 1 with probability x / high, else 0, anew each time (float32).
+
+    Salakhutdinov and Murray, "On the quantitative analysis of deep belief networks" (2008). The model's
+    log-probability is then that of the binary image; nothing is due for the change of units.
+
+    Attributes:
+        high: the value that is always 1: levels - 1.
+        random: False thresholds at high / 2 instead.
+    """
+
+    high: float
+    random: bool = True
+
+    def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
+        """Any dtype in [0, high] -> float32 in {0, 1}; draws in evaluation, too."""
+        p = batch["x"].astype(jnp.float32) / self.high
+        u = jax.random.uniform(named(key, "binarize"), p.shape) if self.random else 0.5
+        return {**batch, "x": (u < p).astype(jnp.float32)}
+
+    def inverse(self, x: A) -> A:
+        """{0, 1} -> {0, high}."""
+        return x * self.high
+
+    def log_det(self, shape: tuple[int, ...]) -> float:
+        """Zero: what is modelled are the binary values themselves."""
+        return 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """Mirrors each image left to right with probability 1/2, in training only."""
+
+    def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
+        """Images [b, h, w, c] of any dtype."""
+        if not train:
+            return batch
+        x = batch["x"]
+        mirrored = jax.random.bernoulli(named(key, "flip"), 0.5, (x.shape[0], 1, 1, 1))
+        return {**batch, "x": jnp.where(mirrored, x[:, :, ::-1], x)}
+
+    def inverse(self, x: A) -> A:
+        """A mirrored image is an image: nothing to undo."""
+        return x
+
+    def log_det(self, shape: tuple[int, ...]) -> float:
+        """A permutation keeps volumes."""
+        return 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """Pads each image on all sides and cuts the old size out at a random place, in training only.
+
+    Attributes:
+        pad: pixels on each side; shifts are uniform in -pad ... pad, by rows and by columns.
+        mode: what the padding holds: zeros ("constant"), the border ("edge") or the mirror image ("reflect").
+    """
+
+    pad: int
+    mode: Literal["constant", "edge", "reflect"] = "constant"
+
+    def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
+        """Images [b, h, w, c] of any dtype."""
+        if not train:
+            return batch
+        x = batch["x"]
+        b, h, w, c = x.shape
+        padded = jnp.pad(x, ((0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)), mode=self.mode)
+        corners = jax.random.randint(named(key, "crop"), (b, 2), 0, 2 * self.pad + 1)
+        cut = lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (h, w, c))
+        return {**batch, "x": jax.vmap(cut)(padded, corners)}
+
+    def inverse(self, x: A) -> A:
+        """A shifted image is an image: nothing to undo."""
+        return x
+
+    def log_det(self, shape: tuple[int, ...]) -> float:
+        """Zero: likelihoods are taken in evaluation, where nothing is cut."""
+        return 0.0

@@ -1,0 +1,135 @@
+"""What a denoiser says, in two coordinates, and how a network's output becomes it.
+
+A `Prediction` holds estimates of x_0 and eps with x_t = alpha x_0 + sigma eps. Score and velocity are linear
+in them:
+
+    score     = -eps / sigma                              (Song et al. 2021, arXiv:2011.13456)
+    velocity  = alpha' x_0 + sigma' eps                   (Lipman et al. 2023, arXiv:2210.02747)
+    v         = alpha eps - sigma x_0                     (Salimans & Ho 2022, arXiv:2202.00512)
+
+A parameterization is two functions: the target that the network regresses on, and the decoding of its output.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+
+from genjax.diffusion.process import Process, derivative, expand
+from genjax.types import Array, PyTree, record
+
+State = Float[Array, "b ..."]
+Time = Float[Array, "..."]  # a scalar, or one time per example
+
+
+@record
+class Prediction:
+    """Estimates of data and noise, each shaped as x_t [b, ...]."""
+
+    x0: PyTree
+    eps: PyTree
+
+
+Denoise = Callable[[Array, Array], Prediction]  # (x_t [b, ...], t scalar) -> Prediction
+
+
+def score(prediction: Prediction, process: Process, t: Time) -> State:
+    """grad log p_t(x_t) = -eps / sigma(t)."""
+    return -prediction.eps / expand(process.sigma(t), prediction.eps)
+
+
+def velocity(prediction: Prediction, process: Process, t: Time) -> State:
+    """dx/dt of the probability-flow ODE: alpha'(t) x_0 + sigma'(t) eps."""
+    alpha_rate = derivative(process.alpha, t)[1]
+    sigma_rate = derivative(process.sigma, t)[1]
+    return (
+        expand(alpha_rate, prediction.x0) * prediction.x0
+        + expand(sigma_rate, prediction.eps) * prediction.eps
+    )
+
+
+def from_x0(process: Process, x0: State, x: State, t: Time) -> Prediction:
+    """Completes an estimate of x_0: eps = (x_t - alpha x_0) / sigma."""
+    return Prediction(x0=x0, eps=(x - expand(process.alpha(t), x) * x0) / expand(process.sigma(t), x))
+
+
+def from_eps(process: Process, eps: State, x: State, t: Time) -> Prediction:
+    """Completes an estimate of eps: x_0 = (x_t - sigma eps) / alpha."""
+    return Prediction(x0=(x - expand(process.sigma(t), x) * eps) / expand(process.alpha(t), x), eps=eps)
+
+
+@runtime_checkable
+class Parameterization(Protocol):
+    """How a network's output relates to data and noise."""
+
+    def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
+        """What the network's output is regressed on, shaped as x0."""
+        ...
+
+    def decode(self, process: Process, out: State, x: State, t: Time) -> Prediction:
+        """Turns the network's output at x_t into a prediction."""
+        ...
+
+
+@dataclass(frozen=True)
+class Eps:
+    """The network predicts the noise (Ho et al. 2020, arXiv:2006.11239, eq. 14)."""
+
+    def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
+        """eps."""
+        return eps
+
+    def decode(self, process: Process, out: State, x: State, t: Time) -> Prediction:
+        """x_0 = (x_t - sigma eps) / alpha."""
+        return from_eps(process, out, x, t)
+
+
+@dataclass(frozen=True)
+class X0:
+    """The network predicts the data (Ho et al. 2020, sec. 3.2)."""
+
+    def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
+        """x_0."""
+        return x0
+
+    def decode(self, process: Process, out: State, x: State, t: Time) -> Prediction:
+        """eps = (x_t - alpha x_0) / sigma."""
+        return from_x0(process, out, x, t)
+
+
+@dataclass(frozen=True)
+class V:
+    """The network predicts v = alpha eps - sigma x_0 (Salimans & Ho 2022, arXiv:2202.00512, app. D).
+
+    Unlike in the paper alpha^2 + sigma^2 need not be 1.
+    """
+
+    def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
+        """v."""
+        return expand(process.alpha(t), x0) * eps - expand(process.sigma(t), x0) * x0
+
+    def decode(self, process: Process, out: State, x: State, t: Time) -> Prediction:
+        """Solves {x_t = alpha x_0 + sigma eps, v = alpha eps - sigma x_0}."""
+        alpha, sigma = expand(process.alpha(t), x), expand(process.sigma(t), x)
+        norm = alpha**2 + sigma**2
+        return Prediction(x0=(alpha * x - sigma * out) / norm, eps=(sigma * x + alpha * out) / norm)
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """The network predicts dx/dt (flow matching, Lipman et al. 2023, arXiv:2210.02747, eq. 9)."""
+
+    def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
+        """alpha' x_0 + sigma' eps."""
+        return velocity(Prediction(x0=x0, eps=eps), process, t)
+
+    def decode(self, process: Process, out: State, x: State, t: Time) -> Prediction:
+        """Solves {x_t = alpha x_0 + sigma eps, u = alpha' x_0 + sigma' eps}."""
+        alpha, alpha_rate = (expand(value, x) for value in derivative(process.alpha, t))
+        sigma, sigma_rate = (expand(value, x) for value in derivative(process.sigma, t))
+        determinant = alpha * sigma_rate - sigma * alpha_rate
+        return Prediction(
+            x0=(sigma_rate * x - sigma * out) / determinant,
+            eps=(alpha * out - alpha_rate * x) / determinant,
+        )

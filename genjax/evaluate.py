@@ -1,0 +1,137 @@
+"""How good a trained model is: its samples against the data, and its likelihood if it has one.
+
+Every number is of the moving average of the parameters. What goes into it is reported with it: samples, sampler,
+seed, steps, examples seen, parameters.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from genjax import tree
+from genjax.data import Data, GaussianMixture, sweep
+from genjax.experiment import Experiment
+from genjax.metrics.likelihood import summarise
+from genjax.metrics.modes import Mixture, mode_report
+from genjax.metrics.report import distribution_report
+from genjax.objective import HasLogProb
+from genjax.parallel import batch_shards, shard_batch
+from genjax.sampling import draw_samples, gather
+from genjax.step import TrainState
+from genjax.types import named
+
+Report = dict[str, Any]
+
+
+def count_params(params: Any) -> int:
+    """Number of values in a tree of arrays."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def whole(data: Data, split: str) -> dict[str, np.ndarray]:
+    """All examples of a split that fits in memory, in the data's own units."""
+    examples = data.load(split)
+    return examples[np.arange(len(examples))]
+
+
+def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, split: str = "test") -> Report:
+    """Nats and bits per dimension of a split, in the data's own units, saying what kind of number it is.
+
+    Args:
+        experiment: its objective has `log_prob`.
+        state: its moving average is evaluated.
+        mesh: the devices.
+        split: of the data.
+
+    Returns:
+        Numbers and words, for json.
+    """
+    objective, data = experiment.objective, experiment.data
+    assert isinstance(objective, HasLogProb)
+    shards = batch_shards(mesh)
+    size = -(-experiment.evaluation.batch_size // shards) * shards
+
+    @jax.jit
+    def log_prob(params: Any, extra: Any, batch: Any, key: Any) -> Any:
+        seen = data.forward(batch, named(key, "data"), False)
+        return objective.log_prob(params, extra, seen, named(key, "log_prob"))
+
+    root, values = named(jax.random.key(experiment.evaluation.seed), "likelihood"), []
+    for call, (batch, count) in enumerate(
+        sweep(data.load(split), size, jax.process_index(), jax.process_count())
+    ):
+        rows = log_prob(state.ema, state.extra, shard_batch(batch, mesh), jax.random.fold_in(root, call))
+        values.append(gather(rows)[:count])
+    dims = int(np.prod(data.shape))
+    result = summarise(np.concatenate(values), dims, objective.log_prob_kind, data.log_det())
+    return {
+        "log_prob_kind": result.kind,
+        "nats": result.nats,
+        "nats_error": result.nats_error,
+        "bits_per_dim": result.bits_per_dim,
+        "bits_per_dim_error": result.bits_per_dim_error,
+        "examples": result.count,
+        "split": split,
+    }
+
+
+def evaluate(
+    experiment: Experiment, state: TrainState, mesh: Mesh, report: Callable[[str], None] = lambda line: None
+) -> tuple[Report, np.ndarray]:
+    """Judges a trained model.
+
+    Args:
+        experiment: says how many samples, from which seed.
+        state: its moving average is evaluated.
+        mesh: the devices.
+        report: called with a line of progress now and then.
+
+    Returns:
+        (numbers and words for json, samples in the data's own units).
+    """
+    objective, data, how = experiment.objective, experiment.data, experiment.evaluation
+    num = how.num
+    samples, labels = draw_samples(
+        objective,
+        data,
+        state.ema,
+        state.extra,
+        mesh,
+        seed=how.seed,
+        num=num,
+        batch_size=how.batch_size,
+        report=lambda done: report(f"evaluate: {done}/{num} samples"),
+    )
+    step = int(state.step)
+    numbers: Report = {
+        "step": step,
+        "parameters_of": "moving average (EMA)",
+        "parameters": count_params(state.params),
+        "batch_size": experiment.batch_size,
+        "examples_seen": step * experiment.batch_size,
+        "samples": num,
+        "sample_seed": how.seed,
+    }
+    free = {*tree.fields(objective)} - {*tree.untunable(objective)}
+    numbers |= {f"objective.{name}": tree.describe(getattr(objective, name)) for name in sorted(free)}
+    if isinstance(objective, HasLogProb):
+        report("evaluate: likelihood")
+        numbers["likelihood"] = likelihood_report(experiment, state, mesh)
+    if data.kind in ("image", "points"):
+        report("evaluate: distances")
+        train, test = whole(data, "train"), whole(data, "test")
+        numbers["distribution"] = distribution_report(
+            train=train["x"],
+            test=test["x"],
+            samples=samples,
+            train_labels=train.get("label"),
+            test_labels=test.get("label"),
+            sample_labels=labels,
+            seed=how.seed,
+        )
+        if isinstance(data.source, GaussianMixture):
+            numbers["modes"] = mode_report(samples, Mixture(*data.source.modes()))
+    return numbers, samples

@@ -1,0 +1,272 @@
+"""The loop: data -> step -> log -> checkpoint, until the run's last step, from wherever it was left.
+
+Nothing in it waits for the device but a checkpoint: the next batch is made and moved while a step runs, and
+metrics are read one call after they were computed. Everything that a step needs is a function of (seed, step),
+so that a run which was killed continues to the same bits.
+"""
+
+import collections
+import dataclasses
+import functools
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from genjax.checkpoint import Checkpoints
+from genjax.data import Batches
+from genjax.errors import UserError
+from genjax.experiment import Experiment
+from genjax.parallel import check_batch, compile_step, make_mesh, shard_batch, state_sharding
+from genjax.step import Step, TrainState, init_state, make_train_step
+from genjax.types import Batch, PyTree
+
+AHEAD = 2  # batches made before they are needed
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """An experiment made ready for its devices.
+
+    Attributes:
+        experiment: as configured.
+        mesh: the devices.
+        batches: step -> this process's rows.
+        step: the uncompiled train step.
+        shardings: where each array of the state lives.
+    """
+
+    experiment: Experiment
+    mesh: Mesh
+    batches: Batches
+    step: Step
+    shardings: PyTree
+
+    def make_state(self) -> TrainState:
+        """The state of step 0, made where it lives."""
+        # An initialiser runs once and is all random numbers, which XLA:CPU takes long to optimise.
+        quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+        make = _initialiser(self.experiment)
+        return jax.jit(make, out_shardings=self.shardings, compiler_options=quick)(self.batch(0, 1))
+
+    def template(self) -> PyTree:
+        """Shapes, dtypes and shardings of the state, for restoring."""
+        shapes = jax.eval_shape(_initialiser(self.experiment), self.batch(0, 1))
+        place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+        return jax.tree.map(place, shapes, self.shardings)
+
+    def batch(self, first: int, length: int) -> Batch:
+        """The global batch of step `first`, or a stack of those of `length` > 1 steps, on the devices."""
+        if length == 1:
+            return shard_batch(self.batches(first), self.mesh)
+        parts = [self.batches(first + index) for index in range(length)]
+        stack = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        return shard_batch(stack, self.mesh, stacked=True)
+
+    @functools.cached_property
+    def compiled(self) -> Callable[[TrainState, Batch, bool], Any]:
+        """(state, batch, stacked) -> (state, metrics); compiles each form when it is first needed."""
+        kind = self.experiment.compile
+        make = functools.cache(
+            lambda stacked: compile_step(self.step, self.mesh, self.shardings, kind=kind, stacked=stacked)
+        )
+        return lambda state, batch, stacked: make(stacked)(state, batch)
+
+
+def _initialiser(experiment: Experiment) -> Callable[[Batch], TrainState]:
+    return functools.partial(
+        init_state,
+        experiment.objective,
+        experiment.optimizers(),
+        experiment.data.forward,
+        experiment.seed,
+    )
+
+
+def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
+    """Makes mesh, data, step and shardings.
+
+    Args:
+        experiment: to run.
+        mesh: devices to use instead of all, arranged as the experiment says.
+
+    Raises:
+        UserError: anything in the experiment that does not fit its data or its devices.
+    """
+    mesh = make_mesh(experiment.mesh) if mesh is None else mesh
+    check_batch(experiment.batch_size, mesh, experiment.accumulate)
+    examples = experiment.data.load("train")
+    processes = (jax.process_index(), jax.process_count())
+    batches = Batches(examples, experiment.batch_size, experiment.seed, *processes)
+    step = make_train_step(
+        experiment.objective,
+        experiment.optimizers(),
+        experiment.data.forward,
+        seed=experiment.seed,
+        ema=experiment.ema,
+        accumulate=experiment.accumulate,
+        axis="data" if experiment.compile == "pmap" else None,
+    )
+    shapes = jax.eval_shape(_initialiser(experiment), shard_batch(batches(0), mesh))
+    return Run(experiment, mesh, batches, step, state_sharding(shapes, mesh, experiment.rules))
+
+
+def plan(experiment: Experiment, start: int) -> Iterator[tuple[int, int]]:
+    """Splits the steps from `start` to the end into calls: (first step, number of steps).
+
+    Calls of `steps_per_call` begin at its multiples and end at no checkpoint's or picture's far side; what is
+    left over is done in single steps. The plan from any of its call's ends is the rest of the plan, so that a
+    resumed run makes the same calls, and the same bits.
+    """
+    periods = [period for period in (experiment.checkpoint_every, experiment.sample_every) if period]
+    whole = experiment.steps_per_call
+    while start < experiment.steps:
+        border = min([experiment.steps, *((start // period + 1) * period for period in periods)])
+        length = whole if start % whole == 0 and start + whole <= border else 1
+        yield start, length
+        start += length
+
+
+def prefetch(run: Run, start: int) -> Iterator[tuple[int, int, Batch]]:
+    """Yields (first step, number of steps, batch on the devices); makes batches ahead in a thread."""
+    calls = plan(run.experiment, start)
+    waiting: collections.deque[tuple[int, int, Future[Batch]]] = collections.deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="data") as thread:
+        try:
+            while True:
+                while len(waiting) < AHEAD and (call := next(calls, None)) is not None:
+                    waiting.append((*call, thread.submit(run.batch, *call)))
+                if not waiting:
+                    return
+                first, length, batch = waiting.popleft()
+                yield first, length, batch.result()
+        finally:
+            for _, _, batch in waiting:
+                batch.cancel()
+
+
+class StopSignal:
+    """Notes SIGTERM and SIGINT, so that the loop can save before it ends; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise SystemExit(128 + number)
+        self.received = number
+
+    def reached(self, step: int) -> bool:
+        """Whether to stop after `step`; in a run of several processes all agree."""
+        if jax.process_count() > 1:
+            return bool(multihost_utils.reached_preemption_sync_point(step))
+        return self.received is not None
+
+
+def check_finite(step: int, metrics: Mapping[str, float], last: int | None) -> None:
+    """Refuses to go on with a loss that is no number.
+
+    Raises:
+        UserError: names the loss, the step and the last checkpoint.
+    """
+    for name, value in metrics.items():
+        if name.endswith("/loss") and not np.isfinite(value):
+            kept = f"checkpoint {last} is kept" if last is not None else "there is no checkpoint"
+            raise UserError(
+                f"{name} is {value} at step {step}: training has diverged; {kept}. A smaller learning rate, "
+                "clipping (--config.optimizer.clip=1) or float32 may help"
+            )
+
+
+def average(parts: list[Any]) -> dict[str, float]:
+    """Means of metrics over the steps of several calls, in which their player moved.
+
+    Args:
+        parts: metrics [] or [steps] of each call.
+
+    Returns:
+        Means, without the metrics of players that never moved.
+    """
+    fetched = jax.device_get(parts)
+    steps = {name: np.concatenate([np.atleast_1d(part[name]) for part in fetched]) for name in fetched[0]}
+    means = {}
+    for name, values in steps.items():
+        moves = steps.get(f"{name.partition('/')[0]}/moves", np.ones_like(values)).astype(np.float64)
+        if not name.endswith("/moves") and moves.any():
+            means[name] = float(np.average(values.astype(np.float64), weights=moves))
+    return means
+
+
+def run_steps(
+    run: Run,
+    state: TrainState,
+    checkpoints: Checkpoints,
+    stop: StopSignal,
+    log: Callable[[int, dict[str, float]], None],
+    picture: Callable[[int, TrainState], None],
+) -> TrainState:
+    """Walks from the state's step to the run's last, saving and logging on the way.
+
+    Args:
+        run: the experiment on its devices.
+        state: its buffers are given up.
+        checkpoints: where to save.
+        stop: ends the walk early, after a save.
+        log: gets (step, means of the metrics since the last call).
+        picture: gets (step, state) every `sample_every` steps.
+
+    Returns:
+        The state at the end, saved.
+
+    Raises:
+        UserError: a loss is not finite, or a checkpoint cannot be written.
+    """
+    experiment, done = run.experiment, int(state.step)
+    pending: list[Any] = []
+    due: tuple[int, list[Any]] | None = None
+
+    def write(now: tuple[int, list[Any]] | None) -> None:
+        if now is not None:
+            step, parts = now
+            means = average(parts)
+            check_finite(step, means, checkpoints.latest())
+            log(step, means)
+
+    for first, length, batch in prefetch(run, done):
+        state, metrics = run.compiled(state, batch, length > 1)
+        write(due)
+        due = None
+        if pending:
+            jax.block_until_ready(pending[-1])
+        pending.append(metrics)
+        done = first + length
+        stopping = stop.reached(done)
+        if done // experiment.log_every > first // experiment.log_every or done == experiment.steps:
+            due, pending = (done, pending), []
+        if stopping or done % experiment.checkpoint_every == 0 or done == experiment.steps:
+            write(due)
+            check_finite(done, average([metrics]), checkpoints.latest())
+            due = None
+            checkpoints.save(done, state)
+        if experiment.sample_every and done % experiment.sample_every == 0 and done < experiment.steps:
+            picture(done, state)
+        if stopping:
+            break
+    checkpoints.wait()
+    return state

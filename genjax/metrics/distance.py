@@ -1,0 +1,193 @@
+"""Distances between two distributions, from samples or features; all statistics in float64.
+
+Fréchet distance of two Gaussians (Dowson & Landau 1982; over network features: Heusel et al. 2017, eq. 6):
+
+    d^2 = |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^{1/2}).
+
+With C = L L^T the last trace is the sum of the singular values of L_a^T L_b, because the eigenvalues of
+C_a C_b are their squares. So no square root of a non-symmetric matrix is taken, nothing turns complex,
+and small eigenvalues lose no digits.
+
+Squared maximum mean discrepancy, unbiased (Gretton et al. 2012, eq. 3; polynomial kernel of degree 3 over
+features, "KID": Binkowski et al. 2018):
+
+    MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j),
+
+whose expectation is 0 when both come from one distribution; single values may be negative.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from jaxtyping import Float, Float64
+from numpy import ndarray
+from scipy.linalg import eigh
+from scipy.spatial.distance import cdist, pdist
+
+from genjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Mean and covariance of a stream (Chan, Golub & LeVeque 1983): batches add up exactly.
+
+    Attributes:
+        count: number of examples seen.
+        mean: [d] float64.
+        scatter: [d, d] float64, sum of outer products of the examples less their mean.
+    """
+
+    count: int
+    mean: Float64[ndarray, " d"]
+    scatter: Float64[ndarray, "d d"]
+
+    @staticmethod
+    def of(x: Float[ndarray, "n d"]) -> "Moments":
+        """Moments of one batch, x [n, d] with n >= 1."""
+        x = x.astype(np.float64)
+        mean = x.mean(axis=0)
+        centred = x - mean
+        return Moments(len(x), mean, centred.T @ centred)
+
+    @staticmethod
+    def of_stream(batches: Iterable[Float[ndarray, "_ d"]]) -> "Moments":
+        """Moments of all examples of an iterable of batches, none of them kept.
+
+        Raises:
+            UserError: the stream is empty.
+        """
+        total = None
+        for batch in batches:
+            total = Moments.of(batch) if total is None else total.add(batch)
+        if total is None:
+            raise UserError("moments of an empty stream: give at least one batch")
+        return total
+
+    def add(self, x: Float[ndarray, "n d"]) -> "Moments":
+        """These moments with the examples x [n, d] added."""
+        return self.merge(Moments.of(x))
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Moments of the union of two disjoint sets of examples."""
+        count = self.count + other.count
+        step = other.mean - self.mean
+        mean = self.mean + step * (other.count / count)
+        between = np.outer(step, step) * (self.count * other.count / count)
+        return Moments(count, mean, self.scatter + other.scatter + between)
+
+    @property
+    def covariance(self) -> Float64[ndarray, "d d"]:
+        """Unbiased covariance [d, d], scatter / (count - 1).
+
+        Raises:
+            UserError: fewer than two examples.
+        """
+        if self.count < 2:
+            raise UserError(f"a covariance needs at least 2 examples, got {self.count}")
+        return self.scatter / (self.count - 1)
+
+
+def _root(covariance: Float64[ndarray, "d d"]) -> Float64[ndarray, "d d"]:
+    """L with L L^T = covariance; eigenvalues below zero are rounding and count as zero."""
+    values, vectors = eigh(covariance)
+    return vectors * np.sqrt(np.maximum(values, 0.0))[None]
+
+
+def frechet(a: Moments, b: Moments) -> float:
+    """Fréchet distance (squared 2-Wasserstein distance of the two Gaussians), in the features' unit squared.
+
+    Biased upwards by the finite counts: compare values of equal counts only.
+
+    Raises:
+        UserError: dimensions differ, or a set has fewer than two examples.
+    """
+    if a.mean.shape != b.mean.shape:
+        raise UserError(
+            f"Fréchet distance between {a.mean.size} and {b.mean.size} dimensions: use one feature map"
+        )
+    covariances = a.covariance, b.covariance
+    shift = a.mean - b.mean
+    cross = np.linalg.svd(_root(covariances[0]).T @ _root(covariances[1]), compute_uv=False).sum()
+    return max(0.0, float(shift @ shift + np.trace(covariances[0]) + np.trace(covariances[1]) - 2.0 * cross))
+
+
+# A positive definite kernel between the rows of x [m, d] and y [n, d], both float64: values [m, n].
+Kernel = Callable[[ndarray, ndarray], ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Polynomial:
+    """k(x, y) = (gamma <x, y> + offset)^degree; gamma None means 1 / d (the three defaults are KID's)."""
+
+    degree: int = 3
+    gamma: float | None = None
+    offset: float = 1.0
+
+    def __call__(self, x: Float64[ndarray, "m d"], y: Float64[ndarray, "n d"]) -> Float64[ndarray, "m n"]:
+        """Kernel values [m, n]."""
+        gamma = 1.0 / x.shape[1] if self.gamma is None else self.gamma
+        return (gamma * (x @ y.T) + self.offset) ** self.degree
+
+
+@dataclasses.dataclass(frozen=True)
+class RBF:
+    """k(x, y) = mean over bandwidths s of exp(-|x - y|^2 / (2 s^2)): characteristic, so it sees every difference."""
+
+    bandwidths: tuple[float, ...] = (1.0,)
+
+    @staticmethod
+    def median(
+        x: Float[ndarray, "n d"], factors: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0), most: int = 1000
+    ) -> "RBF":
+        """Bandwidths = factors times the median distance between the first `most` rows of x.
+
+        Raises:
+            UserError: the median distance is zero.
+        """
+        middle = float(np.median(pdist(x[:most].astype(np.float64)))) if len(x) > 1 else 0.0
+        if middle == 0.0:
+            raise UserError(
+                "the median distance between examples is zero: more than half of the pairs are equal"
+            )
+        return RBF(tuple(factor * middle for factor in factors))
+
+    def __call__(self, x: Float64[ndarray, "m d"], y: Float64[ndarray, "n d"]) -> Float64[ndarray, "m n"]:
+        """Kernel values [m, n]."""
+        squared = cdist(x, y, "sqeuclidean")
+        return sum(np.exp(-squared / (2.0 * s * s)) for s in self.bandwidths) / len(self.bandwidths)
+
+
+def _mean_kernel(
+    x: Float64[ndarray, "m d"], y: Float64[ndarray, "n d"], kernel: Kernel, chunk: int, within: bool
+) -> float:
+    """Mean of k over pairs, in blocks of `chunk` rows; `within` leaves out the pairs i = j."""
+    total = 0.0
+    for start in range(0, len(x), chunk):
+        block = kernel(x[start : start + chunk], y)
+        if within:
+            rows = np.arange(len(block))
+            block[rows, start + rows] = 0.0
+        total += float(block.sum())
+    return total / (len(x) * (len(y) - within))
+
+
+def kernel_mmd(
+    x: Float[ndarray, "m d"], y: Float[ndarray, "n d"], kernel: Kernel = Polynomial(), chunk: int = 1024
+) -> float:
+    """Unbiased estimate of MMD^2 in the kernel's units; memory is O(chunk * max(m, n)).
+
+    Args:
+        x: features of one set.
+        y: features of the other.
+        kernel: `Polynomial()` (KID's) or `RBF(...)`.
+        chunk: rows of one block of the kernel matrix.
+
+    Raises:
+        UserError: a set has fewer than two examples.
+    """
+    if min(len(x), len(y)) < 2:
+        raise UserError(f"kernel MMD needs at least 2 examples on each side, got {len(x)} and {len(y)}")
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    within = _mean_kernel(x, x, kernel, chunk, True) + _mean_kernel(y, y, kernel, chunk, True)
+    return within - 2.0 * _mean_kernel(x, y, kernel, chunk, False)

@@ -1,0 +1,232 @@
+"""One report on how close samples are to the data, every number beside the same number for real data.
+
+Cross-fitting: the training set is cut into `folds` parts. For each, the feature spaces are fitted on the other
+parts, and samples and the part left out are each compared with test data, at equal counts n. So the reference is
+real data that the features have not been fitted to; with data that they have, a distance would be too large (a
+classifier separates what it was trained on better), and a model would look better than real data. Values are
+means over folds, a ratio is the ratio of such means. Memorisation is measured on the data's own values, against
+the whole training set.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Int, Shaped
+from numpy import ndarray
+
+from genjax.errors import UserError
+from genjax.metrics.classifier import Recipe, train_classifier
+from genjax.metrics.coverage import prdc
+from genjax.metrics.distance import RBF, Moments, Polynomial, frechet, kernel_mmd
+from genjax.metrics.features import FeatureSpace, identity, of_classifier, random_convolutions
+from genjax.metrics.memorization import nearest_training
+from genjax.metrics.modes import dimension_report
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a report is made.
+
+    Attributes:
+        folds: parts of the training set, at least 2; each has its own feature spaces.
+        k: neighbours of precision, recall, density and coverage.
+        most: upper limit on the examples of each set in a comparison.
+        least: a set with fewer examples is refused.
+        recipe: how the classifiers are trained.
+    """
+
+    folds: int = 4
+    k: int = 5
+    most: int = 5000
+    least: int = 32
+    recipe: Recipe = Recipe()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Set:
+    """Examples, and their labels where there are any."""
+
+    x: Shaped[ndarray, "_ ..."]
+    labels: Int[ndarray, " _"] | None = None
+
+    def __getitem__(self, index: Int[ndarray, " m"]) -> "_Set":
+        return _Set(self.x[index], None if self.labels is None else self.labels[index])
+
+
+def distribution_report(
+    *,
+    train: Shaped[ndarray, "..."],
+    test: Shaped[ndarray, "..."],
+    samples: Shaped[ndarray, "..."],
+    train_labels: Int[ndarray, " _"] | None = None,
+    test_labels: Int[ndarray, " _"] | None = None,
+    sample_labels: Int[ndarray, " _"] | None = None,
+    seed: int = 0,
+    settings: Settings = Settings(),
+) -> dict[str, float | str]:
+    """Compares samples with data; deterministic given the seed.
+
+    Args:
+        train: what the model was trained on, uint8 images [n, h, w, c] or float vectors [n, d].
+        test: data that it was not trained on, in the same units; any number.
+        samples: what it made, in the same units; any number.
+        train_labels: classes 0..K-1; with them images are compared in a classifier's features.
+        test_labels: needed when `train_labels` are given.
+        sample_labels: the classes that the samples were asked for.
+        seed: of subsets, classifiers and random convolutions.
+        settings: counts and sizes.
+
+    Returns:
+        Name -> number. Those that end in "_reference" are for real, unseen data in the samples' place.
+
+        - "features": the main feature space; "count": examples on each side of every comparison; "folds": of how
+          many comparisons the values are means.
+        - "frechet_<features>", and "frechet_ratio" to its reference (1 is as good as real data) with its
+          standard deviation over folds, "frechet_ratio_std". For labelled images also
+          "frechet_random_convolutions" and "frechet_random_convolutions_ratio".
+        - "precision", "recall", "density", "coverage", "mmd_polynomial", "mmd_rbf", in the main features.
+        - "nearer_than_neighbours", "near_copies", "extraction_ratio" (the median), "exact_duplicates", and the
+          same with "_test" for test data: see `memorization`. Of at most `settings.most` samples and test data.
+        - "classifier_accuracy" on test data, and "label_accuracy" on samples with labels.
+        - For vectors also those of `dimension_report`.
+
+    Raises:
+        UserError: shapes or dtypes that do not fit, NaN, too few examples, all examples equal, missing labels.
+    """
+    sets = {
+        "train": _Set(train, train_labels),
+        "test": _Set(test, test_labels),
+        "samples": _Set(samples, sample_labels),
+    }
+    _check(sets, settings)
+    part = len(train) // settings.folds
+    count = min(len(samples), len(test), part, settings.most)
+    rng = np.random.default_rng(seed)
+    orders = {name: rng.permutation(len(data.x)) for name, data in sets.items()}
+
+    rows = []
+    for fold in range(settings.folds):
+        held = orders["train"][fold * part : (fold + 1) * part]
+        spaces, row = _fit_spaces(
+            sets | {"train": sets["train"][np.setdiff1d(orders["train"], held)]}, seed + fold, settings.recipe
+        )
+        real = test[_window(orders["test"], fold, count)]
+        others = {"": samples[_window(orders["samples"], fold, count)], "_reference": train[held[:count]]}
+        for number, space in enumerate(spaces):
+            row |= _compare(space, real, others, settings.k, main=number == 0)
+        rows.append(row)
+
+    result: dict[str, float | str] = {
+        "features": spaces[0].name,
+        "count": float(count),
+        "folds": float(len(rows)),
+    }
+    result |= _means(rows, [_distance_name(space) for space in spaces])
+    result |= _memorisation(samples[orders["samples"][: settings.most]], train, "")
+    result |= _memorisation(test[orders["test"][: settings.most]], train, "_test")
+    return result | (dimension_report(samples, test) if train.ndim == 2 else {})
+
+
+def _check(sets: Mapping[str, _Set], settings: Settings) -> None:
+    """Refuses what cannot be compared, in one line."""
+    shape, least = sets["train"].x.shape, max(settings.least, settings.k + 1)
+    for name, data in sets.items():
+        x, labels = data.x, data.labels
+        if x.ndim not in (2, 4) or x.shape[1:] != shape[1:]:
+            raise UserError(
+                f"{name} is {x.shape}, train {shape}: give images [n, h, w, c] or vectors [n, d] alike"
+            )
+        if x.ndim == 4 and x.dtype != np.uint8:
+            raise UserError(f"{name} are images of {x.dtype}: give the data's own units, uint8 0..255")
+        if x.ndim == 2 and not np.issubdtype(x.dtype, np.floating):
+            raise UserError(f"{name} are vectors of {x.dtype}: give float32 or float64")
+        if len(x) < least:
+            raise UserError(f"{name}: {len(x)} examples, at least {least} are needed")
+        if not np.isfinite(x).all():
+            raise UserError(f"{name}: {int((~np.isfinite(x)).sum())} of {x.size} values are NaN or infinite")
+        if (x == x[:1]).all():
+            raise UserError(f"{name}: all {len(x)} examples are equal, there is no distribution to compare")
+        if labels is not None and (len(labels) != len(x) or labels.min() < 0):
+            raise UserError(
+                f"{name}: {len(x)} examples but {len(labels)} labels; give one label >= 0 for each"
+            )
+    labelled = {name for name, data in sets.items() if data.labels is not None}
+    if labelled not in (set(), {"train", "test"}, set(sets)):
+        raise UserError(
+            f"only {' and '.join(sorted(labelled))} have labels: give those of train and test together"
+        )
+    if settings.folds < 2 or shape[0] < settings.folds * least:
+        raise UserError(
+            f"train: {shape[0]} examples in {settings.folds} folds; needs 2 or more of {least} or more"
+        )
+
+
+def _window(order: Int[ndarray, " n"], number: int, count: int) -> Int[ndarray, " count"]:
+    """The `number`-th window of `count` indices of a permutation, cyclic: disjoint as long as they last."""
+    return order[(number * count + np.arange(count)) % len(order)]
+
+
+def _fit_spaces(
+    sets: Mapping[str, _Set], seed: int, recipe: Recipe
+) -> tuple[list[FeatureSpace], dict[str, float]]:
+    """Feature spaces fitted on sets["train"], the main one first, and the classifier's accuracies."""
+    fit = sets["train"]
+    spaces = [identity()] if fit.x.ndim == 2 else [random_convolutions(fit.x, seed)]
+    if fit.labels is None:
+        return spaces, {}
+    classifier = train_classifier(fit.x, fit.labels, recipe=recipe, seed=seed)
+    names = {"classifier_accuracy": sets["test"], "label_accuracy": sets["samples"]}
+    accuracies = {n: classifier.accuracy(s.x, s.labels) for n, s in names.items() if s.labels is not None}
+    return ([of_classifier(classifier, fit.x)] if fit.x.ndim == 4 else []) + spaces, accuracies
+
+
+def _distance_name(space: FeatureSpace) -> str:
+    return f"frechet_{space.name.replace(' ', '_')}"
+
+
+def _compare(
+    space: FeatureSpace,
+    real: Shaped[ndarray, "n ..."],
+    others: Mapping[str, Shaped[ndarray, "n ..."]],
+    k: int,
+    main: bool,
+) -> dict[str, float]:
+    """Distances of each of `others` from real examples, under names that end in its key; all kinds if `main`."""
+    features = space.extract(real)
+    polynomial = Polynomial(
+        gamma=1.0 / float((features**2).sum(axis=1).mean())
+    )  # gamma <x, x> is 1 on average
+    result: dict[str, float] = {}
+    for suffix, x in others.items():
+        other = space.extract(x)
+        values = {_distance_name(space): frechet(Moments.of(other), Moments.of(features))}
+        if main:
+            values |= prdc(features, other, k)
+            values["mmd_polynomial"] = kernel_mmd(other, features, polynomial)
+            values["mmd_rbf"] = kernel_mmd(other, features, RBF.median(features))
+        result |= {name + suffix: value for name, value in values.items()}
+    return result
+
+
+def _means(rows: list[dict[str, float]], distances: list[str]) -> dict[str, float]:
+    """Means over folds, and each Fréchet distance's ratio to its reference; the first is "frechet_ratio"."""
+    result = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    for number, name in enumerate(distances):
+        ratio = "frechet_ratio" if number == 0 else f"{name}_ratio"
+        result[ratio] = result[name] / result[f"{name}_reference"]
+        result[f"{ratio}_std"] = float(np.std([row[name] / row[f"{name}_reference"] for row in rows], ddof=1))
+    return result
+
+
+def _memorisation(
+    x: Shaped[ndarray, "m ..."], train: Shaped[ndarray, "n ..."], suffix: str
+) -> dict[str, float]:
+    """The statistics of `memorization`."""
+    found = nearest_training(x, train)
+    return {
+        f"nearer_than_neighbours{suffix}": found.nearer_than_neighbours,
+        f"near_copies{suffix}": found.near_copies(),
+        f"extraction_ratio{suffix}": float(np.median(found.extraction_ratio())),
+        f"exact_duplicates{suffix}": found.exact_duplicates,
+    }

@@ -1,0 +1,105 @@
+"""Thin Linen layers around the operations of `ops`: parameters float32, computation in `dtype`."""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.networks import ops
+from genjax.types import Array
+
+Initializer = jax.nn.initializers.Initializer
+Activation = Literal["silu", "gelu", "relu", "leaky_relu"]
+
+lecun = nn.initializers.lecun_normal()
+zeros = nn.initializers.zeros
+
+
+def activate(name: Activation, x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """Applies a pointwise non-linearity; the leaky slope is 0.2 (Radford et al. 2016)."""
+    if name == "leaky_relu":
+        return jax.nn.leaky_relu(x, 0.2)
+    return {"silu": jax.nn.silu, "gelu": jax.nn.gelu, "relu": jax.nn.relu}[name](x)
+
+
+class Dense(nn.Module):
+    """Affine map of the last axis: y = x kernel + bias, kernel [in, features]."""
+
+    features: int
+    use_bias: bool = True
+    dtype: str = "float32"
+    kernel_init: Initializer = lecun
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *n i"]) -> Float[Array, "b *n o"]:
+        """Maps [..., in] to [..., features], computed and returned in `dtype`."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", zeros, (self.features,), jnp.float32) if self.use_bias else None
+        y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
+        return y if bias is None else y + ops.along_last(bias.astype(self.dtype), y.ndim)
+
+
+class Conv(nn.Module):
+    """Convolution over all axes between batch and channels; kernel [*kernel_size, in / groups, features].
+
+    Attributes:
+        features: output channels.
+        kernel_size: extent along each spatial axis; its length is the number of spatial axes.
+        strides: step of the output grid, the same along each axis.
+        padding: "SAME", "VALID", "CIRCULAR" (the grid is a torus) or explicit (low, high) pairs.
+        dilation: distance between the kernel's taps.
+        groups: independent groups of channels; the number of input channels makes it depthwise.
+    """
+
+    features: int
+    kernel_size: tuple[int, ...] = (3, 3)
+    strides: int = 1
+    padding: ops.Padding = "SAME"
+    dilation: int = 1
+    groups: int = 1
+    use_bias: bool = True
+    dtype: str = "float32"
+    kernel_init: Initializer = lecun
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *n i"]) -> Float[Array, "b *m o"]:
+        """Convolves; computed and returned in `dtype`."""
+        shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = self.param("bias", zeros, (self.features,), jnp.float32) if self.use_bias else None
+        y = ops.conv(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        return y if bias is None else y + ops.along_last(bias.astype(self.dtype), y.ndim)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu & He 2018) with a scale and bias per channel; see `ops.group_norm`.
+
+    Attributes:
+        groups: upper limit on the number of groups; the number used is the largest divisor of the
+            channels that leaves at least `min_channels` in a group (Karras et al. 2022, as in EDM).
+        min_channels: fewest channels in a group.
+        epsilon: added to the variance.
+    """
+
+    groups: int = 32
+    min_channels: int = 4
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *n c"]) -> Float[Array, "b *n c"]:
+        """Normalises each example; statistics in float32, result in the dtype of x."""
+        channels = x.shape[-1]
+        most = max(1, min(self.groups, channels // self.min_channels))
+        groups = next(g for g in range(most, 0, -1) if channels % g == 0)
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        bias = self.param("bias", zeros, (channels,), jnp.float32)
+        return ops.group_norm(x, scale, bias, groups, self.epsilon)

@@ -1,0 +1,64 @@
+"""A residual multilayer perceptron, conditioned on time and on a vector: for data without a grid.
+
+    h_0 = W x,   h_{l+1} = h_l + V_l silu(norm(U_l silu(norm(h_l))) (1 + s_l) + m_l),   y = O silu(norm(h_L)),
+
+with (s_l, m_l) = P_l silu(e), see `blocks.Conditioning`.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from genjax.networks.blocks import Conditioning, Modulation, TimeFeatures
+from genjax.networks.layers import Activation, Dense, GroupNorm, activate, lecun, zeros
+from genjax.types import Array
+
+
+class MLP(nn.Module):
+    """Residual multilayer perceptron.
+
+    Attributes:
+        width: features of the hidden layers.
+        depth: number of residual blocks, each of two layers.
+        activation: the non-linearity.
+        time: kind of the time features; there are `width` of them (one fewer if odd).
+        time_scale: see `blocks.Conditioning.scale`: 1000 for sinusoidal features of t in [0, 1].
+        zero_out: start the output layer at zero.
+        dropout: probability of dropping a hidden feature, in training.
+        dtype: in which the hidden layers compute.
+    """
+
+    width: int = 128
+    depth: int = 3
+    activation: Activation = "silu"
+    time: TimeFeatures = "sinusoidal"
+    time_scale: float = 1000.0
+    zero_out: bool = False
+    dropout: float = 0.0
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b *n"],
+        t: Float[Array, " b"] | None = None,
+        cond: Float[Array, "b k"] | None = None,
+        *,
+        out: int | tuple[int, ...],
+        train: bool = False,
+    ) -> Float[Array, "b *m"]:
+        """Maps x, flattened, to float32 [b, out] or [b, *out]; parameters depend on the size of x."""
+        shape = (out,) if isinstance(out, int) else out
+        e = Conditioning(self.width - self.width % 2, self.width, self.time, self.time_scale)(t, cond)
+        h = Dense(self.width, dtype=self.dtype, name="in")(x.reshape(x.shape[0], -1))
+        for _ in range(self.depth):
+            r = activate(self.activation, GroupNorm(groups=1)(h))
+            r = Dense(self.width, dtype=self.dtype)(r)
+            r = Modulation(dtype=self.dtype)(GroupNorm(groups=1)(r), e)
+            r = nn.Dropout(self.dropout, deterministic=not train)(activate(self.activation, r))
+            h = h + Dense(self.width, dtype=self.dtype)(r)
+        h = activate(self.activation, GroupNorm(groups=1)(h)).astype(jnp.float32)
+        init = zeros if self.zero_out else lecun
+        y = Dense(int(np.prod(shape)), kernel_init=init, name="out")(h)
+        return y.reshape(x.shape[0], *shape)

@@ -1,0 +1,35 @@
+"""Convolution and matrix product as the compiler offers them: what every other form must equal."""
+
+from typing import NamedTuple
+
+import jax
+
+from genjax.types import Array
+
+
+class Window(NamedTuple):
+    """How a kernel walks: the same stride and dilation along every axis, explicit padding for each."""
+
+    strides: int
+    pads: tuple[tuple[int, int], ...]
+    dilation: int
+    groups: int
+
+
+def conv(x: Array, kernel: Array, window: Window, channels: str = "IO") -> Array:
+    """Convolves x [b, *n, i] with kernel [*k, i / groups, o] (channels "OI": [*k, o, i]); see `ops.conv`."""
+    axes = "DHW"[-len(window.pads) :]
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(window.strides,) * len(window.pads),
+        padding=window.pads,
+        rhs_dilation=(window.dilation,) * len(window.pads),
+        dimension_numbers=(f"N{axes}C", axes + channels, f"N{axes}C"),
+        feature_group_count=window.groups,
+    )
+
+
+def dense(x: Array, kernel: Array) -> Array:
+    """Multiplies x [..., i] by kernel [i, o]."""
+    return x @ kernel

@@ -1,0 +1,60 @@
+"""What several objectives share."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.errors import UserError
+from genjax.types import Array, Batch
+
+
+def sum_dims(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
+    """Sums everything but the batch."""
+    return jnp.sum(x, axis=tuple(range(1, x.ndim)))
+
+
+def one_hot(label: Array, classes: int) -> Float[Array, "b classes"]:
+    """The conditioning vector of a label; a vector of zeros stands for "no label"."""
+    return jax.nn.one_hot(label, classes)
+
+
+def condition(batch: Batch | None, num: int, classes: int) -> Float[Array, "b classes"] | None:
+    """The conditioning vectors that go with a batch.
+
+    Args:
+        batch: has "label" int32 [num], or not.
+        num: rows.
+        classes: number of labels; 0 for an unconditional model.
+
+    Returns:
+        One-hot labels, zeros where the batch has none, or None for an unconditional model.
+    """
+    if not classes:
+        return None
+    if batch is None or "label" not in batch:
+        return jnp.zeros((num, classes))
+    return one_hot(batch["label"], classes)
+
+
+def check_shape(shape: tuple[int, ...], batch: Batch, classes: int = 0) -> None:
+    """Compares the examples that an objective was made for with the data's.
+
+    Args:
+        shape: of one example, as configured.
+        batch: has "x" [b, ...], and "label" [b] if the data are labelled.
+        classes: as configured; more than 0 needs labels.
+
+    Raises:
+        UserError: they differ.
+    """
+    given = tuple(batch["x"].shape[1:])
+    if given != tuple(shape):
+        written = ",".join(map(str, given))
+        raise UserError(
+            f"the objective is for examples of shape {tuple(shape)} but the data's have {given}: "
+            f"set --config.objective.shape={written}"
+        )
+    if classes and "label" not in batch:
+        raise UserError(
+            f"the objective has {classes} classes but the data no labels: set --config.objective.classes=0"
+        )

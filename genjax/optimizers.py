@@ -1,0 +1,346 @@
+"""Optimizers and learning-rate schedules as frozen records; `build(steps)` turns one into an optax chain.
+
+Every optimizer moves parameters theta along a direction d_k made from the clipped gradient,
+
+    g_k     <- g_k min(1, clip / ||g_k||)             over all arrays of the player together
+    theta_k  = theta_{k-1} - eta(k) (d_k + weight_decay theta_{k-1})      decay on matrices only
+
+where eta(k) is the schedule at k = 0, 1, ..., steps - 1. Decay is decoupled from the moments
+(Loshchilov & Hutter, arXiv:1711.05101) and, as is usual, multiplied by the learning rate.
+
+    Adam     arXiv:1412.6980, algorithm 1
+    AdamW    arXiv:1711.05101, algorithm 2
+    Lion     arXiv:2302.06675, algorithm 2
+    Muon     Jordan 2024, "Muon: an optimizer for hidden layers in neural networks"; arXiv:2502.16982
+    SGD      with heavy-ball or Nesterov momentum as in Sutskever et al. 2013, equations 1-4
+
+Everything is computed and kept in float32, whatever the dtype of parameters and gradients.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax import contrib
+
+from genjax.errors import UserError
+from genjax.types import Array, PyTree
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """The learning rate as a function of the step."""
+
+    def build(self, learning_rate: float, steps: int) -> optax.Schedule:
+        """Makes the schedule of a run.
+
+        Args:
+            learning_rate: the peak, reached at the end of warm-up.
+            steps: length of the run; the final value is reached there and kept.
+
+        Returns:
+            A function from the step k (int or int32 array) to a float32 scalar.
+        """
+        ...
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """How one player moves."""
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """Makes the optax transformation for a run of `steps` steps.
+
+        Its state is a dict with an entry for each link of the chain ("clip", "moments", "decay", "rate"),
+        so that its names do not depend on which links are there.
+
+        Raises:
+            UserError: a hyperparameter is out of range.
+        """
+        ...
+
+
+def _warmed(
+    learning_rate: float, warmup: int, steps: int, decay: Callable[[Array], Array] = jnp.ones_like
+) -> optax.Schedule:
+    """eta(k) = learning_rate min(1, (k + 1) / (warmup + 1)) decay((k - warmup) / (steps - warmup))."""
+    if warmup < 0 or steps < 0:
+        raise UserError(f"warmup and steps must not be negative, got warmup={warmup}, steps={steps}")
+
+    def schedule(count: Array | int) -> Array:
+        k = jnp.asarray(count, jnp.float32)
+        progress = jnp.clip((k - warmup) / max(steps - warmup, 1), 0.0, 1.0)
+        return learning_rate * jnp.minimum(1.0, (k + 1) / (warmup + 1)) * decay(progress)
+
+    return schedule
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Rises linearly for `warmup` steps and stays.
+
+    Attributes:
+        warmup: steps before the peak; the first of them already moves, with peak / (warmup + 1).
+    """
+
+    warmup: int = 0
+
+    def build(self, learning_rate: float, steps: int) -> optax.Schedule:
+        """See `Schedule.build`."""
+        return _warmed(learning_rate, self.warmup, steps)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Warm-up, then half a cosine down to `final` (Loshchilov & Hutter, arXiv:1608.03983, equation 5).
+
+    Attributes:
+        warmup: steps before the peak.
+        final: the last value as a fraction of the peak.
+    """
+
+    warmup: int = 0
+    final: float = 0.0
+
+    def build(self, learning_rate: float, steps: int) -> optax.Schedule:
+        """See `Schedule.build`."""
+        return _warmed(
+            learning_rate,
+            self.warmup,
+            steps,
+            lambda u: self.final + (1 - self.final) * 0.5 * (1 + jnp.cos(jnp.pi * u)),
+        )
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Warm-up, an optional plateau, then a straight line down to `final`.
+
+    Attributes:
+        warmup: steps before the peak.
+        final: the last value as a fraction of the peak.
+        hold: fraction of the steps after warm-up that stay at the peak ("warm-up, stable, decay").
+    """
+
+    warmup: int = 0
+    final: float = 0.0
+    hold: float = 0.0
+
+    def build(self, learning_rate: float, steps: int) -> optax.Schedule:
+        """See `Schedule.build`."""
+        if not 0 <= self.hold < 1:
+            raise UserError(f"hold is a fraction of the run, 0 <= hold < 1, got {self.hold}")
+        falling = lambda u: jnp.clip((u - self.hold) / (1 - self.hold), 0.0, 1.0)
+        return _warmed(learning_rate, self.warmup, steps, lambda u: 1 - (1 - self.final) * falling(u))
+
+
+def _matrices(params: PyTree) -> PyTree:
+    """True for what is decayed: arrays of two or more axes, so neither biases nor norms' scales."""
+    return jax.tree.map(lambda p: jnp.ndim(p) >= 2, params)
+
+
+def _float32(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Runs `inner` on float32 copies of gradients and parameters."""
+    cast = lambda tree: jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), tree)
+    return optax.GradientTransformation(
+        lambda params: inner.init(cast(params)),
+        lambda grads, state, params=None: inner.update(cast(grads), state, cast(params)),
+    )
+
+
+def _chain(
+    clip: float,
+    moments: optax.GradientTransformation,
+    weight_decay: float = 0.0,
+    rate: optax.GradientTransformation | None = None,
+) -> optax.GradientTransformation:
+    """Clip, moments, decay, rate: those links that do something, in float32, each named in the state."""
+    if clip < 0 or weight_decay < 0:
+        raise UserError(f"clip and weight_decay must not be negative, got {clip=}, {weight_decay=}")
+    links = {
+        "clip": optax.clip_by_global_norm(clip) if clip > 0 else None,
+        "moments": moments,
+        "decay": optax.add_decayed_weights(weight_decay, mask=_matrices) if weight_decay > 0 else None,
+        "rate": rate,
+    }
+    return _float32(optax.named_chain(*((name, link) for name, link in links.items() if link is not None)))
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam; `b1=0.5` or `b1=0.0` is usual for adversarial players.
+
+    Attributes:
+        learning_rate: peak of the schedule.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        eps: added to the root of the second moment.
+        schedule: shape of the learning rate over the run.
+        clip: largest global norm of the gradient; 0.0 is off.
+    """
+
+    learning_rate: float = 1e-3
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    schedule: Schedule = Constant()
+    clip: float = 0.0
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """See `Optimizer.build`."""
+        rate = optax.scale_by_learning_rate(self.schedule.build(self.learning_rate, steps))
+        return _chain(self.clip, optax.scale_by_adam(self.b1, self.b2, self.eps), rate=rate)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay on matrices.
+
+    Attributes:
+        learning_rate: peak of the schedule.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        eps: added to the root of the second moment.
+        weight_decay: times the learning rate, taken off arrays of two or more axes.
+        schedule: shape of the learning rate over the run.
+        clip: largest global norm of the gradient; 0.0 is off.
+    """
+
+    learning_rate: float = 1e-3
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    schedule: Schedule = Constant()
+    clip: float = 0.0
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """See `Optimizer.build`."""
+        rate = optax.scale_by_learning_rate(self.schedule.build(self.learning_rate, steps))
+        return _chain(self.clip, optax.scale_by_adam(self.b1, self.b2, self.eps), self.weight_decay, rate)
+
+
+@dataclass(frozen=True)
+class Lion:
+    """The sign of an interpolated momentum; wants a 3-10 times smaller rate than AdamW, and larger decay.
+
+    Attributes:
+        learning_rate: peak of the schedule; the size of every coordinate's move.
+        b1: weight of the momentum inside the sign.
+        b2: decay of the momentum.
+        weight_decay: times the learning rate, taken off arrays of two or more axes.
+        schedule: shape of the learning rate over the run.
+        clip: largest global norm of the gradient; 0.0 is off.
+    """
+
+    learning_rate: float = 1e-4
+    b1: float = 0.9
+    b2: float = 0.99
+    weight_decay: float = 0.1
+    schedule: Schedule = Constant()
+    clip: float = 0.0
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """See `Optimizer.build`."""
+        rate = optax.scale_by_learning_rate(self.schedule.build(self.learning_rate, steps))
+        return _chain(self.clip, optax.scale_by_lion(self.b1, self.b2), self.weight_decay, rate)
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent, m <- momentum m + g.
+
+    Attributes:
+        learning_rate: peak of the schedule.
+        momentum: decay of the sum of gradients; 0.0 is plain descent.
+        nesterov: moves along momentum m + g instead of m.
+        schedule: shape of the learning rate over the run.
+        clip: largest global norm of the gradient; 0.0 is off.
+    """
+
+    learning_rate: float = 1e-2
+    momentum: float = 0.0
+    nesterov: bool = False
+    schedule: Schedule = Constant()
+    clip: float = 0.0
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """See `Optimizer.build`."""
+        rate = optax.scale_by_learning_rate(self.schedule.build(self.learning_rate, steps))
+        moments = optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
+        return _chain(self.clip, moments, rate=rate)
+
+
+@dataclass(frozen=True)
+class Muon:
+    """Momentum made orthogonal by five Newton-Schulz steps for matrices, Adam for all the rest.
+
+    A matrix is an array of 2 axes (inputs, outputs), each layer of a stack of them (3 axes), or a
+    convolution's kernel flattened to (height width inputs, outputs) (4 axes; 5 for a stack). The direction
+    is scaled by sqrt(max(1, outputs / inputs)). Both directions follow the same schedule.
+
+    Attributes:
+        learning_rate: peak of the schedule for matrices.
+        beta: decay of the (Nesterov) momentum.
+        weight_decay: times the learning rate, taken off the matrices.
+        adam_learning_rate: peak of the schedule for the rest: b1 = 0.9, b2 = 0.999, eps = 1e-8, no decay.
+        adam_on: regular expression; a parameter whose path, like "params/embed/embedding", contains it
+            is Adam's even if it is a matrix.
+        schedule: shape of the learning rates over the run.
+        clip: largest global norm of the gradient; 0.0 is off.
+    """
+
+    learning_rate: float = 0.02
+    beta: float = 0.95
+    weight_decay: float = 0.0
+    adam_learning_rate: float = 3e-4
+    adam_on: str = "embed|head"
+    schedule: Schedule = Constant()
+    clip: float = 0.0
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """See `Optimizer.build`."""
+        rate = lambda peak: optax.scale_by_learning_rate(self.schedule.build(peak, steps))
+        parts = {
+            "matrices": optax.chain(
+                contrib.scale_by_muon(beta=self.beta, weight_dimension_numbers=_matrix_axes),
+                optax.stateless(lambda updates, _: jax.tree.map(_scaled_by_shape, updates)),
+                optax.add_decayed_weights(self.weight_decay),
+                rate(self.learning_rate),
+            ),
+            "rest": optax.chain(optax.scale_by_adam(), rate(self.adam_learning_rate)),
+        }
+        return _chain(self.clip, optax.partition(parts, self._part))
+
+    def _part(self, params: PyTree) -> PyTree:
+        """Says of each parameter who moves it: "matrices" or "rest"."""
+
+        def part(path: tuple, p: Array) -> str:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            return "matrices" if 2 <= p.ndim <= 5 and not re.search(self.adam_on, name) else "rest"
+
+        return jax.tree_util.tree_map_with_path(part, params)
+
+
+# How Muon sees an array of 2 to 5 axes as one matrix or a stack of them.
+
+
+def _input_axes(matrix: Array) -> tuple[int, ...]:
+    return (-2,) if matrix.ndim <= 3 else (-4, -3, -2)
+
+
+def _matrix_axes(params: PyTree) -> PyTree:
+    return jax.tree.map(lambda p: contrib.MuonDimensionNumbers(_input_axes(p), (-1,)), params)
+
+
+def _scaled_by_shape(update: Array) -> Array:
+    inputs = math.prod(update.shape[axis] for axis in _input_axes(update))
+    return update * math.sqrt(max(1.0, update.shape[-1] / inputs))
+
+
+__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "Linear", "Lion", "Muon", "Optimizer", "Schedule"]

@@ -1,0 +1,90 @@
+"""The one sampling loop: a `lax.scan` over a decreasing grid of times.
+
+A sampler is a pure step x_t -> x_s, s < t, that gets the denoiser as a FUNCTION, so that methods with
+several evaluations in a step (Heun, predictor-corrector) need no state machine. What a multistep method
+remembers travels in `Walk.memory`.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.diffusion.prediction import Denoise
+from genjax.diffusion.process import Process
+from genjax.types import Array, Key, PyTree, named, record
+
+
+@record
+class Walk:
+    """Where a sampler stands: the state x [b, ...], and whatever the method remembers."""
+
+    x: PyTree
+    memory: PyTree = ()
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A method that walks from noise to data. Implemented by frozen dataclasses."""
+
+    def times(self, process: Process) -> Float[Array, " n"]:
+        """The grid: n = steps + 1 strictly decreasing times in [0, 1]."""
+        ...
+
+    def init(self, x: Float[Array, "b ..."]) -> Walk:
+        """The walk at the grid's first time."""
+        ...
+
+    def step(
+        self,
+        denoise: Denoise,
+        process: Process,
+        walk: Walk,
+        t: Float[Array, ""],
+        s: Float[Array, ""],
+        key: Key,
+    ) -> Walk:
+        """One step from time t to the earlier time s."""
+        ...
+
+
+def sample(
+    denoise: Denoise,
+    process: Process,
+    sampler: Sampler,
+    key: Key,
+    shape: tuple[int, ...],
+    *,
+    start: Float[Array, "b ..."] | None = None,
+    trace: bool = False,
+) -> Float[Array, "..."]:
+    """Walks from the prior at the grid's first time to its last.
+
+    The prior is N(0, sigma(t_0)^2), the process's marginal there once the data's share alpha(t_0) x_0 has
+    faded. Under `jit` with `out_shardings` the noise is drawn where it is used: no device holds all of it.
+
+    Args:
+        denoise: (x, t) -> Prediction.
+        process: alpha and sigma.
+        sampler: the step and its grid.
+        key: typed PRNG key; step i uses `fold_in(key, i)`.
+        shape: (b, ...), the shape of the samples.
+        start: state at the grid's first time, instead of a draw from the prior.
+        trace: return the whole path [steps + 1, b, ...] instead of its end [b, ...].
+
+    Returns:
+        Samples [b, ...], or the path with its start first.
+    """
+    times = sampler.times(process)
+    if start is None:
+        start = process.sigma(times[0]) * jax.random.normal(named(key, "prior"), shape, times.dtype)
+
+    def step(walk: Walk, now: tuple[Array, Array, Array]) -> tuple[Walk, Any]:
+        t, s, index = now
+        walk = sampler.step(denoise, process, walk, t, s, jax.random.fold_in(key, index))
+        return walk, walk.x if trace else None
+
+    steps = (times[:-1], times[1:], jnp.arange(times.size - 1))
+    end, path = jax.lax.scan(step, sampler.init(start), steps)
+    return jnp.concatenate([jnp.asarray(start)[None], path]) if trace else end.x

@@ -1,0 +1,237 @@
+"""What the programs do, as functions of an experiment and a work directory: train, sample, evaluate."""
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from genjax import experiment as experiments
+from genjax.checkpoint import Checkpoints
+from genjax.data import Data
+from genjax.errors import UserError
+from genjax.evaluate import Report, evaluate, whole
+from genjax.experiment import Experiment
+from genjax.loop import Run, StopSignal, prepare, run_steps
+from genjax.pictures import curves, picture
+from genjax.sampling import draw_samples
+from genjax.step import TrainState
+from genjax.writers import Writer
+
+CHECKPOINTS, METRICS, EVALUATION, SAMPLES = "checkpoints", "metrics.jsonl", "evaluation.json", "samples"
+PICTURE_SEED = 0
+
+
+def say(line: str) -> None:
+    """Prints one line of progress, on the first process only."""
+    if jax.process_index() == 0:
+        print(line, flush=True)
+
+
+def open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
+    """Makes a work directory, or checks that the one there is of the same experiment.
+
+    Raises:
+        UserError: it belongs to another experiment, or cannot be written.
+    """
+    if (workdir / experiments.DESCRIPTION).exists():
+        experiments.check_resume(experiments.restore(workdir), experiment, workdir)
+    elif workdir.is_dir() and any(workdir.iterdir()):
+        raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:
+            experiments.save(experiment, spec, workdir)
+    except OSError as error:
+        raise UserError(f"cannot write to {workdir}: {error.strerror}") from None
+
+
+def load_state(run: Run, workdir: Path) -> TrainState:
+    """The newest intact checkpoint of a work directory.
+
+    Raises:
+        UserError: there is none, or it does not fit the experiment.
+    """
+    with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
+        return checkpoints.restore(run.template())[1]
+
+
+def show(data: Data, samples: np.ndarray) -> Image.Image:
+    """A picture of samples in the data's own units; each class has its column, points lie over the data's."""
+    options: dict[str, dict[str, Any]] = {
+        "image": {"levels": data.levels, "columns": data.classes},
+        "points": {"reference": whole(data, "test")["x"][:2000] if data.kind == "points" else None},
+    }
+    return picture(samples, data.kind, **options.get(data.kind, {}))
+
+
+def draw_picture(run: Run, state: TrainState) -> np.ndarray:
+    """The samples of a run's pictures: always from the same noise, so that pictures can be compared."""
+    how = run.experiment.evaluation
+    return draw_samples(
+        run.experiment.objective,
+        run.experiment.data,
+        state.ema,
+        state.extra,
+        run.mesh,
+        seed=PICTURE_SEED,
+        num=how.pictured,
+        batch_size=how.batch_size,
+    )[0]
+
+
+def train(experiment: Experiment, spec: str, workdir: Path) -> None:
+    """Trains to the experiment's last step from wherever the work directory is, then evaluates.
+
+    Args:
+        experiment: what to run.
+        spec: the config's name, kept in experiment.json.
+        workdir: made if missing; a run found there is continued.
+
+    Raises:
+        UserError: the experiment, the directory or the machine does not allow it.
+        SystemExit: 128 + signal after SIGTERM or SIGINT, with everything saved.
+    """
+    began = time.monotonic()
+    run = prepare(experiment)
+    open_workdir(experiment, spec, workdir)
+    keep = (experiment.keep_last, experiment.keep_every)
+    with Checkpoints(workdir / CHECKPOINTS, *keep) as checkpoints, StopSignal() as stop:
+        if checkpoints.steps():
+            start, state = checkpoints.restore(run.template())
+            if start >= experiment.steps:
+                say(
+                    f"{workdir} is finished: {start} of {experiment.steps} steps are done; --config.steps=N goes on"
+                )
+                return
+            say(f"continuing {workdir} after step {start}")
+        else:
+            start, state = 0, run.make_state()
+        devices = f"{run.mesh.size} {jax.devices()[0].platform} devices"
+        say(f"training {spec} for {experiment.steps - start} steps on {devices}")
+        with Writer(workdir, experiment.steps, start, experiment.batch_size) as writer:
+
+            def snapshot(step: int, state: TrainState) -> None:
+                writer.image(step, SAMPLES, show(experiment.data, draw_picture(run, state)))
+
+            state = run_steps(run, state, checkpoints, stop, writer.scalars, snapshot)
+            if stop.received is not None:
+                say(
+                    f"stopped by signal {stop.received}: step {int(state.step)} is saved; the same command goes on"
+                )
+                raise SystemExit(128 + stop.received)
+            snapshot(int(state.step), state)
+    trained = time.monotonic()
+    write_evaluation(run, state, workdir)
+    say(f"took {trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate")
+    say("files:\n" + "\n".join(f"  {line}" for line in inventory(workdir)))
+
+
+def write_evaluation(run: Run, state: TrainState, workdir: Path) -> Report:
+    """Evaluates and writes evaluation.json and the final pictures."""
+    report, samples = evaluate(run.experiment, state, run.mesh, say)
+    if jax.process_index() == 0:
+        (workdir / SAMPLES).mkdir(exist_ok=True)
+        pictured = samples[: run.experiment.evaluation.pictured]
+        show(run.experiment.data, pictured).save(workdir / SAMPLES / "evaluated.png")
+        if (workdir / METRICS).exists():
+            curves(workdir / METRICS).save(workdir / SAMPLES / "curves.png")
+        temporary = workdir / f"{EVALUATION}.tmp"
+        temporary.write_text(json.dumps(report, indent=1) + "\n")
+        temporary.replace(workdir / EVALUATION)
+        for line in flat(report):
+            say(line)
+    return report
+
+
+def flat(report: Report, prefix: str = "") -> Iterable[str]:
+    """A nested report as lines "name: value"."""
+    for name, value in report.items():
+        if isinstance(value, dict) and "@type" not in value:
+            yield from flat(value, f"{prefix}{name}.")
+        elif isinstance(value, float):
+            yield f"  {prefix}{name}: {value:.5g}"
+        elif not isinstance(value, dict | list):
+            yield f"  {prefix}{name}: {value}"
+
+
+def inventory(workdir: Path) -> list[str]:
+    """The files that a run leaves, for people to open."""
+    names = [experiments.DESCRIPTION, experiments.CONFIG_COPY, METRICS, EVALUATION, f"{CHECKPOINTS}/"]
+    pictures = sorted((workdir / SAMPLES).glob("*.png"))
+    return [str(workdir / name) for name in names] + [str(path) for path in pictures]
+
+
+def sample(
+    workdir: Path,
+    overrides: Iterable[tuple[str, str]],
+    *,
+    num: int,
+    seed: int,
+    label: int | None = None,
+    out: Path | None = None,
+) -> Path:
+    """Draws samples from a work directory alone; writes an npz and a picture beside it.
+
+    Args:
+        workdir: of a run with a checkpoint.
+        overrides: of what sampling depends on, e.g. ("objective.sampler.steps", "20").
+        num: how many.
+        seed: of the samples.
+        label: one class for all; None takes the classes in turn.
+        out: the npz; None is WORKDIR/samples.npz.
+
+    Returns:
+        Path of the npz: `samples` in the data's own units, `label` where the model has classes.
+
+    Raises:
+        UserError: no run there, no such class, or an override that only training could follow.
+    """
+    if num < 1:
+        raise UserError(f"--num={num} must be at least 1")
+    experiment = experiments.restore(workdir, overrides)
+    experiments.check_resume(experiments.restore(workdir), experiment, workdir)
+    run = prepare(experiment)
+    state = load_state(run, workdir)
+    samples, labels = draw_samples(
+        experiment.objective,
+        experiment.data,
+        state.ema,
+        state.extra,
+        run.mesh,
+        seed=seed,
+        num=num,
+        batch_size=experiment.evaluation.batch_size,
+        label=label,
+        report=lambda done: say(f"{done}/{num} samples"),
+    )
+    out = out or workdir / "samples.npz"
+    if jax.process_index() == 0:
+        try:
+            if labels is None:
+                np.savez_compressed(out, samples=samples)
+            else:
+                np.savez_compressed(out, samples=samples, label=labels)
+            show(experiment.data, samples[:400]).save(out.with_suffix(".png"))
+        except OSError as error:
+            raise UserError(f"cannot write {out}: {error.strerror}") from None
+        say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
+    return out
+
+
+def evaluate_workdir(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Report:
+    """Evaluates a work directory's newest checkpoint and writes its evaluation.json.
+
+    Raises:
+        UserError: no run there, or an override that only training could follow.
+    """
+    experiment = experiments.restore(workdir, overrides)
+    experiments.check_resume(experiments.restore(workdir), experiment, workdir)
+    run = prepare(experiment)
+    report = write_evaluation(run, load_state(run, workdir), workdir)
+    say(f"wrote {workdir / EVALUATION}")
+    return report

@@ -1,0 +1,47 @@
+"""Closed forms that the tests compare with."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.diffusion.prediction import Prediction, from_x0
+from genjax.diffusion.process import Process, expand
+from genjax.types import Array
+
+
+@dataclass(frozen=True)
+class GaussianData:
+    """Data N(mean, std^2 I): everything about its diffusion is known."""
+
+    mean: float = 0.7
+    std: float = 0.4
+
+    def variance(self, process: Process, t: Array) -> Array:
+        """Of x_t: alpha^2 std^2 + sigma^2."""
+        return process.alpha(t) ** 2 * self.std**2 + process.sigma(t) ** 2
+
+    def denoise(self, process: Process):
+        """E[x_0 | x_t] and what it says of eps, by Bayes' rule."""
+
+        def exact(x: Array, t: Array) -> Prediction:
+            alpha = expand(process.alpha(t), x)
+            gain = alpha * self.std**2 / expand(self.variance(process, t), x)
+            return from_x0(process, self.mean + gain * (x - alpha * self.mean), x, t)
+
+        return exact
+
+    def transport(self, process: Process, x: Array, t: Array, s: Array) -> Array:
+        """The probability-flow ODE's solution from x at t to time s."""
+        ratio = jnp.sqrt(self.variance(process, s) / self.variance(process, t))
+        return process.alpha(s) * self.mean + ratio * (x - process.alpha(t) * self.mean)
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Nats per example."""
+        z = (x - self.mean) / self.std
+        return (-0.5 * z**2 - np.log(self.std) - 0.5 * np.log(2 * np.pi)).reshape(len(x), -1).sum(axis=1)
+
+
+def fitted_order(sizes: list[float], errors: list[float]) -> float:
+    """Slope of log error against log step size."""
+    return float(np.polyfit(np.log(sizes), np.log(errors), 1)[0])

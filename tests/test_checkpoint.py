@@ -1,0 +1,505 @@
+"""Checkpoints: bit-exact on any layout; every kind of damage, kill and full disk leaves a good one."""
+
+import logging
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from genjax import manifest
+from genjax.checkpoint import Checkpoints
+from genjax.errors import UserError
+from genjax.types import PyTree, record
+
+
+@record
+class State:
+    step: PyTree
+    params: PyTree
+    moments: PyTree
+    extra: PyTree = field(default_factory=dict)
+
+
+def make(seed=0):
+    """Every dtype, odd bit patterns, odd names, empty containers, a named tuple of optax."""
+    rng = np.random.default_rng(seed)
+    bits = lambda dtype, *shape: jnp.asarray(
+        rng.integers(0, 256, (*shape, np.dtype(dtype).itemsize), np.uint8).view(dtype)[..., 0]
+    )
+    params = {
+        "net": {"params": {"Dense_0": {"kernel": bits(np.float32, 8, 16), "bias": bits(np.float32, 16)}}}
+    }
+    normal = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), jnp.float32), params)
+    return State(
+        step=jnp.asarray(seed, jnp.int32),
+        params=params,
+        moments={
+            "net": optax.named_chain(("moments", optax.scale_by_adam()), ("none", optax.identity())).init(
+                normal
+            )
+        },
+        extra={
+            "half": bits(ml_dtypes.bfloat16, 3, 5),
+            "word": bits(np.uint32, 4),
+            "byte": bits(np.uint8, 7),
+            "flag": jnp.asarray([True, False]),
+            "special": jnp.asarray([np.nan, -np.nan, np.inf, -0.0, 1e-45], jnp.float32),
+            "key": jax.random.key(seed),
+            "keys": jax.random.split(jax.random.key(seed), 8),
+            "host": rng.normal(size=3),
+            "long": np.int64(2**40 + seed),
+            "count": 5 + seed,
+            "nothing": {},
+            "none": None,
+            "pair": (jnp.float32(1.5), [jnp.int32(seed), ()]),
+            "size zero": jnp.zeros((0, 3)),
+            "a/b": {"c.d": jnp.ones(2), "e f": jnp.full(2, 2.0), "%2E": jnp.full(2, 4.0)},
+            "a": {"b": {"c.d": jnp.full(2, 3.0)}},
+            "pair.0": jnp.full(2, 5.0),
+        },
+    )
+
+
+def raw(leaf):
+    if hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return str(leaf.dtype), np.asarray(jax.random.key_data(leaf)).tobytes()
+    return str(np.asarray(leaf).dtype), np.asarray(leaf).tobytes()
+
+
+def assert_same(got, expected):
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
+        assert np.shape(a) == np.shape(b), path
+        assert raw(a) == raw(b), path
+        assert isinstance(a, jax.Array) == isinstance(b, jax.Array), path
+
+
+def small(step):
+    return {"w": jnp.arange(step, step + 6.0).reshape(2, 3), "n": jnp.int32(step)}
+
+
+def layout(devices, *spec, shape=None, names=("data", "model")):
+    shape = shape or (devices, 1)
+    mesh = jax.make_mesh(shape, names, devices=jax.devices()[:devices], axis_types=(AxisType.Auto,) * 2)
+    return NamedSharding(mesh, P(*spec))
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A directory with the checkpoints 1 and 2."""
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, small(step))
+    return tmp_path / "checkpoints"
+
+
+def restore(directory, template=None, **options):
+    with Checkpoints(directory) as checkpoints:
+        return checkpoints.restore(template or small(0), **options)
+
+
+def test_every_bit_comes_back(tmp_path):
+    state = make(3)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, state)
+    step, got = restore(tmp_path, make(0))
+    assert step == 3
+    assert_same(got, state)
+    # A template without arrays, as `jax.eval_shape` gives it, serves as well.
+    device = replace(
+        state, extra={n: state.extra[n] for n in ("half", "key", "keys", "special", "size zero")}
+    )
+    _, got = restore(tmp_path, jax.eval_shape(lambda: device), partial=True)
+    assert_same(got, device)
+
+
+def test_saves_what_was_given_though_it_is_donated_at_once(tmp_path):
+    big = jnp.arange(2.0**20)
+    expected = np.asarray(big)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"w": big})
+        jax.jit(lambda a: a * 0, donate_argnums=0)(big).block_until_ready()
+    np.testing.assert_array_equal(restore(tmp_path, {"w": jnp.zeros(2**20)})[1]["w"], expected)
+
+
+@pytest.mark.parametrize(
+    "sharding",
+    [
+        layout(1),
+        layout(2, "data"),
+        layout(4, "data"),
+        layout(4, None, "data"),
+        layout(8, "model", "data", shape=(4, 2)),
+        layout(8, ("data", "model"), shape=(2, 4)),
+        layout(8),
+    ],
+    ids=str,
+)
+def test_saved_on_eight_devices_restores_on_any_layout(tmp_path, sharding):
+    values = {"w": np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32), "k": np.float32(3)}
+    saved = {"w": jax.device_put(values["w"], layout(8, "data")), "k": jax.device_put(values["k"], layout(8))}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, saved)
+    scalar = NamedSharding(sharding.mesh, P())
+    template = {
+        "w": jax.ShapeDtypeStruct((8, 16), jnp.float32, sharding=sharding),
+        "k": jax.ShapeDtypeStruct((), jnp.float32, sharding=scalar),
+    }
+    _, got = restore(tmp_path, template)
+    assert got["w"].sharding == sharding
+    assert got["k"].sharding == scalar
+    assert_same(jax.tree.map(np.asarray, got), values)
+
+
+def test_typed_keys_keep_their_sharding(tmp_path):
+    keys = jax.device_put(jax.random.split(jax.random.key(1), 8), layout(8, "data"))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"k": keys})
+    target = jax.ShapeDtypeStruct((8,), keys.dtype, sharding=layout(2, "data"))
+    _, got = restore(tmp_path, {"k": target})
+    assert got["k"].sharding.is_equivalent_to(target.sharding, 1)
+    assert raw(got["k"]) == raw(keys)
+
+
+def test_class_names_do_not_matter(tmp_path):
+    @dataclass
+    class Renamed:
+        mu: PyTree
+        nu: PyTree
+        count: PyTree
+
+    jax.tree_util.register_dataclass(Renamed)
+    adam = optax.scale_by_adam().init(small(1))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"moments": adam})
+    _, got = restore(tmp_path, {"moments": Renamed(small(0), small(0), jnp.int32(7))})
+    assert_same(got["moments"].mu, adam.mu)
+    assert int(got["moments"].count) == 0
+
+
+def test_partial_restores_what_is_asked_for(two):
+    assert_same(restore(two, {"n": jnp.int32(0)}, partial=True)[1], {"n": small(2)["n"]})
+    with pytest.raises(UserError, match="w: only in the checkpoint"):
+        restore(two, {"n": jnp.int32(0)})
+    with pytest.raises(UserError, match="m: only now"):
+        restore(two, {"m": jnp.int32(0)}, partial=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"w": jnp.zeros((2, 4))}, "w: float32(2, 3) in the checkpoint, float32(2, 4) now"),
+        ({"w": jnp.zeros((3, 2))}, "w: float32(2, 3) in the checkpoint, float32(3, 2) now"),
+        ({"w": jnp.zeros((2, 3), jnp.bfloat16)}, "w: float32(2, 3) in the checkpoint, bfloat16(2, 3) now"),
+        ({"w": jnp.zeros((2, 3), jnp.int32)}, "w: float32(2, 3) in the checkpoint, int32(2, 3) now"),
+        ({"n": 0}, "n: int32() in the checkpoint, int64() now"),
+        ({"other": jnp.zeros(1)}, "other: only now"),
+    ],
+)
+def test_a_template_that_differs_is_refused_in_one_line(two, change, words):
+    with pytest.raises(UserError) as error:
+        restore(two, {**small(0), **change})
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_many_differences_are_counted(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {f"a{i}": jnp.zeros(2) for i in range(9)})
+    with pytest.raises(UserError, match=r"a0: .*; a1: .*; a2: .* and 6 more$"):
+        restore(tmp_path, {f"a{i}": jnp.zeros(3) for i in range(9)})
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    rng = np.random.default_rng(len(data))
+    data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+    path.write_bytes(data)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, os.remove, lambda path: path.write_bytes(b"")])
+def test_damage_to_any_file_falls_back(two, damage, caplog):
+    everything = files(two / "2")
+    assert len(everything) > 8
+    with Checkpoints(two) as checkpoints:
+        for path in everything:
+            kept = path.read_bytes()
+            caplog.clear()
+            damage(path)
+            step, got = checkpoints.restore(small(0))
+            assert step == 1, path
+            assert_same(got, small(1))
+            assert [r.levelname for r in caplog.records if r.name.startswith("genjax")] == ["WARNING"], path
+            path.write_bytes(kept)
+        assert checkpoints.restore(small(0))[0] == 2
+
+
+def test_every_bit_of_a_manifest_counts(two):
+    path = two / "2" / manifest.NAME
+    kept = path.read_bytes()
+    for i in range(0, len(kept), 7):
+        path.write_bytes(kept[:i] + bytes([kept[i] ^ 1 << i % 8]) + kept[i + 1 :])
+        with pytest.raises(manifest.Damaged):
+            manifest.read(two / "2")
+
+
+def test_unknown_format_is_passed_over(two, monkeypatch):
+    monkeypatch.setattr(manifest, "FORMAT", 2)
+    with pytest.raises(UserError, match="its format is 1, this version reads 2"):
+        restore(two)
+
+
+def test_all_damaged_says_what_is_wrong_and_deletes_nothing(two):
+    for step in (1, 2):
+        (two / str(step) / manifest.NAME).unlink()
+    before = files(two)
+    with pytest.raises(
+        UserError, match=r"no intact checkpoint in .*: 2: manifest.json is missing; 1: manifest"
+    ):
+        restore(two)
+    assert files(two) == before
+
+
+def test_a_named_step_is_not_replaced_by_another(two):
+    assert restore(two, step=1)[0] == 1
+    truncate(files(two / "2")[0])
+    with pytest.raises(UserError, match="2: "):
+        restore(two, step=2)
+    with pytest.raises(UserError, match=r"3: manifest.json is missing"):
+        restore(two, step=3)
+
+
+def test_nothing_there(tmp_path):
+    with Checkpoints(tmp_path / "none") as checkpoints:
+        assert checkpoints.latest() is None
+        with pytest.raises(UserError, match="no checkpoint in"):
+            checkpoints.restore(small(0))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("last", "every", "expected"), [(1, 0, [8]), (2, 0, [7, 8]), (2, 3, [3, 6, 7, 8]), (3, 4, [4, 6, 7, 8])]
+)
+def test_retention(tmp_path, last, every, expected):
+    with Checkpoints(tmp_path, keep_last=last, keep_every=every) as checkpoints:
+        for step in range(1, 9):
+            checkpoints.save(step, small(step))
+        checkpoints.wait()
+        assert checkpoints.steps() == expected
+        assert checkpoints.latest() == 8
+        for step in expected:
+            assert_same(checkpoints.restore(small(0), step)[1], small(step))
+    assert sorted(os.listdir(tmp_path)) == sorted(map(str, expected))
+
+
+def test_the_old_one_outlives_the_new_ones_manifest(tmp_path, monkeypatch):
+    seen, write = [], manifest.write
+    monkeypatch.setattr(
+        manifest, "write", lambda *a: (seen.append(sorted(os.listdir(tmp_path))), write(*a))[1]
+    )
+    with Checkpoints(tmp_path, keep_last=1) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, small(step))
+    assert seen == [["1"], ["1", "2"]]
+    assert os.listdir(tmp_path) == ["2"]
+
+
+def test_a_damaged_step_is_replaced_only_by_the_same_step_saved_anew(two):
+    flip(files(two / "2")[0])
+    with Checkpoints(two, keep_last=3) as checkpoints:
+        assert checkpoints.restore(small(0))[0] == 1
+        assert checkpoints.steps() == [1, 2]
+        checkpoints.save(2, small(20))
+        checkpoints.wait()
+        assert checkpoints.restore(small(0))[0] == 2
+    assert_same(restore(two)[1], small(20))
+    assert sorted(os.listdir(two)) == ["1", "2"]
+
+
+def test_a_return_to_an_earlier_step_leaves_later_ones_behind(tmp_path):
+    with Checkpoints(tmp_path, keep_last=9) as checkpoints:
+        for step in (1, 5, 9):
+            checkpoints.save(step, small(step))
+        checkpoints.restore(small(0), step=1)
+        checkpoints.save(3, small(30))
+        checkpoints.wait()
+        assert checkpoints.steps() == [1, 3]  # not 9, which another history led to
+        assert sorted(os.listdir(tmp_path)) == ["1", "3", "5.stale", "9.stale"]
+        checkpoints.save(5, small(50))
+        checkpoints.wait()
+        assert sorted(os.listdir(tmp_path)) == ["1", "3", "5", "9.stale"]
+
+
+def test_the_same_step_twice_is_saved_once(two):
+    with Checkpoints(two) as checkpoints:
+        checkpoints.restore(small(0))
+        before = [path.stat().st_mtime_ns for path in files(two)]
+        checkpoints.save(2, small(2))
+        checkpoints.wait()
+        assert [path.stat().st_mtime_ns for path in files(two)] == before
+
+
+def test_leftovers_of_killed_saves_are_removed_by_the_next_save(two):
+    shutil.copytree(two / "2", two / "3.orbax-checkpoint-tmp")
+    shutil.copytree(two / "2", two / "4.orbax-checkpoint-tmp-17")
+    with Checkpoints(two) as checkpoints:
+        assert checkpoints.restore(small(0))[0] == 2
+        assert len(os.listdir(two)) == 4  # a reader deletes nothing: the save may be another process's
+        checkpoints.save(3, small(3))
+    assert sorted(os.listdir(two)) == ["2", "3"]
+
+
+def run(program, *arguments, **options):
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(Path(manifest.__file__).parents[1]),
+    }
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_kill_in_the_middle_of_a_save(two):
+    endless = run(
+        """
+        import sys, jax.numpy as jnp, numpy as np
+        from genjax.checkpoint import Checkpoints
+        noise = np.random.default_rng(0).normal(size=2**21).astype(np.float32)
+        with Checkpoints(sys.argv[1]) as checkpoints:
+            for step in range(3, 10**6):
+                checkpoints.save(step, {"w": jnp.asarray(noise + step), "n": jnp.int32(step)})
+        """,
+        two,
+    )
+    # Step 5 under way means that 3 and 4 are complete.
+    deadline = time.monotonic() + 60
+    while not list(two.glob("[5-9]*.orbax-checkpoint-tmp*")):
+        assert endless.poll() is None, endless.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+    endless.send_signal(signal.SIGKILL)
+    endless.communicate()
+    assert list(two.glob("*.orbax-checkpoint-tmp*"))
+    step, got = restore(two, {"w": jnp.zeros(2**21), "n": jnp.int32(0)})
+    assert step >= 4
+    noise = np.random.default_rng(0).normal(size=2**21).astype(np.float32)
+    np.testing.assert_array_equal(got["w"], jnp.asarray(noise + step))
+    assert int(got["n"]) == step
+
+
+FULL = """
+    import resource, signal, sys, jax.numpy as jnp, numpy as np
+    from genjax.checkpoint import Checkpoints
+    from genjax.errors import UserError
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18))
+    noise = lambda n: {"w": jnp.asarray(np.random.default_rng(0).normal(size=n), jnp.float32)}
+    try:
+        with Checkpoints(sys.argv[1]) as checkpoints:
+            checkpoints.save(3, noise(6))
+            checkpoints.save(4, noise(2**20))
+            if sys.argv[2] == "wait": checkpoints.wait()
+            if sys.argv[2] == "save": checkpoints.save(5, noise(6))
+            if sys.argv[2] == "raise": raise KeyError("the loop's own")
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyError as error:
+        sys.exit(f"{error}")
+    """
+
+
+@pytest.mark.parametrize("then", ["wait", "save", "close", "raise"])
+def test_a_full_disk_is_one_line_and_a_failure(two, then):
+    process = run(FULL, two, then)
+    _, text = process.communicate(timeout=60)
+    line = f"file too large: checkpoint 4 in {two} was not saved; the last good one is 3"
+    assert process.returncode == 1
+    expected = [line, '"the loop\'s own"'] if then == "raise" else [f"error: {line}"]
+    assert [given.removeprefix("WARNING:genjax.checkpoint:") for given in text.splitlines()] == expected
+    assert restore(two, {"w": jnp.zeros(6)})[0] == 3
+    assert sorted(os.listdir(two)) == ["2", "3"]
+
+
+def test_too_little_space_is_said_before_the_save(two, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1))
+    with (
+        Checkpoints(two) as checkpoints,
+        pytest.raises(UserError, match=r"no space left on device: checkpoint 3 .*is 2"),
+    ):
+        checkpoints.save(3, small(3))
+
+
+def test_a_failed_save_is_raised_once_and_the_next_one_works(two, monkeypatch, caplog):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    noise = {"w": jnp.asarray(np.random.default_rng(0).normal(size=2**18), jnp.float32)}
+    with Checkpoints(two) as checkpoints:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limit[1]))
+            checkpoints.save(3, noise)
+            with pytest.raises(UserError, match=r"checkpoint 3 .* last good one is 2"):
+                checkpoints.wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+            signal.signal(signal.SIGXFSZ, previous)
+        checkpoints.save(3, noise)
+        checkpoints.wait()
+        assert checkpoints.latest() == 3
+        assert_same(checkpoints.restore(noise)[1], noise)
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+
+
+def test_a_manifest_that_cannot_be_written_is_a_failed_save(two, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with Checkpoints(two) as checkpoints:
+        monkeypatch.setattr(manifest, "write", refuse)
+        checkpoints.save(3, small(3))
+        with pytest.raises(UserError, match=r"no space left on device: checkpoint 3 .* last good one is 2"):
+            checkpoints.wait()
+        assert checkpoints.restore(small(0))[0] == 2
+
+
+def test_two_keys_of_one_name_are_refused(tmp_path):
+    @record
+    class Odd:
+        a: PyTree
+
+    clash = jax.tree_util.register_pytree_with_keys  # a node that gives both children the same name
+    Twice = type("Twice", (), {"__init__": lambda self: None})
+    same = jax.tree_util.DictKey("x")
+    clash(Twice, lambda t: (((same, jnp.ones(1)), (same, jnp.ones(1))), None), lambda aux, children: Twice())
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match="the same name"):
+        checkpoints.save(1, Odd(Twice()))
+
+
+@pytest.mark.parametrize("options", [{"keep_last": 0}, {"keep_every": -1}])
+def test_refuses_to_keep_nothing(tmp_path, options):
+    with pytest.raises(UserError, match="keep_last"):
+        Checkpoints(tmp_path, **options)

@@ -1,0 +1,32 @@
+"""FLOPs against products counted by hand."""
+
+import jax
+import jax.numpy as jnp
+
+from genjax.flops import count_flops
+
+
+def conv(x, w):
+    return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def test_products_and_convolutions():
+    assert count_flops(lambda a, b: a @ b, jnp.zeros((3, 4)), jnp.zeros((4, 5))) == 2 * 3 * 4 * 5
+    batched = lambda a, b: jnp.einsum("bij,bjk->bik", a, b)
+    assert count_flops(batched, jnp.zeros((7, 3, 4)), jnp.zeros((7, 4, 5))) == 7 * 2 * 3 * 4 * 5
+    x, w = jnp.zeros((2, 8, 8, 3)), jnp.zeros((3, 3, 3, 16))
+    forward = 2 * 2 * 64 * 16 * 27
+    assert count_flops(conv, x, w) == forward
+    assert count_flops(jax.grad(lambda w, x: conv(x, w).sum()), w, x) == 2 * forward
+    assert count_flops(jax.grad(lambda x, w: conv(x, w).sum(), (0, 1)), x, w) == 3 * forward
+
+
+def test_loops_count_their_length_and_branches_the_dearest():
+    square = jnp.zeros((3, 3))
+    once = 2 * 27
+    looped = lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=7)[0]
+    assert count_flops(looped, square) == 7 * once
+    assert count_flops(jax.vmap(looped), jnp.zeros((2, 3, 3))) == 2 * 7 * once
+    branch = lambda x: jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x @ x, x)
+    assert count_flops(branch, square) == 2 * once
+    assert count_flops(jax.jit(jax.checkpoint(lambda x: x @ x)), square) == once

@@ -1,0 +1,299 @@
+"""What every network promises, and what each one does exactly."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from genjax.errors import UserError
+from genjax.networks import MLP, ConvDecoder, ConvEncoder, FromNNX, UNet
+from genjax.networks.blocks import ResBlock, SelfAttention
+from genjax.networks.embed import fourier, sinusoidal
+from genjax.networks.layers import GroupNorm
+from genjax.objective import Network
+
+KEY = jax.random.key(0)
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+BATCH = 8
+T = jnp.linspace(0.1, 0.9, BATCH)
+COND = jax.nn.one_hot(jnp.arange(BATCH) % 3, 3)
+SMALL = dict(channels=8, multipliers=(1, 2), blocks=1, attention=(1,), heads=2, zero_out=False)
+
+# name: network, input, out
+NETWORKS = {
+    "mlp": (MLP(width=16, depth=2), normal(0, BATCH, 5), (2, 3)),
+    "mlp, fourier": (MLP(width=16, depth=1, time="fourier", time_scale=1.0), normal(0, BATCH, 2, 2), 3),
+    "unet": (UNet(**SMALL), normal(0, BATCH, 4, 6, 2), 2),
+    "unet, other options": (
+        UNet(**SMALL, modulation="add", skip_rescale=False, resample="pool", padding="CIRCULAR"),
+        normal(0, BATCH, 4, 4, 1),
+        (4, 4, 3),
+    ),
+    "unet in one dimension": (UNet(**SMALL), normal(0, BATCH, 8, 2), 2),
+    "encoder": (ConvEncoder(channels=(8, 8), width=12), normal(0, BATCH, 7, 6, 1), 3),
+    "critic": (
+        ConvEncoder(channels=(8,), width=12, norm="none", activation="leaky_relu"),
+        normal(0, BATCH, 6, 6, 1),
+        1,
+    ),
+    "encoder to maps": (ConvEncoder(channels=(8, 8)), normal(0, BATCH, 7, 6, 1), (2, 2, 3)),
+    "decoder": (ConvDecoder(channels=(8, 8)), normal(0, BATCH, 4), (7, 6, 1)),
+    "decoder of maps": (ConvDecoder(channels=(8,), norm="none"), normal(0, BATCH, 4, 3, 4), (7, 6, 1)),
+}
+
+
+@functools.cache
+def made(name):
+    net, x, out = NETWORKS[name]
+    params = jax.jit(functools.partial(net.init, out=out))(KEY, x, T, COND)
+    apply = jax.jit(net.apply, static_argnames=("out", "train", "features"))
+    return net, params, x, out, functools.partial(apply, out=out)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_cond_of_zeros_is_no_cond_and_labels_and_times_matter(name):
+    net, params, x, _, apply = made(name)
+    assert isinstance(net, Network)
+    np.testing.assert_array_equal(apply(params, x, T, jnp.zeros_like(COND)), apply(params, x, T, None))
+    np.testing.assert_array_equal(apply(params, x, None, jnp.zeros_like(COND)), apply(params, x, None, None))
+    plain, labelled, later = apply(params, x, T), apply(params, x, T, COND), apply(params, x, T + 0.05)
+    for other in (labelled, later):
+        assert np.all(np.abs(other - plain).reshape(BATCH, -1).max(1) > 1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_example_depends_on_another_and_each_depends_on_its_own(name):
+    _, params, x, _, apply = made(name)
+
+    def third(x, t, cond):
+        return jnp.sin(apply(params, x, t, cond)[3]).sum()
+
+    for gradient in jax.jit(jax.grad(third, (0, 1, 2)))(x, T, COND):
+        gradient = np.abs(gradient).reshape(BATCH, -1).max(1)
+        assert gradient[3] > 0
+        np.testing.assert_array_equal(np.delete(gradient, 3), 0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_bfloat16_computes_near_float32_from_float32_parameters(name):
+    net, params, x, out, apply = made(name)
+    low = net.clone(dtype="bfloat16")
+    own = jax.eval_shape(functools.partial(low.init, out=out), KEY, x, T, COND)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), own) == jax.tree.map(
+        lambda a: (a.shape, a.dtype), params
+    )
+    assert {a.dtype for a in jax.tree.leaves(own)} == {jnp.dtype("float32")}
+    expected, actual = (
+        apply(params, x, T, COND),
+        jax.jit(functools.partial(low.apply, out=out))(params, x, T, COND),
+    )
+    assert expected.dtype == actual.dtype == jnp.float32
+    assert actual.shape == (BATCH, *((out,) if len(expected.shape) == 2 else expected.shape[1:]))
+    # bfloat16 rounds to 2^-9; a dozen layers later the error is a few per cent of the output, and not 0.
+    error = jnp.abs(actual - expected).max() / jnp.abs(expected).max()
+    assert 1e-6 < error < 0.06
+
+
+@pytest.mark.parametrize("name", ["mlp", "unet", "encoder", "decoder"])
+def test_dropout_acts_in_training_only(name):
+    _, params, x, out, apply = made(name)
+    net = NETWORKS[name][0].clone(dropout=0.3)
+    call = jax.jit(
+        lambda key, train: net.apply(params, x, T, out=out, train=train, rngs={"dropout": key}),
+        static_argnums=1,
+    )
+    np.testing.assert_array_equal(call(KEY, False), apply(params, x, T))
+    once, again, other = call(KEY, True), call(KEY, True), call(jax.random.key(1), True)
+    np.testing.assert_array_equal(once, again)
+    assert jnp.abs(once - other).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["mlp", "unet", "encoder", "decoder", "decoder of maps"])
+def test_zero_out_starts_at_zero_and_learns(name):
+    net, x, out = NETWORKS[name]
+    net = net.clone(zero_out=True)
+
+    def output_and_gradient(x):
+        params = net.init(KEY, x, T, COND, out=out)
+        y, pullback = jax.vjp(lambda params: net.apply(params, x, T, COND, out=out), params)
+        return y, pullback(jnp.ones_like(y))[0]["params"]["out"]["kernel"]
+
+    y, gradient = jax.jit(output_and_gradient)(x)
+    np.testing.assert_array_equal(y, 0)
+    assert jnp.abs(gradient).max() > 0
+
+
+def test_a_zero_residual_block_starts_as_its_skip():
+    x = normal(0, 2, 4, 4, 8)
+    block = ResBlock(8, rescale=False)
+    params = block.init(KEY, x)
+    np.testing.assert_array_equal(block.apply(params, x), x)
+
+
+def test_a_circular_unet_commutes_with_shifts_by_its_coarsest_pixel():
+    net, x = UNet(**SMALL, padding="CIRCULAR"), normal(0, 2, 8, 8, 1)
+    params = jax.jit(functools.partial(net.init, out=1))(KEY, x, T[:2])
+    apply = jax.jit(functools.partial(net.apply, out=1))
+    shift = lambda x, by: jnp.roll(x, (by, -by), (1, 2))
+    before, after = apply(params, shift(x, 2), T[:2]), shift(apply(params, x, T[:2]), 2)
+    np.testing.assert_allclose(before, after, atol=2e-5)
+    assert jnp.abs(apply(params, shift(x, 1), T[:2]) - shift(apply(params, x, T[:2]), 1)).max() > 1e-2
+
+
+def test_self_attention_commutes_with_permutations_of_positions():
+    x, order = normal(0, 2, 12, 8), np.random.default_rng(0).permutation(12)
+    attend = SelfAttention(heads=2)
+    shapes = jax.eval_shape(attend.init, KEY, x)
+    leaves, tree = jax.tree.flatten(shapes)
+    params = jax.tree.unflatten(tree, [normal(i, *a.shape) for i, a in enumerate(leaves)])
+    y = attend.apply(params, x)
+    assert jnp.abs(y - x).max() > 0.1
+    np.testing.assert_allclose(attend.apply(params, x[:, order]), y[:, order], atol=1e-5)
+
+
+def test_a_sharded_batch_takes_the_same_gradient_step_and_is_never_gathered():
+    net, params, x, out, _ = made("unet")
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    over, everywhere = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+
+    def gradient(params, x, t, cond):
+        return jax.grad(lambda params: jnp.square(net.apply(params, x, t, cond, out=out) - x).mean())(params)
+
+    args = jax.device_put(params, everywhere), *jax.device_put((x, T, COND), over)
+    program = jax.jit(gradient, out_shardings=everywhere).lower(*args).compile()
+    for word in ("all-gather", "all-to-all", "collective-permute"):
+        assert word not in program.as_text()
+    for a, e in zip(
+        jax.tree.leaves(program(*args)), jax.tree.leaves(jax.jit(gradient)(params, x, T, COND)), strict=True
+    ):
+        np.testing.assert_allclose(a, e, rtol=0, atol=1e-5 * (1e-2 + np.abs(e).max()))
+
+
+@pytest.mark.parametrize(("width", "depth", "k", "d", "m"), [(16, 2, 3, 5, 6), (10, 1, 4, 2, 2)])
+def test_the_number_of_parameters_of_an_mlp(width, depth, k, d, m):
+    x, cond = jnp.zeros((1, d)), jnp.zeros((1, k))
+    params = jax.eval_shape(functools.partial(MLP(width, depth).init, out=m), KEY, x, T[:1], cond)
+    square, norm = width * (width + 1), 2 * width
+    embedding = 2 * square + k * width
+    block = 2 * square + 2 * norm + 2 * width * width
+    expected = embedding + (d + 1) * width + depth * block + norm + (width + 1) * m
+    assert sum(a.size for a in jax.tree.leaves(params)) == expected
+
+
+def test_the_encoders_output_is_affine_in_its_features():
+    _, params, x, _, apply = made("encoder")
+    features = apply(params, x, T, COND, features=True)
+    last = params["params"]["out"]
+    np.testing.assert_allclose(
+        features @ last["kernel"] + last["bias"][None], apply(params, x, T, COND), atol=1e-5
+    )
+
+
+def test_every_pixel_that_a_decoder_makes_depends_on_the_code():
+    net, params, x, out, apply = made("decoder")
+    moved = jax.jvp(lambda x: apply(params, x, T, COND), (x,), (jnp.ones_like(x),))[1]
+    assert jnp.all(moved != 0)
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(2, 1), (8, 2), (10, 2), (12, 3), (7, 1), (128, 32), (256, 32)]
+)
+def test_group_norm_takes_the_most_groups_that_divide_with_four_channels_each(channels, groups):
+    x = normal(0, 1, 3, channels)
+    y = GroupNorm(epsilon=0.0).bind({"params": {"scale": jnp.ones(channels), "bias": jnp.zeros(channels)}})(x)
+    means = np.asarray(y).reshape(3, groups, channels // groups).mean((0, 2))
+    np.testing.assert_allclose(means, 0, atol=1e-5)
+    assert np.std(np.asarray(y).mean(1)) > 1e-3  # it is not each channel by itself
+
+
+def test_sinusoidal_features_at_known_angles():
+    waves = functools.partial(sinusoidal, dim=4, time_scale=1000.0, max_period=100.0)
+    np.testing.assert_array_equal(waves(jnp.zeros(1)), [[1, 1, 0, 0]])
+    t = jnp.asarray([np.pi / 2000, np.pi / 200])  # a quarter of the first wave, and of the second
+    expected = [[0, np.cos(np.pi / 20), 1, np.sin(np.pi / 20)], [-1, 0, 0, 1]]
+    np.testing.assert_allclose(waves(t), expected, atol=1e-5)
+
+
+def test_sinusoidal_features_tell_a_thousand_steps_apart():
+    features = np.asarray(sinusoidal(jnp.arange(1000) / 1000, 32), np.float64)
+    gram = features @ features.T  # inner product 16 only where the times agree
+    np.fill_diagonal(gram, 0)
+    assert gram.max() < 15.999
+
+
+def test_fourier_features_turn_with_time_at_normal_frequencies():
+    t, s = jnp.asarray([0.013]), jnp.asarray([0.027])
+    a, b, c = (np.asarray(fourier(u, 2048, 16.0))[0].reshape(2, -1) for u in (t, s, t + s))
+    np.testing.assert_allclose(c[0], a[0] * b[0] - a[1] * b[1], atol=1e-4)
+    np.testing.assert_allclose(c[1], a[1] * b[0] + a[0] * b[1], atol=1e-4)
+    speed = jax.jvp(lambda t: fourier(t, 2048, 16.0), (jnp.zeros(1),), (jnp.ones(1),))[1][0, 1024:] / (
+        2 * np.pi
+    )
+    assert abs(np.std(speed) / 16 - 1) < 4 / np.sqrt(2 * 1024)
+    # E cos(2 pi w t) is the characteristic function of N(0, 16^2).
+    assert abs(a[0].mean() - np.exp(-0.5 * (2 * np.pi * 16 * 0.013) ** 2)) < 4 / np.sqrt(1024)
+
+
+X = jnp.zeros((1, 6, 6, 1))
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("pad the data to 8 x 8", lambda: UNet().init(KEY, X, out=1)),
+        (r"\(6, 6, 2\)", lambda: UNet(multipliers=(1, 1)).init(KEY, X, out=(5, 6, 2))),
+        ("0 to 1", lambda: UNet(multipliers=(1, 1), attention=(2,)).init(KEY, X, out=1)),
+        ("heads=3", lambda: SelfAttention(heads=3).init(KEY, jnp.zeros((1, 2, 8)))),
+        (r"\(3, 3, 4\)", lambda: ConvEncoder(channels=(8,)).init(KEY, X, out=(2, 2, 4))),
+        (r"\(h, w, c\)", lambda: ConvDecoder().init(KEY, X[:, 0, :, 0], out=3)),
+        (r"\(1, 1\)", lambda: ConvDecoder().init(KEY, X, out=(6, 6, 1))),
+        ("even", lambda: sinusoidal(T, 5)),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line_that_says_what_would(words, call):
+    with pytest.raises(UserError, match=words) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+class Perceptron(nnx.Module):
+    def __init__(self, inputs, features, *, rngs):
+        self.layers = nnx.List([nnx.Linear(inputs, 8, rngs=rngs), nnx.Linear(8, features, rngs=rngs)])
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x, train=False):
+        return self.layers[1](self.dropout(jnp.tanh(self.layers[0](x)), deterministic=not train))
+
+
+def test_an_nnx_module_becomes_a_network():
+    net, x = FromNNX(Perceptron, (("inputs", 3),), out="features"), normal(0, 4, 3)
+    params = net.init(KEY, x, out=2)
+    assert isinstance(net, Network)
+    assert hash(net) == hash(FromNNX(Perceptron, (("inputs", 3),), out="features"))
+    assert set(params["layers"]) == {"0", "1"}
+    first, second = params["layers"]["0"], params["layers"]["1"]
+
+    def by_hand(params):
+        first, second = params["layers"]["0"], params["layers"]["1"]
+        hidden = jnp.tanh(x @ first["kernel"] + first["bias"][None])
+        return hidden @ second["kernel"] + second["bias"][None]
+
+    assert first["kernel"].shape == (3, 8)
+    assert second["kernel"].shape == (8, 2)
+    apply = jax.jit(lambda params: net.apply(params, x, None, None, out=2))
+    np.testing.assert_allclose(apply(params), by_hand(params), atol=1e-6)
+    gradients = [jax.grad(lambda params, f=f: jnp.sin(f(params)).sum())(params) for f in (apply, by_hand)]
+    for a, e in zip(*map(jax.tree.leaves, gradients), strict=True):
+        np.testing.assert_allclose(a, e, atol=1e-5)
+    drop = jax.jit(lambda key: net.apply(params, x, out=2, train=True, rngs={"dropout": key}))
+    np.testing.assert_array_equal(drop(KEY), drop(KEY))
+    assert jnp.abs(drop(KEY) - drop(jax.random.key(1))).max() > 1e-3

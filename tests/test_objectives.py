@@ -1,0 +1,183 @@
+"""The conformance table: a new objective is one more row, and gets every check below.
+
+An objective of your own, in a file outside the repository, is checked by
+
+    ./launch/local.sh test tests/test_objectives.py --config=my_idea.py
+"""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from rows import ROWS, make_run, on_one_device, start
+
+from genjax import tree
+from genjax.checkpoint import Checkpoints
+from genjax.objective import HasLogProb
+from genjax.optimizers import SGD
+from genjax.parallel import compile_step
+from genjax.sampling import draw_samples
+
+row = pytest.mark.parametrize("name", ROWS)
+
+
+def leaves(value):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(value)]
+
+
+def equal(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(leaves(a), leaves(b), strict=True))
+
+
+def walk(run, steps: int, state=None, first: int = 0):
+    """Some steps, one call each; the metrics of each step beside the state."""
+    state, metrics = start(run) if state is None else state, []
+    for number in range(first, first + steps):
+        state, now = run.compiled(state, run.batch(number, 1), False)
+        metrics.append({name: float(value) for name, value in now.items()})
+    return state, metrics
+
+
+@row
+def test_parameters_are_plain_float32_dicts_by_player(name):
+    run = make_run(name)
+    params = start(run).params
+    assert list(params) == list(run.experiment.objective.players())
+    assert all(leaf.dtype == np.float32 for leaf in leaves(params))
+
+    def plain(node) -> bool:
+        if hasattr(node, "shape"):
+            return True
+        return type(node) is dict and all(type(key) is str and plain(child) for key, child in node.items())
+
+    assert plain(params)
+
+
+@row
+def test_every_player_learns_and_none_compiles_twice(name):
+    """Every parameter array of a player that moves is changed by three steps, in one compiled program."""
+    run = make_run(name)
+    step = compile_step(run.step, run.mesh, run.shardings)
+    state, before = start(run), start(run)
+    for number in range(3):
+        state, metrics = step(state, run.batch(number, 1))
+    assert step._cache_size() == 1
+    for player in run.experiment.objective.players():
+        pairs = zip(leaves(state.params[player]), leaves(before.params[player]), strict=True)
+        still = [index for index, (new, old) in enumerate(pairs) if np.array_equal(new, old)]
+        assert not still, f"{player}: arrays {still} did not move"
+        assert f"{player}/loss" in metrics
+
+
+@row
+def test_a_turn_moves_its_own_player_only(name):
+    """With all other learning rates zero, nobody else's parameters change."""
+    experiment = ROWS[name]
+    players = list(experiment.objective.players())
+    for mover in players[:-1]:
+        rates = {player: SGD(learning_rate=0.1 if player == mover else 0.0) for player in players}
+        run = on_one_device(dataclasses.replace(experiment, optimizer=rates))
+        state, _ = walk(run, 1)
+        for player in players:
+            assert equal(state.params[player], start(run).params[player]) == (player != mover)
+
+
+@row
+def test_runs_repeat_and_resume_to_the_bit(name, tmp_path):
+    """The same again gives the same bits; so does stopping, saving and going on; another seed does not."""
+    run = make_run(name)
+    state, metrics = walk(run, 4)
+    half, first = walk(run, 2)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(2, half)
+    with Checkpoints(tmp_path) as checkpoints:
+        done, resumed = checkpoints.restore(run.template())
+    resumed, last = walk(run, 2, resumed, done)
+    assert equal(state, resumed)
+    assert metrics == first + last
+    other = start(make_run(name, seed=ROWS[name].seed + 1))
+    assert not equal(other.params, start(run).params)
+
+
+@row
+@pytest.mark.parametrize("mesh", ["data:8", "data:2,fsdp:4"])
+def test_sharded_equals_one_device(name, mesh):
+    """The same numbers on 8 devices, replicated or split, as on one: float32 sums in another order."""
+    one, reference = walk(make_run(name, "one"), 2)
+    many, metrics = walk(make_run(name, mesh), 2)
+    for ours, theirs in zip(leaves(many.params), leaves(one.params), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-4)
+    for key, value in reference[-1].items():
+        np.testing.assert_allclose(metrics[-1][key], value, rtol=2e-3, atol=1e-4, err_msg=key)
+
+
+@row
+def test_fsdp_splits_what_is_large(name):
+    state = start(make_run(name, "data:2,fsdp:4"))
+    large = [
+        leaf for leaf in jax.tree.leaves(state) if leaf.size >= 1024 and any(n % 4 == 0 for n in leaf.shape)
+    ]
+    assert large, "the row's network is too small to test this"
+    assert all(leaf.addressable_shards[0].data.size * 4 == leaf.size for leaf in large)
+
+
+@row
+def test_samples_are_a_function_of_the_key_and_fit_the_data(name):
+    run = make_run(name)
+    experiment, state = run.experiment, start(run)
+    arguments = (experiment.objective, experiment.data, state.ema, state.extra, run.mesh)
+    drawn, labels = draw_samples(*arguments, seed=0, num=12, batch_size=8)
+    again, _ = draw_samples(*arguments, seed=0, num=16, batch_size=8)
+    other, _ = draw_samples(*arguments, seed=1, num=12, batch_size=8)
+    np.testing.assert_array_equal(drawn, again[:12])
+    assert not np.array_equal(drawn, other)
+    data = experiment.data.load("test")[np.arange(4)]["x"]
+    assert drawn.shape[1:] == data.shape[1:]
+    assert drawn.dtype == data.dtype
+    assert (labels is not None) == bool(getattr(experiment.objective, "classes", 0))
+
+
+@row
+def test_log_prob_is_one_number_for_each_example_alone(name):
+    """Row i of a batch has the log-probability that it has in another batch, and says what kind it is."""
+    run = make_run(name, "one")
+    objective, state = run.experiment.objective, start(run)
+    if not isinstance(objective, HasLogProb):
+        assert not hasattr(objective, "log_prob")
+        return
+    batch = run.experiment.data.forward(run.batch(0, 1), jax.random.key(0), False)
+    log_prob = jax.jit(lambda batch: objective.log_prob(state.params, state.extra, batch, jax.random.key(1)))
+    changed = {key: rows.at[1:].set(rows[:-1]) for key, rows in batch.items()}
+    values, others = log_prob(batch), log_prob(changed)
+    np.testing.assert_allclose(values[0], others[0], rtol=1e-5)
+    assert not np.allclose(values[1:], others[1:])
+    assert any(word in objective.log_prob_kind for word in ("exact", "bound", "ODE estimate"))
+
+
+@row
+def test_description_gives_the_experiment_back(name):
+    def find(reference):
+        module, _, attribute = reference.partition(":")
+        return getattr(__import__(module, fromlist=[attribute]), attribute)
+
+    assert tree.restore(json.loads(json.dumps(tree.describe(ROWS[name]))), find) == ROWS[name]
+
+
+def test_the_table_has_every_shipped_objective():
+    """Each module of genjax.objectives that defines an objective has a row."""
+    import importlib
+    import pkgutil
+
+    from genjax import objectives
+
+    shipped = set()
+    for module in pkgutil.iter_modules(objectives.__path__):
+        names = vars(importlib.import_module(f"genjax.objectives.{module.name}"))
+        shipped |= {
+            value
+            for value in names.values()
+            if isinstance(value, type) and all(hasattr(value, name) for name in ("init", "players", "sample"))
+        }
+    assert shipped <= {type(experiment.objective) for experiment in ROWS.values()}
