@@ -40,6 +40,7 @@ class Run:
         batches: step -> this process's rows.
         step: the uncompiled train step.
         shardings: where each array of the state lives.
+        compiled: (state, batch, stacked) -> (state, metrics); each form is compiled when it is first needed.
     """
 
     experiment: Experiment
@@ -47,6 +48,7 @@ class Run:
     batches: Batches
     step: Step
     shardings: PyTree
+    compiled: Callable[[TrainState, Batch, bool], Any]
 
     def make_state(self) -> TrainState:
         """The state of step 0, made where it lives."""
@@ -68,15 +70,6 @@ class Run:
         parts = [self.batches(first + index) for index in range(length)]
         stack = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
         return shard_batch(stack, self.mesh, stacked=True)
-
-    @functools.cached_property
-    def compiled(self) -> Callable[[TrainState, Batch, bool], Any]:
-        """(state, batch, stacked) -> (state, metrics); compiles each form when it is first needed."""
-        kind = self.experiment.compile
-        make = functools.cache(
-            lambda stacked: compile_step(self.step, self.mesh, self.shardings, kind=kind, stacked=stacked)
-        )
-        return lambda state, batch, stacked: make(stacked)(state, batch)
 
 
 def _initialiser(experiment: Experiment) -> Callable[[Batch], TrainState]:
@@ -114,21 +107,29 @@ def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
         axis="data" if experiment.compile == "pmap" else None,
     )
     shapes = jax.eval_shape(_initialiser(experiment), shard_batch(batches(0), mesh))
-    return Run(experiment, mesh, batches, step, state_sharding(shapes, mesh, experiment.rules))
+    shardings = state_sharding(shapes, mesh, experiment.rules)
+
+    @functools.cache
+    def compile_form(stacked: bool) -> Callable[..., Any]:
+        return compile_step(step, mesh, shardings, kind=experiment.compile, stacked=stacked)
+
+    run_form = lambda state, batch, stacked: compile_form(stacked)(state, batch)
+    return Run(experiment, mesh, batches, step, shardings, run_form)
 
 
 def plan(experiment: Experiment, start: int) -> Iterator[tuple[int, int]]:
     """Splits the steps from `start` to the end into calls: (first step, number of steps).
 
-    Calls of `steps_per_call` begin at its multiples and end at no checkpoint's or picture's far side; what is
-    left over is done in single steps. The plan from any of its call's ends is the rest of the plan, so that a
-    resumed run makes the same calls, and the same bits.
+    From each checkpoint or picture to the next there are as many calls of `steps_per_call` as fit, then single
+    steps. The plan from the end of any of its calls is the rest of the plan, so that a resumed run makes the
+    same calls, and the same bits.
     """
     periods = [period for period in (experiment.checkpoint_every, experiment.sample_every) if period]
     whole = experiment.steps_per_call
     while start < experiment.steps:
+        before = max(start // period * period for period in periods)
         border = min([experiment.steps, *((start // period + 1) * period for period in periods)])
-        length = whole if start % whole == 0 and start + whole <= border else 1
+        length = whole if (start - before) % whole == 0 and start + whole <= border else 1
         yield start, length
         start += length
 

@@ -25,7 +25,7 @@ SMALL = MLP(width=32, depth=1)
 
 
 def _experiment(objective, data) -> Experiment:
-    return Experiment(objective, data, SGD(learning_rate=1e-3), steps=4, batch_size=16)
+    return Experiment(objective, data, SGD(learning_rate=0.03), steps=4, batch_size=16)
 
 
 ROWS = {

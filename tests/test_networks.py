@@ -26,7 +26,7 @@ def normal(seed: int, *shape: int) -> jax.Array:
 BATCH = 8
 T = jnp.linspace(0.1, 0.9, BATCH)
 COND = jax.nn.one_hot(jnp.arange(BATCH) % 3, 3)
-SMALL = dict(channels=8, multipliers=(1, 2), blocks=1, attention=(1,), heads=2, zero_out=False)
+SMALL = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "heads": 2}
 
 # name: network, input, out
 NETWORKS = {
@@ -35,10 +35,9 @@ NETWORKS = {
     "unet": (UNet(**SMALL), normal(0, BATCH, 4, 6, 2), 2),
     "unet, other options": (
         UNet(**SMALL, modulation="add", skip_rescale=False, resample="pool", padding="CIRCULAR"),
-        normal(0, BATCH, 4, 4, 1),
-        (4, 4, 3),
+        normal(0, BATCH, 4, 1),
+        (4, 3),
     ),
-    "unet in one dimension": (UNet(**SMALL), normal(0, BATCH, 8, 2), 2),
     "encoder": (ConvEncoder(channels=(8, 8), width=12), normal(0, BATCH, 7, 6, 1), 3),
     "critic": (
         ConvEncoder(channels=(8,), width=12, norm="none", activation="leaky_relu"),
@@ -51,97 +50,102 @@ NETWORKS = {
 }
 
 
+def filled(net, *inputs, **options):
+    """Parameters of the right shapes with no zeros in them: layers that start at zero hide what is behind."""
+    leaves, tree = jax.tree.flatten(jax.eval_shape(functools.partial(net.init, **options), KEY, *inputs))
+    scales = [np.prod(a.shape[:-1]) ** -0.5 if a.ndim > 1 else 1.0 for a in leaves]
+    return jax.tree.unflatten(
+        tree, [c * normal(i, *a.shape) for i, (c, a) in enumerate(zip(scales, leaves, strict=True))]
+    )
+
+
 @functools.cache
 def made(name):
     net, x, out = NETWORKS[name]
-    params = jax.jit(functools.partial(net.init, out=out))(KEY, x, T, COND)
-    apply = jax.jit(net.apply, static_argnames=("out", "train", "features"))
-    return net, params, x, out, functools.partial(apply, out=out)
+    apply = jax.jit(net.apply, static_argnames=("out", "features"))
+    return filled(net, x, T, COND, out=out), x, functools.partial(apply, out=out)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_cond_of_zeros_is_no_cond_and_labels_and_times_matter(name):
-    net, params, x, _, apply = made(name)
-    assert isinstance(net, Network)
-    np.testing.assert_array_equal(apply(params, x, T, jnp.zeros_like(COND)), apply(params, x, T, None))
-    np.testing.assert_array_equal(apply(params, x, None, jnp.zeros_like(COND)), apply(params, x, None, None))
-    plain, labelled, later = apply(params, x, T), apply(params, x, T, COND), apply(params, x, T + 0.05)
-    for other in (labelled, later):
+    params, x, apply = made(name)
+    assert isinstance(NETWORKS[name][0], Network)
+    plain = apply(params, x, T, jnp.zeros_like(COND))
+    np.testing.assert_array_equal(plain, apply(params, x, T, None))
+    for other in (apply(params, x, T, COND), apply(params, x, T + 0.05, jnp.zeros_like(COND))):
         assert np.all(np.abs(other - plain).reshape(BATCH, -1).max(1) > 1e-5)
 
 
+@pytest.mark.parametrize("name", ["mlp", "critic"])
+def test_cond_of_zeros_is_no_cond_without_times_too(name):
+    params, x, apply = made(name)
+    np.testing.assert_array_equal(apply(params, x, None, jnp.zeros_like(COND)), apply(params, x, None, None))
+    assert jnp.abs(apply(params, x, None, COND) - apply(params, x, None, None)).max() > 1e-5
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_no_example_depends_on_another_and_each_depends_on_its_own(name):
-    _, params, x, _, apply = made(name)
-
-    def third(x, t, cond):
-        return jnp.sin(apply(params, x, t, cond)[3]).sum()
-
-    for gradient in jax.jit(jax.grad(third, (0, 1, 2)))(x, T, COND):
-        gradient = np.abs(gradient).reshape(BATCH, -1).max(1)
-        assert gradient[3] > 0
-        np.testing.assert_array_equal(np.delete(gradient, 3), 0)
+def test_no_example_depends_on_another(name):
+    params, x, apply = made(name)
+    others = (jnp.arange(BATCH) != 3).astype(jnp.float32)
+    moved = x + others.reshape(-1, *(1,) * (x.ndim - 1)), T + 0.01 * others, COND * (1 - others)[:, None]
+    before, after = apply(params, x, T, COND), apply(params, *moved)
+    np.testing.assert_array_equal(before[3], after[3])
+    assert np.all(np.abs(before - after).reshape(BATCH, -1).max(1)[others == 1] > 1e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_bfloat16_computes_near_float32_from_float32_parameters(name):
-    net, params, x, out, apply = made(name)
+    params, x, apply = made(name)
+    net, _, out = NETWORKS[name]
     low = net.clone(dtype="bfloat16")
     own = jax.eval_shape(functools.partial(low.init, out=out), KEY, x, T, COND)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), own) == jax.tree.map(
         lambda a: (a.shape, a.dtype), params
     )
-    assert {a.dtype for a in jax.tree.leaves(own)} == {jnp.dtype("float32")}
     expected, actual = (
         apply(params, x, T, COND),
         jax.jit(functools.partial(low.apply, out=out))(params, x, T, COND),
     )
-    assert expected.dtype == actual.dtype == jnp.float32
-    assert actual.shape == (BATCH, *((out,) if len(expected.shape) == 2 else expected.shape[1:]))
-    # bfloat16 rounds to 2^-9; a dozen layers later the error is a few per cent of the output, and not 0.
+    assert {expected.dtype, actual.dtype, *(a.dtype for a in jax.tree.leaves(own))} == {jnp.dtype("float32")}
+    # bfloat16 rounds to 2^-9; some dozen layers later the error is a few per cent of the output, and not 0.
     error = jnp.abs(actual - expected).max() / jnp.abs(expected).max()
     assert 1e-6 < error < 0.06
 
 
 @pytest.mark.parametrize("name", ["mlp", "unet", "encoder", "decoder"])
 def test_dropout_acts_in_training_only(name):
-    _, params, x, out, apply = made(name)
-    net = NETWORKS[name][0].clone(dropout=0.3)
-    call = jax.jit(
-        lambda key, train: net.apply(params, x, T, out=out, train=train, rngs={"dropout": key}),
-        static_argnums=1,
+    params, x, _ = made(name)
+    net, _, out = NETWORKS[name]
+    quiet, noisy = (
+        jax.make_jaxpr(lambda x, n=n: n.apply(params, x, T, out=out))(x)
+        for n in (net, net.clone(dropout=0.3))
     )
-    np.testing.assert_array_equal(call(KEY, False), apply(params, x, T))
-    once, again, other = call(KEY, True), call(KEY, True), call(jax.random.key(1), True)
-    np.testing.assert_array_equal(once, again)
-    assert jnp.abs(once - other).max() > 1e-3
+    assert str(quiet) == str(noisy)
+    train = functools.partial(net.clone(dropout=0.3).apply, out=out, train=True)
+    call = jax.jit(lambda key: train(params, x, T, rngs={"dropout": key}))
+    np.testing.assert_array_equal(call(KEY), call(KEY))
+    assert jnp.abs(call(KEY) - call(jax.random.key(1))).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet", "encoder", "decoder", "decoder of maps"])
-def test_zero_out_starts_at_zero_and_learns(name):
+@pytest.mark.parametrize("name", ["mlp", "unet", "encoder", "encoder to maps", "decoder"])
+def test_the_output_layer_starts_at_zero_where_asked(name):
     net, x, out = NETWORKS[name]
-    net = net.clone(zero_out=True)
-
-    def output_and_gradient(x):
-        params = net.init(KEY, x, T, COND, out=out)
-        y, pullback = jax.vjp(lambda params: net.apply(params, x, T, COND, out=out), params)
-        return y, pullback(jnp.ones_like(y))[0]["params"]["out"]["kernel"]
-
-    y, gradient = jax.jit(output_and_gradient)(x)
-    np.testing.assert_array_equal(y, 0)
-    assert jnp.abs(gradient).max() > 0
+    for zero in (True, False):
+        init = functools.partial(net.clone(zero_out=zero).init, out=out)
+        last = jax.jit(lambda init=init: init(KEY, x, T, COND)["params"]["out"])()
+        assert jnp.all(last["kernel"] == 0) == zero
+        assert jnp.all(last["bias"] == 0)
 
 
 def test_a_zero_residual_block_starts_as_its_skip():
     x = normal(0, 2, 4, 4, 8)
     block = ResBlock(8, rescale=False)
-    params = block.init(KEY, x)
-    np.testing.assert_array_equal(block.apply(params, x), x)
+    np.testing.assert_array_equal(jax.jit(lambda x: block.apply(block.init(KEY, x), x))(x), x)
 
 
 def test_a_circular_unet_commutes_with_shifts_by_its_coarsest_pixel():
     net, x = UNet(**SMALL, padding="CIRCULAR"), normal(0, 2, 8, 8, 1)
-    params = jax.jit(functools.partial(net.init, out=1))(KEY, x, T[:2])
+    params = filled(net, x, T[:2], out=1)
     apply = jax.jit(functools.partial(net.apply, out=1))
     shift = lambda x, by: jnp.roll(x, (by, -by), (1, 2))
     before, after = apply(params, shift(x, 2), T[:2]), shift(apply(params, x, T[:2]), 2)
@@ -152,21 +156,21 @@ def test_a_circular_unet_commutes_with_shifts_by_its_coarsest_pixel():
 def test_self_attention_commutes_with_permutations_of_positions():
     x, order = normal(0, 2, 12, 8), np.random.default_rng(0).permutation(12)
     attend = SelfAttention(heads=2)
-    shapes = jax.eval_shape(attend.init, KEY, x)
-    leaves, tree = jax.tree.flatten(shapes)
-    params = jax.tree.unflatten(tree, [normal(i, *a.shape) for i, a in enumerate(leaves)])
-    y = attend.apply(params, x)
+    params = filled(attend, x)
+    apply = jax.jit(attend.apply)
+    y = apply(params, x)
     assert jnp.abs(y - x).max() > 0.1
-    np.testing.assert_allclose(attend.apply(params, x[:, order]), y[:, order], atol=1e-5)
+    np.testing.assert_allclose(apply(params, x[:, order]), y[:, order], atol=2e-5)
 
 
 def test_a_sharded_batch_takes_the_same_gradient_step_and_is_never_gathered():
-    net, params, x, out, _ = made("unet")
+    net, x = UNet(channels=8, multipliers=(1,), blocks=1, attention=(0,), heads=1), normal(0, BATCH, 6, 6, 1)
+    params = filled(net, x, T, COND, out=1)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     over, everywhere = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
 
     def gradient(params, x, t, cond):
-        return jax.grad(lambda params: jnp.square(net.apply(params, x, t, cond, out=out) - x).mean())(params)
+        return jax.grad(lambda params: jnp.square(net.apply(params, x, t, cond, out=1) - x).mean())(params)
 
     args = jax.device_put(params, everywhere), *jax.device_put((x, T, COND), over)
     program = jax.jit(gradient, out_shardings=everywhere).lower(*args).compile()
@@ -190,7 +194,7 @@ def test_the_number_of_parameters_of_an_mlp(width, depth, k, d, m):
 
 
 def test_the_encoders_output_is_affine_in_its_features():
-    _, params, x, _, apply = made("encoder")
+    params, x, apply = made("encoder")
     features = apply(params, x, T, COND, features=True)
     last = params["params"]["out"]
     np.testing.assert_allclose(
@@ -199,9 +203,8 @@ def test_the_encoders_output_is_affine_in_its_features():
 
 
 def test_every_pixel_that_a_decoder_makes_depends_on_the_code():
-    net, params, x, out, apply = made("decoder")
-    moved = jax.jvp(lambda x: apply(params, x, T, COND), (x,), (jnp.ones_like(x),))[1]
-    assert jnp.all(moved != 0)
+    _net, params, x, _out, apply = made("decoder")
+    assert jnp.all(apply(params, x, T, COND) != apply(params, x + 1, T, COND))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,236 @@
+"""The programs as people run them: train, resume, sample, evaluate; killed, stopped, and with wrong input."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY = '''"""A tiny VAE in the plane, for tests."""
+from genjax.data import Data, GaussianMixture, Scale
+from genjax.experiment import Evaluation, Experiment
+from genjax.networks import MLP
+from genjax.objectives.vae import VAE, Gaussian
+
+
+def get_experiment(variant: str = "plain"):
+    data = Data(GaussianMixture(num=2000, num_test=400), (Scale(-2.0, 2.0),))
+    net = MLP(width=16 if variant == "plain" else 24, depth=1)
+    return Experiment(
+        VAE(net, net, data.shape, 2, likelihood=Gaussian(0.1)), data, steps=60, batch_size=32, log_every=10,
+        checkpoint_every=20, evaluation=Evaluation(num=400, batch_size=200, pictured=50),
+    )
+'''
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    flags = "--xla_force_host_platform_device_count=2"
+    return kept | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+
+
+def program(verb: str, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", f"experiments.{verb}", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
+
+
+def start(*words: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "experiments.train", *map(str, words)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.py"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory) -> Path:
+    """A finished run of the tiny experiment."""
+    workdir = tmp_path_factory.mktemp("run") / "finished"
+    done = program("train", f"--config={tiny}", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines()[done.stdout.splitlines().index("files:") + 1 :]:
+        assert Path(line.strip()).exists(), line
+    return workdir
+
+
+def arrays(workdir: Path) -> dict[str, np.ndarray]:
+    """All arrays of a run's last checkpoint."""
+    from genjax import experiment, loop
+    from genjax.checkpoint import Checkpoints
+
+    run = loop.prepare(experiment.restore(workdir))
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        step, state = checkpoints.restore(run.template())
+    assert step == 60
+    import jax
+
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def wait_for_step(workdir: Path, step: int) -> None:
+    """Until a run has logged a step."""
+    for _ in range(1200):
+        path = workdir / "metrics.jsonl"
+        if path.exists() and any(
+            json.loads(line)["step"] >= step for line in path.read_text().splitlines() if line.endswith("}")
+        ):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the run does not get on")
+
+
+def test_a_run_leaves_what_the_readme_says(finished):
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
+    assert rows[-1]["vae/loss"] < rows[0]["vae/loss"]
+    assert all(a["time"] < b["time"] for a, b in itertools.pairwise(rows))
+    assert list(finished.glob("**/events.out.tfevents*"))
+    assert {"experiment.json", "config.py", "checkpoints", "samples", "evaluation.json"} <= {
+        p.name for p in finished.iterdir()
+    }
+    report = json.loads((finished / "evaluation.json").read_text())
+    assert report["parameters_of"] == "moving average (EMA)"
+    assert report["examples_seen"] == 60 * 32
+    assert report["likelihood"]["log_prob_kind"] == "lower bound (ELBO)"
+    assert report["modes"]["modes"] == 8
+
+
+def test_a_finished_run_says_so_and_a_longer_one_goes_on(finished, tiny, tmp_path):
+    again = program("train", f"--config={tiny}", f"--workdir={finished}")
+    assert again.returncode == 0
+    assert "is finished: 60 of 60 steps" in again.stdout
+
+
+def test_sample_and_evaluate_need_the_work_directory_alone(finished, tiny):
+    aside = tiny.rename(tiny.with_suffix(".away"))
+    try:
+        first = program("sample", f"--workdir={finished}", "--num=30", "--seed=4")
+        assert first.returncode == 0, first.stderr
+        drawn = np.load(finished / "samples.npz")["samples"]
+        assert drawn.shape == (30, 2)
+        assert (finished / "samples.png").exists()
+        out = finished / "more.npz"
+        assert (
+            program("sample", f"--workdir={finished}", "--num=40", "--seed=4", f"--out={out}").returncode == 0
+        )
+        np.testing.assert_array_equal(np.load(out)["samples"][:30], drawn)
+        before = json.loads((finished / "evaluation.json").read_text())
+        evaluated = program("evaluate", f"--workdir={finished}")
+        assert evaluated.returncode == 0, evaluated.stderr
+        assert json.loads((finished / "evaluation.json").read_text()) == before
+    finally:
+        aside.rename(tiny)
+
+
+def test_kill_and_run_again_gives_the_same_bits(finished, tiny, tmp_path):
+    """SIGKILL in mid-training, then the same command: all arrays equal those of the run that was left alone."""
+    workdir = tmp_path / "killed"
+    running = start(
+        f"--config={tiny}", f"--workdir={workdir}", "--config.log_every=1", "--config.sample_every=1"
+    )
+    wait_for_step(workdir, 33)
+    running.kill()
+    running.communicate()
+    again = program("train", f"--config={tiny}", f"--workdir={workdir}")
+    assert again.returncode == 0, again.stderr
+    resumed_at = int(re.search(r"continuing .* after step (\d+)", again.stdout).group(1))
+    assert 0 < resumed_at < 60
+    ours, theirs = arrays(workdir), arrays(finished)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(ours[name], value, err_msg=name)
+    steps = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+def test_terminate_saves_and_the_same_command_goes_on(finished, tiny, tmp_path):
+    workdir = tmp_path / "stopped"
+    running = start(
+        f"--config={tiny}", f"--workdir={workdir}", "--config.log_every=1", "--config.sample_every=1"
+    )
+    wait_for_step(workdir, 23)
+    running.send_signal(signal.SIGTERM)
+    out, error = running.communicate(timeout=120)
+    assert running.returncode == 128 + signal.SIGTERM, error
+    saved = int(re.search(r"step (\d+) is saved", out).group(1))
+    again = program("train", f"--config={tiny}", f"--workdir={workdir}")
+    assert f"after step {saved}" in again.stdout
+    ours, theirs = arrays(workdir), arrays(finished)
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(ours[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "expected"),
+    [
+        ("train", ["--wrkdir=x"], "workdir"),
+        ("train", ["steps=3"], "stray word 'steps=3'"),
+        ("train", ["--config=difusion_digits"], "did you mean 'diffusion_digits'"),
+        ("train", ["--config.steps"], "needs a value"),
+        ("sample", ["--workdir=nowhere"], "no work directory"),
+        ("sample", ["--num=3"], "workdir"),
+    ],
+)
+def test_wrong_words_end_in_one_line(verb, words, expected):
+    done = program(verb, *words)
+    assert done.returncode != 0
+    message = done.stderr.strip().splitlines()
+    assert len(message) == 1, done.stderr
+    assert message[0].startswith("error: ")
+    assert expected in message[0]
+
+
+def test_list_dry_run_and_help(tiny):
+    listed = program("train", "--list").stdout
+    for path in (ROOT / "experiments" / "configs").glob("*.py"):
+        assert path.stem in listed
+    shown = program("train", f"--config={tiny}:wide", "--config.seed=5", "--dry_run").stdout
+    assert "width = 24  (int, config)" in shown
+    assert "seed = 5  (int, overridden)" in shown
+    assert "steps = 60  (int, config)" in shown
+    assert "ema = 0.999  (float, default)" in shown
+    count = sum(np.prod(shape) for shape in ((2, 24), (24,)))
+    assert int(re.search(r"parameters of vae: ([\d,]+)", shown).group(1).replace(",", "")) > count
+    assert "FLOPs of a step" in shown
+    assert "--workdir" in program("train", "--helpfull").stdout
+
+
+def test_the_readmes_objective_trains_from_one_file_outside(tmp_path):
+    """The worked example: copied out of the README as it stands there, trained with overrides."""
+    readme = (ROOT / "README.md").read_text()
+    code = next(
+        block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "get_experiment" in block
+    )
+    path = tmp_path / "vae_gan.py"
+    path.write_text(code)
+    workdir = tmp_path / "run"
+    words = [
+        "--config.steps=4",
+        "--config.batch_size=16",
+        "--config.evaluation.num=200",
+        "--config.objective.weight=0.2",
+    ]
+    done = program("train", f"--config={path}", f"--workdir={workdir}", *words)
+    assert done.returncode == 0, done.stderr
+    path.unlink()
+    assert program("sample", f"--workdir={workdir}", "--num=20").returncode == 0
+    assert np.load(workdir / "samples.npz")["samples"].shape == (20, 8, 8, 1)
+    last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"discriminator/loss", "vae/loss"} <= last.keys()
