@@ -20,7 +20,7 @@ from genjax.metrics.report import distribution_report
 from genjax.objective import HasLogProb
 from genjax.parallel import batch_shards, shard_batch
 from genjax.sampling import draw_samples, gather
-from genjax.step import TrainState
+from genjax.step import TrainState, make_eval_step
 from genjax.types import named
 
 Report = dict[str, Any]
@@ -37,6 +37,37 @@ def whole(data: Data, split: str) -> dict[str, np.ndarray]:
     return examples[np.arange(len(examples))]
 
 
+def eval_batch_size(experiment: Experiment, mesh: Mesh) -> int:
+    """The evaluation's batch size, rounded up to what the devices can share."""
+    shards = batch_shards(mesh)
+    return -(-experiment.evaluation.batch_size // shards) * shards
+
+
+def held_out_losses(
+    experiment: Experiment, state: TrainState, mesh: Mesh, split: str = "test"
+) -> dict[str, float]:
+    """Every player's loss and metrics on data that it was not trained on, without dropout or augmentation.
+
+    Args:
+        experiment: gives the players.
+        state: its moving average is evaluated.
+        mesh: the devices.
+        split: of the data.
+
+    Returns:
+        Means over whole batches, by "player/metric"; compare with training's to see overfitting.
+    """
+    step = jax.jit(make_eval_step(experiment.objective, experiment.data.forward))
+    root, rows = named(jax.random.key(experiment.evaluation.seed), "held out"), []
+    size = eval_batch_size(experiment, mesh)
+    whole_batches = sweep(experiment.data.load(split), size, jax.process_index(), jax.process_count())
+    for call, (batch, count) in enumerate(whole_batches):
+        if count == size or call == 0:
+            key = jax.random.fold_in(root, call)
+            rows.append(jax.device_get(step(state.ema, state.extra, shard_batch(batch, mesh), key)))
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
 def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, split: str = "test") -> Report:
     """Nats and bits per dimension of a split, in the data's own units, saying what kind of number it is.
 
@@ -51,8 +82,7 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
     """
     objective, data = experiment.objective, experiment.data
     assert isinstance(objective, HasLogProb)
-    shards = batch_shards(mesh)
-    size = -(-experiment.evaluation.batch_size // shards) * shards
+    size = eval_batch_size(experiment, mesh)
 
     @jax.jit
     def log_prob(params: Any, extra: Any, batch: Any, key: Any) -> Any:
@@ -117,6 +147,8 @@ def evaluate(
     }
     free = {*tree.fields(objective)} - {*tree.untunable(objective)}
     numbers |= {f"objective.{name}": tree.describe(getattr(objective, name)) for name in sorted(free)}
+    report("evaluate: held-out losses")
+    numbers["held_out"] = held_out_losses(experiment, state, mesh)
     if isinstance(objective, HasLogProb):
         report("evaluate: likelihood")
         numbers["likelihood"] = likelihood_report(experiment, state, mesh)

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from genjax.errors import UserError
 from genjax.networks import MLP, ConvDecoder, ConvEncoder, FromNNX, UNet
-from genjax.networks.blocks import ResBlock, SelfAttention
+from genjax.networks.blocks import Downsample, ResBlock, SelfAttention, Upsample
 from genjax.networks.embed import fourier, sinusoidal
 from genjax.networks.layers import GroupNorm
 from genjax.objective import Network
@@ -93,7 +94,7 @@ def test_no_example_depends_on_another(name):
     assert np.all(np.abs(before - after).reshape(BATCH, -1).max(1)[others == 1] > 1e-5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["mlp", "unet", "critic", "encoder to maps", "decoder"])
 def test_bfloat16_computes_near_float32_from_float32_parameters(name):
     params, x, apply = made(name)
     net, _, out = NETWORKS[name]
@@ -112,15 +113,25 @@ def test_bfloat16_computes_near_float32_from_float32_parameters(name):
     assert 1e-6 < error < 0.06
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet", "encoder", "decoder"])
-def test_dropout_acts_in_training_only(name):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_dropout_draws_in_training_and_changes_nothing_else(name):
     params, x, _ = made(name)
     net, _, out = NETWORKS[name]
-    quiet, noisy = (
-        jax.make_jaxpr(lambda x, n=n: n.apply(params, x, T, out=out))(x)
-        for n in (net, net.clone(dropout=0.3))
-    )
-    assert str(quiet) == str(noisy)
+    noisy = net.clone(dropout=0.3)
+
+    def program(net, train):
+        return str(
+            jax.make_jaxpr(lambda x: net.apply(params, x, T, out=out, train=train, rngs={"dropout": KEY}))(x)
+        )
+
+    assert program(noisy, False) == program(net, False) == program(net, True)
+    assert "random_bits" in program(noisy, True)
+    assert "random_bits" not in program(noisy, False)
+
+
+def test_dropout_follows_its_key():
+    params, x, _ = made("mlp")
+    net, _, out = NETWORKS["mlp"]
     train = functools.partial(net.clone(dropout=0.3).apply, out=out, train=True)
     call = jax.jit(lambda key: train(params, x, T, rngs={"dropout": key}))
     np.testing.assert_array_equal(call(KEY), call(KEY))
@@ -164,21 +175,29 @@ def test_self_attention_commutes_with_permutations_of_positions():
 
 
 def test_a_sharded_batch_takes_the_same_gradient_step_and_is_never_gathered():
-    net, x = UNet(channels=8, multipliers=(1,), blocks=1, attention=(0,), heads=1), normal(0, BATCH, 6, 6, 1)
-    params = filled(net, x, T, COND, out=1)
+    net, x = (
+        nn.Sequential([ResBlock(4), Downsample(), SelfAttention(), Upsample(4)]),
+        normal(0, BATCH, 6, 6, 4),
+    )
+    params = filled(net, x)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     over, everywhere = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
 
-    def gradient(params, x, t, cond):
-        return jax.grad(lambda params: jnp.square(net.apply(params, x, t, cond, out=1) - x).mean())(params)
+    def gradient(params, x):
+        return jax.grad(lambda params: jnp.square(net.apply(params, x) - x).mean())(params)
 
-    args = jax.device_put(params, everywhere), *jax.device_put((x, T, COND), over)
-    program = jax.jit(gradient, out_shardings=everywhere).lower(*args).compile()
+    program = (
+        jax.jit(gradient, in_shardings=(everywhere, over), out_shardings=everywhere)
+        .lower(params, x)
+        .compile()
+    )
     for word in ("all-gather", "all-to-all", "collective-permute"):
         assert word not in program.as_text()
-    for a, e in zip(
-        jax.tree.leaves(program(*args)), jax.tree.leaves(jax.jit(gradient)(params, x, T, COND)), strict=True
-    ):
+    ours, theirs = (
+        program(jax.device_put(params, everywhere), jax.device_put(x, over)),
+        jax.jit(gradient)(params, x),
+    )
+    for a, e in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, e, rtol=0, atol=1e-5 * (1e-2 + np.abs(e).max()))
 
 
@@ -203,7 +222,7 @@ def test_the_encoders_output_is_affine_in_its_features():
 
 
 def test_every_pixel_that_a_decoder_makes_depends_on_the_code():
-    _net, params, x, _out, apply = made("decoder")
+    params, x, apply = made("decoder")
     assert jnp.all(apply(params, x, T, COND) != apply(params, x + 1, T, COND))
 
 
@@ -259,12 +278,12 @@ X = jnp.zeros((1, 6, 6, 1))
         (r"\(3, 3, 4\)", lambda: ConvEncoder(channels=(8,)).init(KEY, X, out=(2, 2, 4))),
         (r"\(h, w, c\)", lambda: ConvDecoder().init(KEY, X[:, 0, :, 0], out=3)),
         (r"\(1, 1\)", lambda: ConvDecoder().init(KEY, X, out=(6, 6, 1))),
-        ("even", lambda: sinusoidal(T, 5)),
+        ("even", lambda: MLP(time="fourier").clone(width=1).init(KEY, X, T[:1], out=1)),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line_that_says_what_would(words, call):
     with pytest.raises(UserError, match=words) as error:
-        call()
+        jax.eval_shape(call)
     assert "\n" not in str(error.value)
 
 

@@ -11,6 +11,8 @@ from scipy.signal import correlate
 
 from genjax.errors import UserError
 from genjax.networks import cpu, ops, plain
+from genjax.networks.blocks import Modulation
+from genjax.networks.layers import Conv, Dense
 from genjax.networks.plain import Window
 
 
@@ -51,6 +53,7 @@ CONVOLUTIONS = {
     "depthwise, twofold, stride 2, dilated": window(
         (4, 9, 7, 3), (3, 3, 1, 6), strides=2, dilation=2, groups=3
     ),
+    "one channel to three": window((6, 6, 5, 1), (3, 3, 1, 3)),
     "causal in one dimension": window((4, 9, 3), (4, 3, 5), padding=((6, 0),), dilation=2),
     "cropped": window((4, 9, 3), (3, 3, 5), padding=((2, -1),)),
     "three dimensions": window((3, 4, 3, 5, 2), (3, 3, 3, 2, 3)),
@@ -155,13 +158,27 @@ def test_the_way_back_through_a_convolution_keeps_its_input_and_no_patches():
     assert sum(a.size for a in kept) <= 2 * (x.size + kernel.size)
 
 
-def test_gradients_of_bfloat16_convolutions_do_not_drift_with_the_batch():
-    x, kernel = normal(0, 512, 8, 8, 2), normal(1, 3, 3, 2, 2)
-    x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
-    gradient = jax.jit(jax.grad(lambda kernel, x: (ops.conv(x, kernel).astype(jnp.float32) ** 2).sum()))
-    low, high = gradient(kernel, x), gradient(kernel.astype(jnp.float32), x.astype(jnp.float32))
-    assert low.dtype == jnp.bfloat16
-    close(low.astype(jnp.float32), high, 2.0**-7)
+@pytest.mark.parametrize(
+    ("layer", "channels"),
+    [
+        (Conv(1), 1),  # of such large images the kernel's gradient takes one at a time, 32 in each block
+        (Conv(2, groups=2), 2),
+        (Dense(1), 1),
+        (Modulation(), 1),
+        (Modulation("add"), 1),
+    ],
+)
+def test_gradients_in_bfloat16_do_not_drift_over_long_sums(layer, channels):
+    x = jnp.asarray(1 + normal(0, 256, 24, 24, channels)).astype(jnp.bfloat16)
+    e = (jnp.ones((256, 1)),) if isinstance(layer, Modulation) else ()
+    leaves, tree = jax.tree.flatten(jax.eval_shape(layer.init, jax.random.key(0), x, *e))
+    params = jax.tree.unflatten(tree, [jnp.full(a.shape, 0.25) for a in leaves])
+
+    def gradient(dtype):
+        y = lambda params: layer.clone(dtype=dtype).apply(params, x.astype(dtype), *e).astype(jnp.float32)
+        return run(jax.grad(lambda params: jnp.square(y(params)).sum()), params)
+
+    close(gradient("bfloat16"), gradient("float32"), 2.0**-8)
 
 
 def compile_sharded(function, batch, *rest):

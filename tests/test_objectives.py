@@ -79,9 +79,10 @@ def test_a_turn_moves_its_own_player_only(name):
     for mover in players[:-1]:
         rates = {player: SGD(learning_rate=0.1 if player == mover else 0.0) for player in players}
         run = on_one_device(dataclasses.replace(experiment, optimizer=rates))
-        state, _ = walk(run, 1)
+        before = start(make_run(name, "one"))
+        state, _ = walk(run, 1, start(make_run(name, "one")))
         for player in players:
-            assert equal(state.params[player], start(run).params[player]) == (player != mover)
+            assert equal(state.params[player], before.params[player]) == (player != mover)
 
 
 @row

@@ -37,9 +37,9 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 
-def program(verb: str, *words: str) -> subprocess.CompletedProcess:
+def program(verb: str, *words: str, timeout: int = 300) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", f"experiments.{verb}", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=timeout)
 
 
 def start(*words: str) -> subprocess.Popen:

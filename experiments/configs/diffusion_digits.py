@@ -1,4 +1,4 @@
-"""Class-conditional score-based diffusion (VP SDE) on scikit-learn's handwritten digits; minutes on a CPU."""
+"""Class-conditional score-based diffusion (VP SDE) on scikit-learn's handwritten digits; five minutes on 2 cores."""
 
 from genjax.data import Data, Digits, Scale
 from genjax.experiment import Evaluation, Experiment
@@ -11,7 +11,7 @@ from genjax.samplers.ode import DDIM
 def get_experiment() -> Experiment:
     """The main job."""
     data = Data(Digits(), (Scale(0.0, 16.0),))
-    net = UNet(channels=32, multipliers=(1, 2), blocks=2, attention=(1,), dropout=0.1)
+    net = UNet(channels=24, multipliers=(1, 2), blocks=1, attention=(1,), dropout=0.1)
     objective = Diffusion(
         net=net, shape=data.shape, classes=data.classes, guidance=1.5, clip=1.0, sampler=DDIM(steps=50)
     )
@@ -19,9 +19,9 @@ def get_experiment() -> Experiment:
         objective=objective,
         data=data,
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0),
-        steps=3000,
+        steps=1000,
         batch_size=128,
-        checkpoint_every=500,
-        sample_every=1000,
+        checkpoint_every=250,
+        sample_every=500,
         evaluation=Evaluation(num=1000),
     )

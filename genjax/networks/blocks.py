@@ -68,10 +68,11 @@ class Modulation(nn.Module):
         parts = 2 if self.kind == "scale_shift" else 1
         move = Dense(parts * h.shape[-1], use_bias=False, dtype=self.dtype, name="project")(jax.nn.silu(e))
         move = move.reshape(h.shape[0], *(1,) * (h.ndim - 2), parts * h.shape[-1])
+        wide, move = h.astype(jnp.float32), move.astype(jnp.float32)  # the way back sums over space
         if self.kind == "add":
-            return h + move
+            return (wide + move).astype(h.dtype)
         scale, shift = jnp.split(move, 2, axis=-1)
-        return h * (1 + scale) + shift
+        return (wide * (1 + scale) + shift).astype(h.dtype)
 
 
 class ResBlock(nn.Module):

@@ -60,7 +60,7 @@ def conv(x: Array, kernel: Array, window: Window) -> Array:
     *taps, inputs, _ = kernel.shape
     if window.groups == 1 and math.prod(taps) == 1:
         return dense(_shifts(x, taps, window)[0], kernel.reshape(inputs, -1))
-    if window.groups == x.shape[-1] and inputs == 1:
+    if window.groups > 1 and inputs == 1:
         return _depthwise(x, kernel, window)
     if window.groups > 1:
         return plain.conv(x, kernel, window)
@@ -82,11 +82,17 @@ def _shifts(x: Array, taps: list[int], window: Window) -> list[Array]:
 
 
 def _depthwise(x: Array, kernel: Array, window: Window) -> Array:
+    """Each channel by itself: no sum over channels, so a sum over taps is all there is."""
     *taps, _, outputs = kernel.shape
-    x = jnp.repeat(x, outputs // x.shape[-1], axis=-1)
-    weights = kernel.reshape(-1, *(1,) * (x.ndim - 1), outputs)
-    products = [view * weight for view, weight in zip(_shifts(x, taps, window), weights, strict=True)]
-    return functools.reduce(operator.add, products)
+    views = _shifts(jnp.repeat(_wide(x), outputs // x.shape[-1], axis=-1), taps, window)
+    weights = _wide(kernel).reshape(-1, *(1,) * (x.ndim - 1), outputs)
+    products = [view * weight for view, weight in zip(views, weights, strict=True)]
+    return functools.reduce(operator.add, products).astype(x.dtype)
+
+
+def _wide(x: Array) -> Array:
+    """x in float32 at least, in which gradients of kernels are summed: a long sum in bfloat16 loses its tail."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
@@ -114,22 +120,18 @@ def _conv_jvp(window: Window, tangent: bool, primals: tuple, tangents: tuple) ->
 
 
 def _by_patches(x: Array, kernel: Array, window: Window) -> Array:
-    """The convolution as products with matrices of patches, to be transposed with respect to the kernel.
-
-    Computed in float32 at least, because the gradient of the kernel is a sum over many steps of the loop.
-    """
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    """The convolution as products with matrices of patches, to be transposed with respect to the kernel."""
     *taps, inputs, outputs = kernel.shape
     shape = jax.eval_shape(functools.partial(plain.conv, window=window), x, kernel).shape
     positions = math.prod(shape[1:-1])
     blocks = math.gcd(shape[0], jax.device_count())
     images = _divisor(shape[0] // blocks, max(1, _ROWS // positions))
-    matrix = kernel.astype(wide).reshape(-1, outputs).T
+    matrix = _wide(kernel).reshape(-1, outputs).T
     matrix = jnp.broadcast_to(matrix[None], (blocks, *matrix.shape))
 
     @jax.checkpoint  # or else the patches of the whole batch would be kept for the way back
     def product(matrix: Array, part: Array) -> Array:
-        flat = part.astype(wide).reshape(blocks * images, *x.shape[1:])
+        flat = _wide(part).reshape(blocks * images, *x.shape[1:])
         views = [v.reshape(blocks, images * positions, inputs) for v in _shifts(flat, taps, window)]
         y = jnp.einsum("noq,npq->npo", matrix, jnp.concatenate(views, axis=-1))
         return y.astype(x.dtype)

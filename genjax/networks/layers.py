@@ -24,6 +24,11 @@ def activate(name: Activation, x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return {"silu": jax.nn.silu, "gelu": jax.nn.gelu, "relu": jax.nn.relu}[name](x)
 
 
+def _add(y: Array, bias: Array) -> Array:
+    """Adds in float32, in which the bias's gradient is then summed: a long sum in bfloat16 loses its tail."""
+    return (y.astype(jnp.float32) + ops.along_last(bias, y.ndim)).astype(y.dtype)
+
+
 class Dense(nn.Module):
     """Affine map of the last axis: y = x kernel + bias, kernel [in, features]."""
 
@@ -38,7 +43,7 @@ class Dense(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32) if self.use_bias else None
         y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
-        return y if bias is None else y + ops.along_last(bias.astype(self.dtype), y.ndim)
+        return y if bias is None else _add(y, bias)
 
 
 class Conv(nn.Module):
@@ -77,7 +82,7 @@ class Conv(nn.Module):
             dilation=self.dilation,
             groups=self.groups,
         )
-        return y if bias is None else y + ops.along_last(bias.astype(self.dtype), y.ndim)
+        return y if bias is None else _add(y, bias)
 
 
 class GroupNorm(nn.Module):

@@ -1,12 +1,25 @@
-"""Grids of times that samplers walk, from t = `start` down to t = `end`."""
+"""Grids of times that samplers walk, from t = `start` down to t = `end`.
+
+With i = 0 ... n, n = steps, each grid is uniform in a coordinate of its own:
+
+    Uniform      t
+    Quadratic    sqrt(t)                          (Song et al. 2021, DDIM, arXiv:2010.02502, app. D.2)
+    Karras       (sigma / alpha)^(1 / rho)        (Karras et al. 2022, arXiv:2206.00364, eq. 5)
+    LogSNR       log(alpha^2 / sigma^2)           (Lu et al. 2022, DPM-Solver, arXiv:2206.00927, sec. 3.3)
+    Trailing     t, rounded to multiples of 1 / T (Lin et al. 2024, arXiv:2305.08891, sec. 3.3)
+
+The log-SNR falls monotonically with t, so that bisection finds the times of any process.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.diffusion.process import Process
+from genjax.errors import UserError
 from genjax.types import Array
 
 
@@ -17,6 +30,48 @@ class Grid(Protocol):
     def times(self, process: Process, steps: int) -> Float[Array, " n"]:
         """steps + 1 strictly decreasing times."""
         ...
+
+
+def invert_log_snr(
+    process: Process, log_snr: Float[Array, "..."], start: float = 1.0, end: float = 0.0
+) -> Float[Array, "..."]:
+    """The times in [end, start] at which the process has the given log-SNRs, by bisection to the last bit.
+
+    Args:
+        process: alpha and sigma.
+        log_snr: log(alpha^2 / sigma^2), any shape; beyond the interval's range the nearer end is returned.
+        start: latest time.
+        end: earliest time.
+
+    Returns:
+        Times, shaped and typed as `log_snr`.
+    """
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = 0.5 * (low + high)
+        later = process.log_snr(middle) > log_snr
+        return jnp.where(later, middle, low), jnp.where(later, high, middle)
+
+    bounds = jnp.full_like(log_snr, end), jnp.full_like(log_snr, start)
+    low, high = jax.lax.fori_loop(0, 64, halve, bounds)
+    return 0.5 * (low + high)
+
+
+def _pinned(times: Array, start: float, end: float) -> Array:
+    """The ends without rounding errors."""
+    return times.at[0].set(start).at[-1].set(end)
+
+
+def _check_finite(process: Process, t: float, field: str) -> None:
+    """Refuses an end of the grid where the coordinate is infinite; a traced (learned) process is trusted."""
+    with jax.ensure_compile_time_eval():
+        value = process.log_snr(jnp.asarray(t))
+    if not isinstance(value, jax.core.Tracer) and not jnp.isfinite(value):
+        name = type(process).__name__
+        raise UserError(
+            f"{name} has an infinite log-SNR at the grid's {field}={t}: choose a time inside (0, 1)"
+        )
 
 
 @dataclass(frozen=True)
@@ -34,3 +89,114 @@ class Uniform:
     def times(self, process: Process, steps: int) -> Float[Array, " n"]:
         """t_i = start + (end - start) i / steps."""
         return jnp.linspace(self.start, self.end, steps + 1)
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """Equal steps in sqrt(t): finer towards the data.
+
+    Attributes:
+        start: first time, at most 1.
+        end: last time, at least 0.
+    """
+
+    start: float = 1.0
+    end: float = 0.0
+
+    def times(self, process: Process, steps: int) -> Float[Array, " n"]:
+        """t_i = (sqrt(start) + (sqrt(end) - sqrt(start)) i / steps)^2."""
+        roots = jnp.linspace(self.start**0.5, self.end**0.5, steps + 1)
+        return _pinned(roots**2, self.start, self.end)
+
+
+@dataclass(frozen=True)
+class Karras:
+    """Equal steps in (sigma / alpha)^(1 / rho).
+
+    Attributes:
+        start: first time; below 1 where alpha(1) = 0, as for RectifiedFlow.
+        end: last time, at least 0.
+        rho: 1 is uniform in sigma / alpha; the larger, the more steps near the data.
+    """
+
+    start: float = 1.0
+    end: float = 1e-3
+    rho: float = 7.0
+
+    def times(self, process: Process, steps: int) -> Float[Array, " n"]:
+        """The times of (r_0^(1/rho) + (r_n^(1/rho) - r_0^(1/rho)) i / steps)^rho, r = sigma / alpha.
+
+        Raises:
+            UserError: alpha(start) = 0.
+        """
+        _check_finite(process, self.start, "start")
+        ends = jnp.exp(-0.5 / self.rho * process.log_snr(jnp.asarray([self.start, self.end])))
+        roots = jnp.linspace(ends[0], ends[1], steps + 1)
+        log_snr = -2.0 * self.rho * jnp.log(roots)
+        return _pinned(invert_log_snr(process, log_snr, self.start, self.end), self.start, self.end)
+
+
+@dataclass(frozen=True)
+class LogSNR:
+    """Equal steps in log(alpha^2 / sigma^2).
+
+    Attributes:
+        start: first time; below 1 where alpha(1) = 0, as for RectifiedFlow.
+        end: last time; above 0 where sigma(0) = 0.
+    """
+
+    start: float = 1.0
+    end: float = 1e-3
+
+    def times(self, process: Process, steps: int) -> Float[Array, " n"]:
+        """The times of l_0 + (l_n - l_0) i / steps, l = log(alpha^2 / sigma^2).
+
+        Raises:
+            UserError: the log-SNR is infinite at an end.
+        """
+        _check_finite(process, self.start, "start")
+        _check_finite(process, self.end, "end")
+        ends = process.log_snr(jnp.asarray([self.start, self.end]))
+        log_snr = jnp.linspace(ends[0], ends[1], steps + 1)
+        return _pinned(invert_log_snr(process, log_snr, self.start, self.end), self.start, self.end)
+
+
+@dataclass(frozen=True)
+class Trailing:
+    """Equal steps in t among the T times k / T of a network trained in discrete time, from 1 down to 0.
+
+    The first step is taken at the last, noisiest training time, where "leading" grids miss it.
+
+    Attributes:
+        points: T, the number of training times.
+    """
+
+    points: int = 1000
+
+    def times(self, process: Process, steps: int) -> Float[Array, " n"]:
+        """t_i = round(T (1 - i / steps)) / T.
+
+        Raises:
+            UserError: more steps than training times.
+        """
+        if steps > self.points:
+            raise UserError(f"{steps} steps of {self.points} training times: steps must be <= points")
+        index = jnp.round(jnp.linspace(float(self.points), 0.0, steps + 1))
+        return index / self.points
+
+
+@dataclass(frozen=True)
+class ThenZero:
+    """A grid with one step fewer, and a last step from its end to t = 0 (Karras et al. 2022, sec. 2).
+
+    For methods that reach sigma = 0 by grids whose coordinate does not: `ThenZero(Karras())`.
+
+    Attributes:
+        grid: the steps before the last; its end is above 0.
+    """
+
+    grid: Grid = Karras()
+
+    def times(self, process: Process, steps: int) -> Float[Array, " n"]:
+        """The inner grid's times, and 0."""
+        return jnp.append(self.grid.times(process, steps - 1), 0.0)

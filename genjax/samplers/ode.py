@@ -25,6 +25,11 @@ class OneStep:
     steps: int = 50
     grid: Grid = Uniform()
 
+    @property
+    def evaluations(self) -> int:
+        """Number of evaluations of the denoiser in a whole walk."""
+        return self.steps
+
     def times(self, process: Process) -> Float[Array, " n"]:
         """steps + 1 decreasing times."""
         return self.grid.times(process, self.steps)
@@ -50,6 +55,11 @@ class Heun(OneStep):
     """The trapezoidal rule with an Euler guess (Karras et al. 2022, arXiv:2206.00364, alg. 1)."""
 
     grid: Grid = Uniform(end=1e-3)
+
+    @property
+    def evaluations(self) -> int:
+        """Two a step."""
+        return 2 * self.steps
 
     def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
         """Two evaluations."""

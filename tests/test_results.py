@@ -1,0 +1,51 @@
+"""The numbers of the README, produced by the shipped configs as they are. Minutes each:
+
+./launch/local.sh test -m slow tests/test_results.py
+"""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.svm import SVC
+from test_programs import program
+
+from genjax.data import Digits
+
+pytestmark = pytest.mark.slow
+
+
+def run(name: str, workdir) -> dict:
+    """Trains a shipped config and returns its evaluation."""
+    done = program("train", f"--config={name}", f"--workdir={workdir}", timeout=1800)
+    assert done.returncode == 0, done.stderr
+    return json.loads((workdir / "evaluation.json").read_text())
+
+
+def test_diffusion_draws_the_digit_that_was_asked_for(tmp_path):
+    """A support-vector machine trained on the real training digits, which the project uses nowhere else, judges."""
+    report = run("diffusion_digits", tmp_path)["distribution"]
+    assert program("sample", f"--workdir={tmp_path}", "--num=1000", "--seed=7").returncode == 0
+    drawn = np.load(tmp_path / "samples.npz")
+    real = {split: Digits().load(split)[np.arange(len(Digits().load(split)))] for split in ("train", "test")}
+    flat = lambda x: x.reshape(len(x), -1) / 16.0
+    judge = SVC(C=10).fit(flat(real["train"]["x"]), real["train"]["label"])
+    assert judge.score(flat(real["test"]["x"]), real["test"]["label"]) > 0.97
+    assert judge.score(flat(drawn["samples"]), drawn["label"]) >= 0.97
+    assert report["frechet_ratio"] <= 3.0
+    assert report["near_copies"] <= 0.01
+    assert report["exact_duplicates"] == 0.0
+    assert report["nearer_than_neighbours"] <= report["nearer_than_neighbours_test"] + 0.1
+
+
+@pytest.mark.parametrize("name", ["diffusion_mixture", "vae_mixture", "gan_mixture"])
+def test_all_modes_of_the_mixture_are_covered(name, tmp_path):
+    modes = run(name, tmp_path)["modes"]
+    assert modes["modes_covered"] == modes["modes"] == 8
+
+
+@pytest.mark.parametrize("name", ["vae_digits", "gan_digits"])
+def test_the_other_families_draw_digits(name, tmp_path):
+    report = run(name, tmp_path)["distribution"]
+    assert report["label_accuracy"] >= 0.9
+    assert report["near_copies"] <= 0.01
