@@ -149,7 +149,7 @@ def evaluate(
     numbers |= {f"objective.{name}": tree.describe(getattr(objective, name)) for name in sorted(free)}
     report("evaluate: held-out losses")
     numbers["held_out"] = held_out_losses(experiment, state, mesh)
-    if isinstance(objective, HasLogProb):
+    if isinstance(objective, HasLogProb) and objective.log_prob_kind:
         report("evaluate: likelihood")
         numbers["likelihood"] = likelihood_report(experiment, state, mesh)
     if data.kind in ("image", "points"):

@@ -111,7 +111,8 @@ class HasLogProb(Protocol):
     """An objective that can say how likely data are.
 
     Attributes:
-        log_prob_kind: what the number is, in words: "exact", "lower bound (ELBO)", "ODE estimate (...)".
+        log_prob_kind: what the number is, in words: "exact", "lower bound (ELBO)", "ODE estimate (...)";
+            empty where the objective is set to have none.
     """
 
     @property

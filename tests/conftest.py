@@ -10,6 +10,7 @@ from jaxtyping import install_import_hook
 install_import_hook("genjax", "strict.checked")
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -30,3 +31,16 @@ def pytest_configure(config):
         own = dataclasses.replace(experiment.load(path), batch_size=16)
         rows.ROWS.clear()
         rows.ROWS[path] = own
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A directory with the checkpoints 1 and 2."""
+    from checkpointing import small
+
+    from genjax.checkpoint import Checkpoints
+
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, small(step))
+    return tmp_path / "checkpoints"

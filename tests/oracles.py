@@ -42,6 +42,28 @@ class GaussianData:
         return (-0.5 * z**2 - np.log(self.std) - 0.5 * np.log(2 * np.pi)).reshape(len(x), -1).sum(axis=1)
 
 
+@dataclass(frozen=True)
+class CorrelatedData:
+    """Data N(0, A A^T) in the plane, its covariance not diagonal."""
+
+    rows: tuple[tuple[float, ...], ...] = ((0.6, 0.0), (0.5, 0.3))
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """A A^T."""
+        return np.array(self.rows) @ np.array(self.rows).T
+
+    def gain(self, process: Process, t: Array) -> Array:
+        """The matrix M of E[x_0 | x_t] = M x_t, by Bayes' rule."""
+        covariance = jnp.asarray(self.covariance, t.dtype)
+        spread = process.alpha(t) ** 2 * covariance + process.sigma(t) ** 2 * jnp.eye(2, dtype=t.dtype)
+        return process.alpha(t) * covariance @ jnp.linalg.inv(spread)
+
+    def denoise(self, process: Process):
+        """E[x_0 | x_t] and what it says of eps."""
+        return lambda x, t: from_x0(process, x @ self.gain(process, t).T, x, t)
+
+
 def fitted_order(sizes: list[float], errors: list[float]) -> float:
     """Slope of log error against log step size."""
     return float(np.polyfit(np.log(sizes), np.log(errors), 1)[0])

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from genjax import loop
 from genjax.data import Data, Digits, GaussianMixture, Scale
+from genjax.diffusion.likelihood import OdeLikelihood
 from genjax.experiment import Experiment
 from genjax.networks import MLP, ConvDecoder, ConvEncoder, UNet
 from genjax.objectives.diffusion import Diffusion
@@ -29,8 +30,12 @@ def _experiment(objective, data) -> Experiment:
 
 
 ROWS = {
-    "diffusion-digits": _experiment(Diffusion(UNET, (8, 8, 1), 10, sampler=DDIM(steps=3)), DIGITS),
-    "diffusion-points": _experiment(Diffusion(SMALL, (2,), sampler=DDIM(steps=3)), POINTS),
+    "diffusion-digits": _experiment(
+        Diffusion(UNET, (8, 8, 1), 10, sampler=DDIM(steps=3), likelihood=OdeLikelihood(steps=3)), DIGITS
+    ),
+    "diffusion-points": _experiment(
+        Diffusion(SMALL, (2,), sampler=DDIM(steps=3), likelihood=OdeLikelihood(steps=3)), POINTS
+    ),
     "vae-digits": _experiment(
         VAE(ConvEncoder((16,)), ConvDecoder((16,)), (8, 8, 1), 4, 10, Bernoulli()), UNIT_DIGITS
     ),

@@ -1,16 +1,8 @@
-"""Checkpoints: bit-exact on any layout; every kind of damage, kill and full disk leaves a good one."""
+"""Checkpoints: bit-exact on any layout, what is kept and what is refused."""
 
-import logging
 import os
-import resource
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import optax
 import pytest
+from checkpointing import assert_same, files, flip, raw, restore, small
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -75,42 +68,10 @@ def make(seed=0):
     )
 
 
-def raw(leaf):
-    if hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return str(leaf.dtype), np.asarray(jax.random.key_data(leaf)).tobytes()
-    return str(np.asarray(leaf).dtype), np.asarray(leaf).tobytes()
-
-
-def assert_same(got, expected):
-    assert jax.tree.structure(got) == jax.tree.structure(expected)
-    for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
-        assert np.shape(a) == np.shape(b), path
-        assert raw(a) == raw(b), path
-        assert isinstance(a, jax.Array) == isinstance(b, jax.Array), path
-
-
-def small(step):
-    return {"w": jnp.arange(step, step + 6.0).reshape(2, 3), "n": jnp.int32(step)}
-
-
 def layout(devices, *spec, shape=None, names=("data", "model")):
     shape = shape or (devices, 1)
     mesh = jax.make_mesh(shape, names, devices=jax.devices()[:devices], axis_types=(AxisType.Auto,) * 2)
     return NamedSharding(mesh, P(*spec))
-
-
-@pytest.fixture
-def two(tmp_path):
-    """A directory with the checkpoints 1 and 2."""
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        for step in (1, 2):
-            checkpoints.save(step, small(step))
-    return tmp_path / "checkpoints"
-
-
-def restore(directory, template=None, **options):
-    with Checkpoints(directory) as checkpoints:
-        return checkpoints.restore(template or small(0), **options)
 
 
 def test_every_bit_comes_back(tmp_path):
@@ -225,81 +186,6 @@ def test_many_differences_are_counted(tmp_path):
         restore(tmp_path, {f"a{i}": jnp.zeros(3) for i in range(9)})
 
 
-def files(folder):
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    rng = np.random.default_rng(len(data))
-    data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
-    path.write_bytes(data)
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-@pytest.mark.parametrize("damage", [flip, truncate, os.remove, lambda path: path.write_bytes(b"")])
-def test_damage_to_any_file_falls_back(two, damage, caplog):
-    everything = files(two / "2")
-    assert len(everything) > 8
-    with Checkpoints(two) as checkpoints:
-        for path in everything:
-            kept = path.read_bytes()
-            caplog.clear()
-            damage(path)
-            step, got = checkpoints.restore(small(0))
-            assert step == 1, path
-            assert_same(got, small(1))
-            assert [r.levelname for r in caplog.records if r.name.startswith("genjax")] == ["WARNING"], path
-            path.write_bytes(kept)
-        assert checkpoints.restore(small(0))[0] == 2
-
-
-def test_every_bit_of_a_manifest_counts(two):
-    path = two / "2" / manifest.NAME
-    kept = path.read_bytes()
-    for i in range(0, len(kept), 7):
-        path.write_bytes(kept[:i] + bytes([kept[i] ^ 1 << i % 8]) + kept[i + 1 :])
-        with pytest.raises(manifest.Damaged):
-            manifest.read(two / "2")
-
-
-def test_unknown_format_is_passed_over(two, monkeypatch):
-    monkeypatch.setattr(manifest, "FORMAT", 2)
-    with pytest.raises(UserError, match="its format is 1, this version reads 2"):
-        restore(two)
-
-
-def test_all_damaged_says_what_is_wrong_and_deletes_nothing(two):
-    for step in (1, 2):
-        (two / str(step) / manifest.NAME).unlink()
-    before = files(two)
-    with pytest.raises(
-        UserError, match=r"no intact checkpoint in .*: 2: manifest.json is missing; 1: manifest"
-    ):
-        restore(two)
-    assert files(two) == before
-
-
-def test_a_named_step_is_not_replaced_by_another(two):
-    assert restore(two, step=1)[0] == 1
-    truncate(files(two / "2")[0])
-    with pytest.raises(UserError, match="2: "):
-        restore(two, step=2)
-    with pytest.raises(UserError, match=r"3: manifest.json is missing"):
-        restore(two, step=3)
-
-
-def test_nothing_there(tmp_path):
-    with Checkpoints(tmp_path / "none") as checkpoints:
-        assert checkpoints.latest() is None
-        with pytest.raises(UserError, match="no checkpoint in"):
-            checkpoints.restore(small(0))
-    assert not (tmp_path / "none").exists()
-
-
 @pytest.mark.parametrize(
     ("last", "every", "expected"), [(1, 0, [8]), (2, 0, [7, 8]), (2, 3, [3, 6, 7, 8]), (3, 4, [4, 6, 7, 8])]
 )
@@ -370,120 +256,6 @@ def test_leftovers_of_killed_saves_are_removed_by_the_next_save(two):
         assert len(os.listdir(two)) == 4  # a reader deletes nothing: the save may be another process's
         checkpoints.save(3, small(3))
     assert sorted(os.listdir(two)) == ["2", "3"]
-
-
-def run(program, *arguments, **options):
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(Path(manifest.__file__).parents[1]),
-    }
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
-
-
-def test_kill_in_the_middle_of_a_save(two):
-    endless = run(
-        """
-        import sys, jax.numpy as jnp, numpy as np
-        from genjax.checkpoint import Checkpoints
-        noise = np.random.default_rng(0).normal(size=2**21).astype(np.float32)
-        with Checkpoints(sys.argv[1]) as checkpoints:
-            for step in range(3, 10**6):
-                checkpoints.save(step, {"w": jnp.asarray(noise + step), "n": jnp.int32(step)})
-        """,
-        two,
-    )
-    # Step 5 under way means that 3 and 4 are complete.
-    deadline = time.monotonic() + 60
-    while not list(two.glob("[5-9]*.orbax-checkpoint-tmp*")):
-        assert endless.poll() is None, endless.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.0005)
-    endless.send_signal(signal.SIGKILL)
-    endless.communicate()
-    assert list(two.glob("*.orbax-checkpoint-tmp*"))
-    step, got = restore(two, {"w": jnp.zeros(2**21), "n": jnp.int32(0)})
-    assert step >= 4
-    noise = np.random.default_rng(0).normal(size=2**21).astype(np.float32)
-    np.testing.assert_array_equal(got["w"], jnp.asarray(noise + step))
-    assert int(got["n"]) == step
-
-
-FULL = """
-    import resource, signal, sys, jax.numpy as jnp, numpy as np
-    from genjax.checkpoint import Checkpoints
-    from genjax.errors import UserError
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18))
-    noise = lambda n: {"w": jnp.asarray(np.random.default_rng(0).normal(size=n), jnp.float32)}
-    try:
-        with Checkpoints(sys.argv[1]) as checkpoints:
-            checkpoints.save(3, noise(6))
-            checkpoints.save(4, noise(2**20))
-            if sys.argv[2] == "wait": checkpoints.wait()
-            if sys.argv[2] == "save": checkpoints.save(5, noise(6))
-            if sys.argv[2] == "raise": raise KeyError("the loop's own")
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyError as error:
-        sys.exit(f"{error}")
-    """
-
-
-@pytest.mark.parametrize("then", ["wait", "save", "close", "raise"])
-def test_a_full_disk_is_one_line_and_a_failure(two, then):
-    process = run(FULL, two, then)
-    _, text = process.communicate(timeout=60)
-    line = f"file too large: checkpoint 4 in {two} was not saved; the last good one is 3"
-    assert process.returncode == 1
-    expected = [line, '"the loop\'s own"'] if then == "raise" else [f"error: {line}"]
-    assert [given.removeprefix("WARNING:genjax.checkpoint:") for given in text.splitlines()] == expected
-    assert restore(two, {"w": jnp.zeros(6)})[0] == 3
-    assert sorted(os.listdir(two)) == ["2", "3"]
-
-
-def test_too_little_space_is_said_before_the_save(two, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1))
-    with (
-        Checkpoints(two) as checkpoints,
-        pytest.raises(UserError, match=r"no space left on device: checkpoint 3 .*is 2"),
-    ):
-        checkpoints.save(3, small(3))
-
-
-def test_a_failed_save_is_raised_once_and_the_next_one_works(two, monkeypatch, caplog):
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    noise = {"w": jnp.asarray(np.random.default_rng(0).normal(size=2**18), jnp.float32)}
-    with Checkpoints(two) as checkpoints:
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limit[1]))
-            checkpoints.save(3, noise)
-            with pytest.raises(UserError, match=r"checkpoint 3 .* last good one is 2"):
-                checkpoints.wait()
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-            signal.signal(signal.SIGXFSZ, previous)
-        checkpoints.save(3, noise)
-        checkpoints.wait()
-        assert checkpoints.latest() == 3
-        assert_same(checkpoints.restore(noise)[1], noise)
-    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
-
-
-def test_a_manifest_that_cannot_be_written_is_a_failed_save(two, monkeypatch):
-    def refuse(*arguments):
-        raise OSError(28, "No space left on device")
-
-    with Checkpoints(two) as checkpoints:
-        monkeypatch.setattr(manifest, "write", refuse)
-        checkpoints.save(3, small(3))
-        with pytest.raises(UserError, match=r"no space left on device: checkpoint 3 .* last good one is 2"):
-            checkpoints.wait()
-        assert checkpoints.restore(small(0))[0] == 2
 
 
 def test_two_keys_of_one_name_are_refused(tmp_path):

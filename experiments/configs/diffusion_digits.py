@@ -1,6 +1,7 @@
-"""Class-conditional score-based diffusion (VP SDE) on scikit-learn's handwritten digits; five minutes on 2 cores."""
+"""Class-conditional score-based diffusion (VP SDE) on scikit-learn's handwritten digits; four minutes on 2 cores."""
 
 from genjax.data import Data, Digits, Scale
+from genjax.diffusion.likelihood import OdeLikelihood
 from genjax.experiment import Evaluation, Experiment
 from genjax.networks import UNet
 from genjax.objectives.diffusion import Diffusion
@@ -13,7 +14,13 @@ def get_experiment() -> Experiment:
     data = Data(Digits(), (Scale(0.0, 16.0),))
     net = UNet(channels=24, multipliers=(1, 2), blocks=1, attention=(1,), dropout=0.1)
     objective = Diffusion(
-        net=net, shape=data.shape, classes=data.classes, guidance=1.5, clip=1.0, sampler=DDIM(steps=50)
+        net=net,
+        shape=data.shape,
+        classes=data.classes,
+        guidance=1.5,
+        clip=1.0,
+        sampler=DDIM(steps=50),
+        likelihood=OdeLikelihood(steps=0),  # no density: these digits are not dequantized
     )
     return Experiment(
         objective=objective,

@@ -1,6 +1,7 @@
 """Score-based diffusion on a ring of eight Gaussians in the plane; a minute on a CPU."""
 
 from genjax.data import Data, GaussianMixture, Scale
+from genjax.diffusion.likelihood import OdeLikelihood
 from genjax.experiment import Evaluation, Experiment
 from genjax.networks import MLP
 from genjax.objectives.diffusion import Diffusion
@@ -12,13 +13,18 @@ def get_experiment() -> Experiment:
     """The exact density is known: all eight modes must come out, with the right width."""
     data = Data(GaussianMixture(), (Scale(-2.0, 2.0),))
     return Experiment(
-        objective=Diffusion(net=MLP(width=128, depth=3), shape=data.shape, sampler=Heun(steps=50)),
+        objective=Diffusion(
+            net=MLP(width=128, depth=3),
+            shape=data.shape,
+            sampler=Heun(steps=25),
+            likelihood=OdeLikelihood(steps=50, probes=0),
+        ),
         data=data,
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100)),
-        steps=4000,
-        batch_size=512,
+        steps=3000,
+        batch_size=256,
         steps_per_call=20,
-        checkpoint_every=2000,
-        sample_every=2000,
+        checkpoint_every=1000,
+        sample_every=1000,
         evaluation=Evaluation(num=5000, batch_size=1000, pictured=2000),
     )

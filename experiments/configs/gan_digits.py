@@ -23,7 +23,7 @@ def get_experiment() -> Experiment:
         objective=objective,
         data=data,
         optimizer={"discriminator": adam, "generator": adam},
-        steps=4000,
-        checkpoint_every=1000,
-        sample_every=1000,
+        steps=1000,
+        checkpoint_every=500,
+        sample_every=500,
     )

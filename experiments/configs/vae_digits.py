@@ -22,7 +22,7 @@ def get_experiment() -> Experiment:
         objective=objective,
         data=data,
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=10.0),
-        steps=3000,
-        checkpoint_every=1000,
-        sample_every=1000,
+        steps=1500,
+        checkpoint_every=500,
+        sample_every=500,
     )

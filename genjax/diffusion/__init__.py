@@ -1,1 +1,1 @@
-"""Diffusion: processes, predictions, weightings, guidance, as orthogonal choices."""
+"""Diffusion: processes, predictions, weightings, times, guidance, likelihood, as orthogonal choices."""

@@ -8,12 +8,14 @@ in them:
     v         = alpha eps - sigma x_0                     (Salimans & Ho 2022, arXiv:2202.00512)
 
 A parameterization is two functions: the target that the network regresses on, and the decoding of its output.
+One that also scales what the network is given, as EDM's does, overrides a third.
 """
 
+import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.diffusion.process import Process, derivative, expand
@@ -59,21 +61,24 @@ def from_eps(process: Process, eps: State, x: State, t: Time) -> Prediction:
     return Prediction(x0=(x - expand(process.sigma(t), x) * eps) / expand(process.alpha(t), x), eps=eps)
 
 
-@runtime_checkable
-class Parameterization(Protocol):
-    """How a network's output relates to data and noise."""
+class Parameterization(abc.ABC):
+    """How a network's output relates to data and noise: affinely, at each (x_t, t)."""
 
+    @abc.abstractmethod
     def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
         """What the network's output is regressed on, shaped as x0."""
-        ...
 
+    @abc.abstractmethod
     def decode(self, process: Process, out: State, x: State, t: Time) -> Prediction:
         """Turns the network's output at x_t into a prediction."""
-        ...
+
+    def inputs(self, process: Process, x: State, t: Time) -> tuple[State, Time]:
+        """What the network is given for (x_t, t): these two, unless a subclass scales them."""
+        return x, t
 
 
 @dataclass(frozen=True)
-class Eps:
+class Eps(Parameterization):
     """The network predicts the noise (Ho et al. 2020, arXiv:2006.11239, eq. 14)."""
 
     def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
@@ -86,7 +91,7 @@ class Eps:
 
 
 @dataclass(frozen=True)
-class X0:
+class X0(Parameterization):
     """The network predicts the data (Ho et al. 2020, sec. 3.2)."""
 
     def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
@@ -99,7 +104,7 @@ class X0:
 
 
 @dataclass(frozen=True)
-class V:
+class V(Parameterization):
     """The network predicts v = alpha eps - sigma x_0 (Salimans & Ho 2022, arXiv:2202.00512, app. D).
 
     Unlike in the paper alpha^2 + sigma^2 need not be 1.
@@ -117,7 +122,7 @@ class V:
 
 
 @dataclass(frozen=True)
-class Velocity:
+class Velocity(Parameterization):
     """The network predicts dx/dt (flow matching, Lipman et al. 2023, arXiv:2210.02747, eq. 9)."""
 
     def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
@@ -133,3 +138,67 @@ class Velocity:
             x0=(sigma_rate * x - sigma * out) / determinant,
             eps=(alpha * out - alpha_rate * x) / determinant,
         )
+
+
+@dataclass(frozen=True)
+class Score(Parameterization):
+    """The network predicts grad log p_t(x_t) = -eps / sigma (Song & Ermon 2019, arXiv:1907.05600).
+
+    The target grows like 1 / sigma: weigh the loss with `OnEps`, which is sigma^2, or with `Likelihood`.
+    """
+
+    def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
+        """-eps / sigma."""
+        return score(Prediction(x0=x0, eps=eps), process, t)
+
+    def decode(self, process: Process, out: State, x: State, t: Time) -> Prediction:
+        """eps = -sigma out."""
+        return from_eps(process, -expand(process.sigma(t), x) * out, x, t)
+
+
+@dataclass(frozen=True)
+class Preconditioned(Parameterization):
+    """EDM's preconditioning (Karras et al. 2022, arXiv:2206.00364, eq. 7-8 and table 1), for any alpha.
+
+    With y = x_t / alpha, s = sigma / alpha (so that y = x_0 + s eps), the network F gives the denoiser
+
+        D = c_skip y + c_out F(c_in y, c_noise),        c_noise = log(s) / 4,
+        c_skip = sigma_data^2 / (s^2 + sigma_data^2),   c_out = s sigma_data / sqrt(s^2 + sigma_data^2),
+        c_in = 1 / sqrt(s^2 + sigma_data^2).
+
+    Multiplied by alpha, so that nothing is divided by it: with n^2 = alpha^2 sigma_data^2 + sigma^2
+
+        input = x_t / n,   F = (sigma x_0 - alpha sigma_data^2 eps) / (sigma_data n),
+        x_0 = (alpha sigma_data^2 x_t + sigma sigma_data n F) / n^2,   eps = (sigma x_t - alpha sigma_data n F) / n^2.
+
+    The paper's loss weight lambda = 1 / c_out^2 on the error of D is the weight 1 on the error of F. With
+    sigma_data = 1 and a variance-preserving process F is -v.
+
+    Attributes:
+        sigma_data: standard deviation of the data, as the model sees them.
+    """
+
+    sigma_data: float = 0.5
+
+    def _norm(self, process: Process, x: State, t: Time) -> tuple[Array, Array, Array]:
+        alpha, sigma = expand(process.alpha(t), x), expand(process.sigma(t), x)
+        return alpha, sigma, jnp.sqrt(alpha**2 * self.sigma_data**2 + sigma**2)
+
+    def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
+        """(x_0 - c_skip y) / c_out."""
+        alpha, sigma, norm = self._norm(process, x0, t)
+        return (sigma * x0 - alpha * self.sigma_data**2 * eps) / (self.sigma_data * norm)
+
+    def decode(self, process: Process, out: State, x: State, t: Time) -> Prediction:
+        """x_0 = D."""
+        alpha, sigma, norm = self._norm(process, x, t)
+        kept, drawn = x / norm, self.sigma_data * out
+        return Prediction(
+            x0=(alpha * self.sigma_data**2 * kept + sigma * drawn) / norm,
+            eps=(sigma * kept - alpha * drawn) / norm,
+        )
+
+    def inputs(self, process: Process, x: State, t: Time) -> tuple[State, Time]:
+        """(c_in y, c_noise), with c_noise kept within [-10, 10]: finite where alpha or sigma is 0."""
+        _, _, norm = self._norm(process, x, t)
+        return x / norm, jnp.clip(-0.125 * process.log_snr(t), -10.0, 10.0)

@@ -13,7 +13,7 @@ and of the ODE dx/dt = alpha'(t) x_0 + sigma'(t) eps, whose conditional expectat
 probability-flow ODE (eq. 13). The derivatives come from `jax.jvp`; a subclass gives alpha and sigma only.
 
 Where samplers begin, the prior is N(0, sigma(t)^2 I). What it leaves out of the marginal is the data's share
-alpha(t) x_0, of which (Kingma et al. 2021, eq. 11's prior loss)
+alpha(t) x_0, in nats per example (the prior loss of Kingma et al. 2021)
 
     KL( q(x_t | x_0) || N(0, sigma(t)^2 I) ) = SNR(t) ||x_0||^2 / 2,        SNR = alpha^2 / sigma^2.
 
@@ -82,7 +82,7 @@ class Process(abc.ABC):
             log_snr: lambda, any shape, float32 or float64.
 
         Returns:
-            t, shaped as lambda, to the precision of its dtype near 1; log_snr(t) must fall with t.
+            t, shaped as lambda, to 2^-16 of its dtype's precision at 1; log_snr(t) must fall with t.
         """
 
         def halve(bounds: tuple[Time, Time], _: None) -> tuple[tuple[Time, Time], None]:
@@ -92,7 +92,7 @@ class Process(abc.ABC):
             return (jnp.where(early, middle, low), jnp.where(early, high, middle)), None
 
         ends = (jnp.zeros_like(log_snr), jnp.ones_like(log_snr))
-        halvings = jnp.finfo(log_snr.dtype).nmant + 2
+        halvings = jnp.finfo(log_snr.dtype).nmant + 16
         (low, high), _ = jax.lax.scan(halve, ends, length=halvings)
         return 0.5 * (low + high)
 
@@ -135,7 +135,7 @@ class VP(Process):
 
 @dataclass(frozen=True)
 class SubVP(VP):
-    """Sub-variance preserving (Song et al. 2021, eq. 27 and 29): VP's alpha with less noise.
+    """Sub-variance preserving (Song et al. 2021, eq. 12 and 29): VP's alpha with less noise.
 
     sigma = 1 - alpha^2, so that dx = -beta x dt / 2 + sqrt(beta (1 - alpha^4)) dw.
     """
@@ -153,7 +153,7 @@ class Cosine(Process):
 
     to where alpha(1) = `alpha_end`. The paper has alpha_end = 0, where x_0 cannot be had from eps, and clips
     the steps' beta instead (as `discretise` does); the arc is shorter than the paper's by the factor
-    1 - 2 (1 + offset) alpha_end / pi, nearly.
+    1 - 2 (1 + offset) / pi arcsin(alpha_end cos(theta(0))).
 
     Attributes:
         offset: s in the paper: keeps the first steps' noise from being imperceptible.

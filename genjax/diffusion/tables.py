@@ -63,9 +63,8 @@ def discretise(process: Process, steps: int, max_beta: float = 0.999) -> Tables:
         The tables; alpha_bar is beta's cumulative product.
     """
     with jax.enable_x64(True):
-        log_snr = np.asarray(process.log_snr(jnp.arange(1, steps + 1, dtype=jnp.float64) / steps))
-    log_bar = -np.logaddexp(0.0, -log_snr)
-    with np.errstate(invalid="ignore"):  # alpha(1) = 0: log_bar ends in -inf, and beta in 1
-        beta = -np.expm1(np.diff(log_bar, prepend=0.0))
+        t = jnp.arange(1, steps + 1, dtype=jnp.float64) / steps
+        log_bar = np.asarray(-jnp.log1p((process.sigma(t) / process.alpha(t)) ** 2))
+    beta = -np.expm1(np.diff(log_bar, prepend=0.0))
     beta = np.minimum(beta, max_beta)
     return Tables(beta=beta, alpha_bar=np.cumprod(1.0 - beta))

@@ -1,7 +1,8 @@
-"""When and how heavily a diffusion loss looks: distributions of t, and weights.
+"""Where in time a diffusion loss looks: distributions of t.
 
-The loss is E_t [ w(t) E || target - out ||^2 ] with the mean over dimensions. For the eps-prediction w = 1 is
-DDPM's simple loss (Ho et al. 2020, arXiv:2006.11239, eq. 14).
+A batch's times are t_i = F^-1((u + i / b) mod 1), one uniform u for all i, with F the distribution function: each
+t_i alone follows F, and the batch's mean loss varies less than with independent draws (Kingma et al. 2021,
+arXiv:2107.00630, app. I.1). How heavily each time counts is `weighting`'s matter.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.diffusion.process import Process
 from genjax.types import Array, Key
 
 
@@ -18,24 +20,74 @@ from genjax.types import Array, Key
 class Times(Protocol):
     """A distribution over [0, 1] to draw training times from."""
 
-    def draw(self, key: Key, num: int) -> Float[Array, " b"]:
+    def draw(self, process: Process, key: Key, num: int) -> Float[Array, " b"]:
         """`num` times, float32."""
         ...
 
 
+def spread(key: Key, num: int) -> Float[Array, " b"]:
+    """(u + i / num) mod 1 with one uniform u: each uniform on [0, 1), together even.
+
+    The order is fixed; the examples that the times meet are shuffled.
+    """
+    return (jax.random.uniform(key) + jnp.arange(num) / num) % 1.0
+
+
 @dataclass(frozen=True)
 class UniformTimes:
-    """Uniform on [low, high], each batch spread evenly: t_i = (u + i) / b, one u for all.
-
-    Each t_i alone is uniform, and the batch's mean loss varies less (Kingma et al. 2021,
-    arXiv:2107.00630, app. I.1).
-    """
+    """Uniform on [low, high]."""
 
     low: float = 1e-4
     high: float = 1.0
 
-    def draw(self, key: Key, num: int) -> Float[Array, " b"]:
-        """Low-discrepancy times in a fixed order; the examples they meet are shuffled."""
-        offset = jax.random.uniform(key)
-        fraction = (offset + jnp.arange(num) / num) % 1.0
-        return self.low + (self.high - self.low) * fraction
+    def draw(self, process: Process, key: Key, num: int) -> Float[Array, " b"]:
+        """low + (high - low) u."""
+        return self.low + (self.high - self.low) * spread(key, num)
+
+
+@dataclass(frozen=True)
+class LogitNormal:
+    """logit(t) ~ N(mean, std^2) (Esser et al. 2024, arXiv:2403.03206, sec. 3.1).
+
+    With `RectifiedFlow`, `Velocity` and weight 1 these are SD3's `rf/lognorm(mean, std)`.
+
+    Attributes:
+        mean: of logit t; larger looks at noisier data.
+        std: of logit t.
+        low: no time is earlier.
+        high: no time is later.
+    """
+
+    mean: float = 0.0
+    std: float = 1.0
+    low: float = 1e-4
+    high: float = 1.0
+
+    def draw(self, process: Process, key: Key, num: int) -> Float[Array, " b"]:
+        """sigmoid(mean + std z), z the normal quantiles of even fractions."""
+        z = jax.scipy.special.ndtri(spread(key, num))
+        return jnp.clip(jax.nn.sigmoid(self.mean + self.std * z), self.low, self.high)
+
+
+@dataclass(frozen=True)
+class LogNormalSigma:
+    """log(sigma / alpha) ~ N(mean, std^2): EDM's times for any process (Karras et al. 2022, table 1).
+
+    Noise levels beyond the process's are drawn at its ends.
+
+    Attributes:
+        mean: P_mean of the logarithm of the noise level, with data as the model sees them.
+        std: P_std.
+        low: no time is earlier.
+        high: no time is later.
+    """
+
+    mean: float = -1.2
+    std: float = 1.2
+    low: float = 1e-4
+    high: float = 1.0
+
+    def draw(self, process: Process, key: Key, num: int) -> Float[Array, " b"]:
+        """The times at which log SNR is -2 (mean + std z)."""
+        z = jax.scipy.special.ndtri(spread(key, num))
+        return jnp.clip(process.time_at(-2.0 * (self.mean + self.std * z)), self.low, self.high)

@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from genjax.diffusion.process import Process
@@ -67,7 +68,7 @@ def _check_finite(process: Process, t: float, field: str) -> None:
     """Refuses an end of the grid where the coordinate is infinite; a traced (learned) process is trusted."""
     with jax.ensure_compile_time_eval():
         value = process.log_snr(jnp.asarray(t))
-    if not isinstance(value, jax.core.Tracer) and not jnp.isfinite(value):
+    if not isinstance(value, jax.core.Tracer) and not np.isfinite(value):
         name = type(process).__name__
         raise UserError(
             f"{name} has an infinite log-SNR at the grid's {field}={t}: choose a time inside (0, 1)"

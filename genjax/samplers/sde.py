@@ -1,14 +1,21 @@
-"""Stochastic samplers: solvers of the reverse-time SDE (Anderson 1982; Song et al. 2021, eq. 6).
+"""Stochastic samplers: solvers of the reverse-time SDE (Anderson 1982; Song et al. 2021, arXiv:2011.13456, eq. 6).
 
     dx = [f x - g^2 score] dt + g dw   backwards,   f x - g^2 score = dx/dt_ODE - g^2 score / 2.
 
-Written with the velocity of the probability-flow ODE, which stays finite where f alone does not.
+Euler-Maruyama is written with the velocity of the probability-flow ODE, which stays finite where f alone does
+not. The others are built on the exact transition of the forward SDE from s up to t,
+
+    x_t = a x_s + b z,    a = alpha_t / alpha_s,    b^2 = sigma_t^2 - a^2 sigma_s^2.
+
+Reverse diffusion (Song et al. 2021, app. E, eq. 46; alg. 2-3) undoes it in the forward step's own form, and
+ancestral sampling (Ho et al. 2020, arXiv:2006.11239, eq. 6-7) draws from q(x_s | x_t, x_0) with x_0 estimated.
 """
 
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from genjax.diffusion.prediction import Denoise, score, velocity
 from genjax.diffusion.process import Process
@@ -16,6 +23,12 @@ from genjax.samplers.grids import Grid, Uniform
 from genjax.samplers.ode import OneStep
 from genjax.samplers.scan import Walk
 from genjax.types import Array, Key, named
+
+
+def transition(process: Process, s: Array, t: Array) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """a and b of the forward SDE's x_t = a x_s + b z from the earlier time s to the later t, alpha_s > 0."""
+    a = process.alpha(t) / process.alpha(s)
+    return a, jnp.sqrt(jnp.maximum(process.sigma(t) ** 2 - (a * process.sigma(s)) ** 2, 0.0))
 
 
 @dataclass(frozen=True)
@@ -32,3 +45,42 @@ class EulerMaruyama(OneStep):
         drift = velocity(prediction, process, t) - 0.5 * diffusion_squared * score(prediction, process, t)
         noise = jax.random.normal(named(key, "noise"), walk.x.shape, walk.x.dtype)
         return Walk(x=walk.x - (t - s) * drift + jnp.sqrt(diffusion_squared * (t - s)) * noise)
+
+
+@dataclass(frozen=True)
+class ReverseDiffusion(OneStep):
+    """Weak order 1: x_s = (2 - a) x_t + b^2 score + b z."""
+
+    steps: int = 250
+    grid: Grid = Uniform(end=1e-3)
+
+    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
+        """One evaluation."""
+        a, b = transition(process, s, t)
+        noise = jax.random.normal(named(key, "noise"), walk.x.shape, walk.x.dtype)
+        gradient = score(denoise(walk.x, t), process, t)
+        return Walk(x=(2.0 - a) * walk.x + b**2 * gradient + b * noise)
+
+
+@dataclass(frozen=True)
+class Ancestral(OneStep):
+    """x_s = alpha_s x_0 + (a sigma_s^2 / sigma_t) eps + c z, with c between DDPM's two choices.
+
+    c^2 = beta^v (b^2 sigma_s^2 / sigma_t^2)^(1 - v), beta = b^2 (Nichol & Dhariwal 2021, arXiv:2102.09672,
+    eq. 15, with v constant). No noise is added where sigma_s = 0.
+
+    Attributes:
+        variance: v; 0 is the posterior's variance, which `DDIM(eta=1)` has too and which is right for data
+            that are a point, and 1 is beta, right for data N(0, I).
+    """
+
+    steps: int = 250
+    variance: float = 1.0
+
+    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
+        """One evaluation."""
+        prediction, (a, b) = denoise(walk.x, t), transition(process, s, t)
+        sigma_s, sigma_t = process.sigma(s), process.sigma(t)
+        mean = process.alpha(s) * prediction.x0 + a * sigma_s**2 / sigma_t * prediction.eps
+        fresh = jnp.where(sigma_s > 0, b * (sigma_s / sigma_t) ** (1.0 - self.variance), 0.0)
+        return Walk(x=mean + fresh * jax.random.normal(named(key, "noise"), mean.shape, mean.dtype))
