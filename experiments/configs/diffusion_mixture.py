@@ -17,7 +17,7 @@ def get_experiment() -> Experiment:
             net=MLP(width=128, depth=3),
             shape=data.shape,
             sampler=Heun(steps=25),
-            likelihood=OdeLikelihood(steps=50, probes=0),
+            likelihood=OdeLikelihood(steps=25, probes=0),
         ),
         data=data,
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100)),
