@@ -50,6 +50,17 @@ def open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
         raise UserError(f"cannot write to {workdir}: {error.strerror}") from None
 
 
+def reopen(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Run:
+    """Makes the run of a work directory ready again, with overrides of what training does not depend on.
+
+    Raises:
+        UserError: no run there, or an override that only training could follow.
+    """
+    overridden = experiments.restore(workdir, overrides)
+    experiments.check_resume(experiments.restore(workdir), overridden, workdir)
+    return prepare(overridden)
+
+
 def load_state(run: Run, workdir: Path) -> TrainState:
     """The newest intact checkpoint of a work directory.
 
@@ -193,9 +204,8 @@ def sample(
     """
     if num < 1:
         raise UserError(f"--num={num} must be at least 1")
-    experiment = experiments.restore(workdir, overrides)
-    experiments.check_resume(experiments.restore(workdir), experiment, workdir)
-    run = prepare(experiment)
+    run = reopen(workdir, overrides)
+    experiment = run.experiment
     state = load_state(run, workdir)
     samples, labels = draw_samples(
         experiment.objective,
@@ -229,9 +239,7 @@ def evaluate_workdir(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Rep
     Raises:
         UserError: no run there, or an override that only training could follow.
     """
-    experiment = experiments.restore(workdir, overrides)
-    experiments.check_resume(experiments.restore(workdir), experiment, workdir)
-    run = prepare(experiment)
+    run = reopen(workdir, overrides)
     report = write_evaluation(run, load_state(run, workdir), workdir)
     say(f"wrote {workdir / EVALUATION}")
     return report

@@ -97,15 +97,7 @@ class ConvEncoder(nn.Module):
         )
         h = Conv(self.channels[0], dtype=self.dtype, name="in")(x)
         for c in self.channels:
-            h = ResBlock(
-                c,
-                self.norm,
-                self.activation,
-                dropout=self.dropout,
-                zero=False,
-                rescale=True,
-                dtype=self.dtype,
-            )(h, e, train)
+            h = _block(self, c)(h, e, train)
             h = Downsample(dtype=self.dtype)(h)
         h = GroupNorm(name="out_norm")(h) if self.norm == "group" else h
         h = activate(self.activation, h).astype(jnp.float32)
