@@ -75,14 +75,16 @@ class Process(abc.ABC):
         """x_t = alpha(t) x_0 + sigma(t) eps, with t a scalar or one time per example."""
         return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * eps
 
-    def time_at(self, log_snr: Time) -> Time:
-        """The time in [0, 1] at which `log_snr(t)` has a given value, by bisection; the nearest end if none has.
+    def time_at(self, log_snr: Time, start: float = 1.0, end: float = 0.0) -> Time:
+        """The times in [end, start] at which `log_snr(t)` has given values, by bisection to the last bit.
 
         Args:
-            log_snr: lambda, any shape, float32 or float64.
+            log_snr: lambda, any shape, float32 or float64; beyond the interval's range the nearer end is returned.
+            start: latest time.
+            end: earliest time.
 
         Returns:
-            t, shaped as lambda, to 2^-16 of its dtype's precision at 1; log_snr(t) must fall with t.
+            t, shaped and typed as lambda; log_snr(t) must fall with t.
         """
 
         def halve(bounds: tuple[Time, Time], _: None) -> tuple[tuple[Time, Time], None]:
@@ -91,8 +93,8 @@ class Process(abc.ABC):
             early = self.log_snr(middle) > log_snr
             return (jnp.where(early, middle, low), jnp.where(early, high, middle)), None
 
-        ends = (jnp.zeros_like(log_snr), jnp.ones_like(log_snr))
-        halvings = jnp.finfo(log_snr.dtype).nmant + 16
+        ends = (jnp.full_like(log_snr, end), jnp.full_like(log_snr, start))
+        halvings = jnp.finfo(log_snr.dtype).nmant + 41
         (low, high), _ = jax.lax.scan(halve, ends, length=halvings)
         return 0.5 * (low + high)
 

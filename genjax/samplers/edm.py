@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from genjax.diffusion.prediction import Denoise
 from genjax.diffusion.process import Process
-from genjax.samplers.grids import Grid, Karras, ThenZero, invert_log_snr
+from genjax.samplers.grids import Grid, Karras, ThenZero
 from genjax.samplers.ode import OneStep
 from genjax.samplers.scan import Walk
 from genjax.samplers.sde import transition
@@ -65,7 +65,7 @@ class EDM(OneStep):
         gain = 1.0 + min(self.churn / self.steps, sqrt(2.0) - 1.0)
         log_snr = process.log_snr(t)
         ratio = jnp.exp(-0.5 * log_snr)
-        raised = invert_log_snr(process, log_snr - 2.0 * jnp.log(gain))
+        raised = process.time_at(log_snr - 2.0 * jnp.log(gain))
         u = jnp.where((ratio >= self.churn_min) & (ratio <= self.churn_max) & (raised > t), raised, t)
         a, b = transition(process, t, u)
         a = jnp.where(u > t, a, 1.0)

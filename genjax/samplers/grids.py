@@ -33,32 +33,6 @@ class Grid(Protocol):
         ...
 
 
-def invert_log_snr(
-    process: Process, log_snr: Float[Array, "..."], start: float = 1.0, end: float = 0.0
-) -> Float[Array, "..."]:
-    """The times in [end, start] at which the process has the given log-SNRs, by bisection to the last bit.
-
-    Args:
-        process: alpha and sigma.
-        log_snr: log(alpha^2 / sigma^2), any shape; beyond the interval's range the nearer end is returned.
-        start: latest time.
-        end: earliest time.
-
-    Returns:
-        Times, shaped and typed as `log_snr`.
-    """
-
-    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bounds
-        middle = 0.5 * (low + high)
-        later = process.log_snr(middle) > log_snr
-        return jnp.where(later, middle, low), jnp.where(later, high, middle)
-
-    bounds = jnp.full_like(log_snr, end), jnp.full_like(log_snr, start)
-    low, high = jax.lax.fori_loop(0, 64, halve, bounds)
-    return 0.5 * (low + high)
-
-
 def _pinned(times: Array, start: float, end: float) -> Array:
     """The ends without rounding errors."""
     return times.at[0].set(start).at[-1].set(end)
@@ -134,7 +108,7 @@ class Karras:
         ends = jnp.exp(-0.5 / self.rho * process.log_snr(jnp.asarray([self.start, self.end])))
         roots = jnp.linspace(ends[0], ends[1], steps + 1)
         log_snr = -2.0 * self.rho * jnp.log(roots)
-        return _pinned(invert_log_snr(process, log_snr, self.start, self.end), self.start, self.end)
+        return _pinned(process.time_at(log_snr, self.start, self.end), self.start, self.end)
 
 
 @dataclass(frozen=True)
@@ -159,7 +133,7 @@ class LogSNR:
         _check_finite(process, self.end, "end")
         ends = process.log_snr(jnp.asarray([self.start, self.end]))
         log_snr = jnp.linspace(ends[0], ends[1], steps + 1)
-        return _pinned(invert_log_snr(process, log_snr, self.start, self.end), self.start, self.end)
+        return _pinned(process.time_at(log_snr, self.start, self.end), self.start, self.end)
 
 
 @dataclass(frozen=True)
