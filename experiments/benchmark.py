@@ -1,6 +1,7 @@
-"""Measures what the loop costs beside the bare compiled step, and what several steps per call gain.
+"""Measures what loops cost beside the bare compiled work: training's, or a diffusion model's sampling.
 
-python -m experiments.benchmark [--config=NAME] [--rounds=5] [--steps=40]
+python -m experiments.benchmark [--what=train] [--config=NAME] [--rounds=5] [--steps=40]
+python -m experiments.benchmark --what=sample [--config=NAME] [--rounds=5] [--samples=128]
 
 Each round times all settings one after the other on the same machine in the same state; reported are medians over
 rounds and their ratios. Set --config.steps_per_call=20 to compare calls of 20 steps with single ones.
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from experiments import sampling_speed
 from genjax import cli, experiment
 from genjax.checkpoint import Checkpoints
 from genjax.experiment import Experiment
@@ -23,6 +25,7 @@ from genjax.loop import Run, StopSignal, prepare, run_steps
 from genjax.step import TrainState
 from genjax.writers import Writer
 
+WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "What is timed.")
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
 )
@@ -83,11 +86,17 @@ def measure(chosen: Experiment) -> dict[str, list[float]]:
 def main(overrides: cli.Overrides) -> None:
     """Prints one line for each setting."""
     chosen = experiment.load(CONFIG.value, overrides)
+    if WHAT.value == "sample":
+        medians = {k: float(np.median(v)) for k, v in sampling_speed.measure(chosen, ROUNDS.value).items()}
+        for name, value in medians.items():
+            rate = f"{1.0 / value:10.1f} samples/s"
+            print(f"{name:28} {1e3 * value:9.3f} ms/sample  {rate}  {value / medians['bare']:6.3f} x bare")
+        return
     medians = {name: float(np.median(values)) for name, values in measure(chosen).items()}
     reference = medians["1 step per call, bare"]
     for name, value in medians.items():
-        rate = chosen.batch_size / value
-        print(f"{name:28} {1e3 * value:9.3f} ms/step  {rate:10.0f} items/s  {value / reference:6.3f} x bare")
+        rate = f"{chosen.batch_size / value:10.0f} items/s"
+        print(f"{name:28} {1e3 * value:9.3f} ms/step  {rate}  {value / reference:6.3f} x bare")
 
 
 if __name__ == "__main__":

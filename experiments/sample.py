@@ -14,12 +14,23 @@ NUM = flags.DEFINE_integer("num", 100, "How many samples.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.")
 LABEL = flags.DEFINE_integer("label", None, "One class for all samples; default: the classes in turn.")
 OUT = flags.DEFINE_string("out", None, "The .npz to write, a picture beside it; default WORKDIR/samples.npz.")
+TRACE = flags.DEFINE_integer(
+    "trace", 0, "So many states of each sample's path instead of its end alone; 0 for none.", lower_bound=0
+)
 
 
 def main(overrides: cli.Overrides) -> None:
     """Runs what the flags say."""
     out = Path(OUT.value) if OUT.value else None
-    verbs.sample(Path(WORKDIR.value), overrides, num=NUM.value, seed=SEED.value, label=LABEL.value, out=out)
+    verbs.sample(
+        Path(WORKDIR.value),
+        overrides,
+        num=NUM.value,
+        seed=SEED.value,
+        label=LABEL.value,
+        out=out,
+        trace=TRACE.value,
+    )
 
 
 if __name__ == "__main__":

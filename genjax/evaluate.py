@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from genjax import tree
 from genjax.data import Data, GaussianMixture, sweep
+from genjax.data.examples import Examples, Some
 from genjax.experiment import Experiment
 from genjax.metrics.likelihood import summarise
 from genjax.metrics.modes import Mixture, mode_report
@@ -90,9 +91,10 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         return objective.log_prob(params, extra, seen, named(key, "log_prob"))
 
     root, values = named(jax.random.key(experiment.evaluation.seed), "likelihood"), []
-    for call, (batch, count) in enumerate(
-        sweep(data.load(split), size, jax.process_index(), jax.process_count())
-    ):
+    examples: Examples = data.load(split)
+    if experiment.evaluation.likelihoods:
+        examples = Some(examples, experiment.evaluation.likelihoods)
+    for call, (batch, count) in enumerate(sweep(examples, size, jax.process_index(), jax.process_count())):
         rows = log_prob(state.ema, state.extra, shard_batch(batch, mesh), jax.random.fold_in(root, call))
         values.append(gather(rows)[:count])
     dims = int(np.prod(data.shape))

@@ -32,6 +32,7 @@ CONFIGS = Path(__file__).parent.parent / "experiments" / "configs"
 CONFIG_MODULE = "genjax_config_"  # modules made from config files, named by their contents
 CONFIG_COPY = "config.py"  # in the work directory
 DESCRIPTION = "experiment.json"
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Evaluation:
         batch_size: samples drawn, or examples evaluated, in one compiled call.
         seed: of the samples and of the networks that features come from.
         pictured: samples in the pictures made during and after training.
+        likelihoods: examples whose likelihood is computed, a fixed random choice; 0 for the whole split.
     """
 
     num: int = 1000
     batch_size: int = 250
     seed: int = 0
     pictured: int = 100
+    likelihoods: int = 0
 
 
 @dataclass(frozen=True)

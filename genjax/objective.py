@@ -121,3 +121,29 @@ class HasLogProb(Protocol):
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
         """Log-density (or log-probability, for discrete data) of each example, in nats."""
         ...
+
+
+@runtime_checkable
+class HasPath(Protocol):
+    """An objective whose samples come about step by step, and can be watched."""
+
+    def path(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> tuple[Float[Array, " n"], PyTree]:
+        """The states that `sample` goes through with the same arguments.
+
+        Returns:
+            (times [n], states [n, num, ...] in the scale of `batch["x"]`), from the first state to the samples.
+        """
+        ...
+
+
+@runtime_checkable
+class HasVelocity(Protocol):
+    """An objective that moves points by a velocity field."""
+
+    def velocity(
+        self, params: Params, extra: Extra, x: Float[Array, "b ..."], t: Float[Array, ""]
+    ) -> Float[Array, "b ..."]:
+        """dx/dt at x and time t, in the scale of `batch["x"]`, for no label in particular."""
+        ...

@@ -76,14 +76,15 @@ def grid(
     return Image.fromarray(canvas)
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
     """An empty figure of width x height inches with an Agg canvas."""
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _drawn(figure: Figure) -> Image.Image:
+def drawn(figure: Figure) -> Image.Image:
+    """A figure's RGB picture."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
@@ -118,7 +119,7 @@ def scatter(samples: Array | np.ndarray, reference: Array | np.ndarray | None = 
     known = plane[0][0][np.isfinite(plane[0][0]).all(axis=1)]
     known = known if len(known) else np.zeros((1, plane[0][0].shape[1]))
     middle, reach = (known.max(0) + known.min(0)) / 2, max(float(np.ptp(known, axis=0).max()) * 0.55, 1e-6)
-    figure = _figure(4.0, 4.0)
+    figure = blank(4.0, 4.0)
     axes = figure.add_subplot()
     axes.set_xlim(middle[0] - reach, middle[0] + reach)
     for cloud, colour in plane:
@@ -134,7 +135,12 @@ def scatter(samples: Array | np.ndarray, reference: Array | np.ndarray | None = 
         axes.set_title(
             f"{len(plane[-1][0]) - len(inside)} of {len(plane[-1][0])} samples are outside", fontsize=8
         )
-    return _drawn(figure)
+    return drawn(figure)
+
+
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """A fixed-width font that comes with matplotlib, its height in pixels."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSansMono.ttf"), size)
 
 
 def lines(texts: Sequence[str], width: int = 100, size: int = 14) -> Image.Image:
@@ -150,7 +156,7 @@ def lines(texts: Sequence[str], width: int = 100, size: int = 14) -> Image.Image
     """
     if not texts:
         raise UserError("there is no text to show")
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSansMono.ttf"), size)
+    letters = font(size)
     shown: list[str] = []
     for i, text in enumerate(texts):
         shown += ["─" * width] if i else []
@@ -158,11 +164,11 @@ def lines(texts: Sequence[str], width: int = 100, size: int = 14) -> Image.Image
             printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
             shown += [printable[j : j + width] for j in range(0, max(len(printable), 1), width)]
     step = round(size * 1.35)
-    letter = font.getlength("m")
+    letter = letters.getlength("m")
     picture = Image.new("RGB", (math.ceil(letter * width) + 2 * size, step * len(shown) + size), "white")
     draw = ImageDraw.Draw(picture)
     for i, line in enumerate(shown):
-        draw.text((size, size // 2 + i * step), line, fill="black", font=font)
+        draw.text((size, size // 2 + i * step), line, fill="black", font=letters)
     return picture
 
 
@@ -185,12 +191,12 @@ def waves(samples: Array | np.ndarray, limit: int = 8) -> Image.Image:
     if values.ndim != 2 or values.size == 0:
         raise UserError(f"waveforms are [n, t] or [n, t, 1] with n > 0; got {np.shape(samples)}")
     values = values[:limit]
-    figure = _figure(8.0, float(len(values)))
+    figure = blank(8.0, float(len(values)))
     for axes, wave in zip(_panels(figure, len(values), 1), values, strict=True):
         axes.plot(wave, color=_BLUE, linewidth=0.5)
         axes.set_xlim(0, max(len(wave) - 1, 1))
         axes.tick_params(labelsize=6)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def _panels(figure: Figure, rows: int, columns: int) -> list[Axes]:
@@ -225,7 +231,7 @@ def curves(path: str | Path, names: Sequence[str] = ()) -> Image.Image:
     if not chosen:
         raise UserError(f"no metrics in {path}")
     height = math.ceil(len(chosen) / 2)
-    figure = _figure(8.0, 2.5 * height)
+    figure = blank(8.0, 2.5 * height)
     panels = _panels(figure, height, 2)
     for axes, name in zip(panels, chosen, strict=False):
         axes.plot(
@@ -238,7 +244,7 @@ def curves(path: str | Path, names: Sequence[str] = ()) -> Image.Image:
         axes.tick_params(labelsize=6)
     for axes in panels[len(chosen) :]:
         axes.set_axis_off()
-    return _drawn(figure)
+    return drawn(figure)
 
 
 KINDS: Mapping[str, Callable[..., Image.Image]] = {

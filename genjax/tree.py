@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from genjax.alternatives import alternatives
 from genjax.errors import UserError, nearest
 
 LINEN_OWN = ("parent", "name")  # fields that Linen adds to every module; they are not hyperparameters
@@ -124,10 +125,10 @@ def override(tree: Any, path: str, text: str) -> Any:
     Args:
         tree: a dataclass instance.
         path: e.g. "optimizer.learning_rate", "objective.net.multipliers", "data.transforms.0.low".
-        text: the value as written on a command line.
+        text: the value as written on a command line; for a node the name of one of its `alternatives`.
 
     Returns:
-        A copy of the tree with the leaf replaced; `tree` itself never changes.
+        A copy of the tree with the leaf or node replaced; `tree` itself never changes.
 
     Raises:
         UserError: no such field (the nearest is named), or not a value of the field's type.
@@ -159,9 +160,13 @@ def _override(node: Any, path: list[str], text: str, where: str, hint: Any) -> A
 
 def _leaf(old: Any, text: str, where: str, hint: Any) -> Any:
     if is_node(old):
-        raise UserError(
-            f"{where} is a {type(old).__name__}: set one of its fields ({', '.join(fields(old))})"
-        )
+        others = alternatives(old, hint)
+        if text in others:
+            return others[text]
+        inside = f"{where} is a {type(old).__name__}: set one of its fields ({', '.join(fields(old))})"
+        if len(others) < 2:
+            raise UserError(inside)
+        raise UserError(f"{inside}, or give another in its place: {nearest(text, others)}")
     if hint is Any and old is not None:
         hint = type(old)
     try:

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,17 +11,17 @@ from PIL import Image
 
 from genjax import experiment as experiments
 from genjax.checkpoint import Checkpoints
-from genjax.data import Data
 from genjax.errors import UserError
-from genjax.evaluate import Report, evaluate, whole
+from genjax.evaluate import Report, evaluate
 from genjax.experiment import Experiment
 from genjax.loop import Run, StopSignal, prepare, run_steps
-from genjax.pictures import curves, picture
+from genjax.pictures import curves
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
+from genjax.watch import draw_path, show, show_path
 from genjax.writers import Writer
 
-CHECKPOINTS, METRICS, EVALUATION, SAMPLES = "checkpoints", "metrics.jsonl", "evaluation.json", "samples"
+METRICS, EVALUATION, SAMPLES = "metrics.jsonl", "evaluation.json", "samples"
 PICTURE_SEED = 0
 
 
@@ -67,17 +66,8 @@ def load_state(run: Run, workdir: Path) -> TrainState:
     Raises:
         UserError: there is none, or it does not fit the experiment.
     """
-    with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
+    with Checkpoints(workdir / experiments.CHECKPOINTS) as checkpoints:
         return checkpoints.restore(run.template())[1]
-
-
-def show(data: Data, samples: np.ndarray) -> Image.Image:
-    """A picture of samples in the data's own units; each class has its column, points lie over the data's."""
-    options: dict[str, dict[str, Any]] = {
-        "image": {"levels": data.levels, "columns": data.classes},
-        "points": {"reference": whole(data, "test")["x"][:2000] if data.kind == "points" else None},
-    }
-    return picture(samples, data.kind, **options.get(data.kind, {}))
 
 
 def draw_picture(run: Run, state: TrainState) -> np.ndarray:
@@ -111,7 +101,7 @@ def train(experiment: Experiment, spec: str, workdir: Path) -> None:
     run = prepare(experiment)
     open_workdir(experiment, spec, workdir)
     keep = (experiment.keep_last, experiment.keep_every)
-    with Checkpoints(workdir / CHECKPOINTS, *keep) as checkpoints, StopSignal() as stop:
+    with Checkpoints(workdir / experiments.CHECKPOINTS, *keep) as checkpoints, StopSignal() as stop:
         if checkpoints.steps():
             start, state = checkpoints.restore(run.template())
             if start >= experiment.steps:
@@ -172,7 +162,13 @@ def flat(report: Report, prefix: str = "") -> Iterable[str]:
 
 def inventory(workdir: Path) -> list[str]:
     """The files that a run leaves, for people to open."""
-    names = [experiments.DESCRIPTION, experiments.CONFIG_COPY, METRICS, EVALUATION, f"{CHECKPOINTS}/"]
+    names = [
+        experiments.DESCRIPTION,
+        experiments.CONFIG_COPY,
+        METRICS,
+        EVALUATION,
+        f"{experiments.CHECKPOINTS}/",
+    ]
     pictures = sorted((workdir / SAMPLES).glob("*.png"))
     return [str(workdir / name) for name in names] + [str(path) for path in pictures]
 
@@ -185,6 +181,7 @@ def sample(
     seed: int,
     label: int | None = None,
     out: Path | None = None,
+    trace: int = 0,
 ) -> Path:
     """Draws samples from a work directory alone; writes an npz and a picture beside it.
 
@@ -195,9 +192,11 @@ def sample(
         seed: of the samples.
         label: one class for all; None takes the classes in turn.
         out: the npz; None is WORKDIR/samples.npz.
+        trace: states of the samples' paths to write and picture instead of the samples alone; 0 for none.
 
     Returns:
-        Path of the npz: `samples` in the data's own units, `label` where the model has classes.
+        Path of the npz: `samples` in the data's own units, `label` where the model has classes; of paths `times`
+        and `states`.
 
     Raises:
         UserError: no run there, no such class, or an override that only training could follow.
@@ -207,6 +206,12 @@ def sample(
     run = reopen(workdir, overrides)
     experiment = run.experiment
     state = load_state(run, workdir)
+    if trace:
+        times, states = draw_path(run, state, num, trace, seed, label)
+        out = out or workdir / "paths.npz"
+        write_arrays(out, show_path(run, state, times, states), times=times, states=states)
+        say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
+        return out
     samples, labels = draw_samples(
         experiment.objective,
         experiment.data,
@@ -220,17 +225,25 @@ def sample(
         report=lambda done: say(f"{done}/{num} samples"),
     )
     out = out or workdir / "samples.npz"
-    if jax.process_index() == 0:
-        try:
-            if labels is None:
-                np.savez_compressed(out, samples=samples)
-            else:
-                np.savez_compressed(out, samples=samples, label=labels)
-            show(experiment.data, samples[:400]).save(out.with_suffix(".png"))
-        except OSError as error:
-            raise UserError(f"cannot write {out}: {error.strerror}") from None
-        say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
+    arrays = {"samples": samples} if labels is None else {"samples": samples, "label": labels}
+    write_arrays(out, show(experiment.data, samples[:400]), **arrays)
+    say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
     return out
+
+
+def write_arrays(out: Path, image: Image.Image, **arrays: np.ndarray) -> None:
+    """Writes arrays to an npz and a picture beside it, on the first process.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    if jax.process_index():
+        return
+    try:
+        np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
+        image.save(out.with_suffix(".png"))
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from None
 
 
 def evaluate_workdir(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Report:

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# One machine, one process: ./launch/local.sh train|sample|evaluate|benchmark|test [flags]
+# One machine, one process: ./launch/local.sh train|sample|evaluate|vary|edit|benchmark|test [flags]
 #
 # On first use it makes the virtual environment .venv from requirements.txt (again only if that file changes).
 # GENJAX_PYTHON=/path/to/python uses an environment of your own instead.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-verbs="train sample evaluate benchmark test"
+verbs="train sample evaluate vary edit benchmark test"
 verb=${1:-}
 if [[ " $verbs " != *" $verb "* || -z $verb ]]; then
   echo "error: './launch/local.sh ${verb}' is unknown: say one of: $verbs" >&2
@@ -51,7 +51,7 @@ if [[ $verb == test ]]; then
   "$python" -m ruff format --check --quiet .
   "$python" -m ruff check --quiet .
   "$python" -m mypy --no-error-summary
-  exec "$python" -m pytest -n "${GENJAX_TEST_WORKERS:-2}" "$@"
+  exec "$python" -m pytest -n "${GENJAX_TEST_WORKERS:-2}" --dist loadgroup "$@"
 fi
 
 # On CPU: one virtual device per core (a power of two, so that batches divide), and an allocator that keeps its

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -67,3 +68,22 @@ class CorrelatedData:
 def fitted_order(sizes: list[float], errors: list[float]) -> float:
     """Slope of log error against log step size."""
     return float(np.polyfit(np.log(sizes), np.log(errors), 1)[0])
+
+
+@dataclass(frozen=True)
+class Switched(Process):
+    """One of several processes, chosen by a traced index: one compiled program serves them all."""
+
+    processes: tuple[Process, ...]
+    index: Array
+
+    def _choose(self, name: str, t: Array) -> Array:
+        return jax.lax.switch(self.index, [getattr(process, name) for process in self.processes], t)
+
+    def alpha(self, t: Array) -> Array:
+        """The chosen process's."""
+        return self._choose("alpha", t)
+
+    def sigma(self, t: Array) -> Array:
+        """The chosen process's."""
+        return self._choose("sigma", t)

@@ -9,20 +9,52 @@ from jax.sharding import Mesh
 
 from genjax import loop
 from genjax.data import Data, Digits, GaussianMixture, Scale
+from genjax.diffusion.coupling import MinibatchOT
+from genjax.diffusion.discrete import Absorbing
+from genjax.diffusion.interpolants import ODE
 from genjax.diffusion.likelihood import OdeLikelihood
+from genjax.diffusion.prediction import V
+from genjax.diffusion.process import VP
 from genjax.experiment import Experiment
-from genjax.networks import MLP, ConvDecoder, ConvEncoder, UNet
+from genjax.networks import MLP, ConvDecoder, ConvEncoder, Monotone, UNet
+from genjax.objectives.consistency import Consistency, Doubling
 from genjax.objectives.diffusion import Diffusion
+from genjax.objectives.distillation import Teacher
 from genjax.objectives.gan import GAN
+from genjax.objectives.improved_ddpm import ImprovedDDPM
+from genjax.objectives.interpolant import Interpolant
+from genjax.objectives.mean_flow import MeanFlow
+from genjax.objectives.progressive import Progressive
+from genjax.objectives.reflow import Reflow
+from genjax.objectives.score_matching import SlicedScoreMatching
+from genjax.objectives.token_diffusion import TokenDiffusion
 from genjax.objectives.vae import VAE, Bernoulli
+from genjax.objectives.vdm import VDM
 from genjax.optimizers import SGD
+from genjax.pretrained import Pretrained
+from genjax.samplers.langevin import AnnealedLangevin
 from genjax.samplers.ode import DDIM
+from genjax.samplers.sde import Ancestral
+from genjax.samplers.tokens import TokenAncestral
 
 DIGITS = Data(Digits(), (Scale(0, 16),))
 UNIT_DIGITS = Data(Digits(), (Scale(0, 16, 0.0, 1.0),))
 POINTS = Data(GaussianMixture(num=512, num_test=64), (Scale(-2, 2),))
 UNET = UNet(channels=16, multipliers=(1,), blocks=1, attention=(0,), heads=2, zero_out=False)
 SMALL = MLP(width=32, depth=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Untrained(Pretrained):
+    """A teacher that knows nothing: its values are those of its own `init`."""
+
+    workdir: str = ""
+
+    def load(self, objective, key, batch):
+        return objective.init(key, batch)
+
+
+TEACHER = Teacher(Diffusion(SMALL, (2,), predict=V()), Untrained())
 
 
 def _experiment(objective, data) -> Experiment:
@@ -44,6 +76,38 @@ ROWS = {
         GAN(ConvDecoder((16,), norm="none"), ConvEncoder((16,), norm="none"), (8, 8, 1), 4, 10), DIGITS
     ),
     "gan-points": _experiment(GAN(SMALL, SMALL, (2,), 2, r1=0.0), POINTS),
+    "score-matching-points": _experiment(
+        SlicedScoreMatching(
+            SMALL, (2,), sampler=AnnealedLangevin(steps=3, inner=2), likelihood=OdeLikelihood(steps=3)
+        ),
+        POINTS,
+    ),
+    "interpolant-points": _experiment(
+        Interpolant(
+            SMALL,
+            (2,),
+            coupling=MinibatchOT(),
+            sampler=ODE(steps=3),
+            likelihood=OdeLikelihood(steps=3, low=1e-3, high=0.999, power=1.0),
+        ),
+        POINTS,
+    ),
+    "tokens-digits": _experiment(
+        TokenDiffusion(SMALL, (8, 8, 1), Absorbing(17), classes=10, sampler=TokenAncestral(steps=3), draws=2),
+        Data(Digits()),
+    ),
+    "vdm-points": _experiment(
+        VDM(SMALL, (2,), schedule=Monotone(-5.0, 4.0, width=8), times=4, sampler=Ancestral(steps=3)), POINTS
+    ),
+    "improved-ddpm-points": _experiment(
+        ImprovedDDPM(SMALL, (2,), steps=4, importance=True, sampler=Ancestral(steps=3)), POINTS
+    ),
+    "consistency-points": _experiment(
+        Consistency(SMALL, (2,), process=VP(), low=0.02, curriculum=Doubling(4, 8, 2), huber=0.1), POINTS
+    ),
+    "progressive-points": _experiment(Progressive(TEACHER, first=4, last=2, every=2), POINTS),
+    "reflow-points": _experiment(Reflow(SMALL, TEACHER, DDIM(steps=3)), POINTS),
+    "mean-flow-points": _experiment(MeanFlow(SMALL, (2,)), POINTS),
 }
 
 
@@ -53,7 +117,7 @@ def on_one_device(experiment: Experiment) -> loop.Run:
 
 
 @functools.cache
-def make_run(name: str, mesh: str = "data:8", **changes) -> loop.Run:
+def make_run(name: str, mesh: str = "data:2,fsdp:4", **changes) -> loop.Run:
     """A row made ready on a mesh, once for all tests, so that they share what it compiles.
 
     Args:

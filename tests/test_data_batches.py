@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from genjax.data import Batches, Table, Windows, sweep
+from genjax.data.examples import Some
 from genjax.data.permutation import scattered, shuffled
 from genjax.errors import UserError
 
@@ -117,6 +118,18 @@ def test_sweep_sees_everything_once_in_order(num, batch_size, process_count):
         assert len(rows) == batch_size
         seen.append(rows[:count])
     np.testing.assert_array_equal(np.concatenate(seen), np.arange(num))
+
+
+def test_some_examples_are_a_fixed_random_choice():
+    """Each chosen once, from anywhere in the set, the same every time; a longer choice begins with a shorter one."""
+    table = Table({"x": np.arange(1000)})
+    chosen = Some(table, 100)[np.arange(100)]["x"]
+    assert len(Some(table, 100)) == 100
+    assert len(Some(table, 5000)) == 1000
+    assert len(set(chosen)) == 100
+    np.testing.assert_array_equal(chosen[:50], Some(table, 50)[np.arange(50)]["x"])
+    assert stats.kstest(chosen / 1000, "uniform").pvalue > 1e-3
+    assert not np.array_equal(chosen, np.sort(chosen))
 
 
 def test_windows_are_the_slices_of_the_stream():

@@ -294,10 +294,15 @@ def test_tfds_prepares_from_manual_dir_as_array_record(root, monkeypatch):
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", prepare)
     monkeypatch.setattr("genjax.data.tfds.importlib.util.find_spec", lambda name: object())
-    assert TFDS("mnist", str(root), "originals").shape == (28, 28, 1)
+    mnist = TFDS("mnist", str(root), "originals")
+    described = (mnist.kind, mnist.shape, mnist.dtype, mnist.classes, mnist.levels, mnist.splits)
+    assert described == ("image", (28, 28, 1), "uint8", 10, 256, ("train", "test"))
+    assert not calls, "a description prepares nothing"
+    with pytest.raises(UserError, match="'mnist' has no train split"):  # nothing was really prepared
+        mnist.load("train")
     assert calls == [(str(root / "downloads" / "mnist" / "3.0.1"), "originals", "array_record")]
     with pytest.raises(UserError, match=r"cannot prepare TFDS data set 'fashion_mnist': no route$"):
-        _ = TFDS("fashion_mnist", str(root), "originals").shape
+        TFDS("fashion_mnist", str(root), "originals").load("train")
     assert calls[1][0] != calls[0][0]
 
 
@@ -369,4 +374,4 @@ def test_tfds_says_what_to_install_when_tensorflow_is_missing(root, monkeypatch)
     with pytest.raises(
         UserError, match=r"not prepared in .*needs TensorFlow.*pip install -r requirements-prepare.txt"
     ):
-        _ = TFDS("mnist", str(root)).splits
+        TFDS("mnist", str(root)).load("train")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from oracles import GaussianData
 
-from genjax.diffusion import guidance, prediction
+from genjax.diffusion import guidance, prediction, threshold
 from genjax.diffusion.process import EDM, VE, VP, Cosine, RectifiedFlow, SubVP, Trigonometric, expand
 from genjax.diffusion.times import UniformTimes
 from genjax.objectives.diffusion import Diffusion
@@ -119,7 +119,7 @@ def test_guidance_is_exact_at_zero_and_one_and_linear_between():
 def test_clipping_bounds_x0_and_keeps_the_state():
     process, t = VP(), jnp.asarray(0.8)
     x = 3 * jax.random.normal(jax.random.key(0), (64, 2))
-    tight = guidance.clipped(GaussianData(std=3.0).denoise(process), process, -1.0, 1.0)(x, t)
+    tight = threshold.clipped(GaussianData(std=3.0).denoise(process), process, -1.0, 1.0)(x, t)
     assert float(jnp.abs(tight.x0).max()) == 1.0
     np.testing.assert_allclose(process.marginal(tight.x0, tight.eps, t), x, rtol=1e-5, atol=1e-6)
 

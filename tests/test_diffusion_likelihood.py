@@ -9,7 +9,7 @@ from scipy import stats
 from test_diffusion import PROCESSES
 
 from genjax.diffusion.likelihood import OdeLikelihood, basis, draw_probes, quadratic_forms
-from genjax.diffusion.process import VP, RectifiedFlow, Trigonometric
+from genjax.diffusion.process import VE, VP, RectifiedFlow, Trigonometric
 from genjax.errors import UserError
 from genjax.objective import HasLogProb
 from genjax.objectives.diffusion import Diffusion
@@ -30,13 +30,19 @@ def points(num=6, dims=3):
     return DATA.mean + DATA.std * jax.random.normal(jax.random.key(7), (num, dims), jnp.float64)
 
 
+def closed(process, x, low):
+    """The prior's density where the exact flow from `low` ends, and how it stretches; nats per example."""
+    low, high = jnp.asarray(low), jnp.asarray(1.0)
+    end = np.asarray(DATA.transport(process, x, low, high))
+    stretch = 0.5 * np.log(DATA.variance(process, high) / DATA.variance(process, low))
+    return stats.norm(0, float(process.sigma(high))).logpdf(end).sum(axis=1) + 3 * stretch
+
+
 @pytest.mark.parametrize("process", PROCESSES, ids=str)
 def test_gaussian_data_to_1e_5(process):
     """Closed flow: where it ends, how it stretches, and the prior's density there."""
-    x, low, high = points(), jnp.asarray(EXACT.low), jnp.asarray(EXACT.high)
-    end = np.asarray(DATA.transport(process, x, low, high))
-    stretch = 0.5 * np.log(DATA.variance(process, high) / DATA.variance(process, low))
-    expected = stats.norm(0, float(process.sigma(high))).logpdf(end).sum(axis=1) + 3 * stretch
+    x = points()
+    expected = closed(process, x, EXACT.low)
     solver = OdeLikelihood(steps=400, method="rk4", probes=0)
     ours = jax.jit(lambda x: solver.log_prob(DATA.denoise(process), process, x, KEY))(x)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
@@ -164,11 +170,29 @@ def test_the_objective_gives_the_model_s_density_given_the_label(classes):
     np.testing.assert_allclose(ours, DATA.log_density(np.asarray(x) - shift), atol=1e-4)
 
 
+def test_adaptive_solver_keeps_its_tolerance_or_gives_nan():
+    """Against the closed flow, with VE's large numbers too; NaN when the steps do not suffice."""
+    x = points()
+    for process in (RectifiedFlow(), VE()):
+        value = lambda steps, tolerance, process=process: jax.jit(
+            lambda: OdeLikelihood(
+                steps, "adaptive", probes=0, low=1e-4, power=1.0, rtol=tolerance, atol=tolerance
+            ).log_prob(DATA.denoise(process), process, x, KEY)
+        )()
+        exact = closed(process, x, 1e-4)
+        np.testing.assert_allclose(value(5000, 1e-9), exact, atol=1e-6)
+    assert 1e-7 < np.abs(value(5000, 1e-4) - exact).max() < 1e-2
+    assert np.isnan(value(3, 1e-9)).all()
+
+
 def test_the_number_says_what_it_is():
     kind = lambda **changes: Diffusion(Oracle(), (3,), likelihood=OdeLikelihood(**changes)).log_prob_kind
     assert kind() == "ODE estimate (Heun, 25 steps, Hutchinson 1 Rademacher probe)"
     assert kind(steps=9, method="rk4", probes=0) == "ODE estimate (RK4, 9 steps, exact trace)"
     assert kind(probes=2, probe="gaussian") == "ODE estimate (Heun, 25 steps, Hutchinson 2 Gaussian probes)"
+    assert kind(method="adaptive", probes=0) == (
+        "ODE estimate (Dopri5, adaptive to rtol 0.0001, atol 0.0001, exact trace)"
+    )
     assert kind(steps=0) == ""
     assert isinstance(Diffusion(Oracle(), (3,)), HasLogProb)
     with pytest.raises(UserError, match="steps=0"):

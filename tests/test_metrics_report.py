@@ -11,7 +11,9 @@ from genjax.metrics import report as report_module
 from genjax.metrics.classifier import Recipe, _patches, train_classifier
 from genjax.metrics.distance import Moments, frechet
 from genjax.metrics.features import of_classifier, random_convolutions
-from genjax.metrics.report import Settings, distribution_report
+from genjax.metrics.report import Settings, distribution_report, make_judge
+
+pytestmark = pytest.mark.xdist_group("metrics_report")  # one process makes what these tests share
 
 QUICK = Settings(folds=2, recipe=Recipe(channels=(8,), steps=60))
 
@@ -161,10 +163,8 @@ def test_copies_cannot_move_the_reference(reports):
 def test_references_are_unseen_by_the_features_and_use_all_training_data(monkeypatch):
     x = np.arange(400.0).reshape(200, 2)
     fitted, compared = [], []
-    fit, compare = report_module._fit_spaces, report_module._compare
-    monkeypatch.setattr(
-        report_module, "_fit_spaces", lambda sets, *a: (fitted.append(sets["train"].x), fit(sets, *a))[1]
-    )
+    fit, compare = report_module._fit, report_module._compare
+    monkeypatch.setattr(report_module, "_fit", lambda data, *a: (fitted.append(data.x), fit(data, *a))[1])
     monkeypatch.setattr(
         report_module,
         "_compare",
@@ -179,6 +179,15 @@ def test_references_are_unseen_by_the_features_and_use_all_training_data(monkeyp
         assert not set(seen[:, 0]) & set(unseen[:, 0])
         assert real.min() >= 1000.0 > 0.0 > others[""].max()
     assert {value for _, others in compared for value in others["_reference"][:, 0]} == set(x[:, 0])
+
+
+def test_a_judge_judges_any_number_of_sets_alike():
+    """One fit serves several reports, each the same as a report of its own."""
+    rng = np.random.default_rng(1)
+    train, test, first, second = (rng.normal(size=(n, 2)) for n in (400, 150, 120, 130))
+    judge = make_judge(train=train, test=test, seed=3)
+    for samples in (first, second, first):
+        assert judge.report(samples) == distribution_report(train=train, test=test, samples=samples, seed=3)
 
 
 def test_report_of_vectors_is_in_their_own_units():

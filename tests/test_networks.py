@@ -11,11 +11,14 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from genjax.errors import UserError
-from genjax.networks import MLP, ConvDecoder, ConvEncoder, FromNNX, UNet
-from genjax.networks.blocks import Downsample, ResBlock, SelfAttention, Upsample
+from genjax.networks import MLP, ConvDecoder, ConvEncoder, DiT, FromNNX, TokenTransformer, UNet
+from genjax.networks.blocks import ResBlock, SelfAttention
 from genjax.networks.embed import fourier, sinusoidal
 from genjax.networks.layers import GroupNorm
+from genjax.networks.resample import Downsample, Upsample
 from genjax.objective import Network
+
+pytestmark = pytest.mark.xdist_group("networks")  # one process makes what these tests share
 
 KEY = jax.random.key(0)
 
@@ -39,6 +42,11 @@ NETWORKS = {
         normal(0, BATCH, 4, 1),
         (4, 3),
     ),
+    "unet, progressive": (
+        UNet(**SMALL, resample="fir", updown="projected", inputs="residual", outputs="skip", time_features=6),
+        normal(0, BATCH, 4, 4, 2),
+        2,
+    ),
     "encoder": (ConvEncoder(channels=(8, 8), width=12), normal(0, BATCH, 7, 6, 1), 3),
     "critic": (
         ConvEncoder(channels=(8,), width=12, norm="none", activation="leaky_relu"),
@@ -48,6 +56,8 @@ NETWORKS = {
     "encoder to maps": (ConvEncoder(channels=(8, 8)), normal(0, BATCH, 7, 6, 1), (2, 2, 3)),
     "decoder": (ConvDecoder(channels=(8, 8)), normal(0, BATCH, 4), (7, 6, 1)),
     "decoder of maps": (ConvDecoder(channels=(8,), norm="none"), normal(0, BATCH, 4, 3, 4), (7, 6, 1)),
+    "dit": (DiT(width=16, depth=2, heads=2, time_features=16), normal(0, BATCH, 4, 6, 2), 2),
+    "tokens": (TokenTransformer(width=16, depth=1, heads=2, norm="rms"), normal(0, BATCH, 5, 4), (5, 3)),
 }
 
 
@@ -94,7 +104,7 @@ def test_no_example_depends_on_another(name):
     assert np.all(np.abs(before - after).reshape(BATCH, -1).max(1)[others == 1] > 1e-5)
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet", "critic", "encoder to maps", "decoder"])
+@pytest.mark.parametrize("name", ["mlp", "unet", "critic", "encoder to maps", "decoder", "dit", "tokens"])
 def test_bfloat16_computes_near_float32_from_float32_parameters(name):
     params, x, apply = made(name)
     net, _, out = NETWORKS[name]
@@ -138,7 +148,7 @@ def test_dropout_follows_its_key():
     assert jnp.abs(call(KEY) - call(jax.random.key(1))).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet", "encoder", "encoder to maps", "decoder"])
+@pytest.mark.parametrize("name", ["mlp", "unet", "encoder", "encoder to maps", "decoder", "dit", "tokens"])
 def test_the_output_layer_starts_at_zero_where_asked(name):
     net, x, out = NETWORKS[name]
     for zero in (True, False):

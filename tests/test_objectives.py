@@ -17,10 +17,16 @@ from genjax import tree
 from genjax.checkpoint import Checkpoints
 from genjax.objective import HasLogProb
 from genjax.optimizers import SGD
-from genjax.parallel import compile_step
 from genjax.sampling import draw_samples
 
-row = pytest.mark.parametrize("name", ROWS)
+
+def in_one_process(names):
+    """Rows whose checks are made by one process each, which compiles what they share once."""
+    return [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
+
+
+row = pytest.mark.parametrize("name", in_one_process(ROWS))
+FIRST = {len(experiment.objective.players()): name for name, experiment in reversed(ROWS.items())}
 
 
 def leaves(value):
@@ -57,13 +63,22 @@ def test_parameters_are_plain_float32_dicts_by_player(name):
 
 @row
 def test_every_player_learns_and_none_compiles_twice(name):
-    """Every parameter array of a player that moves is changed by three steps, in one compiled program."""
+    """Every parameter array of a player that moves is changed by three steps; the third compiles nothing."""
     run = make_run(name)
-    step = compile_step(run.step, run.mesh, run.shardings)
-    state, before = start(run), start(run)
+    state, before, compiled = start(run), start(run), []
+
+    def listen(event, *_, **__):
+        compiled.append(event)
+
     for number in range(3):
-        state, metrics = step(state, run.batch(number, 1))
-    assert step._cache_size() == 1
+        batch = run.batch(number, 1)
+        if number == 2:
+            jax.block_until_ready(state)
+            jax.monitoring.register_event_duration_secs_listener(listen)
+        state, metrics = run.compiled(state, batch, False)
+    jax.block_until_ready(state)
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert not [event for event in compiled if "compile" in event]
     for player in run.experiment.objective.players():
         pairs = zip(leaves(state.params[player]), leaves(before.params[player]), strict=True)
         still = [index for index, (new, old) in enumerate(pairs) if np.array_equal(new, old)]
@@ -102,10 +117,8 @@ def test_runs_repeat_and_resume_to_the_bit(name, tmp_path):
     assert not equal(other.params, start(run).params)
 
 
-@row
-@pytest.mark.parametrize("mesh", ["data:8", "data:2,fsdp:4"])
-def test_sharded_equals_one_device(name, mesh):
-    """The same numbers on 8 devices, replicated or split, as on one: float32 sums in another order."""
+def check_sharded(name: str, mesh: str) -> None:
+    """The same numbers on 8 devices as on one: float32 sums in another order."""
     one, reference = walk(make_run(name, "one"), 2)
     many, metrics = walk(make_run(name, mesh), 2)
     for ours, theirs in zip(leaves(many.params), leaves(one.params), strict=True):
@@ -115,8 +128,20 @@ def test_sharded_equals_one_device(name, mesh):
 
 
 @row
+def test_sharded_equals_one_device(name):
+    """Batches split over both axes, parameters over one."""
+    check_sharded(name, "data:2,fsdp:4")
+
+
+@pytest.mark.parametrize("name", in_one_process(FIRST.values()))
+def test_replicated_equals_one_device(name):
+    """Batches split over all devices, parameters on each: for one row of each number of players."""
+    check_sharded(name, "data:8")
+
+
+@row
 def test_fsdp_splits_what_is_large(name):
-    state = start(make_run(name, "data:2,fsdp:4"))
+    state = start(make_run(name))
     large = [
         leaf for leaf in jax.tree.leaves(state) if leaf.size >= 1024 and any(n % 4 == 0 for n in leaf.shape)
     ]

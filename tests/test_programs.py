@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.xdist_group("programs")  # one process makes what these tests share
+
 ROOT = Path(__file__).parent.parent
 TINY = '''"""A tiny VAE in the plane, for tests."""
 from genjax.data import Data, GaussianMixture, Scale
@@ -135,6 +137,11 @@ def test_sample_and_evaluate_need_the_work_directory_alone(finished, tiny):
         evaluated = program("evaluate", f"--workdir={finished}")
         assert evaluated.returncode == 0, evaluated.stderr
         assert json.loads((finished / "evaluation.json").read_text()) == before
+        assert before["likelihood"]["examples"] == 400
+        some = program("evaluate", f"--workdir={finished}", "--config.evaluation.likelihoods=150")
+        assert some.returncode == 0, some.stderr
+        assert json.loads((finished / "evaluation.json").read_text())["likelihood"]["examples"] == 150
+        (finished / "evaluation.json").write_text(json.dumps(before))
     finally:
         aside.rename(tiny)
 
@@ -186,6 +193,7 @@ def test_terminate_saves_and_the_same_command_goes_on(finished, tiny, tmp_path):
         ("train", ["--config.steps"], "needs a value"),
         ("sample", ["--workdir=nowhere"], "no work directory"),
         ("sample", ["--num=3"], "workdir"),
+        ("vary", ["--workdir=nowhere", "--over=steps"], "write --over=objective.sampler.steps=5,10,20"),
     ],
 )
 def test_wrong_words_end_in_one_line(verb, words, expected):

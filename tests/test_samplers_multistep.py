@@ -17,31 +17,12 @@ from genjax.samplers.scan import sample
 from genjax.samplers.unipc import UniPC, corrector_weights
 
 DATA, MIXTURE = GaussianData(), MixtureData()
-PROCESSES = [VP(), RectifiedFlow(), VE(sigma_max=5.0)]
 named_class = lambda value: type(value).__name__
 
 
 @pytest.mark.parametrize(
-    ("process", "order"), [(VP(), 1), *((process, 2) for process in PROCESSES)], ids=named_class
-)
-def test_order_of_convergence(process, order):
-    """Global error against the closed solution of the probability-flow ODE, float64."""
-    with jax.enable_x64(True):
-        start = jnp.linspace(-1.5, 1.5, 9)[:, None]
-        grid = LogSNR(start=0.8, end=0.2)
-        exact = DATA.transport(process, start, jnp.asarray(0.8), jnp.asarray(0.2))
-        steps, errors = [64, 128, 256], []
-        for number in steps:
-            sampler = DPMSolverPP(steps=number, grid=grid, order=order)
-            end = sample(DATA.denoise(process), process, sampler, jax.random.key(0), (9, 1), start=start)
-            errors.append(float(jnp.abs(end - exact).max()))
-    measured = fitted_order([1 / number for number in steps], errors)
-    assert abs(measured - order) < 0.15, f"order {measured:.3f}, errors {errors}"
-
-
-@pytest.mark.parametrize(
     ("process", "grid"),
-    [(process, LogSNR(0.9, 0.1)) for process in PROCESSES] + [(RectifiedFlow(), Uniform(0.9, 0.1))],
+    [(VE(sigma_max=5.0), LogSNR(0.9, 0.1)), (RectifiedFlow(), Uniform(0.9, 0.1))],
     ids=named_class,
 )
 def test_third_order_from_exact_starting_values(process, grid):

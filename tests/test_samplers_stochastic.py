@@ -1,17 +1,17 @@
 """EDM, ancestral, reverse-diffusion, Langevin and predictor-corrector sampling against closed forms."""
 
-import dataclasses
 from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import GaussianData, fitted_order
+from oracles import GaussianData
 from oracles_mixture import MixtureData
-from scipy import stats
+from test_samplers_table import with_steps
 
-from genjax.diffusion.process import VE, VP, RectifiedFlow
+from genjax.diffusion.process import VE, VP
+from genjax.samplers.deis import DEIS
 from genjax.samplers.dpm import DPMSolverPP, SDEDPMSolverPP
 from genjax.samplers.edm import EDM
 from genjax.samplers.grids import Karras, LogSNR, ThenZero, Uniform
@@ -23,66 +23,7 @@ from genjax.samplers.unipc import UniPC
 from genjax.types import named
 
 DATA, MIXTURE = GaussianData(), MixtureData()
-PROCESSES = [VP(), RectifiedFlow(), VE(sigma_max=5.0)]
 named_class = lambda value: type(value).__name__
-
-ARRIVING = [
-    (EDM(steps=100), 0.005),
-    (EDM(steps=120, churn=30.0), 0.01),
-    (EDM(steps=30, grid=LogSNR(), churn=5.0, churn_min=0.05, churn_max=50.0), 0.01),
-    (DPMSolverPP(steps=30, grid=ThenZero(LogSNR())), 0.0),
-    (DPMSolverPP(steps=30, order=3, grid=ThenZero(LogSNR())), 0.0),
-    (UniPC(steps=30, order=3, grid=ThenZero(LogSNR())), 0.0),
-    (SDEDPMSolverPP(steps=60, grid=ThenZero(LogSNR())), 0.01),
-    (Ancestral(steps=1000), 0.02),
-    (Ancestral(steps=1000, variance=0.0), 0.02),
-    (ReverseDiffusion(steps=1000), 0.02),
-    (PredictorCorrector(ReverseDiffusion(steps=500), LangevinCorrector(signal_to_noise=0.1)), 0.02),
-]
-
-
-@pytest.mark.parametrize(("sampler", "bias"), ARRIVING, ids=named_class)
-def test_gaussian_data_come_out(sampler, bias):
-    """Mean, variance (within Monte-Carlo error and the stated relative bias of the steps) and the law by KS."""
-    num = 20_000
-    draw = jax.jit(lambda key: sample(DATA.denoise(VP()), VP(), sampler, key, (num, 1)))
-    x = np.asarray(draw(jax.random.key(3)))[:, 0].astype(np.float64)
-    assert abs(x.mean() - DATA.mean) < 4 * DATA.std / np.sqrt(num) + 2e-3
-    assert abs(x.var() / DATA.std**2 - 1) < 4 * np.sqrt(2 / num) + 1e-3 + bias
-    assert stats.kstest(x, stats.norm(DATA.mean, DATA.std).cdf).statistic < 0.015
-
-
-@pytest.mark.parametrize(
-    "sampler",
-    [
-        EDM(steps=120, churn=30.0, grid=ThenZero(Karras(start=0.999))),
-        SDEDPMSolverPP(steps=60, grid=ThenZero(LogSNR(start=0.999))),
-        PredictorCorrector(Ancestral(steps=300), LangevinCorrector(signal_to_noise=0.05)),
-    ],
-    ids=named_class,
-)
-def test_mixtures_come_out_of_rectified_flow(sampler):
-    """Both modes with their weights, on a process that is not variance preserving."""
-    process, num = RectifiedFlow(), 20_000
-    draw = jax.jit(lambda key: sample(MIXTURE.denoise(process), process, sampler, key, (num, 1)))
-    x = np.asarray(draw(jax.random.key(5)), np.float64)[:, 0]
-    assert abs(x.mean() - MIXTURE.mean) < 4 * np.sqrt(MIXTURE.variance / num) + 5e-3
-    assert abs(x.var() / MIXTURE.variance - 1) < 4 * np.sqrt(2 / num) + 0.01
-    assert stats.kstest(x, MIXTURE.cdf).statistic < 0.018
-
-
-@pytest.mark.parametrize("process", PROCESSES, ids=named_class)
-def test_edm_without_churn_has_order_two(process):
-    with jax.enable_x64(True):
-        start = jnp.linspace(-1.5, 1.5, 9)[:, None]
-        exact = DATA.transport(process, start, jnp.asarray(0.9), jnp.asarray(0.1))
-        steps, errors = [64, 128, 256], []
-        for number in steps:
-            sampler = EDM(steps=number, grid=Karras(start=0.9, end=0.1))
-            end = sample(DATA.denoise(process), process, sampler, jax.random.key(0), (9, 1), start=start)
-            errors.append(float(jnp.abs(end - exact).max()))
-    measured = fitted_order([1 / number for number in steps], errors)
-    assert abs(measured - 2) < 0.15, f"order {measured:.3f}, errors {errors}"
 
 
 @pytest.mark.parametrize("churn", [0.0, 6.0])
@@ -176,7 +117,7 @@ def test_predictor_corrector_wraps_one_step_of_its_predictor():
     alone = pair.predictor.step(denoise, VP(), walk, t, s, key)
     both = pair.step(denoise, VP(), walk, t, s, key)
     np.testing.assert_array_equal(both.x, pair.corrector.correct(denoise, VP(), alone.x, s, key))
-    np.testing.assert_array_equal(both.memory.x0[0], alone.memory.x0[0])
+    np.testing.assert_array_equal(both.memory.estimates[0], alone.memory.estimates[0])
     path = sample(denoise, VP(), pair, key, (8, 1), trace=True)
     np.testing.assert_allclose(path[-1], denoise(path[-2], pair.times(VP())[-2]).x0, rtol=1e-4, atol=1e-5)
 
@@ -216,13 +157,23 @@ def test_annealed_langevin_finds_the_weights_of_far_modes():
     assert float(stuck.min()) > 1.0
 
 
-COUNTED = [sampler for sampler, _ in ARRIVING] + [AnnealedLangevin(inner=5), UniPC(), Heun(), DDIM()]
-SMALL = [
-    dataclasses.replace(sampler, predictor=dataclasses.replace(sampler.predictor, steps=3))
-    if isinstance(sampler, PredictorCorrector)
-    else dataclasses.replace(sampler, steps=3)
-    for sampler in COUNTED
+COUNTED = [
+    EDM(),
+    EDM(churn=30.0),
+    EDM(grid=LogSNR(), churn=5.0, churn_min=0.05, churn_max=50.0),
+    DPMSolverPP(grid=ThenZero(LogSNR())),
+    DPMSolverPP(order=3),
+    SDEDPMSolverPP(),
+    UniPC(order=3),
+    DEIS(),
+    Ancestral(),
+    ReverseDiffusion(),
+    PredictorCorrector(),
+    AnnealedLangevin(inner=5),
+    Heun(),
+    DDIM(),
 ]
+SMALL = [with_steps(sampler, 3) for sampler in COUNTED]
 
 
 @pytest.mark.parametrize("sampler", SMALL, ids=named_class)

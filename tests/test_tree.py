@@ -9,11 +9,13 @@ import pytest
 
 from genjax import tree
 from genjax.data import Data, Digits, Scale
+from genjax.diffusion.process import VE
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.networks import MLP, UNet
 from genjax.objectives.diffusion import Diffusion
 from genjax.optimizers import Adam, Cosine
+from genjax.samplers.ode import Heun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +127,20 @@ def test_linen_modules_are_nodes():
     assert new.objective.net == UNet(channels=16, multipliers=(1, 2, 4))
     with pytest.raises(UserError, match="did you mean 'channels'"):
         tree.override(experiment(), "objective.net.chanels", "3")
+
+
+def test_a_node_gives_its_place_to_another_of_its_kind():
+    """By class name, from the same package, with its own fields open to overrides; a wrong kind is refused."""
+    new = tree.override(experiment(), "objective.sampler", "Heun")
+    assert new.objective.sampler == Heun()
+    assert tree.override(new, "objective.sampler.steps", "7").objective.sampler == Heun(steps=7)
+    assert tree.override(experiment(), "objective.process", "VE").objective.process == VE()
+    with pytest.raises(UserError, match="did you mean 'DPMSolverPP'") as caught:
+        tree.override(experiment(), "objective.sampler", "DPMSolver")
+    assert "set one of its fields (steps, grid, eta)" in str(caught.value)
+    with pytest.raises(UserError, match="in its place") as caught:
+        tree.override(experiment(), "objective.sampler", "VE")
+    assert "LangevinCorrector" not in str(caught.value), "a corrector is no sampler"
 
 
 def test_what_cannot_be_written_is_refused_with_its_path():

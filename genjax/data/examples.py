@@ -1,12 +1,14 @@
 """Random access to examples: `examples[indices]` is one vectorised gather, whatever holds the data."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Integer
 
+from genjax.data.permutation import shuffled
 from genjax.errors import UserError
 
 
@@ -74,3 +76,26 @@ class Windows:
     def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
         windows = np.lib.stride_tricks.sliding_window_view(self.stream, self.length)[:: self.stride]
         return {"x": windows[indices].astype(np.int32)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Some:
+    """A fixed random choice of examples, the same always.
+
+    Attributes:
+        examples: what is chosen from.
+        num: how many are chosen; at most all of them.
+    """
+
+    examples: Examples
+    num: int
+
+    def __len__(self) -> int:
+        return min(self.num, len(self.examples))
+
+    def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        return self.examples[self._chosen[indices]]
+
+    @functools.cached_property
+    def _chosen(self) -> Int[np.ndarray, " num"]:
+        return shuffled(len(self.examples))[: self.num]

@@ -34,9 +34,10 @@ KINDS: dict[str, Kind] = {"Image": "image", "Text": "text", "Audio": "audio", "T
 class TFDS:
     """A data set of the TFDS catalogue, or any folder in TFDS's format.
 
-    The first use of any attribute prepares the data set if that has not been done. One text per split, or
-    many (they are joined by newlines), become windows; images must have one fixed shape. A data set without
-    a test split gives the last tenth of its training split for it.
+    Kind, shape and classes come from the catalogue, so that a config can be read where the data are not; the
+    first `load` prepares the data set if that has not been done, and until then `splits` names "train" and
+    "test" only. One text per split, or many (they are joined by newlines), become windows; images must have
+    one fixed shape. A data set without a test split gives the last tenth of its training split for it.
 
     Attributes:
         name: such as "mnist", "mnist:3.0.1" or "glue/sst2".
@@ -81,9 +82,9 @@ class TFDS:
     @property
     def classes(self) -> int:
         """Number of classes of the label; 0 without."""
-        if self.kind == "text" or self.label not in self._builder.info.features:
+        if self.kind == "text" or self.label not in self._features:
             return 0
-        return getattr(self._builder.info.features[self.label], "num_classes", None) or 0
+        return getattr(self._features[self.label], "num_classes", None) or 0
 
     @property
     def levels(self) -> int:
@@ -97,12 +98,12 @@ class TFDS:
     @property
     def splits(self) -> tuple[str, ...]:
         """Those of the data set, and "test" in any case."""
-        return tuple(self._split_words)
+        return tuple(self._split_words) if self._described.is_prepared() else ("train", "test")
 
     @property
     def x_name(self) -> str:
         """Name of the feature to learn from."""
-        features = self._builder.info.features
+        features = self._features
         if self.x is None:
             names = [name for name, feature in features.items() if type(feature).__name__ in KINDS]
             return names[0] if names else next(iter(features))
@@ -113,12 +114,12 @@ class TFDS:
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         """Between text and tokens."""
-        texts = b"".join(self._text(split) for split in self.splits) if self.unit == "char" else b""
+        texts = b"".join(map(self._text, self._split_words)) if self.unit == "char" else b""
         return Vocabulary.of(texts, self.unit)
 
     def load(self, split: str) -> Examples:
         """Reads one split, into memory if that takes no more than 4 GiB; see `Source.load`."""
-        check_split(split, self.splits)
+        check_split(split, tuple(self._split_words))
         if self.kind == "text":
             return windows(self.vocabulary.encode(self._text(split)), self.length, split)
         records = Records(self._records(split), self.x_name, self.label if self.classes else None)
@@ -127,6 +128,14 @@ class TFDS:
         chunks = np.split(np.arange(len(records)), range(CHUNK, len(records), CHUNK))
         parts = [records[chunk] for chunk in chunks]
         return Table({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+    @functools.cached_property
+    def _described(self) -> Any:
+        return find(self.name, self.data_dir)
+
+    @property
+    def _features(self) -> Any:
+        return self._described.info.features
 
     @functools.cached_property
     def _builder(self) -> Any:
@@ -142,7 +151,7 @@ class TFDS:
 
     @property
     def _feature(self) -> Any:
-        feature = self._builder.info.features[self.x_name]
+        feature = self._features[self.x_name]
         if type(feature).__name__ not in KINDS:
             raise UserError(f"cannot learn from '{self.x_name}' of '{self.name}', a {type(feature).__name__}")
         return feature
@@ -180,21 +189,32 @@ class Records:
         return arrays
 
 
+def find(name: str, data_dir: str | None) -> Any:
+    """TFDS's builder of a data set, prepared or not.
+
+    Raises:
+        UserError: the name is unknown, or the folder's description of it cannot be read.
+    """
+    import tensorflow_datasets as tfds  # a second's import, for those who use it
+
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        catalogue = tfds.list_builders(with_community_datasets=False)
+        raise UserError(f"no TFDS data set '{name}': {few_nearest(name, catalogue)}") from error
+    except (AssertionError, ValueError, OSError) as error:
+        raise UserError(f"TFDS data set '{name}': {first_line(error)}") from error
+
+
 def prepared(name: str, data_dir: str | None, manual_dir: str | None) -> Any:
     """Finds a data set, prepares it if need be, and returns TFDS's builder of it.
 
     Raises:
         UserError: the name is unknown, TensorFlow is needed and missing, or preparing failed.
     """
-    import tensorflow_datasets as tfds  # a second's import, for those who use it
+    import tensorflow_datasets as tfds
 
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.registered.DatasetNotFoundError as error:
-        catalogue = tfds.list_builders(with_community_datasets=False)
-        raise UserError(f"no TFDS data set '{name}': {few_nearest(name, catalogue)}") from error
-    except (AssertionError, ValueError, OSError) as error:
-        raise UserError(f"TFDS data set '{name}': {first_line(error)}") from error
+    builder = find(name, data_dir)
     if builder.is_prepared():
         if builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
             raise UserError(

@@ -27,10 +27,17 @@ Time = Float[Array, "..."]  # a scalar, or one time per example
 
 @record
 class Prediction:
-    """Estimates of data and noise, each shaped as x_t [b, ...]."""
+    """Estimates of data and noise, each shaped as x_t [b, ...].
+
+    Attributes:
+        x0: of the data.
+        eps: of the noise.
+        v: exponent of the step's variance, where the network learned one (see `samplers.sde.Ancestral`).
+    """
 
     x0: PyTree
     eps: PyTree
+    v: PyTree = None
 
 
 Denoise = Callable[[Array, Array], Prediction]  # (x_t [b, ...], t scalar) -> Prediction

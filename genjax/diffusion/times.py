@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.diffusion.process import Process
+from genjax.errors import UserError
 from genjax.types import Array, Key
 
 
@@ -91,3 +92,34 @@ class LogNormalSigma:
         """The times at which log SNR is -2 (mean + std z)."""
         z = jax.scipy.special.ndtri(spread(key, num))
         return jnp.clip(process.time_at(-2.0 * (self.mean + self.std * z)), self.low, self.high)
+
+
+@dataclass(frozen=True)
+class DiscreteTimes:
+    """Uniform on t_k = low + (high - low) k / (levels - 1), k = 0 ... levels - 1.
+
+    With low = 1 / levels these are DDPM's times i / T (Ho et al. 2020, arXiv:2006.11239). With low = 0 and `VE` the
+    noise levels are geometric, NCSN's (Song & Ermon 2019, arXiv:1907.05600, sec. 3.2), and a sampler of levels - 1
+    steps on a grid `LogSNR(1, 0)` visits them all.
+
+    Attributes:
+        levels: number of times, at least 2.
+        low: the first.
+        high: the last.
+
+    Raises:
+        UserError: fewer than 2 levels.
+    """
+
+    levels: int = 1000
+    low: float = 1e-3
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.levels < 2:
+            raise UserError(f"levels={self.levels} must be at least 2")
+
+    def draw(self, process: Process, key: Key, num: int) -> Float[Array, " b"]:
+        """t_k with k = floor(levels u)."""
+        index = jnp.minimum(jnp.floor(self.levels * spread(key, num)), self.levels - 1)
+        return self.low + (self.high - self.low) * (index / (self.levels - 1))

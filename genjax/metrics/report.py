@@ -16,7 +16,7 @@ from jaxtyping import Int, Shaped
 from numpy import ndarray
 
 from genjax.errors import UserError
-from genjax.metrics.classifier import Recipe, train_classifier
+from genjax.metrics.classifier import Classifier, Recipe, train_classifier
 from genjax.metrics.coverage import prdc
 from genjax.metrics.distance import RBF, Moments, Polynomial, frechet, kernel_mmd
 from genjax.metrics.features import FeatureSpace, identity, of_classifier, random_convolutions
@@ -44,14 +44,88 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Set:
-    """Examples, and their labels where there are any."""
+class Examined:
+    """Examples [n, ...], and their labels where there are any."""
 
     x: Shaped[ndarray, "_ ..."]
     labels: Int[ndarray, " _"] | None = None
 
-    def __getitem__(self, index: Int[ndarray, " m"]) -> "_Set":
-        return _Set(self.x[index], None if self.labels is None else self.labels[index])
+    def __getitem__(self, index: Int[ndarray, " m"]) -> "Examined":
+        return Examined(self.x[index], None if self.labels is None else self.labels[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """Data and the feature spaces fitted on them, ready to judge any number of sets of samples.
+
+    Attributes:
+        train: what models were trained on.
+        test: data that they were not trained on.
+        folds: for each, the examples of `train` left out, the feature spaces fitted on the others (the main one
+            first), and their classifier if there is one.
+        seed: of subsets.
+        settings: counts and sizes.
+    """
+
+    train: Examined
+    test: Examined
+    folds: tuple[tuple[Int[ndarray, " _"], list[FeatureSpace], Classifier | None], ...]
+    seed: int
+    settings: Settings
+
+    def report(
+        self, samples: Shaped[ndarray, "..."], sample_labels: Int[ndarray, " _"] | None = None
+    ) -> dict[str, float | str]:
+        """Compares samples with the data; deterministic. See `distribution_report`."""
+        made, settings = Examined(samples, sample_labels), self.settings
+        _check({"train": self.train, "test": self.test, "samples": made}, settings)
+        count = min(len(samples), len(self.test.x), len(self.folds[0][0]), settings.most)
+        rng = np.random.default_rng(self.seed)
+        rng.permutation(len(self.train.x))  # the one that cut the folds
+        test, drawn = self.test.x[rng.permutation(len(self.test.x))], samples[rng.permutation(len(samples))]
+
+        rows = []
+        for fold, (held, spaces, classifier) in enumerate(self.folds):
+            row = _accuracies(classifier, {"classifier": self.test, "label": made})
+            others = {"": _window(drawn, fold, count), "_reference": self.train.x[held[:count]]}
+            for number, space in enumerate(spaces):
+                row |= _compare(space, _window(test, fold, count), others, settings.k, main=number == 0)
+            rows.append(row)
+
+        spaces = self.folds[0][1]
+        result: dict[str, float | str] = {
+            "features": spaces[0].name,
+            "count": float(count),
+            "folds": float(len(rows)),
+        }
+        result |= _means(rows, [_distance_name(space) for space in spaces])
+        result |= _memorisation(drawn[: settings.most], self.train.x, "")
+        result |= _memorisation(test[: settings.most], self.train.x, "_test")
+        return result | (dimension_report(samples, self.test.x) if self.train.x.ndim == 2 else {})
+
+
+def make_judge(
+    *,
+    train: Shaped[ndarray, "..."],
+    test: Shaped[ndarray, "..."],
+    train_labels: Int[ndarray, " _"] | None = None,
+    test_labels: Int[ndarray, " _"] | None = None,
+    seed: int = 0,
+    settings: Settings = Settings(),
+) -> Judge:
+    """Fits the feature spaces of each fold: the slow half of a report, which no sample enters.
+
+    Args and errors are those of `distribution_report`.
+    """
+    data = {"train": Examined(train, train_labels), "test": Examined(test, test_labels)}
+    _check(data, settings)
+    part = len(train) // settings.folds
+    order = np.random.default_rng(seed).permutation(len(train))
+    folds = []
+    for fold in range(settings.folds):
+        held = order[fold * part : (fold + 1) * part]
+        folds.append((held, *_fit(data["train"][np.setdiff1d(order, held)], seed + fold, settings.recipe)))
+    return Judge(data["train"], data["test"], tuple(folds), seed, settings)
 
 
 def distribution_report(
@@ -94,41 +168,18 @@ def distribution_report(
     Raises:
         UserError: shapes or dtypes that do not fit, NaN, too few examples, all examples equal, missing labels.
     """
-    sets = {
-        "train": _Set(train, train_labels),
-        "test": _Set(test, test_labels),
-        "samples": _Set(samples, sample_labels),
-    }
-    _check(sets, settings)
-    part = len(train) // settings.folds
-    count = min(len(samples), len(test), part, settings.most)
-    rng = np.random.default_rng(seed)
-    orders = {name: rng.permutation(len(data.x)) for name, data in sets.items()}
-
-    rows = []
-    for fold in range(settings.folds):
-        held = orders["train"][fold * part : (fold + 1) * part]
-        spaces, row = _fit_spaces(
-            sets | {"train": sets["train"][np.setdiff1d(orders["train"], held)]}, seed + fold, settings.recipe
-        )
-        real = test[_window(orders["test"], fold, count)]
-        others = {"": samples[_window(orders["samples"], fold, count)], "_reference": train[held[:count]]}
-        for number, space in enumerate(spaces):
-            row |= _compare(space, real, others, settings.k, main=number == 0)
-        rows.append(row)
-
-    result: dict[str, float | str] = {
-        "features": spaces[0].name,
-        "count": float(count),
-        "folds": float(len(rows)),
-    }
-    result |= _means(rows, [_distance_name(space) for space in spaces])
-    result |= _memorisation(samples[orders["samples"][: settings.most]], train, "")
-    result |= _memorisation(test[orders["test"][: settings.most]], train, "_test")
-    return result | (dimension_report(samples, test) if train.ndim == 2 else {})
+    judge = make_judge(
+        train=train,
+        test=test,
+        train_labels=train_labels,
+        test_labels=test_labels,
+        seed=seed,
+        settings=settings,
+    )
+    return judge.report(samples, sample_labels)
 
 
-def _check(sets: Mapping[str, _Set], settings: Settings) -> None:
+def _check(sets: Mapping[str, Examined], settings: Settings) -> None:
     """Refuses what cannot be compared, in one line."""
     shape, least = sets["train"].x.shape, max(settings.least, settings.k + 1)
     for name, data in sets.items():
@@ -152,7 +203,7 @@ def _check(sets: Mapping[str, _Set], settings: Settings) -> None:
                 f"{name}: {len(x)} examples but {len(labels)} labels; give one label >= 0 for each"
             )
     labelled = {name for name, data in sets.items() if data.labels is not None}
-    if labelled not in (set(), {"train", "test"}, set(sets)):
+    if labelled not in (set(), {"train", "test"}, {"train", "test", "samples"}):
         raise UserError(
             f"only {' and '.join(sorted(labelled))} have labels: give those of train and test together"
         )
@@ -162,23 +213,28 @@ def _check(sets: Mapping[str, _Set], settings: Settings) -> None:
         )
 
 
-def _window(order: Int[ndarray, " n"], number: int, count: int) -> Int[ndarray, " count"]:
-    """The `number`-th window of `count` indices of a permutation, cyclic: disjoint as long as they last."""
-    return order[(number * count + np.arange(count)) % len(order)]
+def _window(x: Shaped[ndarray, "n ..."], number: int, count: int) -> Shaped[ndarray, "m ..."]:
+    """The `number`-th window of `count` examples, cyclic: disjoint as long as they last."""
+    return x[(number * count + np.arange(count)) % len(x)]
 
 
-def _fit_spaces(
-    sets: Mapping[str, _Set], seed: int, recipe: Recipe
-) -> tuple[list[FeatureSpace], dict[str, float]]:
-    """Feature spaces fitted on sets["train"], the main one first, and the classifier's accuracies."""
-    fit = sets["train"]
+def _fit(fit: Examined, seed: int, recipe: Recipe) -> tuple[list[FeatureSpace], Classifier | None]:
+    """Feature spaces, the main one first, and the classifier of labelled data."""
     spaces = [identity()] if fit.x.ndim == 2 else [random_convolutions(fit.x, seed)]
     if fit.labels is None:
-        return spaces, {}
+        return spaces, None
     classifier = train_classifier(fit.x, fit.labels, recipe=recipe, seed=seed)
-    names = {"classifier_accuracy": sets["test"], "label_accuracy": sets["samples"]}
-    accuracies = {n: classifier.accuracy(s.x, s.labels) for n, s in names.items() if s.labels is not None}
-    return ([of_classifier(classifier, fit.x)] if fit.x.ndim == 4 else []) + spaces, accuracies
+    return ([of_classifier(classifier, fit.x)] if fit.x.ndim == 4 else []) + spaces, classifier
+
+
+def _accuracies(classifier: Classifier | None, sets: Mapping[str, Examined]) -> dict[str, float]:
+    if classifier is None:
+        return {}
+    return {
+        f"{name}_accuracy": classifier.accuracy(examined.x, examined.labels)
+        for name, examined in sets.items()
+        if examined.labels is not None
+    }
 
 
 def _distance_name(space: FeatureSpace) -> str:

@@ -2,7 +2,23 @@
 
 from genjax.networks.adapters import FromNNX
 from genjax.networks.conv import ConvDecoder, ConvEncoder
+from genjax.networks.dit import DiT
+from genjax.networks.fourier import FourierFeatures
 from genjax.networks.mlp import MLP
+from genjax.networks.schedule import FixedLinear, LearnedLinear, Monotone
+from genjax.networks.tokens import TokenTransformer
 from genjax.networks.unet import UNet
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "FromNNX", "UNet"]
+__all__ = [
+    "MLP",
+    "ConvDecoder",
+    "ConvEncoder",
+    "DiT",
+    "FixedLinear",
+    "FourierFeatures",
+    "FromNNX",
+    "LearnedLinear",
+    "Monotone",
+    "TokenTransformer",
+    "UNet",
+]

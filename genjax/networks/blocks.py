@@ -1,4 +1,4 @@
-"""Parts that several networks share: the conditioning vector, the residual block, attention, resampling.
+"""Parts that several networks share: the conditioning vector, the residual block, attention.
 
 Conditioning is one vector per example, made of time and of what the objective gives beside it,
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.errors import UserError
-from genjax.networks import embed, ops
+from genjax.networks import embed, ops, resample
 from genjax.networks.layers import Activation, Conv, Dense, GroupNorm, Initializer, activate, lecun, zeros
 from genjax.types import Array
 
@@ -87,6 +87,9 @@ class ResBlock(nn.Module):
         rescale: divide the sum by sqrt(2), so that the variance does not grow (Song et al. 2021).
         zero: start the last convolution at zero, so that the block starts as its skip.
         padding: of the 3x3 convolutions.
+        change: halve or double space, in f after the first activation and on the skip (Brock et al. 2019).
+        filter: how, see `resample`.
+        project: give the skip a 1x1 convolution in any case.
     """
 
     features: int
@@ -98,11 +101,14 @@ class ResBlock(nn.Module):
     padding: ops.Padding = "SAME"
     dropout: float = 0.0
     dtype: str = "float32"
+    change: Literal["none", "down", "up"] = "none"
+    filter: resample.Filter = "box"
+    project: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b *n i"], e: Embedding = None, train: bool = False
-    ) -> Float[Array, "b *n o"]:
+    ) -> Float[Array, "b *m o"]:
         """Maps channels i to `features`; computed and returned in `dtype`."""
         size = (3,) * (x.ndim - 2)
 
@@ -112,13 +118,21 @@ class ResBlock(nn.Module):
         def conv(features: int, size: tuple[int, ...], init: Initializer = lecun) -> Conv:
             return Conv(features, size, padding=self.padding, dtype=self.dtype, kernel_init=init)
 
+        def resized(h: Array) -> Array:
+            if self.change == "none":
+                return h
+            return (resample.down if self.change == "down" else resample.up)(h, self.filter, self.padding)
+
         x = x.astype(self.dtype)
-        h = conv(self.features, size)(activate(self.activation, normalise(x)))
+        h = resized(activate(self.activation, normalise(x)))
+        x = resized(x)
+        h = conv(self.features, size)(h)
         h = Modulation(self.modulation, self.dtype)(normalise(h), e)
         h = activate(self.activation, h)
         h = nn.Dropout(self.dropout, deterministic=not train)(h)
         h = conv(self.features, size, zeros if self.zero else lecun)(h)
-        skip = x if x.shape[-1] == self.features else conv(self.features, (1,) * (x.ndim - 2))(x)
+        kept = x.shape[-1] == self.features and not self.project
+        skip = x if kept else conv(self.features, (1,) * (x.ndim - 2))(x)
         return (skip + h) * (0.5**0.5 if self.rescale else 1.0)
 
 
@@ -151,33 +165,3 @@ class SelfAttention(nn.Module):
             ops.attention(q, k, v).reshape(b, -1, c)
         )
         return (x + h.reshape(x.shape)) * (0.5**0.5 if self.rescale else 1.0)
-
-
-class Downsample(nn.Module):
-    """Halves space: a 3x3 convolution of stride 2, or the mean of 2x2 blocks ("pool")."""
-
-    kind: Literal["conv", "pool"] = "conv"
-    padding: ops.Padding = "SAME"
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b *n c"]) -> Float[Array, "b *m c"]:
-        """Maps sizes n to n / 2 (rounded up by "conv")."""
-        if self.kind == "pool":
-            return ops.average_pool(x)
-        size = (3,) * (x.ndim - 2)
-        return Conv(x.shape[-1], size, strides=2, padding=self.padding, dtype=self.dtype)(x)
-
-
-class Upsample(nn.Module):
-    """Doubles space: nearest neighbour, then a 3x3 convolution (Odena et al. 2016)."""
-
-    features: int
-    padding: ops.Padding = "SAME"
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b *n c"]) -> Float[Array, "b *m o"]:
-        """Maps sizes n to 2 n."""
-        size = (3,) * (x.ndim - 2)
-        return Conv(self.features, size, padding=self.padding, dtype=self.dtype)(ops.upsample(x))

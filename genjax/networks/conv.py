@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Float
 
 from genjax.errors import UserError
-from genjax.networks.blocks import Conditioning, Downsample, ResBlock, TimeFeatures, Upsample
+from genjax.networks.blocks import Conditioning, ResBlock, TimeFeatures
 from genjax.networks.layers import Activation, Conv, Dense, GroupNorm, activate, lecun, zeros
+from genjax.networks.resample import Downsample, Upsample
 from genjax.types import Array
 
 Norm = Literal["group", "none"]

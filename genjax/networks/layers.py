@@ -108,3 +108,29 @@ class GroupNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
         bias = self.param("bias", zeros, (channels,), jnp.float32)
         return ops.group_norm(x, scale, bias, groups, self.epsilon)
+
+
+class Norm(nn.Module):
+    """Layer normalisation ("layer") or its root-mean-square form ("rms") of the last axis; see `ops.layer_norm`.
+
+    Attributes:
+        kind: which; "layer" subtracts the mean, and has a bias where it has a scale.
+        affine: multiply by a scale per channel.
+        epsilon: added to the variance.
+    """
+
+    kind: Literal["layer", "rms"] = "layer"
+    affine: bool = True
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *n c"]) -> Float[Array, "b *n c"]:
+        """Normalises each position; statistics in float32, result in the dtype of x."""
+        y = ops.layer_norm(x, self.epsilon, self.kind == "layer")
+        if not self.affine:
+            return y
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        y = (y.astype(jnp.float32) * ops.along_last(scale, y.ndim)).astype(y.dtype)
+        if self.kind == "rms":
+            return y
+        return _add(y, self.param("bias", zeros, (x.shape[-1],), jnp.float32))

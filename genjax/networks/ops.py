@@ -10,7 +10,7 @@ from types import ModuleType
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from genjax.errors import UserError
 from genjax.networks import cpu, plain
@@ -129,10 +129,45 @@ def group_norm(
 
 
 def attention(
-    q: Float[Array, "b n heads d"], k: Float[Array, "b m heads d"], v: Float[Array, "b m heads d"]
+    q: Float[Array, "b n heads d"],
+    k: Float[Array, "b m heads d"],
+    v: Float[Array, "b m heads d"],
+    *,
+    causal: bool = False,
+    mask: Bool[Array, "b n m"] | None = None,
 ) -> Float[Array, "b n heads d"]:
-    """Scaled dot-product attention (Vaswani et al. 2017, equation 1); logits and softmax in float32."""
-    return jax.nn.dot_product_attention(q, k, v)
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1); logits and softmax in float32.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        causal: position i sees positions j <= i only.
+        mask: whether query n sees key m, for each example; every query must see at least one key.
+
+    Returns:
+        For each query the mean of the values that it sees, weighted by softmax(q k / sqrt(d)).
+    """
+    seen = None if mask is None else mask[:, None]
+    return jax.nn.dot_product_attention(q, k, v, mask=seen, is_causal=causal)
+
+
+def layer_norm(
+    x: Float[Array, "b *n c"], epsilon: float = 1e-6, centre: bool = True
+) -> Float[Array, "b *n c"]:
+    """Normalises the last axis, without scale or bias: (x - mean) / sqrt(variance + epsilon).
+
+    Args:
+        x: input.
+        epsilon: added to the variance.
+        centre: subtract the mean (Ba et al. 2016); without, x / sqrt(mean x^2 + epsilon) (Zhang & Sennrich 2019).
+
+    Returns:
+        The normalised x, in its dtype; statistics are float32.
+    """
+    z = x.astype(jnp.float32)
+    z = z - z.mean(axis=-1, keepdims=True) if centre else z
+    return (z * jax.lax.rsqrt(jnp.square(z).mean(axis=-1, keepdims=True) + epsilon)).astype(x.dtype)
 
 
 def upsample(x: Float[Array, "b *n c"], factor: int = 2) -> Float[Array, "b *m c"]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.errors import UserError
-from genjax.types import Array, Batch
+from genjax.types import Array, Batch, Key, named
 
 
 def sum_dims(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
@@ -34,6 +34,27 @@ def condition(batch: Batch | None, num: int, classes: int) -> Float[Array, "b cl
     if batch is None or "label" not in batch:
         return jnp.zeros((num, classes))
     return one_hot(batch["label"], classes)
+
+
+def training_condition(
+    batch: Batch, classes: int, label_dropout: float, key: Key
+) -> Float[Array, "b classes"] | None:
+    """The conditioning vectors of a training batch, some labels hidden for classifier-free guidance's sake.
+
+    Args:
+        batch: has "x" [b, ...], and "label" int32 [b] if there are classes.
+        classes: number of labels; 0 for an unconditional model.
+        label_dropout: probability of hiding a label.
+        key: of the training step.
+
+    Returns:
+        As `condition`, with rows of zeros where the label is hidden (Ho & Salimans 2022, arXiv:2207.12598, alg. 1).
+    """
+    num = len(batch["x"])
+    cond = condition(batch, num, classes)
+    if cond is None:
+        return None
+    return cond * jax.random.bernoulli(named(key, "labels"), 1.0 - label_dropout, (num, 1))
 
 
 def check_shape(shape: tuple[int, ...], batch: Batch, classes: int = 0) -> None:

@@ -7,25 +7,33 @@ With `VP`, `Eps` and w = 1 this is denoising score matching of the variance-pres
 arXiv:2011.13456, eq. 7, with lambda(t) = sigma(t)^2): the network's output is -sigma(t) times the score.
 For classifier-free guidance the label is dropped at random while training (Ho & Salimans 2022,
 arXiv:2207.12598, alg. 1); a zero vector stands for "no label".
+
+With self-conditioning (Chen et al. 2022, arXiv:2208.04202, alg. 1-2) the network is given [x_t, x0_hat], where x0_hat
+is its own earlier estimate: in training, with some probability, the one at the same x_t, else zeros; in sampling, the
+last step's.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.diffusion.guidance import classifier_free, clipped
+from genjax.diffusion.coupling import Coupling, Independent
+from genjax.diffusion.guidance import ClassifierFree, Guidance
 from genjax.diffusion.likelihood import OdeLikelihood
-from genjax.diffusion.prediction import Denoise, Eps, Parameterization, Prediction
-from genjax.diffusion.process import VP, Process
+from genjax.diffusion.prediction import Denoise, Eps, Parameterization, Prediction, velocity
+from genjax.diffusion.process import VP, Process, expand
+from genjax.diffusion.threshold import NoThreshold, Threshold
 from genjax.diffusion.times import Times, UniformTimes
 from genjax.diffusion.weighting import Unit, Weighting
 from genjax.objective import Aux, Context, Network, Player
-from genjax.objectives.common import check_shape, condition
+from genjax.objectives.common import check_shape, condition, training_condition
 from genjax.samplers.ode import DDIM
 from genjax.samplers.scan import Sampler, sample
+from genjax.samplers.self_conditioned import SelfConditioned
 from genjax.tree import tunable
 from genjax.types import Array, Batch, Extra, Key, Params, named
 
@@ -43,9 +51,12 @@ class Diffusion:
         predict: what the network's output means.
         times: distribution of training times.
         weight: w(t), on the squared error of the network's output.
+        coupling: which noise goes with which example.
+        self_conditioning: probability with which training shows the network its own estimate of x_0; with 0 the network
+            has no input for it.
         label_dropout: probability of hiding the label, so that one network serves both sides of guidance.
-        guidance: scale of classifier-free guidance when sampling; 1 is the plain conditional model.
-        clip: samples' estimates of x_0 stay within [-clip, clip]; 0 turns it off.
+        guidance: how the labelled and the unlabelled denoiser make one when sampling; scale 1 is the plain model.
+        threshold: how estimates of x_0 are kept within the data's range when sampling.
         sampler: the method and its grid.
         likelihood: solver behind `log_prob`; with 0 steps there is no likelihood.
     """
@@ -57,9 +68,11 @@ class Diffusion:
     predict: Parameterization = Eps()
     times: Times = UniformTimes()
     weight: Weighting = Unit()
+    coupling: Coupling = Independent()
+    self_conditioning: float = 0.0
     label_dropout: float = 0.1
-    guidance: float = tunable(1.0)
-    clip: float = tunable(0.0)
+    guidance: Guidance = tunable(ClassifierFree())
+    threshold: Threshold = tunable(NoThreshold())
     sampler: Sampler = tunable(DDIM())
     likelihood: OdeLikelihood = tunable(OdeLikelihood())
 
@@ -68,7 +81,8 @@ class Diffusion:
         check_shape(self.shape, batch, self.classes)
         x = batch["x"]
         cond = condition(batch, len(x), self.classes)
-        return {"net": self.net.init(key, x, jnp.zeros(len(x)), cond, out=self.shape)}, {}
+        given = self._beside(x, None)
+        return {"net": self.net.init(key, given, jnp.zeros(len(x)), cond, out=self.shape)}, {}
 
     def players(self) -> Mapping[str, Player]:
         """One: likelihood-free regression has nobody to play against."""
@@ -79,39 +93,93 @@ class Diffusion:
         x0 = batch["x"]
         t = self.times.draw(self.process, named(ctx.key, "times"), len(x0))
         eps = jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype)
-        cond = condition(batch, len(x0), self.classes)
-        if cond is not None:
-            kept = jax.random.bernoulli(named(ctx.key, "labels"), 1.0 - self.label_dropout, (len(x0), 1))
-            cond = cond * kept
+        labels = condition(batch, len(x0), self.classes)
+        eps = self.coupling.pair(named(ctx.key, "coupling"), x0, eps, labels)
+        cond = training_condition(batch, self.classes, self.label_dropout, ctx.key)
+        x = self.process.marginal(x0, eps, t)
+        previous = self._own_estimate(params, x, t, cond, ctx)
         rngs = {"dropout": named(ctx.key, "dropout")}
-        x, time = self.predict.inputs(self.process, self.process.marginal(x0, eps, t), t)
-        out = self.net.apply(params["net"], x, time, cond, out=self.shape, train=ctx.train, rngs=rngs)
+        out = self._network(params, x, t, cond, previous, train=ctx.train, rngs=rngs)
         error = (out - self.predict.target(self.process, x0, eps, t)) ** 2
         each = jnp.mean(error, axis=tuple(range(1, error.ndim)))
         return jnp.mean(self.weight.weight(self.process, self.predict, t) * each), Aux()
 
-    def denoise(self, params: Params, label: Array | None = None) -> Denoise:
-        """The learned denoiser, given labels [b] or for nobody in particular."""
+    def denoise(
+        self, params: Params, label: Array | None = None, previous: Float[Array, "b ..."] | None = None
+    ) -> Denoise:
+        """The learned denoiser, given labels [b] or for nobody in particular, and an earlier estimate of x_0 if any."""
 
         def prediction(x: Array, t: Array) -> Prediction:
             cond = condition(None if label is None else {"label": label}, len(x), self.classes)
-            scaled, time = self.predict.inputs(self.process, x, jnp.broadcast_to(t, (len(x),)))
-            out = self.net.apply(params["net"], scaled, time, cond, out=self.shape)
+            out = self._network(params, x, jnp.broadcast_to(t, (len(x),)), cond, previous)
             return self.predict.decode(self.process, out, x, t)
 
         return prediction
+
+    def guided(
+        self, params: Params, label: Array | None = None, previous: Float[Array, "b ..."] | None = None
+    ) -> Denoise:
+        """The denoiser that samples are drawn with: guided if there is a label, its x_0 kept in range."""
+        denoise = self.denoise(params, label, previous)
+        if label is not None:
+            denoise = self.guidance.apply(denoise, self.denoise(params, None, previous), self.process)
+        return self.threshold.constrain(denoise, self.process)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
         """Walks from the prior with the sampler, guided if a label is given."""
+        return self._walk(params, key, num, cond, trace=False)
+
+    def path(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> tuple[Float[Array, " n"], Float[Array, "n b ..."]]:
+        """Times, and the walks of `sample` as x_t / sqrt(alpha^2 + sigma^2): in the scale of the data."""
+        states, times = self._walk(params, key, num, cond, trace=True), self.sampler.times(self.process)
+        scale = jnp.hypot(self.process.alpha(times), self.process.sigma(times))
+        return times, states / expand(scale, states)
+
+    def velocity(
+        self, params: Params, extra: Extra, x: Float[Array, "b ..."], t: Float[Array, ""]
+    ) -> Float[Array, "b ..."]:
+        """dx/dt of the probability-flow ODE at x, without a label."""
+        return velocity(self.denoise(params)(x, t), self.process, t)
+
+    def _walk(self, params: Params, key: Key, num: int, cond: Batch | None, trace: bool) -> Array:
         label = None if cond is None or not self.classes else cond["label"]
-        denoise = self.denoise(params, label)
-        if label is not None:
-            denoise = classifier_free(denoise, self.denoise(params), self.guidance)
-        if self.clip:
-            denoise = clipped(denoise, self.process, -self.clip, self.clip)
-        return sample(denoise, self.process, self.sampler, key, (num, *self.shape))
+        sampler = self.sampler
+        if self.self_conditioning:
+            sampler = SelfConditioned(sampler, lambda previous: self.guided(params, label, previous))
+        shape = (num, *self.shape)
+        return sample(self.guided(params, label), self.process, sampler, key, shape, trace=trace)
+
+    def _beside(self, x: Array, previous: Array | None) -> Array:
+        """What the network is given for x: x, and the earlier estimate of x_0 beside it if the model uses one."""
+        if not self.self_conditioning:
+            return x
+        return jnp.concatenate([x, jnp.zeros_like(x) if previous is None else previous], axis=-1)
+
+    def _network(
+        self, params: Params, x: Array, t: Array, cond: Array | None, previous: Array | None, **options: Any
+    ) -> Array:
+        """The network's output [b, *shape] at states x and times t [b]."""
+        scaled, time = self.predict.inputs(self.process, x, t)
+        given = self._beside(scaled, previous)
+        return self.net.apply(params["net"], given, time, cond, out=self.shape, **options)
+
+    def _own_estimate(
+        self, params: Params, x: Array, t: Array, cond: Array | None, ctx: Context
+    ) -> Array | None:
+        """The network's estimate of x_0 in the share `self_conditioning` of steps, zeros in the others."""
+        if not self.self_conditioning:
+            return None
+
+        def estimate() -> Array:
+            out = self._network(params, x, t, cond, None)
+            return jax.lax.stop_gradient(self.predict.decode(self.process, out, x, t).x0)
+
+        shown = jax.random.bernoulli(named(ctx.key, "self-conditioning"), self.self_conditioning)
+        return jax.lax.cond(shown, estimate, lambda: jnp.zeros_like(x))
 
     @property
     def log_prob_kind(self) -> str:
@@ -119,6 +187,9 @@ class Diffusion:
         return self.likelihood.kind
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """log p(x), or log p(x | label) of a model with classes, in nats per example, neither guided nor clipped."""
+        """log p(x), or log p(x | label) of a model with classes, in nats per example.
+
+        It is the plain model's: not guided, no threshold, no earlier estimate.
+        """
         denoise = self.denoise(params, batch.get("label"))
         return self.likelihood.log_prob(denoise, self.process, batch["x"], named(key, "likelihood"))

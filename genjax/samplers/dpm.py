@@ -40,19 +40,19 @@ class History:
     """What a multistep method remembers, the newest first.
 
     Attributes:
-        x0: earlier estimates of x_0, each [b, ...].
-        gaps: the steps in lambda between the estimates, scalars; infinite where there is none yet.
+        estimates: earlier ones of x_0 (DEIS: of eps), each [b, ...].
+        gaps: the steps in lambda (DEIS: in t) between the estimates, scalars; infinite where there is none yet.
         left: number of steps still to take, this one included.
     """
 
-    x0: PyTree
+    estimates: PyTree
     gaps: PyTree
     left: PyTree
 
-    def after(self, x0: Array, gap: Array) -> "History":
+    def after(self, estimate: Array, gap: Array) -> "History":
         """Forgets the oldest estimate for the newest."""
-        length = len(self.x0)
-        return History((x0, *self.x0)[:length], (gap, *self.gaps)[:length], self.left - 1)
+        length = len(self.estimates)
+        return History((estimate, *self.estimates)[:length], (gap, *self.gaps)[:length], self.left - 1)
 
 
 def lambda_gap(process: Process, t: Array, s: Array) -> Float[Array, ""]:
@@ -98,7 +98,7 @@ class DPMSolverPP(Multistep):
         prediction, memory = denoise(walk.x, t), walk.memory
         h = lambda_gap(process, t, s)
         x = process.alpha(s) * prediction.x0 + process.sigma(s) * prediction.eps
-        estimates = (prediction.x0, *memory.x0)
+        estimates = (prediction.x0, *memory.estimates)
         for weight, new, old in zip(self._weights(memory, h), estimates, estimates[1:], strict=False):
             x = x + process.alpha(s) * weight * (new - old)
         return Walk(x=x, memory=memory.after(prediction.x0, h))
@@ -136,5 +136,5 @@ class SDEDPMSolverPP(Multistep):
         if self.order == 2:
             weight = forgotten * h / (2.0 * memory.gaps[0])
             weight = jnp.where(self.order_now(memory, h) >= 2, weight, 0.0)
-            x = x + alpha * weight * (prediction.x0 - memory.x0[0])
+            x = x + alpha * weight * (prediction.x0 - memory.estimates[0])
         return Walk(x=x, memory=memory.after(prediction.x0, h))

@@ -5,15 +5,17 @@ several evaluations in a step (Heun, predictor-corrector) need no state machine.
 remembers travels in `Walk.memory`.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
-from genjax.diffusion.prediction import Denoise
-from genjax.diffusion.process import Process
 from genjax.types import Array, Key, PyTree, named, record
+
+Denoise = Callable[[Array, Array], Any]  # (x_t, t) -> a `Prediction`, or for tokens their log-probabilities
+Process = Any  # a Gaussian `Process`, or a `TokenProcess`: what the sampler's steps expect
 
 
 @record
@@ -32,7 +34,7 @@ class Sampler(Protocol):
         """The grid: n = steps + 1 strictly decreasing times in [0, 1]."""
         ...
 
-    def init(self, x: Float[Array, "b ..."]) -> Walk:
+    def init(self, x: Shaped[Array, "b ..."]) -> Walk:
         """The walk at the grid's first time."""
         ...
 
@@ -56,17 +58,17 @@ def sample(
     key: Key,
     shape: tuple[int, ...],
     *,
-    start: Float[Array, "b ..."] | None = None,
+    start: Shaped[Array, "b ..."] | None = None,
     trace: bool = False,
-) -> Float[Array, "..."]:
+) -> Shaped[Array, "..."]:
     """Walks from the prior at the grid's first time to its last.
 
     The prior is N(0, sigma(t_0)^2), the process's marginal there once the data's share alpha(t_0) x_0 has
     faded. Under `jit` with `out_shardings` the noise is drawn where it is used: no device holds all of it.
 
     Args:
-        denoise: (x, t) -> Prediction.
-        process: alpha and sigma.
+        denoise: (x, t) -> what the sampler's steps use.
+        process: sigma, and what the steps use.
         sampler: the step and its grid.
         key: typed PRNG key; step i uses `fold_in(key, i)`.
         shape: (b, ...), the shape of the samples.

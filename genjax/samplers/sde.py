@@ -67,11 +67,11 @@ class Ancestral(OneStep):
     """x_s = alpha_s x_0 + (a sigma_s^2 / sigma_t) eps + c z, with c between DDPM's two choices.
 
     c^2 = beta^v (b^2 sigma_s^2 / sigma_t^2)^(1 - v), beta = b^2 (Nichol & Dhariwal 2021, arXiv:2102.09672,
-    eq. 15, with v constant). No noise is added where sigma_s = 0.
+    eq. 15). No noise is added where sigma_s = 0.
 
     Attributes:
-        variance: v; 0 is the posterior's variance, which `DDIM(eta=1)` has too and which is right for data
-            that are a point, and 1 is beta, right for data N(0, I).
+        variance: v where the prediction brings none; 0 is the posterior's variance, which `DDIM(eta=1)` has too
+            and which is right for data that are a point, and 1 is beta, right for data N(0, I).
     """
 
     steps: int = 250
@@ -82,5 +82,6 @@ class Ancestral(OneStep):
         prediction, (a, b) = denoise(walk.x, t), transition(process, s, t)
         sigma_s, sigma_t = process.sigma(s), process.sigma(t)
         mean = process.alpha(s) * prediction.x0 + a * sigma_s**2 / sigma_t * prediction.eps
-        fresh = jnp.where(sigma_s > 0, b * (sigma_s / sigma_t) ** (1.0 - self.variance), 0.0)
+        v = self.variance if prediction.v is None else prediction.v
+        fresh = jnp.where(sigma_s > 0, b * (sigma_s / sigma_t) ** (1.0 - v), 0.0)
         return Walk(x=mean + fresh * jax.random.normal(named(key, "noise"), mean.shape, mean.dtype))

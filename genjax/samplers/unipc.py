@@ -86,7 +86,7 @@ class UniPC(DPMSolverPP):
         memory, x0 = walk.memory, denoise(walk.x, t).x0
         x = self._correct(process, memory, x0, walk.x, t)
         known = memory.history
-        recent = History(known.x0[: self.order - 1], known.gaps[: self.order - 1], known.left)
+        recent = History(known.estimates[: self.order - 1], known.gaps[: self.order - 1], known.left)
         # the estimate stays the one at the uncorrected state
         held = lambda state, time: from_x0(process, x0, state, time)
         ahead = super().step(held, process, Walk(x, recent), t, s, key)
@@ -98,8 +98,8 @@ class UniPC(DPMSolverPP):
         """The state at t again, now with the estimate x0 made there; x itself where nothing is known."""
         history, before = memory.history, memory.time
         ratio = process.sigma(t) / process.sigma(before)
-        base = ratio * memory.x + (process.alpha(t) - process.alpha(before) * ratio) * history.x0[0]
-        estimates = (x0, *history.x0)
+        base = ratio * memory.x + (process.alpha(t) - process.alpha(before) * ratio) * history.estimates[0]
+        estimates = (x0, *history.estimates)
         weights = corrector_weights(memory.order, history.gaps)
         for weight, new, old in zip(weights, estimates, estimates[1:], strict=False):
             base = base + process.alpha(t) * weight * (new - old)

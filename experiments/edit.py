@@ -1,0 +1,48 @@
+"""Edits test images by a trained diffusion model: half given, grey given, coarse given, noised, or between two.
+
+python -m experiments.edit --workdir=DIR --task=inpaint|colourise|superres|sdedit|interpolate --num=8 [--strength=0.5]
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from genjax import cli
+from genjax.edit import TASKS, Edit, edit_workdir
+
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The run to edit with: a Diffusion model of images.", required=True
+)
+TASK = flags.DEFINE_string("task", "inpaint", f"One of {', '.join(TASKS)}.")
+NUM = flags.DEFINE_integer("num", 8, "How many test images; for interpolate how many pairs of them.")
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the randomness.")
+STRENGTH = flags.DEFINE_float("strength", 0.5, "sdedit: the time in (0, 1] to which images are noised.")
+FACTOR = flags.DEFINE_integer("factor", 2, "superres: averages of FACTOR x FACTOR pixels are given.")
+METHOD = flags.DEFINE_string(
+    "method",
+    "gradient",
+    "inpaint, colourise, superres: gradient (pseudo-inverse guidance), or replace (RePaint).",
+)
+REPEATS = flags.DEFINE_integer("repeats", 10, "replace: how often each step is taken.")
+POINTS = flags.DEFINE_integer("points", 8, "interpolate: images from end to end.")
+LABEL = flags.DEFINE_integer("label", None, "One class for all results; default: the images' own.")
+OUT = flags.DEFINE_string("out", None, "The .npz to write, a picture beside it; default WORKDIR/TASK.npz.")
+
+
+def main(overrides: cli.Overrides) -> None:
+    """Runs what the flags say."""
+    how = Edit(
+        task=TASK.value,
+        strength=STRENGTH.value,
+        factor=FACTOR.value,
+        method=METHOD.value,
+        repeats=REPEATS.value,
+        points=POINTS.value,
+        label=LABEL.value,
+    )
+    out = Path(OUT.value) if OUT.value else None
+    edit_workdir(Path(WORKDIR.value), overrides, how, num=NUM.value, seed=SEED.value, out=out)
+
+
+if __name__ == "__main__":
+    cli.run(main)

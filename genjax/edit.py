@@ -1,0 +1,196 @@
+"""Edits of test images by a trained diffusion model, which it was not trained for: the tasks, and the verb.
+
+inpaint      half of each image is kept, the other drawn
+colourise    the grey values are kept
+superres     the averages of blocks of pixels are kept
+sdedit       noised to a time and denoised, as its own or as another class
+interpolate  from one image to another by way of their latents
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from genjax import verbs
+from genjax.diffusion.editing import interpolate, sdedit
+from genjax.diffusion.inverse import Linear, adjoint, grey, masked, onto, pooled, pseudo_inverse, restore
+from genjax.diffusion.threshold import NoThreshold
+from genjax.errors import UserError, nearest
+from genjax.evaluate import whole
+from genjax.loop import Run
+from genjax.objectives.diffusion import Diffusion
+from genjax.pictures import grid
+from genjax.samplers.grids import Quadratic
+from genjax.samplers.ode import Heun
+from genjax.samplers.scan import sample
+from genjax.sampling import gather
+from genjax.types import Array, Key, Params, named
+
+Images = Float[Array, "b h w c"]
+TASKS = ("inpaint", "colourise", "superres", "sdedit", "interpolate")
+METHODS = ("gradient", "replace")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is done to the images.
+
+    Attributes:
+        task: one of TASKS.
+        strength: of sdedit: the time in (0, 1] to which images are noised.
+        factor: of superres: averages are over factor x factor pixels.
+        method: one of METHODS, of the first three tasks: "gradient" (pseudo-inverse guidance), or "replace"
+            (replacement, RePaint).
+        repeats: of "replace": how often each step is taken.
+        points: of interpolate: images from end to end.
+        label: one class for all results; None keeps the images' own.
+    """
+
+    task: str = "inpaint"
+    strength: float = 0.5
+    factor: int = 2
+    method: str = "gradient"
+    repeats: int = 10
+    points: int = 8
+    label: int | None = None
+
+    def check(self, run: Run, num: int) -> Diffusion:
+        """The run's objective.
+
+        Raises:
+            UserError: this edit cannot be done with this run.
+        """
+        objective, data = run.experiment.objective, run.experiment.data
+        if self.task not in TASKS:
+            raise UserError(f"no task '{self.task}': {nearest(self.task, TASKS)}")
+        if self.method not in METHODS:
+            raise UserError(f"no method '{self.method}': {nearest(self.method, METHODS)}")
+        if not isinstance(objective, Diffusion):
+            raise UserError(f"edits need a Diffusion model, and this run's is a {type(objective).__name__}")
+        if data.kind != "image":
+            raise UserError(f"edits are of images, and this run's data are {data.kind}")
+        if self.task == "colourise" and data.shape[-1] != 3:
+            raise UserError(f"--task=colourise needs images of 3 channels, and these have {data.shape[-1]}")
+        if self.label is not None and not 0 <= self.label < objective.classes:
+            known = f"classes 0 to {objective.classes - 1}" if objective.classes else "no classes"
+            raise UserError(f"--label={self.label}: this model has {known}")
+        for name, value in (("num", num), ("factor", self.factor), ("repeats", self.repeats)):
+            if value < 1:
+                raise UserError(f"--{name}={value} must be at least 1")
+        if self.points < 2:
+            raise UserError(f"--points={self.points} must be at least 2: an image and another")
+        return objective
+
+    def measurement(self, x: Images) -> Linear:
+        """A, of the tasks that keep what A sees: the left half, grey values, or averages."""
+        columns = jnp.arange(x.shape[2])[None, None, :, None]
+        half = masked((columns < x.shape[2] // 2).astype(x.dtype))
+        return {"inpaint": half, "colourise": grey, "superres": pooled(self.factor)}[self.task]
+
+
+def edit(
+    objective: Diffusion, params: Params, how: Edit, key: Key, x: Images, label: Array | None
+) -> tuple[Float[Array, "n b h w c"], ...]:
+    """Edits images with a model's own guidance, threshold and sampler.
+
+    Args:
+        objective: the model.
+        params: its parameters.
+        how: the edit.
+        key: typed PRNG key.
+        x: images as the model sees them; for interpolate the images from which, and then those to which.
+        label: int32 [b] for the results, or None.
+
+    Returns:
+        Arrays whose last is the results, n = 1 for each image; of interpolate n = `points` for each pair. Before it
+        what was given, and what the model saw of it.
+    """
+    process, sampler = objective.process, objective.sampler
+    denoise = objective.guided(params, label)
+    smooth = dataclasses.replace(objective, threshold=NoThreshold()).guided(params, label)
+    if how.task == "sdedit":
+        return x[None], sdedit(denoise, process, sampler, key, x, how.strength)[None]
+    if how.task == "interpolate":
+        a, b = jnp.split(x, 2)
+        solver = Heun(steps=50, grid=Quadratic(end=1e-4))
+        return (interpolate(smooth, process, solver, a, b, how.points),)
+    operator = how.measurement(x)
+    y = operator(x)
+    if how.method == "replace":
+        out = restore(denoise, process, sampler, key, operator, y, x.shape, how.repeats)
+    else:
+        led = pseudo_inverse(smooth, process, operator, y, spread=jnp.std(x))
+        led = objective.threshold.constrain(led, process)
+        out = onto(operator, y, sample(led, process, sampler, key, x.shape))
+    return x[None], adjoint(operator, x)(y)[None], out[None]
+
+
+def edit_workdir(
+    workdir: Path,
+    overrides: Iterable[tuple[str, str]],
+    how: Edit,
+    *,
+    num: int,
+    seed: int,
+    out: Path | None = None,
+) -> Path:
+    """Edits the first test images of a work directory's data; writes an npz and a picture beside it.
+
+    Args:
+        workdir: of a Diffusion run on images, with a checkpoint.
+        overrides: of what sampling depends on, e.g. ("objective.sampler.steps", "20").
+        how: the edit.
+        num: images (for interpolate pairs of images).
+        seed: of the randomness.
+        out: the npz; None is WORKDIR/TASK.npz.
+
+    Returns:
+        Path of the npz: `samples`, for interpolate [points, num, ...], and for the other tasks [num, ...] with what
+        they began from as `input`, and as `seen` what was kept of it; all in the data's own units.
+
+    Raises:
+        UserError: no run there, one that cannot be edited so, or an override that only training could follow.
+    """
+    run = verbs.reopen(workdir, overrides)
+    objective, data = how.check(run, num), run.experiment.data
+    state = verbs.load_state(run, workdir)
+    examples, needed = whole(data, "test"), 2 * num if how.task == "interpolate" else num
+    if len(examples["x"]) < needed:
+        raise UserError(f"--num={num} needs {needed} test images, and there are {len(examples['x'])}")
+    batch = data.forward({name: rows[:needed] for name, rows in examples.items()}, jax.random.key(0), False)
+    label = None
+    if how.label is not None:
+        label = jnp.full(num, how.label, jnp.int32)
+    elif objective.classes and how.task != "interpolate":
+        label = batch["label"]
+    run_edit = jax.jit(lambda params, x, label, key: edit(objective, params, how, key, x, label))
+    key = named(jax.random.key(seed), "edit")
+    rows = [gather(part) for part in run_edit(state.ema, batch["x"], label, key)]
+    rows = [data.inverse(part.reshape(-1, *data.shape)).reshape(part.shape) for part in rows]
+    out = out or workdir / f"{how.task}.npz"
+    if jax.process_index() == 0:
+        write(out, how, rows, data.levels)
+        verbs.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
+    return out
+
+
+def write(out: Path, how: Edit, rows: list[np.ndarray], levels: int) -> None:
+    """The npz, and a picture of at most 16 images with a column each (of interpolate a row for each pair)."""
+    if how.task == "interpolate":
+        arrays, shown = {"samples": rows[0]}, rows[0].swapaxes(0, 1)[:16]
+    else:
+        names = ("input", "samples") if len(rows) == 2 else ("input", "seen", "samples")
+        arrays = {name: part[0] for name, part in zip(names, rows, strict=True)}
+        shown = np.concatenate(rows)[:, :16]
+    image = grid(shown.reshape(-1, *shown.shape[2:]), levels=levels, columns=shown.shape[1])
+    try:
+        np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
+        image.save(out.with_suffix(".png"))
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from None

@@ -1,0 +1,198 @@
+"""Samplers that choose their steps by themselves, with the solvers of diffrax (Kidger 2022, arXiv:2202.02435).
+
+AdaptiveODE follows the probability-flow ODE and AdaptiveSDE the reverse-time SDE (Song et al. 2021, arXiv:2011.13456,
+eq. 13 and 6), from each of the grid's times to the next. A solver's error estimate e of one step is measured by
+
+    max over examples of sqrt( mean over dimensions of (e / (atol + rtol |x|))^2 ) <= 1,
+
+so that no example is solved worse than the tolerance because the others are easy; the batch shares its steps, the
+hardest example's. Steps that fail are repeated with a smaller size. The Brownian path between two times is one function
+of the key, so that the SDE's repeated steps see the same path (Li et al. 2020, arXiv:2001.01328, sec. 4).
+
+What has not arrived after `max_steps` steps, or is not finite, is NaN in every example.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import lineax
+
+from genjax.diffusion.prediction import Denoise, score, velocity
+from genjax.diffusion.process import Process
+from genjax.errors import UserError
+from genjax.samplers.grids import Grid, Uniform
+from genjax.samplers.ode import OneStep
+from genjax.samplers.scan import Walk
+from genjax.types import Array, Key, PyTree, named
+
+Solver = Literal["tsit5", "dopri5", "dopri8"]
+SOLVERS = {"tsit5": diffrax.Tsit5, "dopri5": diffrax.Dopri5, "dopri8": diffrax.Dopri8}
+FINEST = 2.0**-14  # the SDE's smallest step, as a share of the interval
+
+
+def worst_example(error: PyTree) -> Array:
+    """The largest over examples of the root mean square over dimensions, of arrays [b, ...]; a scalar."""
+    square = lambda y: jnp.mean(y**2, axis=tuple(range(1, y.ndim)))
+    return jnp.sqrt(jnp.max(jnp.stack([jnp.max(square(y)) for y in jax.tree.leaves(error)])))
+
+
+def _end(solution: diffrax.Solution) -> PyTree:
+    """The last state, or NaN where the solver did not arrive."""
+    arrived = solution.result == diffrax.RESULTS.successful
+    return jax.tree.map(lambda y: jnp.where(arrived, y[0], jnp.nan), solution.ys)
+
+
+def integrate(
+    rate: Callable[[Any, PyTree], PyTree],
+    start: PyTree,
+    first: Array,
+    last: Array,
+    *,
+    solver: Solver,
+    rtol: float,
+    atol: float,
+    max_steps: int,
+) -> PyTree:
+    """Solves d(state) / du = rate(u, state) from u = first to last, forwards or backwards, with adaptive steps.
+
+    Args:
+        rate: (u scalar, state) -> the state's derivative.
+        start: arrays [b, ...], the state at `first`.
+        first: scalar.
+        last: scalar.
+        solver: order 5 (Tsitouras; Dormand & Prince) or 8 (Dormand & Prince).
+        rtol: relative tolerance of one step.
+        atol: absolute tolerance of one step, in the state's units.
+        max_steps: most steps, failed ones included.
+
+    Returns:
+        The state at `last`; NaN if it has not been reached.
+    """
+    return _end(
+        diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda u, state, args: rate(u, state)),
+            SOLVERS[solver](),
+            first,
+            last,
+            None,
+            start,
+            stepsize_controller=diffrax.PIDController(rtol, atol, norm=worst_example),
+            max_steps=max_steps,
+            throw=False,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Adaptive(OneStep):
+    """What adaptive samplers share.
+
+    Attributes:
+        steps: intervals of the grid, each solved by itself; more than 1 only for the sake of a path.
+        grid: of the intervals.
+        rtol: relative tolerance of one solver's step.
+        atol: absolute tolerance of one solver's step, in x's units.
+        max_steps: most steps of the solver in an interval, failed ones included.
+    """
+
+    steps: int = 1
+    grid: Grid = Uniform(end=1e-3)
+    rtol: float = 1e-4
+    atol: float = 1e-4
+    max_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.rtol < 0 or self.atol <= 0 or self.max_steps < 1:
+            raise UserError(
+                f"rtol={self.rtol} must be at least 0, atol={self.atol} positive, max_steps={self.max_steps} at least 1"
+            )
+
+    @property
+    def evaluations(self) -> int:
+        """The most it may take; how many it takes depends on the denoiser."""
+        return self.steps * (self.stages * self.max_steps + 2)
+
+    @property
+    def stages(self) -> int:
+        """Evaluations of the denoiser in one solver's step."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class AdaptiveODE(Adaptive):
+    """The probability-flow ODE, deterministic.
+
+    Attributes:
+        solver: Runge-Kutta pair; "dopri8" pays at small tolerances and in float64.
+    """
+
+    solver: Solver = "tsit5"
+
+    @property
+    def stages(self) -> int:
+        """Of the Runge-Kutta pair."""
+        return 14 if self.solver == "dopri8" else 7
+
+    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
+        """As many evaluations as the tolerance asks for."""
+        rate = lambda u, x: velocity(denoise(x, u), process, u)
+        end = integrate(
+            rate, walk.x, t, s, solver=self.solver, rtol=self.rtol, atol=self.atol, max_steps=self.max_steps
+        )
+        return Walk(x=end)
+
+
+@dataclass(frozen=True)
+class AdaptiveSDE(Adaptive):
+    """The reverse-time SDE, by ShARK (Foster et al. 2023, arXiv:2305.17918, sec. 6.1).
+
+    Of strong order 1.5 for noise that does not depend on the state. The variable is v = (t - u) / (t - s) in [0, 1],
+    in which dx = (t - s) (g^2 score - f x) dv + g sqrt(t - s) dw. No step is smaller than 2^-14 of the interval.
+    """
+
+    rtol: float = 1e-2
+    atol: float = 1e-2
+    max_steps: int = 5000
+
+    @property
+    def stages(self) -> int:
+        """Of ShARK."""
+        return 2
+
+    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
+        """As many evaluations as the tolerance asks for."""
+        span = t - s
+
+        def drift(v: Any, x: Array, args: Any) -> Array:
+            u = t - v * span
+            prediction, g_squared = denoise(x, u), process.diffusion_squared(u)
+            return span * (0.5 * g_squared * score(prediction, process, u) - velocity(prediction, process, u))
+
+        def noise(v: Any, x: Array, args: Any) -> lineax.DiagonalLinearOperator:
+            scale = jnp.sqrt(span * process.diffusion_squared(t - v * span))
+            return lineax.DiagonalLinearOperator(jnp.broadcast_to(scale, x.shape))
+
+        zero, one = jnp.zeros_like(t), jnp.ones_like(t)
+        like = jax.ShapeDtypeStruct(walk.x.shape, walk.x.dtype)
+        path = diffrax.VirtualBrownianTree(
+            0.0, 1.0, 0.5 * FINEST, like, named(key, "noise"), diffrax.SpaceTimeLevyArea
+        )
+        controller = diffrax.PIDController(
+            self.rtol, self.atol, pcoeff=0.1, icoeff=0.3, dtmin=FINEST, norm=worst_example
+        )
+        solution = diffrax.diffeqsolve(
+            diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(noise, path)),
+            diffrax.ShARK(),
+            zero,
+            one,
+            0.01 * one,
+            walk.x,
+            stepsize_controller=controller,
+            max_steps=self.max_steps,
+            throw=False,
+        )
+        return Walk(x=_end(solution))

@@ -1,0 +1,205 @@
+"""One trained model under several settings: a table, a curve and pictures of the same noise.
+
+What may vary is whatever training does not depend on: the sampler and its steps, guidance, temperature.
+"""
+
+import itertools
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from genjax.errors import UserError
+from genjax.evaluate import whole
+from genjax.figures import series, tiles
+from genjax.loop import Run
+from genjax.metrics.report import Judge, make_judge
+from genjax.pictures import grid
+from genjax.sampling import draw_samples
+from genjax.step import TrainState
+from genjax.verbs import load_state, reopen, say
+from genjax.watch import show
+
+COLUMNS = ("frechet_ratio", "frechet_ratio_std", "label_accuracy", "precision", "recall", "seconds_per_1000")
+Setting = tuple[tuple[str, str], ...]  # (field's path, value) of each thing that varies
+
+
+def parse_over(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Reads "objective.sampler.steps=5,10,20" into a path and its values.
+
+    Raises:
+        UserError: not of this form.
+    """
+    parsed = []
+    for word in words:
+        path, equals, values = word.partition("=")
+        if not equals or not values:
+            raise UserError(f"--over={word}: write --over=objective.sampler.steps=5,10,20")
+        parsed.append((path.removeprefix("config."), values.split(",")))
+    return parsed
+
+
+def settings(over: Iterable[tuple[str, list[str]]]) -> list[Setting]:
+    """All combinations, the last path's values changing fastest."""
+    return list(itertools.product(*[[(path, value) for value in values] for path, values in over]))
+
+
+def vary(
+    workdir: Path,
+    overrides: Sequence[tuple[str, str]],
+    over: Sequence[tuple[str, list[str]]],
+    *,
+    num: int,
+    seed: int,
+    out: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Draws and judges samples of a work directory under every combination of settings.
+
+    Args:
+        workdir: of a run with a checkpoint.
+        overrides: of all settings alike.
+        over: (path, values), the values' combinations being the settings.
+        num: samples of each.
+        seed: of the samples, the same for each.
+        out: folder for table.md, rows.json, samples.png, curve.png; None is WORKDIR/vary.
+
+    Returns:
+        One row of numbers for each setting.
+
+    Raises:
+        UserError: no run there, or an override that only training could follow.
+    """
+    chosen = settings(over)
+    runs = [reopen(workdir, [*overrides, *setting]) for setting in chosen]
+    state, judge = load_state(runs[0], workdir), _judge(runs[0])
+    rows, pictures = [], []
+    for run, setting in zip(runs, chosen, strict=True):
+        row, samples = _measure(run, state, judge, num, seed)
+        rows.append({**dict(setting), **row})
+        pictures.append((caption(setting), _shown(run, samples)))
+        say(f"{caption(setting)}: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    if jax.process_index() == 0:
+        out = out or workdir / "vary"
+        _write(out, rows, over, pictures)
+        say(table(rows))
+        say(
+            f"wrote {out}/table.md, rows.json, samples.png, curve.png (EMA parameters of step {int(state.step)})"
+        )
+    return rows
+
+
+def caption(setting: Setting) -> str:
+    """A setting in words, by the last part of each path."""
+    return ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in setting) or "as trained"
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    written = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "\n".join(
+        [*lines, *("| " + " | ".join(written(row.get(name, "")) for name in names) + " |" for row in rows)]
+    )
+
+
+def _judge(run: Run) -> Judge | None:
+    """The judge of samples, fitted once for all settings; none for data without feature spaces."""
+    data = run.experiment.data
+    if data.kind not in ("image", "points"):
+        return None
+    say("fitting the feature spaces")
+    train, test = whole(data, "train"), whole(data, "test")
+    return make_judge(
+        train=train["x"],
+        test=test["x"],
+        train_labels=train.get("label"),
+        test_labels=test.get("label"),
+        seed=run.experiment.evaluation.seed,
+    )
+
+
+def _measure(
+    run: Run, state: TrainState, judge: Judge | None, num: int, seed: int
+) -> tuple[dict[str, float], np.ndarray]:
+    """Numbers of one setting, and its samples in the data's own units."""
+    experiment, stamps = run.experiment, [(0, 0.0)]
+    samples, labels = draw_samples(
+        experiment.objective,
+        experiment.data,
+        state.ema,
+        state.extra,
+        run.mesh,
+        seed=seed,
+        num=num,
+        batch_size=experiment.evaluation.batch_size,
+        report=lambda done: stamps.append((done, time.perf_counter())),
+    )
+    row: dict[str, float] = {}
+    evaluations = getattr(getattr(experiment.objective, "sampler", None), "evaluations", None)
+    if evaluations is not None:
+        row["evaluations"] = float(evaluations)
+    if len(stamps) > 2:  # the first call compiles
+        (first, begun), (last, ended) = stamps[1], stamps[-1]
+        row["seconds_per_1000"] = 1000.0 * (ended - begun) / (last - first)
+    if judge is not None:
+        report = judge.report(samples, labels)
+        row = {**{name: float(report[name]) for name in COLUMNS if name in report}, **row}
+    return row, samples
+
+
+def _shown(run: Run, samples: np.ndarray) -> Image.Image:
+    """One row of images, or what else shows samples of this kind."""
+    data = run.experiment.data
+    if data.kind == "image":
+        count = data.classes or 10
+        return grid(samples[: max(count, 10)], levels=data.levels or 256, columns=max(count, 10))
+    return show(data, samples[:1000])
+
+
+def _write(
+    out: Path,
+    rows: list[dict[str, Any]],
+    over: Sequence[tuple[str, list[str]]],
+    pictures: list[tuple[str, Image.Image]],
+) -> None:
+    """The files of `vary`.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
+        (out / "table.md").write_text(table(rows) + "\n")
+        tiles(pictures, columns=1 if pictures[0][1].height < 100 else 4).save(out / "samples.png")
+        if over and "frechet_ratio" in rows[0]:
+            _curve(rows, over).save(out / "curve.png")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from None
+
+
+def _curve(rows: list[dict[str, Any]], over: Sequence[tuple[str, list[str]]]) -> Image.Image:
+    """The Fréchet ratio against what varies fastest, or against evaluations of the network where they are known."""
+    path = over[-1][0]
+    x_name = "evaluations" if path.endswith(".steps") and "evaluations" in rows[0] else path
+    lines: dict[str, tuple[list[float], list[float]]] = {}
+    for row in rows:
+        name = caption(tuple((other, row[other]) for other, _ in over[:-1]))
+        x, y = lines.setdefault(name, ([], []))
+        x.append(_number(row[x_name], len(x)))
+        y.append(row["frechet_ratio"])
+    return series(lines, x_name, "Fréchet ratio")
+
+
+def _number(value: Any, otherwise: int) -> float:
+    """A value's number; its place where it is a word."""
+    try:
+        return float(value)
+    except ValueError:
+        return float(otherwise)
