@@ -40,7 +40,7 @@ from genjax.samplers.tokens import TokenAncestral
 DIGITS = Data(Digits(), (Scale(0, 16),))
 UNIT_DIGITS = Data(Digits(), (Scale(0, 16, 0.0, 1.0),))
 POINTS = Data(GaussianMixture(num=512, num_test=64), (Scale(-2, 2),))
-UNET = UNet(channels=16, multipliers=(1,), blocks=1, attention=(0,), heads=2, zero_out=False)
+UNET = UNet(channels=16, multipliers=(1,), blocks=1, attention=(), zero_out=False)
 SMALL = MLP(width=32, depth=1)
 
 
@@ -117,7 +117,7 @@ def on_one_device(experiment: Experiment) -> loop.Run:
 
 
 @functools.cache
-def make_run(name: str, mesh: str = "data:2,fsdp:4", **changes) -> loop.Run:
+def make_run(name: str, mesh: str = "data:8", **changes) -> loop.Run:
     """A row made ready on a mesh, once for all tests, so that they share what it compiles.
 
     Args:

@@ -1,5 +1,7 @@
 """Inverse problems on Gaussian data, whose posteriors are known."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from oracles import CorrelatedData, GaussianData
 
 from genjax.diffusion.inverse import (
     Corrected,
+    Repeated,
     adjoint,
     descended,
     grey,
@@ -22,7 +25,7 @@ from genjax.diffusion.process import VE, VP, RectifiedFlow
 from genjax.errors import UserError
 from genjax.samplers.grids import Quadratic, Uniform
 from genjax.samplers.ode import DDIM
-from genjax.samplers.scan import sample
+from genjax.samplers.scan import Walk, sample
 
 IMAGES = (2, 4, 6, 3)
 MASK = (np.arange(72).reshape(4, 6, 3) % 3 == 0).astype(np.float32)[None]
@@ -177,3 +180,32 @@ def test_dps_brings_samples_towards_the_measurement():
     assert abs(residual(0.0) - plain) < 1e-4
     assert residual(0.3) < 0.9 * plain
     assert residual(1.0) < 0.4 * plain
+
+
+@dataclasses.dataclass(frozen=True)
+class Stay:
+    """A sampler that leaves the state where it is."""
+
+    def times(self, process):
+        return jnp.asarray([0.9, 0.2])
+
+    def init(self, x):
+        return Walk(x=x)
+
+    def step(self, denoise, process, walk, t, s, key):
+        return walk
+
+
+def test_repaint_noises_back_by_the_forward_transition():
+    """Between two repeats x_t = a x_s + b z, here over a long step, of which nothing else happens."""
+    process, t, s = VP(), jnp.asarray(0.9), jnp.asarray(0.2)
+    keep = lambda denoise, process, x_t, x_s, t, s, key: x_s
+    start = Walk(x=jnp.full((40_000, 1), 2.0))
+    denoise = GaussianData().denoise(process)
+    x = np.asarray(
+        Repeated(Stay(), keep, 2).step(denoise, process, start, t, s, jax.random.key(0)).x, np.float64
+    )
+    a = float(process.alpha(t) / process.alpha(s))
+    variance = float(process.sigma(t) ** 2) - a**2 * float(process.sigma(s) ** 2)
+    assert abs(x.mean() - 2.0 * a) < 4 * np.sqrt(variance / x.size)
+    assert abs(x.var() / variance - 1) < 4 * np.sqrt(2 / x.size)

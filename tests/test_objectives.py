@@ -129,19 +129,19 @@ def check_sharded(name: str, mesh: str) -> None:
 
 @row
 def test_sharded_equals_one_device(name):
-    """Batches split over both axes, parameters over one."""
-    check_sharded(name, "data:2,fsdp:4")
+    """Batches split over all devices."""
+    check_sharded(name, "data:8")
 
 
 @pytest.mark.parametrize("name", in_one_process(FIRST.values()))
-def test_replicated_equals_one_device(name):
-    """Batches split over all devices, parameters on each: for one row of each number of players."""
-    check_sharded(name, "data:8")
+def test_split_parameters_equal_one_device(name):
+    """Batches split over two axes, parameters over one: for one row of each number of players."""
+    check_sharded(name, "data:2,fsdp:4")
 
 
 @row
 def test_fsdp_splits_what_is_large(name):
-    state = start(make_run(name))
+    state = start(make_run(name, "data:2,fsdp:4"))
     large = [
         leaf for leaf in jax.tree.leaves(state) if leaf.size >= 1024 and any(n % 4 == 0 for n in leaf.shape)
     ]
