@@ -110,6 +110,19 @@ ROWS = {
     "mean-flow-points": _experiment(MeanFlow(SMALL, (2,)), POINTS),
 }
 
+# Run by `./launch/local.sh test -m slow tests/test_objectives.py`: the default suite must stay short.
+SLOW = {
+    "score-matching-points",
+    "interpolant-points",
+    "tokens-digits",
+    "vdm-points",
+    "improved-ddpm-points",
+    "consistency-points",
+    "progressive-points",
+    "reflow-points",
+    "mean-flow-points",
+}
+
 
 def on_one_device(experiment: Experiment) -> loop.Run:
     """An experiment made ready on the first device alone."""

@@ -11,7 +11,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from rows import ROWS, make_run, on_one_device, start
+from rows import ROWS, SLOW, make_run, on_one_device, start
 
 from genjax import tree
 from genjax.checkpoint import Checkpoints
@@ -22,7 +22,8 @@ from genjax.sampling import draw_samples
 
 def in_one_process(names):
     """Rows whose checks are made by one process each, which compiles what they share once."""
-    return [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
+    marks = lambda name: [pytest.mark.xdist_group(name), *([pytest.mark.slow] if name in SLOW else [])]
+    return [pytest.param(name, marks=marks(name)) for name in names]
 
 
 row = pytest.mark.parametrize("name", in_one_process(ROWS))
