@@ -110,8 +110,11 @@ ROWS = {
     "mean-flow-points": _experiment(MeanFlow(SMALL, (2,)), POINTS),
 }
 
-# Run by `./launch/local.sh test -m slow tests/test_objectives.py`: the default suite must stay short.
+# Left to `./launch/local.sh test -m slow tests/test_objectives.py`, so that the default suite stays short: it keeps a
+# row with images and one with points, with one player and with two.
 SLOW = {
+    "vae-digits",
+    "gan-points",
     "score-matching-points",
     "interpolant-points",
     "tokens-digits",
