@@ -97,8 +97,13 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
     for call, (batch, count) in enumerate(sweep(examples, size, jax.process_index(), jax.process_count())):
         rows = log_prob(state.ema, state.extra, shard_batch(batch, mesh), jax.random.fold_in(root, call))
         values.append(gather(rows)[:count])
-    dims = int(np.prod(data.shape))
+    dims = getattr(objective, "scored", int(np.prod(data.shape)))
     result = summarise(np.concatenate(values), dims, objective.log_prob_kind, data.log_det())
+    text = {
+        "nats_per_token": result.nats_per_dim,
+        "nats_per_token_error": result.nats_per_dim_error,
+        "perplexity": result.perplexity,
+    }
     return {
         "log_prob_kind": result.kind,
         "nats": result.nats,
@@ -107,7 +112,7 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         "bits_per_dim_error": result.bits_per_dim_error,
         "examples": result.count,
         "split": split,
-    }
+    } | (text if data.kind == "text" else {})
 
 
 def evaluate(

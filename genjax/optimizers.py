@@ -140,8 +140,13 @@ class Linear:
 
 
 def _matrices(params: PyTree) -> PyTree:
-    """True for what is decayed: arrays of two or more axes, so neither biases nor norms' scales."""
-    return jax.tree.map(lambda p: jnp.ndim(p) >= 2, params)
+    """True for what is decayed: arrays of two or more axes that no layer's bias or scale, stacked over layers, is."""
+    return jax.tree_util.tree_map_with_path(lambda path, p: _is_matrix(path, p), params)
+
+
+def _is_matrix(path: tuple, p: Array) -> bool:
+    name = jax.tree_util.keystr(path[-1:], simple=True)
+    return jnp.ndim(p) >= 2 and name not in ("bias", "scale")
 
 
 def _float32(inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -299,7 +304,7 @@ class Muon:
     beta: float = 0.95
     weight_decay: float = 0.0
     adam_learning_rate: float = 3e-4
-    adam_on: str = "embed|head"
+    adam_on: str = "embed|head|tokens|positions|params/out/"
     schedule: Schedule = Constant()
     clip: float = 0.0
 
@@ -322,7 +327,8 @@ class Muon:
 
         def part(path: tuple, p: Array) -> str:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            return "matrices" if 2 <= p.ndim <= 5 and not re.search(self.adam_on, name) else "rest"
+            fits = _is_matrix(path, p) and p.ndim <= 5 and not re.search(self.adam_on, name)
+            return "matrices" if fits else "rest"
 
         return jax.tree_util.tree_map_with_path(part, params)
 

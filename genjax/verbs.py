@@ -11,6 +11,7 @@ from PIL import Image
 
 from genjax import experiment as experiments
 from genjax.checkpoint import Checkpoints
+from genjax.completion import stream
 from genjax.errors import UserError
 from genjax.evaluate import Report, evaluate
 from genjax.experiment import Experiment
@@ -228,6 +229,45 @@ def sample(
     arrays = {"samples": samples} if labels is None else {"samples": samples, "label": labels}
     write_arrays(out, show(experiment.data, samples[:400]), **arrays)
     say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
+    return out
+
+
+def complete(
+    workdir: Path,
+    overrides: Iterable[tuple[str, str]],
+    prompts: list[str],
+    *,
+    seed: int,
+    out: Path | None = None,
+) -> Path:
+    """Completes prompts with a work directory's model of text; one prompt is shown as it grows.
+
+    Args:
+        workdir: of a run with a checkpoint.
+        overrides: of what decoding depends on, e.g. ("objective.decoding.top_k", "40").
+        prompts: at least one.
+        seed: of the draws.
+        out: the text file to write; None is WORKDIR/completions.txt.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        UserError: no run there, a model that completes nothing, or a prompt that it cannot read.
+    """
+    run = reopen(workdir, overrides)
+    texts, shown = [], 0
+    for texts in stream(run, load_state(run, workdir), prompts, seed):
+        if len(prompts) == 1 and jax.process_index() == 0:
+            print(texts[0][shown:], end="", flush=True)
+            shown = len(texts[0])
+    say("" if len(prompts) == 1 else "\n---\n".join(texts))
+    out = out or workdir / "completions.txt"
+    try:
+        out.write_text("\n---\n".join(texts) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    say(f"wrote {out}")
     return out
 
 

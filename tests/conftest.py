@@ -15,6 +15,15 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(autouse=True)
+def _compile_quickly(request):
+    """Compiles without the code generator's costly passes, which change how fast a program runs and not what it is.
+
+    Most tests compile for seconds and run for milliseconds; those marked `optimised` do not.
+    """
+    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimised") is None)
+
+
 def pytest_addoption(parser):
     parser.addoption("--config", help="A config file of your own: one more row of the conformance table.")
 

@@ -16,7 +16,8 @@ from genjax.diffusion.likelihood import OdeLikelihood
 from genjax.diffusion.prediction import V
 from genjax.diffusion.process import VP
 from genjax.experiment import Experiment
-from genjax.networks import MLP, ConvDecoder, ConvEncoder, Monotone, UNet
+from genjax.networks import MLP, ConvDecoder, ConvEncoder, Monotone, PixelCNN, UNet
+from genjax.objectives.autoregressive import Autoregressive
 from genjax.objectives.consistency import Consistency, Doubling
 from genjax.objectives.diffusion import Diffusion
 from genjax.objectives.distillation import Teacher
@@ -105,6 +106,10 @@ ROWS = {
     "consistency-points": _experiment(
         Consistency(SMALL, (2,), process=VP(), low=0.02, curriculum=Doubling(4, 8, 2), huber=0.1), POINTS
     ),
+    "autoregressive-digits": _experiment(
+        Autoregressive(PixelCNN(width=8, depth=2, hidden=32, levels=17), (8, 8, 1), 17, classes=10),
+        Data(Digits()),
+    ),
     "progressive-points": _experiment(Progressive(TEACHER, first=4, last=2, every=2), POINTS),
     "reflow-points": _experiment(Reflow(SMALL, TEACHER, DDIM(steps=3)), POINTS),
     "mean-flow-points": _experiment(MeanFlow(SMALL, (2,)), POINTS),
@@ -113,8 +118,10 @@ ROWS = {
 # Left to `./launch/local.sh test -m slow tests/test_objectives.py`, so that the default suite stays short: it keeps a
 # row with images and one with points, with one player and with two.
 SLOW = {
-    "vae-digits",
-    "gan-points",
+    "diffusion-digits",
+    "gan-digits",
+    "vae-points",
+    "autoregressive-digits",
     "score-matching-points",
     "interpolant-points",
     "tokens-digits",

@@ -14,6 +14,8 @@ from genjax.errors import UserError
 from genjax.objective import HasLogProb
 from genjax.objectives.diffusion import Diffusion
 
+pytestmark = pytest.mark.optimised
+
 DATA = GaussianData()
 KEY = jax.random.key(0)
 EXACT = OdeLikelihood(steps=100, method="rk4", probes=0)

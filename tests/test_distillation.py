@@ -20,6 +20,8 @@ from genjax.samplers.ode import DDIM
 from genjax.samplers.scan import sample
 from genjax.types import named
 
+pytestmark = pytest.mark.optimised
+
 FIRST = 4
 
 

@@ -24,6 +24,8 @@ from genjax.samplers.grids import Uniform
 from genjax.samplers.sde import Ancestral
 from genjax.types import named
 
+pytestmark = pytest.mark.optimised
+
 DATA = GaussianData()
 KEY = jax.random.key(0)
 with jax.enable_x64(True):

@@ -37,6 +37,8 @@ from genjax.objectives.diffusion import Diffusion
 from genjax.objectives.interpolant import Interpolant
 from genjax.types import named
 
+pytestmark = pytest.mark.optimised
+
 CONTEXT = Context(key=jax.random.key(5), step=jnp.zeros((), jnp.int32))
 INTERPOLANTS = [
     (RectifiedFlow(), Bridge()),

@@ -27,6 +27,8 @@ from genjax.samplers.grids import Quadratic, Uniform
 from genjax.samplers.ode import DDIM
 from genjax.samplers.scan import Walk, sample
 
+pytestmark = pytest.mark.optimised
+
 IMAGES = (2, 4, 6, 3)
 MASK = (np.arange(72).reshape(4, 6, 3) % 3 == 0).astype(np.float32)[None]
 OPERATORS = {"masked": masked(jnp.asarray(MASK)), "grey": grey, "pooled": pooled(2)}

@@ -13,7 +13,10 @@ from genjax.metrics.distance import Moments, frechet
 from genjax.metrics.features import of_classifier, random_convolutions
 from genjax.metrics.report import Settings, distribution_report, make_judge
 
-pytestmark = pytest.mark.xdist_group("metrics_report")  # one process makes what these tests share
+pytestmark = [
+    pytest.mark.optimised,
+    pytest.mark.xdist_group("metrics_report"),
+]  # one process makes what these tests share
 
 QUICK = Settings(folds=2, recipe=Recipe(channels=(8,), steps=60))
 

@@ -61,6 +61,10 @@ NETWORKS = {
 }
 
 
+OPTIONAL = {"unet, other options", "unet, progressive"}  # half a minute each: `-m slow`
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name in OPTIONAL else name for name in NETWORKS]
+
+
 def filled(net, *inputs, **options):
     """Parameters of the right shapes with no zeros in them: layers that start at zero hide what is behind."""
     leaves, tree = jax.tree.flatten(jax.eval_shape(functools.partial(net.init, **options), KEY, *inputs))
@@ -77,7 +81,7 @@ def made(name):
     return filled(net, x, T, COND, out=out), x, functools.partial(apply, out=out)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EACH)
 def test_cond_of_zeros_is_no_cond_and_labels_and_times_matter(name):
     params, x, apply = made(name)
     assert isinstance(NETWORKS[name][0], Network)
@@ -94,7 +98,7 @@ def test_cond_of_zeros_is_no_cond_without_times_too(name):
     assert jnp.abs(apply(params, x, None, COND) - apply(params, x, None, None)).max() > 1e-5
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EACH)
 def test_no_example_depends_on_another(name):
     params, x, apply = made(name)
     others = (jnp.arange(BATCH) != 3).astype(jnp.float32)
@@ -123,7 +127,7 @@ def test_bfloat16_computes_near_float32_from_float32_parameters(name):
     assert 1e-6 < error < 0.06
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EACH)
 def test_dropout_draws_in_training_and_changes_nothing_else(name):
     params, x, _ = made(name)
     net, _, out = NETWORKS[name]

@@ -11,9 +11,10 @@ from test_networks import COND, KEY, T, filled, normal
 
 from genjax.errors import UserError
 from genjax.networks import DiT, TokenTransformer, ops, positions
+from genjax.networks.attention import Block
 from genjax.networks.dit import dit
 from genjax.networks.layers import Norm
-from genjax.networks.transformer import Block, Transformer
+from genjax.networks.transformer import Transformer
 
 pytestmark = pytest.mark.xdist_group("networks_transformer")  # one process makes what these tests share
 
@@ -115,7 +116,7 @@ def test_the_scan_over_layers_is_the_loop_over_the_slices_of_its_parameters():
     close(scanned, looped)
 
 
-@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.parametrize("remat", [pytest.param("dots", marks=pytest.mark.slow), "full"])
 def test_computing_again_changes_neither_values_nor_gradients(remat):
     close(value_and_gradients(remat), value_and_gradients("none")[:1], 1e-5)
     net = Body(**SMALL, remat=remat)

@@ -126,9 +126,18 @@ def test_inputs_that_are_read_as_zero_change_nothing(inputs):
 @pytest.mark.parametrize(
     "options",
     [
-        {"resample": "fir", "inputs": "skip", "outputs": "residual"},
+        pytest.param({"resample": "fir", "inputs": "skip", "outputs": "residual"}, marks=pytest.mark.slow),
         {"resample": "pool", "updown": "block", "inputs": "residual", "head_channels": 4},
-        {"resample": "fir", "updown": "projected", "outputs": "skip", "attend_up": "last", "time": "fourier"},
+        pytest.param(
+            {
+                "resample": "fir",
+                "updown": "projected",
+                "outputs": "skip",
+                "attend_up": "last",
+                "time": "fourier",
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_gradients_reach_every_parameter(options):

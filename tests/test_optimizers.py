@@ -180,6 +180,20 @@ def test_decay_takes_its_share_of_matrices_only(optimizer):
     jax.tree.map(lambda got, p, f: np.testing.assert_allclose(got, f * p, rtol=1e-6), path[0], PARAMS, factor)
 
 
+def test_vectors_stacked_over_layers_are_no_matrices():
+    params = {
+        "blocks": {
+            "norm": {"scale": np.ones((3, 4))},
+            "qkv": {"kernel": np.ones((3, 4, 4)), "bias": np.ones((3, 4))},
+        }
+    }
+    tx = AdamW(1.0, weight_decay=0.5).build(3)
+    moved = tx.update(jax.tree.map(np.zeros_like, params), tx.init(params), params)[0]["blocks"]
+    assert np.all(moved["qkv"]["kernel"] == -0.5)
+    assert not np.any(moved["norm"]["scale"])
+    assert not np.any(moved["qkv"]["bias"])
+
+
 EVERY = [Adam(0.1), AdamW(0.1), Lion(0.1), SGD(0.1, 0.5), Muon(0.1, adam_learning_rate=0.1)]
 
 

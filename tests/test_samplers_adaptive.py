@@ -21,6 +21,8 @@ from genjax.samplers.scan import sample
 from genjax.samplers.sde import Ancestral, EulerMaruyama, ReverseDiffusion
 from genjax.types import named
 
+pytestmark = pytest.mark.optimised
+
 DATA, KEY = GaussianData(), jax.random.key(0)
 LINE = np.linspace(-1.5, 1.5, 9)[:, None]
 METHODS = {

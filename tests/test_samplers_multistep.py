@@ -16,6 +16,8 @@ from genjax.samplers.ode import DDIM
 from genjax.samplers.scan import sample
 from genjax.samplers.unipc import UniPC, corrector_weights
 
+pytestmark = pytest.mark.optimised
+
 DATA, MIXTURE = GaussianData(), MixtureData()
 named_class = lambda value: type(value).__name__
 

@@ -22,6 +22,8 @@ from genjax.samplers.sde import Ancestral, ReverseDiffusion
 from genjax.samplers.unipc import UniPC
 from genjax.types import named
 
+pytestmark = pytest.mark.optimised
+
 DATA, MIXTURE = GaussianData(), MixtureData()
 named_class = lambda value: type(value).__name__
 

@@ -33,6 +33,8 @@ from genjax.samplers.sde import Ancestral, EulerMaruyama, ReverseDiffusion
 from genjax.samplers.self_conditioned import SelfConditioned
 from genjax.samplers.unipc import UniPC
 
+pytestmark = pytest.mark.optimised
+
 PROCESSES = (VP(), SubVP(), VE(), Cosine(), processes.EDM(), RectifiedFlow(), Trigonometric())
 NORMAL = MixtureData((0.5, 0.5), (0.7, 0.7), (0.4, 0.4))
 LAWS = (NORMAL, MixtureData())
@@ -108,7 +110,19 @@ def compiled(sampler, num):
     return jax.jit(draw).lower(jnp.int32(0), pair, pair, pair, jax.random.key(0)).compile()
 
 
-@pytest.mark.parametrize("row", TABLE)
+LONG = {
+    "AdaptiveSDE",
+    "DEIS1",
+    "DEIS2",
+    "DEIS4",
+    "AdaptiveODE, order 8",
+    "PredictorCorrector",
+    "SDEDPMSolverPP1",
+}
+ROWS = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in TABLE]
+
+
+@pytest.mark.parametrize("row", ROWS)
 def test_all_data_come_out_of_all_processes(row):
     """Mean, variance and law of N(0.7, 0.4^2) and of two modes; memory of a few states, whatever the steps."""
     sampler, variance, distance = TABLE[row]
@@ -149,7 +163,7 @@ def test_the_table_holds_every_sampler():
     assert {type(process) for process in PROCESSES} == concrete
 
 
-@pytest.mark.parametrize("row", TABLE)
+@pytest.mark.parametrize("row", ROWS)
 def test_sharded_equals_one_device_and_noise_is_drawn_in_place(row):
     """Eight devices give what one gives; no device holds all the samples, and none are sent around."""
     data, process = GaussianData(), VP()

@@ -15,6 +15,8 @@ from genjax.parallel import batch_sharding, make_mesh
 from genjax.samplers.scan import sample
 from genjax.samplers.tokens import Confidence, TokenAncestral, nucleus
 
+pytestmark = pytest.mark.optimised
+
 JOINT = Joint(3, 2)
 NUM = 20_000
 PROCESSES = [Absorbing(3, CosineNoise()), UniformNoise(3)]

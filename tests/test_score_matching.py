@@ -24,6 +24,8 @@ from genjax.samplers.grids import LogSNR, Uniform
 from genjax.samplers.langevin import AnnealedLangevin
 from genjax.types import named
 
+pytestmark = pytest.mark.optimised
+
 CONTEXT = Context(key=jax.random.key(5), step=jnp.zeros((), jnp.int32))
 LEVELS = VE(sigma_min=0.1, sigma_max=4.0)
 POINTS = jax.random.normal(jax.random.key(0), (32, 2)) * jnp.asarray([[1.0, 0.3]])

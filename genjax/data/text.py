@@ -133,19 +133,21 @@ class StdlibBytes:
 
 @dataclasses.dataclass(frozen=True)
 class TextFile:
-    """Any local text file; the first 90 % train, then 5 % validation, the last 5 % test (by tokens).
+    """Any local text file; the first 90 % train, then 5 % validation, the last 5 % test (by tokens), unless said.
 
     Attributes:
         path: the file.
         length: tokens in a window.
         unit: "byte" (256 tokens) or "char" (the characters that the whole file contains).
-        train: fraction for training; validation and test halve the rest.
+        train: fraction for training.
+        validation: fraction of the rest for validation; what is left is for the test.
     """
 
     path: str
     length: int = 128
     unit: Unit = "byte"
     train: float = 0.9
+    validation: float = 0.5
 
     kind: ClassVar[Kind] = "text"
     dtype: ClassVar[str] = "int32"
@@ -171,7 +173,8 @@ class TextFile:
         """Reads one split; see `Source.load`."""
         check_split(split, self.splits)
         tokens = self.vocabulary.encode(self._read())
-        first, second = round(self.train * len(tokens)), round((1 + self.train) / 2 * len(tokens))
+        ends = (self.train, self.train + self.validation * (1 - self.train))
+        first, second = (round(end * len(tokens)) for end in ends)
         parts = dict(zip(self.splits, np.split(tokens, [first, second]), strict=True))
         return windows(parts[split], self.length, split)
 

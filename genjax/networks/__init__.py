@@ -5,9 +5,12 @@ from genjax.networks.conv import ConvDecoder, ConvEncoder
 from genjax.networks.dit import DiT
 from genjax.networks.fourier import FourierFeatures
 from genjax.networks.mlp import MLP
+from genjax.networks.pixelcnn import PixelCNN
+from genjax.networks.recurrent import Recurrent
 from genjax.networks.schedule import FixedLinear, LearnedLinear, Monotone
 from genjax.networks.tokens import TokenTransformer
 from genjax.networks.unet import UNet
+from genjax.networks.wavenet import WaveNet
 
 __all__ = [
     "MLP",
@@ -19,6 +22,9 @@ __all__ = [
     "FromNNX",
     "LearnedLinear",
     "Monotone",
+    "PixelCNN",
+    "Recurrent",
     "TokenTransformer",
     "UNet",
+    "WaveNet",
 ]

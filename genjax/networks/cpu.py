@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from genjax.networks import plain
-from genjax.networks.plain import Window
+from genjax.networks.plain import Window, wide
 from genjax.types import Array
 
 _ROWS = 512  # positions whose patches are made at once: large enough for the product, small enough for cache
@@ -84,15 +84,10 @@ def _shifts(x: Array, taps: list[int], window: Window) -> list[Array]:
 def _depthwise(x: Array, kernel: Array, window: Window) -> Array:
     """Each channel by itself: no sum over channels, so a sum over taps is all there is."""
     *taps, _, outputs = kernel.shape
-    views = _shifts(jnp.repeat(_wide(x), outputs // x.shape[-1], axis=-1), taps, window)
-    weights = _wide(kernel).reshape(-1, *(1,) * (x.ndim - 1), outputs)
+    views = _shifts(jnp.repeat(wide(x), outputs // x.shape[-1], axis=-1), taps, window)
+    weights = wide(kernel).reshape(-1, *(1,) * (x.ndim - 1), outputs)
     products = [view * weight for view, weight in zip(views, weights, strict=True)]
     return functools.reduce(operator.add, products).astype(x.dtype)
-
-
-def _wide(x: Array) -> Array:
-    """x in float32 at least, in which gradients of kernels are summed: a long sum in bfloat16 loses its tail."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
@@ -126,12 +121,12 @@ def _by_patches(x: Array, kernel: Array, window: Window) -> Array:
     positions = math.prod(shape[1:-1])
     blocks = math.gcd(shape[0], jax.device_count())
     images = _divisor(shape[0] // blocks, max(1, _ROWS // positions))
-    matrix = _wide(kernel).reshape(-1, outputs).T
+    matrix = wide(kernel).reshape(-1, outputs).T
     matrix = jnp.broadcast_to(matrix[None], (blocks, *matrix.shape))
 
     @jax.checkpoint  # or else the patches of the whole batch would be kept for the way back
     def product(matrix: Array, part: Array) -> Array:
-        flat = _wide(part).reshape(blocks * images, *x.shape[1:])
+        flat = wide(part).reshape(blocks * images, *x.shape[1:])
         views = [v.reshape(blocks, images * positions, inputs) for v in _shifts(flat, taps, window)]
         y = jnp.einsum("noq,npq->npo", matrix, jnp.concatenate(views, axis=-1))
         return y.astype(x.dtype)

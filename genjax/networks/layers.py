@@ -26,7 +26,7 @@ def activate(name: Activation, x: Float[Array, "*s"]) -> Float[Array, "*s"]:
 
 def _add(y: Array, bias: Array) -> Array:
     """Adds in float32, in which the bias's gradient is then summed: a long sum in bfloat16 loses its tail."""
-    return (y.astype(jnp.float32) + ops.along_last(bias, y.ndim)).astype(y.dtype)
+    return (ops.wide(y) + ops.along_last(bias, y.ndim)).astype(y.dtype)
 
 
 class Dense(nn.Module):
@@ -130,7 +130,7 @@ class Norm(nn.Module):
         if not self.affine:
             return y
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
-        y = (y.astype(jnp.float32) * ops.along_last(scale, y.ndim)).astype(y.dtype)
+        y = (ops.wide(y) * ops.along_last(scale, y.ndim)).astype(y.dtype)
         if self.kind == "rms":
             return y
         return _add(y, self.param("bias", zeros, (x.shape[-1],), jnp.float32))

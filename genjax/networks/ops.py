@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from genjax.errors import UserError
 from genjax.networks import cpu, plain
-from genjax.networks.plain import Window
+from genjax.networks.plain import Window, wide
 from genjax.types import Array
 
 Padding = str | tuple[tuple[int, int], ...]
@@ -130,26 +130,44 @@ def group_norm(
 
 def attention(
     q: Float[Array, "b n heads d"],
-    k: Float[Array, "b m heads d"],
-    v: Float[Array, "b m heads d"],
+    k: Float[Array, "b m groups d"],
+    v: Float[Array, "b m groups d"],
     *,
     causal: bool = False,
     mask: Bool[Array, "b n m"] | None = None,
+    window: int = 0,
 ) -> Float[Array, "b n heads d"]:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1); logits and softmax in float32.
 
     Args:
         q: queries.
-        k: keys.
+        k: keys; `groups` divides `heads`, and head i of the queries sees group i groups / heads.
         v: values.
         causal: position i sees positions j <= i only.
         mask: whether query n sees key m, for each example; every query must see at least one key.
+        window: position i sees positions j > i - window only; 0 for no such limit. Needs `causal`.
 
     Returns:
         For each query the mean of the values that it sees, weighted by softmax(q k / sqrt(d)).
     """
     seen = None if mask is None else mask[:, None]
-    return jax.nn.dot_product_attention(q, k, v, mask=seen, is_causal=causal)
+    if q.dtype == jnp.float64:  # the library's softmax is float32 whatever the dtype
+        return _attention64(q, k, v, causal, mask, window)
+    near = (window - 1, 0) if window else None
+    return jax.nn.dot_product_attention(q, k, v, mask=seen, is_causal=causal, local_window_size=near)
+
+
+def _attention64(q: Array, k: Array, v: Array, causal: bool, mask: Array | None, window: int) -> Array:
+    """`attention` in the dtype of its arguments."""
+    b, n, heads, d = q.shape
+    m, groups = k.shape[1:3]
+    logits = jnp.einsum("bnghd,bmgd->bghnm", q.reshape(b, n, groups, -1, d), k) / d**0.5
+    back = jnp.arange(n)[:, None] - jnp.arange(m)[None]
+    seen = jnp.broadcast_to((back >= 0) if causal else True, (n, m))
+    seen = (seen & (back < window) if window else seen)[None]
+    seen = seen if mask is None else seen & mask
+    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, -jnp.inf))
+    return jnp.einsum("bghnm,bmgd->bnghd", weights, v).reshape(b, n, heads, d)
 
 
 def layer_norm(
@@ -165,7 +183,7 @@ def layer_norm(
     Returns:
         The normalised x, in its dtype; statistics are float32.
     """
-    z = x.astype(jnp.float32)
+    z = wide(x)
     z = z - z.mean(axis=-1, keepdims=True) if centre else z
     return (z * jax.lax.rsqrt(jnp.square(z).mean(axis=-1, keepdims=True) + epsilon)).astype(x.dtype)
 

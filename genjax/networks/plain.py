@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from genjax.types import Array
 
@@ -28,6 +29,11 @@ def conv(x: Array, kernel: Array, window: Window, channels: str = "IO") -> Array
         dimension_numbers=(f"N{axes}C", axes + channels, f"N{axes}C"),
         feature_group_count=window.groups,
     )
+
+
+def wide(x: Array) -> Array:
+    """x in float32 at least: in which long sums are made, as one in bfloat16 loses its tail, and norms and softmax."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def dense(x: Array, kernel: Array) -> Array:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from genjax.errors import UserError
 from genjax.networks import embed
+from genjax.networks.plain import wide
 from genjax.types import Array
 
 Positions = Literal["none", "learned", "sinusoidal", "rotary"]
@@ -68,13 +69,16 @@ def angles(places: Float[Array, "n axes"], features: int, base: float = 10_000.0
         UserError: `features` cannot be shared.
     """
     pairs = _share(features, places.shape[1], "rotary") // 2
-    omega = jnp.asarray(base ** (-np.arange(pairs) / pairs), jnp.float32)
+    omega = jnp.asarray(base ** (-np.arange(pairs) / pairs))
     return (places[:, :, None] * omega[None, None]).reshape(places.shape[0], -1)
 
 
-def rotate(x: Float[Array, "b n heads d"], angles: Float[Array, "n pairs"]) -> Float[Array, "b n heads d"]:
+def rotate(
+    x: Float[Array, "b n heads d"], angles: Float[Array, "n pairs"] | Float[Array, "b n pairs"]
+) -> Float[Array, "b n heads d"]:
     """Turns the pairs (x_i, x_{i + d/2}) by `angles`; in float32, result in the dtype of x."""
-    cos, sin = jnp.cos(angles)[None, :, None], jnp.sin(angles)[None, :, None]
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turns = (angles if angles.ndim == 3 else angles[None])[:, :, None]
+    cos, sin = jnp.cos(turns), jnp.sin(turns)
+    first, second = jnp.split(wide(x), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(x.dtype)

@@ -1,19 +1,26 @@
 """A transformer over tokens, for masked diffusion and language models: integers in, logits out.
 
-    h = E[token] + position,   h <- blocks(h, e),   logits = W norm(h) + b,
+    h = E[token] + position,   h <- blocks(h, e),   logits = W norm(h) + b   (tied: E norm(h)),
 
-see `transformer`. Bidirectional unless `causal`.
+see `transformer`. Bidirectional unless `causal`. With `causal`, GPT-2's form (Radford et al. 2019) is
+`gpt2(...)` and Llama's (Touvron et al. 2023, arXiv:2302.13971) `llama(...)`.
 """
 
+import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.errors import UserError
-from genjax.networks.transformer import Transformer, unit
-from genjax.types import Array
+from genjax.networks import cache as caches
+from genjax.networks.cache import Cache
+from genjax.networks.transformer import Transformer
+from genjax.networks.walker import Walker, pick_last
+from genjax.types import Array, PyTree
 
 
 class TokenTransformer(Transformer):
@@ -23,13 +30,16 @@ class TokenTransformer(Transformer):
 
     Attributes:
         causal: the logits at position i depend on tokens at positions j <= i only.
+        window: and on j > i - depth (window - 1) only, as each block sees no further back than that; 0 for no limit.
         extra: tokens that are read but never predicted, numbered from `out` on: a mask, a start.
+        tied: the rows of E are also those of W, and there is no b.
     """
 
     causal: bool = False
+    window: int = 0
     extra: int = 1
+    tied: bool = False
 
-    @nn.compact
     def __call__(
         self,
         x: Int[Array, "b *n"] | Float[Array, "b *n v"],
@@ -66,9 +76,133 @@ class TokenTransformer(Transformer):
             raise UserError(
                 f"weights of {x.shape[-1]} tokens do not fit {number} predicted and extra={self.extra} others"
             )
-        table = self.param("tokens", unit, (number + self.extra, self.width), jnp.float32)
-        h = x @ table if weights else table[x]
-        e = self.embed(t, cond)
-        h = h.reshape(x.shape[0], math.prod(shape), self.width)
-        h = self.body(h, e, shape, causal=self.causal, train=train)
-        return self.head(h, e, number).reshape(x.shape[0], *shape, number)
+        flat = x.reshape(x.shape[0], math.prod(shape), *x.shape[1 + len(shape) :])
+        body = functools.partial(self.body, shape=shape, causal=self.causal, window=self.window, train=train)
+        return self._logits(flat, t, cond, number, body)[0].reshape(x.shape[0], *shape, number)
+
+    @nn.compact
+    def _logits(
+        self, x: Array, t: Array | None, cond: Array | None, number: int, blocks: Callable[..., Any]
+    ) -> tuple[Array, Any]:
+        """From tokens [b, n], or their weights, to logits [b, n, number], and what else the blocks give."""
+        init, rows = self.embedding_init, number + self.extra
+        table, e = self.param("tokens", init, (rows, self.width), jnp.float32), self.embed(t, cond)
+        h, more = blocks(table[x] if x.ndim == 2 else x @ table, e), None
+        if isinstance(h, tuple):
+            h, more = h
+        return self.head(h, e, number, table=table[:number] if self.tied else None, bias=self.bias), more
+
+    def step(
+        self,
+        x: Int[Array, "b k"],
+        cond: Float[Array, "b c"] | None,
+        count: Int[Array, " b"],
+        memory: Cache,
+        grid: tuple[int, ...],
+        number: int,
+        last: bool,
+    ) -> tuple[Float[Array, "b m o"], Cache]:
+        """Logits at the places after those in memory; see `walker`. Its parameters are those of `unrolled`."""
+        turn, memory = caches.advance(memory, x.shape[1], count, math.prod(grid), self.window)
+
+        def blocks(h: Array, e: Array | None) -> tuple[Array, Cache]:
+            h, after = self.walk(h, e, grid, memory, turn)
+            return pick_last(h, count) if last else h, after
+
+        return self._logits(x, None, cond, number, blocks)
+
+    @nn.nowrap
+    def walker(
+        self,
+        params: PyTree,
+        grid: tuple[int, ...],
+        cond: Float[Array, "b c"] | None = None,
+        *,
+        out: int | tuple[int, ...],
+        kind: caches.Kind = "float32",
+        slack: int = 0,
+        channels: int = 1,
+    ) -> Walker:
+        """The network place by place; see `walker.Walker`.
+
+        Args:
+            params: as `init` makes them.
+            grid: on which the places lie, as x in a call; at most so many places are walked.
+            cond: conditioning vector of each row, or None.
+            out: as in a call.
+            kind: how keys and values are kept; "int8" changes the logits a little.
+            slack: how many places can be forgotten again.
+            channels: inputs at each place: 1.
+
+        Returns:
+            A walker with inputs [b, k, 1] and outputs [b, k, 1, number].
+
+        Raises:
+            UserError: the network is not causal.
+        """
+        if not self.causal:
+            raise UserError("only a causal network walks place by place: set causal=True")
+        number, places = out if isinstance(out, int) else out[-1], math.prod(grid)
+        weights, groups = self.unrolled(params), self.groups or self.heads
+        slots = min(self.window + slack if self.window else places, places)
+
+        def begin(num: int) -> Cache:
+            return caches.empty(kind, num, slots, groups, self.width // self.heads, self.depth)
+
+        def walk(memory: Cache, x: Array, count: Array, last: bool) -> tuple[Array, Cache]:
+            given = (x[..., 0], cond, count, memory, grid, number, last)
+            both: Any = self.apply(weights, *given, method="step")
+            return both[0][:, :, None], both[1]
+
+        return Walker(begin, walk, caches.rewind)
+
+
+def gpt2(depth: int = 12, width: int = 768, heads: int = 12, **options: object) -> TokenTransformer:
+    """GPT-2 (Radford et al. 2019): learned positions, pre-norm, tanh-GELU, biases, tied; 124M as it stands.
+
+    Args:
+        depth: number of blocks.
+        width: features of each position.
+        heads: attention heads.
+        **options: of `TokenTransformer`.
+
+    Returns:
+        The network, without a token for a start of its own.
+    """
+    form = {
+        "position": "learned",
+        "epsilon": 1e-5,
+        "init_std": 0.02,
+        "tied": True,
+        "causal": True,
+        "extra": 0,
+    }
+    return TokenTransformer(**{"depth": depth, "width": width, "heads": heads, **form, **options})  # type: ignore[arg-type]
+
+
+def llama(
+    depth: int = 16, width: int = 2048, heads: int = 32, groups: int = 8, **options: object
+) -> TokenTransformer:
+    """Llama (Touvron et al. 2023, arXiv:2302.13971): rotary positions, RMS norms, SwiGLU, no biases, GQA.
+
+    Args:
+        depth: number of blocks.
+        width: features of each position.
+        heads: attention heads.
+        groups: heads of keys and values.
+        **options: of `TokenTransformer`.
+
+    Returns:
+        The network, without a token for a start of its own.
+    """
+    form = {
+        "position": "rotary",
+        "norm": "rms",
+        "mlp": "swiglu",
+        "bias": False,
+        "epsilon": 1e-5,
+        "init_std": 0.02,
+    }
+    form |= {"mlp_ratio": 8 / 3, "causal": True, "extra": 0}
+    sizes = {"depth": depth, "width": width, "heads": heads, "groups": groups}
+    return TokenTransformer(**{**sizes, **form, **options})  # type: ignore[arg-type]

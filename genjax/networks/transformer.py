@@ -13,131 +13,23 @@ The parameters of all blocks are stacked along a leading axis, layer by layer; b
 `jax.tree.map(lambda a: a[l], params["blocks"])`.
 """
 
+import dataclasses
 from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 
 from genjax.errors import UserError
 from genjax.networks import ops, positions
+from genjax.networks.attention import Angles, Block, Mask, ada_norm
 from genjax.networks.blocks import Conditioning, Embedding
-from genjax.networks.layers import Dense, Norm, lecun, zeros
-from genjax.types import Array
+from genjax.networks.cache import Cache, Turn
+from genjax.networks.layers import Dense, lecun, zeros
+from genjax.types import Array, PyTree
 
-Angles = Float[Array, "n pairs"] | None
-Mask = Bool[Array, "b n n"] | None
 unit = nn.initializers.normal(0.5**0.5)  # of tokens and of places, so that their sum has variance 1
-
-
-def ada_norm(kind: Literal["layer", "rms"], name: str, x: Array, move: Array | None) -> Array:
-    """norm(x) (1 + s) + m for x [b, n, c] and move = (m, s) [b, 2, c]; without it a norm with its own scale.
-
-    To be called inside a compact method, of which the norm becomes a part.
-    """
-    y = Norm(kind, affine=move is None, name=name)(x)
-    if move is None:
-        return y
-    shift, scale = move[:, None, 0].astype(jnp.float32), move[:, None, 1].astype(jnp.float32)
-    return (y.astype(jnp.float32) * (1 + scale) + shift).astype(x.dtype)
-
-
-class Block(nn.Module):
-    """One block: attention, then a perceptron for each position.
-
-    Attributes:
-        heads: attention heads; divides the width.
-        hidden: features inside the perceptron.
-        mlp: "gelu" (two matrices), or "swiglu" (three, Shazeer 2020): W (silu(U x) * V x).
-        norm: which normalisation.
-        qk_norm: normalise queries and keys of each head (Henry et al. 2020; "rms" with a scale).
-        causal: position i sees positions j <= i only.
-        bias: whether the matrices of attention and perceptron have biases.
-        residual: variance of the initial values of what is added to x, relative to one without this factor.
-        dropout: probability of dropping a feature of what is added to x, in training.
-        dtype: in which products are computed; norms, softmax and modulation are float32.
-    """
-
-    heads: int = 4
-    hidden: int = 512
-    mlp: Literal["gelu", "swiglu"] = "gelu"
-    norm: Literal["layer", "rms"] = "layer"
-    qk_norm: bool = False
-    causal: bool = False
-    bias: bool = True
-    residual: float = 1.0
-    dropout: float = 0.0
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b n c"],
-        e: Embedding = None,
-        angles: Angles = None,
-        mask: Mask = None,
-        train: bool = False,
-    ) -> Float[Array, "b n c"]:
-        """Applies the block.
-
-        Args:
-            x: features of each position.
-            e: conditioning vector, or None for a block without adaLN.
-            angles: rotary positions, see `positions.angles`.
-            mask: which positions each one sees, see `ops.attention`.
-            train: whether dropout is on.
-
-        Returns:
-            The new features, in `dtype`.
-
-        Raises:
-            UserError: `heads` does not divide the width.
-        """
-        x = x.astype(self.dtype)
-        moves: list[Array | None] = [None] * 2
-        gates: list[Array | None] = [None] * 2
-        if e is not None:
-            move = Dense(6 * x.shape[-1], dtype=self.dtype, kernel_init=zeros, name="modulate")(
-                jax.nn.silu(e)
-            )
-            move = move.astype(jnp.float32).reshape(x.shape[0], 2, 3, x.shape[-1])
-            moves, gates = [move[:, i, :2] for i in range(2)], [move[:, i, 2] for i in range(2)]
-        h = ada_norm(self.norm, "norm1", x, moves[0])
-        x = self._add(x, self._attention(h, angles, mask), gates[0], train)
-        h = ada_norm(self.norm, "norm2", x, moves[1])
-        return self._add(x, self._perceptron(h), gates[1], train)
-
-    def _dense(self, features: int, name: str, out: bool = False) -> Dense:
-        init = nn.initializers.variance_scaling(self.residual, "fan_in", "truncated_normal") if out else lecun
-        return Dense(features, self.bias, self.dtype, init, name=name)
-
-    def _add(self, x: Array, h: Array, gate: Array | None, train: bool) -> Array:
-        """x + gate * dropout(h); the way back to the gate sums over positions, so it is float32."""
-        h = nn.Dropout(self.dropout, deterministic=not train)(h)
-        return x + (h if gate is None else (h.astype(jnp.float32) * gate[:, None]).astype(h.dtype))
-
-    def _attention(self, h: Array, angles: Angles, mask: Mask) -> Array:
-        b, n, c = h.shape
-        if c % self.heads:
-            raise UserError(f"heads={self.heads} must divide the width {c}")
-        qkv = self._dense(3 * c, "qkv")(h).reshape(b, n, 3, self.heads, c // self.heads)
-        q, k, v = jnp.moveaxis(qkv, 2, 0)
-        if self.qk_norm:
-            q, k = Norm("rms", name="q_norm")(q), Norm("rms", name="k_norm")(k)
-        if angles is not None:
-            q, k = positions.rotate(q, angles), positions.rotate(k, angles)
-        h = ops.attention(q, k, v, causal=self.causal, mask=mask).reshape(b, n, c)
-        return self._dense(c, "out", out=True)(h)
-
-    def _perceptron(self, h: Array) -> Array:
-        c = h.shape[-1]
-        if self.mlp == "swiglu":
-            gate, h = jnp.split(self._dense(2 * self.hidden, "mlp_in")(h), 2, axis=-1)
-            h = jax.nn.silu(gate) * h
-        else:
-            h = jax.nn.gelu(self._dense(self.hidden, "mlp_in")(h))
-        return self._dense(c, "mlp_out", out=True)(h)
 
 
 class Transformer(nn.Module):
@@ -147,16 +39,22 @@ class Transformer(nn.Module):
         width: features of each position.
         depth: number of blocks.
         heads: attention heads; divides the width.
+        groups: heads of keys and values, see `Block`; 0 for as many as heads.
         mlp: form of the perceptrons, see `Block`.
         mlp_ratio: their hidden features, relative to the width (8/3 gives "swiglu" the size of "gelu" with 4).
         norm: which normalisation.
         qk_norm: normalise queries and keys.
         bias: whether the matrices of the blocks have biases.
         position: how places are told apart, see `positions`; "none" makes the body blind to order.
+        places: rows of the table of learned positions, of which a shorter sequence takes the first; 0 for as many as
+            the grid has places.
+        rotary_base: longest wave length of rotary positions over 2 pi.
         time_features: number of time features, if the network is given t.
         time_scale: see `blocks.Conditioning.scale`: 1000 for t in [0, 1].
         zero_out: start the output layer at zero.
         dropout: see `Block`.
+        epsilon: added to the variance by the norms.
+        init_std: standard deviation of all matrices' initial values (GPT-2's is 0.02); 0 keeps the variance of inputs.
         remat: what the way back computes again: "none"; all but matrix products ("dots"); each block ("full").
         dtype: in which the blocks compute; parameters, norms, softmax and the output layer are float32.
     """
@@ -164,16 +62,21 @@ class Transformer(nn.Module):
     width: int = 128
     depth: int = 4
     heads: int = 4
+    groups: int = 0
     mlp: Literal["gelu", "swiglu"] = "gelu"
     mlp_ratio: float = 4.0
     norm: Literal["layer", "rms"] = "layer"
     qk_norm: bool = False
     bias: bool = True
     position: positions.Positions = "sinusoidal"
+    places: int = 0
+    rotary_base: float = 10_000.0
     time_features: int = 256
     time_scale: float = 1000.0
     zero_out: bool = False
     dropout: float = 0.0
+    epsilon: float = 1e-6
+    init_std: float = 0.0
     remat: Literal["none", "dots", "full"] = "none"
     dtype: str = "float32"
 
@@ -183,6 +86,11 @@ class Transformer(nn.Module):
             t, cond
         )
 
+    @property
+    def embedding_init(self) -> nn.initializers.Initializer:
+        """Of the tables of tokens and places."""
+        return nn.initializers.normal(self.init_std) if self.init_std else unit
+
     def body(
         self,
         x: Float[Array, "b n c"],
@@ -190,6 +98,7 @@ class Transformer(nn.Module):
         shape: tuple[int, ...],
         *,
         causal: bool = False,
+        window: int = 0,
         mask: Mask = None,
         train: bool = False,
     ) -> Float[Array, "b n c"]:
@@ -200,21 +109,15 @@ class Transformer(nn.Module):
             e: conditioning vector, or None.
             shape: of the grid on which the n positions lie.
             causal: position i sees positions j <= i only.
+            window: and j > i - window, unless it is 0.
             mask: which positions each one sees, see `ops.attention`.
             train: whether dropout is on.
 
         Returns:
             The features after the last block, in `dtype`.
         """
-        places = positions.grid(shape)
-        angles = None
-        if self.position == "rotary":
-            angles = positions.angles(places, self.width // self.heads)
-        if self.position == "sinusoidal":
-            x = x + positions.sinusoidal(places, self.width)[None].astype(x.dtype)
-        if self.position == "learned":
-            x = x + self.param("positions", unit, x.shape[1:], jnp.float32)[None].astype(x.dtype)
-        block = self.block(causal, gated=e is not None, name="blocks")
+        x, angles = self._place(x, shape)
+        block = self.block(causal, window, gated=e is not None, name="blocks")
 
         def apply(block: Block, x: Array, e: Embedding, angles: Angles, mask: Mask) -> tuple[Array, None]:
             return block(x, e, angles, mask, train), None
@@ -231,28 +134,107 @@ class Transformer(nn.Module):
         )
         return scan(block, x.astype(self.dtype), e, angles, mask)[0]
 
+    def walk(
+        self, x: Float[Array, "b k c"], e: Embedding, shape: tuple[int, ...], cache: Cache, turn: Turn
+    ) -> tuple[Float[Array, "b k c"], Cache]:
+        """What `body` does, causally, at some places only; its parameters are those of `unrolled`.
+
+        Args:
+            x: features of the places.
+            e: conditioning vector, or None.
+            shape: of the grid on which all places lie.
+            cache: what is remembered of earlier places, moved on by `cache.advance`.
+            turn: the places.
+
+        Returns:
+            (the features after the last block, in `dtype`; the cache with these places in all layers).
+        """
+        x, angles = self._place(x, shape, turn.places)
+        x, layers = x.astype(self.dtype), []
+        for number, memory in enumerate(cache.layers):
+            block = self.block(True, gated=e is not None, name=f"blocks_{number}")
+            x, memory = block(x, e, angles, memory=memory, turn=turn)
+            layers.append(memory)
+        return x, dataclasses.replace(cache, layers=tuple(layers))
+
+    def unrolled(self, params: PyTree) -> PyTree:
+        """The parameters with each block's apart: slices of stacked ones would be copied in each step of a loop."""
+        rest = {name: value for name, value in params["params"].items() if name != "blocks"}
+        blocks = {
+            f"blocks_{number}": jax.tree.map(lambda a, number=number: a[number], params["params"]["blocks"])
+            for number in range(self.depth)
+        }
+        return {"params": rest | blocks}
+
+    def _place(
+        self, x: Array, shape: tuple[int, ...], places: Int[Array, "b k"] | None = None
+    ) -> tuple[Array, Angles]:
+        """Adds positions to x, or gives the angles that stand for them; all places of the grid, or some."""
+        grid = positions.grid(shape)
+        chosen = lambda table: table[None] if places is None else table.at[places].get(mode="clip")
+        if self.position == "rotary":
+            angles = positions.angles(grid, self.width // self.heads, self.rotary_base)
+            return x, angles if places is None else chosen(angles)
+        if self.position == "sinusoidal":
+            x = x + chosen(positions.sinusoidal(grid, self.width)).astype(x.dtype)
+        if self.position == "learned":
+            rows = self.places or len(grid)
+            if rows < len(grid):
+                raise UserError(f"{len(grid)} places are more than the {rows} that this network has learned")
+            table = self.param("positions", self.embedding_init, (rows, self.width), jnp.float32)
+            x = x + chosen(table[: len(grid)]).astype(x.dtype)
+        return x, None
+
     @nn.nowrap  # so that a network without parameters can be asked for it
-    def block(self, causal: bool = False, gated: bool = True, name: str | None = None) -> Block:
+    def block(
+        self, causal: bool = False, window: int = 0, gated: bool = True, name: str | None = None
+    ) -> Block:
         """One of the blocks that `body` scans over; without gates the sum of 2 depth parts keeps its variance."""
         return Block(
             self.heads,
-            int(self.mlp_ratio * self.width),
+            self.groups,
+            round(self.mlp_ratio * self.width),
             self.mlp,
             self.norm,
             self.qk_norm,
             causal,
+            window,
             self.bias,
             residual=1.0 if gated else 0.5 / self.depth,
             dropout=self.dropout,
+            epsilon=self.epsilon,
+            init_std=self.init_std,
             dtype=self.dtype,
             name=name,
         )
 
-    def head(self, x: Float[Array, "b n c"], e: Embedding, features: int) -> Float[Array, "b n o"]:
-        """Normalises, moved by e if there is one, and maps to `features` in float32."""
+    def head(
+        self,
+        x: Float[Array, "b n c"],
+        e: Embedding,
+        features: int,
+        *,
+        table: Float[Array, "features c"] | None = None,
+        bias: bool = True,
+    ) -> Float[Array, "b n o"]:
+        """Normalises, moved by e if there is one, and maps to `features` in float32.
+
+        Args:
+            x: features after the last block.
+            e: conditioning vector, or None.
+            features: of the output.
+            table: rows to multiply by, instead of a matrix of its own with a bias ("tied", Press & Wolf 2017).
+            bias: whether the matrix of its own has one.
+
+        Returns:
+            The output.
+        """
         move = None
         if e is not None:
             move = Dense(2 * self.width, kernel_init=zeros, name="out_modulate")(jax.nn.silu(e))
             move = move.reshape(x.shape[0], 2, self.width)
-        h = ada_norm(self.norm, "out_norm", x.astype(jnp.float32), move)
-        return Dense(features, kernel_init=zeros if self.zero_out else lecun, name="out")(h)
+        h = ada_norm(self.norm, "out_norm", ops.wide(x), move, self.epsilon)
+        if table is not None:
+            return ops.dense(h, table.T)
+        init = zeros if self.zero_out else nn.initializers.normal(self.init_std) if self.init_std else lecun
+        return Dense(features, bias, str(h.dtype), init, name="out")(h)

@@ -1,0 +1,37 @@
+"""nanoGPT's setting for CPUs on Tiny Shakespeare's characters: 4 layers, width 128, context 64; minutes on 2 cores.
+
+ar_shakespeare         reads TFDS's tiny_shakespeare (--config.data.source.data_dir=DIR); the test split is the last 5 %
+ar_shakespeare:FILE    reads a text file of 65 different characters; the test split is the last 10 %, as nanoGPT's is
+"""
+
+from genjax.data import TFDS, Data, TextFile
+from genjax.decode import Decoding
+from genjax.experiment import Evaluation, Experiment
+from genjax.networks.tokens import gpt2
+from genjax.objectives.autoregressive import Autoregressive
+from genjax.optimizers import AdamW, Cosine
+
+CONTEXT, CHARACTERS = 64, 65
+
+
+def get_experiment(variant: str = "") -> Experiment:
+    """`nats_per_token` of evaluation.json is the loss of https://github.com/karpathy/nanoGPT: published 1.88."""
+    source: TFDS | TextFile = TFDS("tiny_shakespeare", unit="char", length=CONTEXT + 1)
+    if variant:
+        source = TextFile(variant, unit="char", length=CONTEXT + 1, validation=0.0)
+    return Experiment(
+        objective=Autoregressive(
+            net=gpt2(depth=4, width=128, heads=4, bias=False),
+            shape=(CONTEXT + 1,),
+            values=CHARACTERS,
+            start=False,
+            decoding=Decoding(temperature=0.8),
+        ),
+        data=Data(source),
+        optimizer=AdamW(learning_rate=1e-3, b2=0.99, weight_decay=0.1, schedule=Cosine(100, 0.1), clip=1.0),
+        steps=2000,
+        batch_size=12,
+        ema=0.99,
+        checkpoint_every=1000,
+        evaluation=Evaluation(num=16, batch_size=128, pictured=8),
+    )
