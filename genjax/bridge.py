@@ -250,6 +250,24 @@ def to_theirs(kind: str, net: TokenTransformer, params: PyTree) -> Arrays:
     return theirs
 
 
+def describe(folder: Path) -> tuple[TokenTransformer, dict[str, Any]]:
+    """The network that a folder's config.json describes, and the config.
+
+    Raises:
+        UserError: it is missing or damaged, or the architecture is another.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {folder / 'config.json'}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{folder / 'config.json'} is no JSON: {error}") from None
+    kind = config.get("model_type")
+    if kind not in ARCHITECTURES:
+        raise UserError(f"{folder} is a '{kind}': known are {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[kind].network(config), config
+
+
 def read(folder: Path) -> tuple[TokenTransformer, PyTree, dict[str, Any]]:
     """Reads a model from a folder.
 
@@ -262,15 +280,7 @@ def read(folder: Path) -> tuple[TokenTransformer, PyTree, dict[str, Any]]:
     Raises:
         UserError: a file is missing or damaged, or the architecture is another.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except OSError as error:
-        raise UserError(f"cannot read {folder / 'config.json'}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{folder / 'config.json'} is no JSON: {error}") from None
-    kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
-        raise UserError(f"{folder} is a '{kind}': known are {', '.join(ARCHITECTURES)}")
+    net, config = describe(folder)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(f"{folder} has no *.safetensors (pickled weights are not read)")
@@ -280,8 +290,9 @@ def read(folder: Path) -> tuple[TokenTransformer, PyTree, dict[str, Any]]:
             theirs |= load_file(file)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file} is damaged: {error}") from None
-    net = ARCHITECTURES[kind].network(config)
-    params = to_ours(kind, net, {name: np.asarray(array, np.float32) for name, array in theirs.items()})
+    params = to_ours(
+        config["model_type"], net, {name: np.asarray(array, np.float32) for name, array in theirs.items()}
+    )
     return net, params, config
 
 

@@ -9,6 +9,7 @@ from genjax.data.folder import ImageFolder
 from genjax.data.source import Kind, Source
 from genjax.data.text import StdlibBytes, TextFile, Vocabulary
 from genjax.data.tfds import TFDS
+from genjax.data.tokenized import TokenizedText
 from genjax.data.toys import Checkerboard, GaussianMixture, Moons, Rings, Spirals
 from genjax.data.transforms import Binarize, Crop, Dequantize, Flip, Scale, Transform
 
@@ -35,6 +36,7 @@ __all__ = [
     "StdlibBytes",
     "Table",
     "TextFile",
+    "TokenizedText",
     "Transform",
     "Vocabulary",
     "Windows",

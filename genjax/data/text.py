@@ -9,7 +9,8 @@ import functools
 import pathlib
 import sysconfig
 import zlib
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Integer
@@ -85,6 +86,15 @@ def windows(stream: Integer[np.ndarray, " n"], length: int, split: str) -> Windo
     return Windows(stream, length, stride=1 if split == "train" else length)
 
 
+S = TypeVar("S", bound=Sequence | np.ndarray)
+
+
+def parted(whole: S, splits: tuple[str, ...], train: float, validation: float) -> dict[str, S]:
+    """Cuts a text in three, in the order of the splits: `train` of it, `validation` of the rest, and what is left."""
+    ends = [0, *(round(end * len(whole)) for end in (train, train + validation * (1 - train))), len(whole)]
+    return {split: whole[a:b] for split, a, b in zip(splits, ends[:-1], ends[1:], strict=True)}  # type: ignore[misc]
+
+
 @dataclasses.dataclass(frozen=True)
 class StdlibBytes:
     """The bytes of the Python standard library's own top-level modules: a real corpus on every machine.
@@ -117,13 +127,20 @@ class StdlibBytes:
 
     def load(self, split: str) -> Windows:
         """Reads the files of one split; see `Source.load`."""
+        return windows(self.vocabulary.encode(self.text(split)), self.length, split)
+
+    def text(self, split: str) -> bytes:
+        """The files of one split.
+
+        Raises:
+            UserError: there is no such split, or this Python has no source files.
+        """
         check_split(split, self.splits)
         folder = pathlib.Path(sysconfig.get_path("stdlib"))
         files = [file for file in sorted(folder.glob("*.py")) if self._split(file.name) == split]
         if not files:
             raise UserError(f"this Python keeps no source files in {folder}; use TextFile")
-        text = b"".join(file.read_bytes() for file in files)
-        return windows(self.vocabulary.encode(text), self.length, split)
+        return b"".join(file.read_bytes() for file in files)
 
     def _split(self, name: str) -> str | None:
         if name.startswith("_sysconfigdata"):  # written when Python was built: it tells of that machine
@@ -173,10 +190,8 @@ class TextFile:
         """Reads one split; see `Source.load`."""
         check_split(split, self.splits)
         tokens = self.vocabulary.encode(self._read())
-        ends = (self.train, self.train + self.validation * (1 - self.train))
-        first, second = (round(end * len(tokens)) for end in ends)
-        parts = dict(zip(self.splits, np.split(tokens, [first, second]), strict=True))
-        return windows(parts[split], self.length, split)
+        part = parted(tokens, self.splits, self.train, self.validation)[split]
+        return windows(part, self.length, split)
 
     def _read(self) -> bytes:
         try:

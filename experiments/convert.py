@@ -1,0 +1,40 @@
+"""Brings language models of Hugging Face's layout into a work directory, and out of one. No pickle is read.
+
+python -m experiments.convert --source=FOLDER --workdir=DIR      # config.json, *.safetensors, tokenizer.json
+python -m experiments.convert --workdir=DIR --target=FOLDER
+python -m experiments.convert --tokens=FILE.txt --size=1000 --target=tokenizer.json     # learns a byte-pair encoding
+
+After the first, `sample --workdir=DIR --prompt=...`, `evaluate --workdir=DIR`, and
+`train --config=ar_gpt2:FOLDER --workdir=DIR --config.data.source.path=FILE.txt` work on it.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from genjax import cli, convert
+from genjax.errors import UserError
+
+SOURCE = flags.DEFINE_string("source", None, "A folder in Hugging Face's layout to read.")
+WORKDIR = flags.DEFINE_string("workdir", None, "The work directory to make, or to read.")
+TARGET = flags.DEFINE_string("target", None, "The folder (or tokenizer.json) to write.")
+TOKENS = flags.DEFINE_string("tokens", None, "A text to learn a byte-pair encoding from.")
+SIZE = flags.DEFINE_integer("size", 1000, "Tokens of the encoding.")
+
+
+def main(overrides: cli.Overrides) -> None:
+    """Runs what the flags say."""
+    source, workdir, target, tokens = (flag.value or "" for flag in (SOURCE, WORKDIR, TARGET, TOKENS))
+    match (bool(source), bool(workdir), bool(target), bool(tokens)):
+        case (False, False, True, True):
+            convert.learn_tokens(Path(tokens), SIZE.value, Path(target))
+        case (True, True, False, False):
+            convert.bring_in(source, Path(workdir), overrides)
+        case (False, True, True, False):
+            convert.bring_out(Path(workdir), Path(target))
+        case _:
+            raise UserError("say --source and --workdir, or --workdir and --target, or --tokens and --target")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,91 @@
+"""Language models between Hugging Face's files and work directories."""
+
+import dataclasses
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from genjax import bridge
+from genjax import experiment as experiments
+from genjax.checkpoint import Checkpoints
+from genjax.data import TokenizedText
+from genjax.data.tokenized import train_tokenizer
+from genjax.errors import UserError
+from genjax.loop import prepare
+from genjax.networks.tokens import TokenTransformer
+from genjax.objectives.autoregressive import Autoregressive
+from genjax.types import PyTree
+from genjax.verbs import load_state, open_workdir, reopen, say
+
+CONFIG = "ar_gpt2"
+
+
+def bring_in(folder: str, workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> None:
+    """Makes a work directory, at step 0, of a folder's model; parameters and their average are its weights.
+
+    Args:
+        folder: in Hugging Face's layout, with a tokenizer.json.
+        workdir: to make.
+        overrides: of the config `ar_gpt2:FOLDER`.
+
+    Raises:
+        UserError: a file is missing or damaged, or the weights are not of the network that config.json describes.
+    """
+    spec = f"{CONFIG}:{folder}"
+    experiment = experiments.load(spec, overrides)
+    _, params, _ = bridge.read(Path(folder))
+    run = prepare(experiment)
+    if (workdir / experiments.CHECKPOINTS).exists():
+        raise UserError(f"{workdir} holds a run: choose another --workdir")
+    state = run.make_state()
+
+    def place(path: tuple, leaf: jax.Array, new: np.ndarray) -> jax.Array:
+        if leaf.shape != new.shape:
+            raise UserError(
+                f"{folder}: {jax.tree_util.keystr(path)} has the shape {new.shape}, expected {leaf.shape}"
+            )
+        return jax.device_put(new, leaf.sharding)
+
+    def loaded(old: PyTree) -> PyTree:
+        return {**old, "net": jax.tree_util.tree_map_with_path(place, old["net"], params)}
+
+    state = dataclasses.replace(state, params=loaded(state.params), ema=loaded(state.ema))
+    open_workdir(experiment, spec, workdir)
+    with Checkpoints(workdir / experiments.CHECKPOINTS) as checkpoints:
+        checkpoints.save(0, state)
+    say(f"wrote {workdir}: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
+
+
+def bring_out(workdir: Path, folder: Path) -> None:
+    """Writes the moving average of a work directory's language model, with its tokenizer if it has one.
+
+    Raises:
+        UserError: no such run, or a network that Hugging Face's layout has no names for.
+    """
+    run = reopen(workdir, ())
+    objective, source = run.experiment.objective, run.experiment.data.source
+    if not isinstance(objective, Autoregressive) or not isinstance(objective.net, TokenTransformer):
+        raise UserError(f"{workdir} holds no transformer over tokens")
+    params = jax.device_get(load_state(run, workdir).ema["net"])
+    ends = objective.stop[0] if objective.stop else None
+    kind = bridge.write(folder, objective.net, params, {"bos_token_id": ends, "eos_token_id": ends})
+    if isinstance(source, TokenizedText):
+        shutil.copyfile(source.tokenizer, folder / "tokenizer.json")
+    say(f"wrote {folder} ({kind})")
+
+
+def learn_tokens(text: Path, size: int, target: Path) -> None:
+    """Learns a byte-pair encoding of a text and writes it; see `tokenized.train_tokenizer`.
+
+    Raises:
+        UserError: the text cannot be read, or the encoding not be written.
+    """
+    try:
+        lines = text.read_text().splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {text}: {error}") from None
+    tokenizer = train_tokenizer(lines, size, target)
+    say(f"wrote {target}: {tokenizer.get_vocab_size()} tokens")

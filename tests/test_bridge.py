@@ -1,0 +1,131 @@
+"""Weights in Hugging Face's layout, in and out; what is missing or damaged is said in one line."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from test_networks import filled
+
+from genjax import bridge, convert, verbs
+from genjax.data import TokenizedText
+from genjax.errors import UserError
+from genjax.networks import TokenTransformer
+from genjax.networks.tokens import gpt2, llama
+
+IDS = jnp.asarray(np.random.default_rng(0).integers(0, 300, (2, 9)))
+NETS = {
+    "gpt2": gpt2(2, 16, 2, places=32),
+    "llama": llama(2, 16, 4, 2, mlp_ratio=2.5, rotary_base=5000.0),
+    "llama, tied": llama(1, 16, 2, 1, tied=True),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_is_written_is_read_again_and_named_as_the_layout_names_it(name, tmp_path):
+    net = NETS[name]
+    params = jax.tree.map(np.asarray, filled(net, IDS, out=300))
+    assert bridge.write(tmp_path, net, params, {"eos_token_id": 7}) == name.split(",")[0]
+    again, read, config = bridge.read(tmp_path)
+    assert config["eos_token_id"] == 7
+    jax.tree.map(np.testing.assert_array_equal, read, params)
+    apply = lambda net, params: np.asarray(jax.jit(lambda x: net.apply(params, x, out=300))(IDS))
+    exact = jax.tree.map(jnp.asarray, params)
+    np.testing.assert_array_equal(apply(again, exact), apply(net, exact))
+    theirs = load_file(tmp_path / "model.safetensors")
+    if name == "gpt2":
+        np.testing.assert_array_equal(
+            theirs["transformer.h.1.attn.c_attn.weight"], params["params"]["blocks"]["qkv"]["kernel"][1]
+        )
+    if name == "llama":
+        assert theirs["model.layers.1.self_attn.k_proj.weight"].shape == (8, 16)
+        np.testing.assert_array_equal(
+            theirs["model.layers.0.mlp.up_proj.weight"].T,
+            params["params"]["blocks"]["mlp_in"]["kernel"][0][:, 40:],
+        )
+    assert ("lm_head.weight" in theirs) == (name == "llama")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small GPT-2 with a tokenizer of 300 tokens, and a text."""
+    path = tmp_path_factory.mktemp("model")
+    text = path / "text.txt"
+    text.write_text("the cat sat on the mat; the dog sat on the log. " * 40)
+    convert.learn_tokens(text, 300, path / "tokenizer.json")
+    size = len(TokenizedText("", str(path / "tokenizer.json")).vocabulary)
+    net = gpt2(2, 16, 2, places=32)
+    bridge.write(path, net, filled(net, IDS, out=size), {"eos_token_id": 0})
+    return path
+
+
+def test_a_folder_becomes_a_work_directory_that_completes_evaluates_and_is_written_again(
+    folder, tmp_path, capsys
+):
+    workdir, text = tmp_path / "run", ("data.source.path", str(folder / "text.txt"))
+    convert.bring_in(str(folder), workdir, [text, ("evaluation.batch_size", "2"), ("batch_size", "8")])
+    again = tmp_path / "again"
+    convert.bring_out(workdir, again)
+    jax.tree.map(np.testing.assert_array_equal, bridge.read(again)[1], bridge.read(folder)[1])
+    assert (again / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+    out = verbs.complete(workdir, [("objective.decoding.temperature", "0")], ["the cat"], seed=0)
+    net, arrays, config = bridge.read(folder)
+    params = jax.tree.map(jnp.asarray, arrays)
+    row = TokenizedText("", str(folder / "tokenizer.json")).vocabulary.encode(b"the cat").tolist()
+    apply = jax.jit(lambda x: net.apply(params, x, out=config["vocab_size"]))
+    while len(row) < 32 and row[-1] != 0:
+        logits = apply(jnp.asarray([row + [0] * (32 - len(row))]))
+        row.append(int(jnp.argmax(logits[0, len(row) - 1])))
+    written = TokenizedText("", str(folder / "tokenizer.json")).vocabulary.decode(np.array(row))
+    assert out.read_text() == written + "\n"
+    assert written.startswith("the cat")
+
+
+def test_tokens_give_the_text_back_whatever_it_is(folder):
+    encoding = TokenizedText("", str(folder / "tokenizer.json")).vocabulary
+    for text in ("the cat sat", "Grüße, 世界 \n\t 🙂", ""):
+        assert encoding.decode(encoding.encode(text.encode())) == text
+    whole = TokenizedText(str(folder / "text.txt"), str(folder / "tokenizer.json"), length=16)
+    joined = "".join(
+        encoding.decode(row) for row in whole.load("test")[np.arange(len(whole.load("test")))]["x"]
+    )
+    assert joined in (folder / "text.txt").read_text()
+    assert len(encoding.encode(b"the cat sat on the mat; " * 10)) < 120, "pairs are joined"
+
+
+@pytest.mark.parametrize(
+    ("words", "spoil"),
+    [
+        ("config.json: No such file", lambda path: (path / "config.json").unlink()),
+        ("is no JSON", lambda path: (path / "config.json").write_text("{")),
+        ("a 'bert': known are gpt2, llama", lambda path: change(path, model_type="bert")),
+        ("activation_function='relu'", lambda path: change(path, activation_function="relu")),
+        ("no \\*.safetensors", lambda path: (path / "model.safetensors").unlink()),
+        ("is damaged", lambda path: (path / "model.safetensors").write_bytes(b"\x10" * 99)),
+        (
+            "lack 'transformer.wpe.weight'",
+            lambda path: save_file({"wte.weight": np.zeros((3, 16))}, path / "model.safetensors"),
+        ),
+        ("has the shape", lambda path: change(path, vocab_size=9)),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_said_in_one_line(folder, tmp_path, words, spoil):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=words) as error:
+        convert.bring_in(str(tmp_path), tmp_path / "run", [("data.source.path", str(folder / "text.txt"))])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def change(path, **entries):
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | entries))
+
+
+def test_a_network_of_no_known_form_is_refused_with_what_is_in_the_way():
+    with pytest.raises(UserError, match=r"not gpt2 for its.*position.*; not llama for its.*norm"):
+        bridge.kind_of(TokenTransformer(causal=True))
