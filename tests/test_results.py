@@ -15,9 +15,9 @@ from genjax.data import Digits
 pytestmark = pytest.mark.slow
 
 
-def run(name: str, workdir) -> dict:
+def run(name: str, workdir, *words: str) -> dict:
     """Trains a shipped config and returns its evaluation."""
-    done = program("train", f"--config={name}", f"--workdir={workdir}", timeout=1800)
+    done = program("train", f"--config={name}", f"--workdir={workdir}", *words, timeout=1800)
     assert done.returncode == 0, done.stderr
     return json.loads((workdir / "evaluation.json").read_text())
 
@@ -49,3 +49,27 @@ def test_the_other_families_draw_digits(name, tmp_path):
     report = run(name, tmp_path)["distribution"]
     assert report["label_accuracy"] >= 0.9
     assert report["near_copies"] <= 0.01
+
+
+@pytest.mark.parametrize(("name", "ratio"), [("consistency_digits", 2.0), ("mean_flow_digits", 3.5)])
+def test_one_step_models_draw_digits_from_data_alone(name, ratio, tmp_path):
+    report = run(name, tmp_path)["distribution"]
+    assert report["frechet_ratio"] <= ratio
+    assert report["label_accuracy"] >= 0.93
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A work directory of the main job."""
+    workdir = tmp_path_factory.mktemp("teacher") / "run"
+    run("diffusion_digits", workdir)
+    return workdir
+
+
+@pytest.mark.parametrize("name", ["consistency_digits:distilled", "progressive_digits", "reflow_digits"])
+def test_students_draw_digits_in_a_step_or_two(name, teacher, tmp_path):
+    report = run(name, tmp_path / "run", f"--config.objective.teacher.weights.workdir={teacher}")[
+        "distribution"
+    ]
+    assert report["frechet_ratio"] <= 3.5
+    assert report["label_accuracy"] >= 0.97
