@@ -115,12 +115,12 @@ ROWS = {
     "mean-flow-points": _experiment(MeanFlow(SMALL, (2,)), POINTS),
 }
 
-# Left to `./launch/local.sh test -m slow tests/test_objectives.py`, so that the default suite stays short: it keeps a
-# row with images and one with points, with one player and with two.
+# Left to `./launch/local.sh test -m slow tests/test_objectives.py`, so that the default suite stays short: it keeps
+# rows of points, with one player and with two.
 SLOW = {
     "diffusion-digits",
     "gan-digits",
-    "vae-points",
+    "vae-digits",
     "autoregressive-digits",
     "score-matching-points",
     "interpolant-points",

@@ -74,7 +74,12 @@ SHAPES = [((4,), True), ((4,), False), ((2, 1, 2), True), ((2, 2, 1), True)]
 
 @pytest.mark.parametrize(
     ("net", "shape", "start"),
-    [(net, *case) for net in NETS for case in SHAPES if net not in IMAGES or len(case[0]) == 3],
+    [
+        pytest.param(net, *case, marks=[pytest.mark.slow] * (net in OTHERS))
+        for net in NETS
+        for case in SHAPES
+        if (net in IMAGES) == (case == SHAPES[-1]) or net == "learned"
+    ],
 )
 def test_probabilities_of_all_sequences_sum_to_one(net, shape, start):
     objective, params = model(net, shape, start=start)

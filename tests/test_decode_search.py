@@ -48,6 +48,7 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(net, penalty):
     np.testing.assert_allclose([s for _, s in got], [s for _, s in expected], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_beam_is_greedy_and_prompts_search_alone():
     objective, params = model("llama", (6,))
     prompts, count = jnp.asarray([[1, 0], [2, 2], [0, 0]]), jnp.asarray([2, 1, 0])

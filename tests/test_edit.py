@@ -202,6 +202,7 @@ def test_the_kept_half_is_the_inputs(workdir):
         assert picture.size == (4 * (8 * 8 + 1) - 1, 3 * (8 * 8 + 1) - 1)
 
 
+@pytest.mark.slow
 def test_the_program_interpolates_and_says_in_one_line_what_it_cannot(workdir):
     out = workdir / "between.npz"
     done = program(

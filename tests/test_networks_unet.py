@@ -159,7 +159,11 @@ def test_heads_can_be_given_by_their_size_and_attention_kept_for_the_last_block(
 
 @pytest.mark.parametrize(
     ("net", "side", "classes", "out", "millions"),
-    [(ddpmpp(), 32, 0, 3, 61.8), (ncsnpp(), 32, 0, 3, 62.8), (adm(), 64, 1000, 6, 295.9)],
+    [
+        (ddpmpp(), 32, 0, 3, 61.8),
+        pytest.param(ncsnpp(), 32, 0, 3, 62.8, marks=pytest.mark.slow),
+        pytest.param(adm(), 64, 1000, 6, 295.9, marks=pytest.mark.slow),
+    ],
 )
 def test_the_published_networks_have_the_published_numbers_of_parameters(net, side, classes, out, millions):
     x, cond = jnp.zeros((1, side, side, 3)), jnp.zeros((1, classes)) if classes else None

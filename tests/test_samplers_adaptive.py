@@ -180,6 +180,7 @@ def test_adaptive_samplers_that_do_not_arrive_give_nan():
         AdaptiveODE(atol=0.0)
 
 
+@pytest.mark.slow
 def test_adaptive_sde_s_path_is_one_function_of_the_key():
     """Two tolerances see the same noise: the finer one's samples are near the coarser one's, path by path."""
     process = RectifiedFlow()

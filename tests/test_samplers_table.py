@@ -111,6 +111,12 @@ def compiled(sampler, num):
 
 
 LONG = {
+    "AnnealedLangevin",
+    "EDM, churn",
+    "DPMSolverPP1",
+    "UniPC2",
+    "SelfConditioned",
+    "ReverseDiffusion",
     "AdaptiveSDE",
     "DEIS1",
     "DEIS2",

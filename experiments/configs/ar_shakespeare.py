@@ -16,7 +16,7 @@ CONTEXT, CHARACTERS = 64, 65
 
 def get_experiment(variant: str = "") -> Experiment:
     """`nats_per_token` of evaluation.json is the loss of https://github.com/karpathy/nanoGPT: published 1.88."""
-    source: TFDS | TextFile = TFDS("tiny_shakespeare", unit="char", length=CONTEXT + 1)
+    source: TFDS | TextFile = TFDS("tiny_shakespeare", unit="char", length=CONTEXT + 1, values=CHARACTERS)
     if variant:
         source = TextFile(variant, unit="char", length=CONTEXT + 1, validation=0.0)
     return Experiment(

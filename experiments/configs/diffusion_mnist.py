@@ -15,7 +15,7 @@ from genjax.samplers.ode import DDIM
 
 
 def get_experiment(variant: str = "mnist") -> Experiment:
-    """Bits per dimension are of the dequantized images, by the probability-flow ODE, of 500 test images."""
+    """Bits per dimension are of the dequantized images, by the probability-flow ODE, of 100 test images, in 200 steps: fewer flatter it."""
     data = Data(TFDS(variant), (Dequantize(), Scale(0.0, 256.0)))
     objective = Diffusion(
         net=UNet(channels=24, multipliers=(1, 2, 2), blocks=1, attention=(2,)),
@@ -23,7 +23,7 @@ def get_experiment(variant: str = "mnist") -> Experiment:
         classes=data.classes,
         predict=V(),
         sampler=DDIM(steps=50),
-        likelihood=OdeLikelihood(steps=50),
+        likelihood=OdeLikelihood(steps=200),
     )
     return Experiment(
         objective=objective,
@@ -33,5 +33,5 @@ def get_experiment(variant: str = "mnist") -> Experiment:
         batch_size=64,
         checkpoint_every=250,
         sample_every=250,
-        evaluation=Evaluation(num=1000, likelihoods=500),
+        evaluation=Evaluation(num=1000, likelihoods=100),
     )

@@ -47,7 +47,8 @@ class TFDS:
         label: feature that holds the class, used if the data set has it.
         length: tokens in a window of text.
         unit: tokens of text: "byte" (256) or "char" (those that occur in any split).
-        values: number of integer values of "x"; None: as many as its dtype has, up to 16 bits.
+        values: number of integer values of "x"; None: as many as its dtype has, up to 16 bits, and of text as many as
+            there are different tokens.
     """
 
     name: str
@@ -89,10 +90,10 @@ class TFDS:
     @property
     def levels(self) -> int:
         """Number of integer values; 0 for floating point. Characters are counted by reading the texts."""
-        if self.kind == "text":
-            return len(self.vocabulary)
         if self.values is not None:
             return self.values
+        if self.kind == "text":
+            return len(self.vocabulary)
         return dtype_levels(self.dtype, f"'{self.x_name}' of '{self.name}'")
 
     @property
