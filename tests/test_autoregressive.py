@@ -36,7 +36,7 @@ NETS = {
     "pixelcnn": PixelCNN(width=6, depth=3, hidden=6, levels=3),
 }
 IMAGES = {"pixelcnn"}
-OTHERS = {"llama", "gru"}  # like another one here in what is tested: `-m slow`
+OTHERS = {"llama", "gru", "learned"}  # like another one here in what is tested: `-m slow`
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in OTHERS else name for name in NETS]
 VALUES = 3
 KEY = jax.random.key(0)

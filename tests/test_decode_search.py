@@ -67,7 +67,9 @@ def test_one_beam_is_greedy_and_prompts_search_alone():
         np.testing.assert_allclose(together.score[row], found.score[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("knobs", [{}, {"top_k": 2, "temperature": 0.6}])
+@pytest.mark.parametrize(
+    "knobs", [{}, pytest.param({"top_k": 2, "temperature": 0.6}, marks=pytest.mark.slow)]
+)
 def test_speculative_draws_have_the_large_models_distribution(knobs):
     """4,000 draws of four symbols with another model's drafts, by a chi-square test over all sequences."""
     (objective, params), (other, small) = model("llama", (4,)), model("tied, window", (4,))
@@ -106,7 +108,8 @@ def test_speculative_draws_have_the_large_models_distribution(knobs):
 
 
 @pytest.mark.parametrize(
-    "pair", [("llama", "learned"), ("learned", "tied, window"), ("tied, window", "llama")]
+    "pair",
+    [("learned", "tied, window"), pytest.param(("tied, window", "llama"), marks=pytest.mark.slow)],
 )
 def test_greedy_speculation_is_greedy_decoding(pair):
     """Whatever drafts, whatever the prompts' lengths; rows end at their stop."""

@@ -103,6 +103,7 @@ def test_the_bound_is_exact_for_exact_steps(process, steps):
     np.testing.assert_allclose(-bound(exact(steps, process)), DATA.log_density(np.asarray(POINTS)), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_with_the_variance_beta_the_gap_falls_with_the_number_of_steps():
     """On average over the data, where v = 1 at every step."""
     x = DATA.mean + DATA.std * jnp.asarray([[-1.0], [1.0]])  # exact for squares
@@ -112,6 +113,7 @@ def test_with_the_variance_beta_the_gap_falls_with_the_number_of_steps():
     assert np.all(np.diff(gaps) < 0), gaps
 
 
+@pytest.mark.slow
 def test_each_step_is_best_at_the_true_variance():
     """On average over data and noise L_i is stationary in v at the true posterior's, between beta_tilde and beta."""
     objective, x = exact(8), DATA.mean + DATA.std * jnp.asarray([[-1.0], [1.0]])

@@ -80,6 +80,7 @@ def test_patches_keep_every_value():
     assert _patches(x[:, :16, :16]).shape == (2, 16, 16, 3)
 
 
+@pytest.mark.slow
 def test_feature_spaces_are_white_on_what_they_were_fitted_to(digits, classifier):
     train = digits["train"][0]
     for space in (of_classifier(classifier, train), random_convolutions(train)):

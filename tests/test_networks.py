@@ -108,7 +108,18 @@ def test_no_example_depends_on_another(name):
     assert np.all(np.abs(before - after).reshape(BATCH, -1).max(1)[others == 1] > 1e-5)
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet", "critic", "encoder to maps", "decoder", "dit", "tokens"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlp",
+        pytest.param("unet", marks=pytest.mark.slow),
+        "critic",
+        "encoder to maps",
+        "decoder",
+        "dit",
+        "tokens",
+    ],
+)
 def test_bfloat16_computes_near_float32_from_float32_parameters(name):
     params, x, apply = made(name)
     net, _, out = NETWORKS[name]

@@ -116,7 +116,8 @@ def test_the_scan_over_layers_is_the_loop_over_the_slices_of_its_parameters():
     close(scanned, looped)
 
 
-@pytest.mark.parametrize("remat", [pytest.param("dots", marks=pytest.mark.slow), "full"])
+@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.slow
 def test_computing_again_changes_neither_values_nor_gradients(remat):
     close(value_and_gradients(remat), value_and_gradients("none")[:1], 1e-5)
     net = Body(**SMALL, remat=remat)

@@ -126,7 +126,7 @@ def test_inputs_that_are_read_as_zero_change_nothing(inputs):
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param({"resample": "fir", "inputs": "skip", "outputs": "residual"}, marks=pytest.mark.slow),
+        {"resample": "fir", "inputs": "skip", "outputs": "residual"},
         {"resample": "pool", "updown": "block", "inputs": "residual", "head_channels": 4},
         pytest.param(
             {
@@ -140,6 +140,7 @@ def test_inputs_that_are_read_as_zero_change_nothing(inputs):
         ),
     ],
 )
+@pytest.mark.slow
 def test_gradients_reach_every_parameter(options):
     net, x = UNet(**SMALL, **options), normal(0, 2, 4, 4, 2)
     params = filled(net, x, T[:2], out=2)

@@ -169,6 +169,7 @@ def test_adaptive_ode_keeps_its_tolerance_whatever_the_batch(solver):
         np.testing.assert_allclose(crowd[:1], alone, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_adaptive_samplers_that_do_not_arrive_give_nan():
     process, start = VP(), jnp.asarray(LINE)
     for method in (AdaptiveODE(rtol=1e-8, atol=1e-8, max_steps=3), AdaptiveSDE(max_steps=3)):

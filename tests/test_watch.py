@@ -103,6 +103,7 @@ def test_settings_are_all_combinations():
         vary.parse_over(["steps"])
 
 
+@pytest.mark.slow
 def test_vary_judges_each_setting_as_a_report_would(run, tmp_path, monkeypatch):
     """Numbers of a setting are those of `distribution_report` on samples drawn with that setting."""
     experiments.save(run.experiment, "diffusion_mixture", tmp_path)
