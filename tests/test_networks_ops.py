@@ -260,6 +260,24 @@ def test_attention_is_softmax_of_scaled_products():
     close(run(ops.attention, q, k, v), np.einsum("bhnm,bmhd->bnhd", weights, v))
 
 
+@pytest.mark.parametrize("window", [0, 3])
+def test_attention_on_cpus_equals_the_librarys(window):
+    q, k, v = normal(0, 2, 6, 4, 3), normal(1, 2, 6, 2, 3), normal(2, 2, 6, 2, 3)
+    mask = jnp.asarray(np.random.default_rng(3).random((2, 6, 6)) < 0.7) | jnp.eye(6, dtype=bool)[None]
+
+    def with_gradients(attention):
+        loss = lambda q, k, v: jnp.sin(attention(q, k, v, True, mask, window)).sum()
+        return run(jax.value_and_grad(loss, (0, 1, 2)), q, k, v)
+
+    close(with_gradients(cpu.attention), with_gradients(plain.attention))
+
+
+def test_gelu_has_the_librarys_derivatives():
+    x = 3.0 * normal(0, 64)
+    for order in (lambda f: f, jax.grad, lambda f: jax.grad(jax.grad(f))):
+        close(run(jax.vmap(order(ops.gelu)), x), run(jax.vmap(order(jax.nn.gelu)), x))
+
+
 def test_resampling_up_is_adjoint_to_averaging_down():
     x, y = normal(0, 2, 3, 4, 5), normal(1, 2, 6, 8, 5)
     up, down, back = run(

@@ -21,7 +21,7 @@ def get_experiment(variant: str = "") -> Experiment:
         source = TextFile(variant, unit="char", length=CONTEXT + 1, validation=0.0)
     return Experiment(
         objective=Autoregressive(
-            net=gpt2(depth=4, width=128, heads=4, bias=False),
+            net=gpt2(depth=4, width=128, heads=4, bias=False, unroll=4),
             shape=(CONTEXT + 1,),
             values=CHARACTERS,
             start=False,

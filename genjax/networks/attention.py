@@ -153,5 +153,5 @@ class Block(nn.Module):
             gate, h = jnp.split(self._dense(2 * self.hidden, "mlp_in")(h), 2, axis=-1)
             h = jax.nn.silu(gate) * h
         else:
-            h = jax.nn.gelu(self._dense(self.hidden, "mlp_in")(h))
+            h = ops.gelu(self._dense(self.hidden, "mlp_in")(h))
         return self._dense(c, "mlp_out", out=True)(h)

@@ -34,10 +34,30 @@ _ROWS = 512  # positions whose patches are made at once: large enough for the pr
 def dense(x: Array, kernel: Array) -> Array:
     """Multiplies x [..., i] by kernel [i, o].
 
-    The barriers keep the element-wise work on either side, and its derivatives, from being recomputed
-    inside the transposed copies that the gradient of the kernel is made from.
+    The gradient of the kernel is a sum over all leading axes: as one axis the compiler reads both factors where
+    they are, with several it transposes one and recomputes the element-wise work that led to it on the way. The
+    barriers keep that work on either side apart from the product.
     """
-    return _gradient_barrier(jax.lax.optimization_barrier(x) @ kernel)
+    y = jax.lax.optimization_barrier(x).reshape(-1, x.shape[-1]) @ kernel
+    return _gradient_barrier(y.reshape(*x.shape[:-1], -1))
+
+
+def attention(q: Array, k: Array, v: Array, causal: bool, mask: Array | None, window: int) -> Array:
+    """Two products and a softmax in float32 at least; see `ops.attention`."""
+    b, n, heads, d = q.shape
+    m, groups = k.shape[1:3]
+    logits = jnp.einsum(
+        "bnghd,bmgd->bghnm",
+        q.reshape(b, n, groups, -1, d),
+        k,
+        preferred_element_type=jnp.promote_types(q.dtype, jnp.float32),
+    )
+    back = jnp.arange(n)[:, None] - jnp.arange(m)[None]
+    seen = jnp.broadcast_to((back >= 0) if causal else True, (n, m))
+    seen = (seen & (back < window) if window else seen)[None]
+    seen = seen if mask is None else seen & mask
+    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits / d**0.5, -jnp.inf))
+    return jnp.einsum("bghnm,bmgd->bnghd", weights.astype(v.dtype), v).reshape(b, n, heads, d)
 
 
 @jax.custom_jvp

@@ -21,7 +21,7 @@ def activate(name: Activation, x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """Applies a pointwise non-linearity; the leaky slope is 0.2 (Radford et al. 2016)."""
     if name == "leaky_relu":
         return jax.nn.leaky_relu(x, 0.2)
-    return {"silu": jax.nn.silu, "gelu": jax.nn.gelu, "relu": jax.nn.relu}[name](x)
+    return {"silu": jax.nn.silu, "gelu": ops.gelu, "relu": jax.nn.relu}[name](x)
 
 
 def _add(y: Array, bias: Array) -> Array:

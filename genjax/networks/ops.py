@@ -6,6 +6,7 @@ that are faster there (`cpu`) and equal them; which one is decided when a functi
 the channels.
 """
 
+import math
 from types import ModuleType
 
 import jax
@@ -150,24 +151,26 @@ def attention(
     Returns:
         For each query the mean of the values that it sees, weighted by softmax(q k / sqrt(d)).
     """
-    seen = None if mask is None else mask[:, None]
-    if q.dtype == jnp.float64:  # the library's softmax is float32 whatever the dtype
-        return _attention64(q, k, v, causal, mask, window)
-    near = (window - 1, 0) if window else None
-    return jax.nn.dot_product_attention(q, k, v, mask=seen, is_causal=causal, local_window_size=near)
+    forms = cpu if q.dtype == jnp.float64 else _forms()  # the library's softmax is float32 whatever the dtype
+    return forms.attention(q, k, v, causal, mask, window)
 
 
-def _attention64(q: Array, k: Array, v: Array, causal: bool, mask: Array | None, window: int) -> Array:
-    """`attention` in the dtype of its arguments."""
-    b, n, heads, d = q.shape
-    m, groups = k.shape[1:3]
-    logits = jnp.einsum("bnghd,bmgd->bghnm", q.reshape(b, n, groups, -1, d), k) / d**0.5
-    back = jnp.arange(n)[:, None] - jnp.arange(m)[None]
-    seen = jnp.broadcast_to((back >= 0) if causal else True, (n, m))
-    seen = (seen & (back < window) if window else seen)[None]
-    seen = seen if mask is None else seen & mask
-    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, -jnp.inf))
-    return jnp.einsum("bghnm,bmgd->bnghd", weights, v).reshape(b, n, heads, d)
+@jax.custom_jvp
+def gelu(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """x/2 (1 + tanh(c (x + 0.044715 x^3))), c = sqrt(2 / pi) (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2).
+
+    Its derivative is given in one piece, so that one array is kept for the way back and not each step's.
+    """
+    return jax.nn.gelu(x)
+
+
+@gelu.defjvp
+def _gelu_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (x,), (dx,) = primals, tangents
+    c = (2.0 / math.pi) ** 0.5
+    tanh = jnp.tanh(c * (x + 0.044715 * x**3))
+    slope = 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * c * (1.0 + 3.0 * 0.044715 * x * x)
+    return gelu(x), slope * dx
 
 
 def layer_norm(

@@ -39,3 +39,10 @@ def wide(x: Array) -> Array:
 def dense(x: Array, kernel: Array) -> Array:
     """Multiplies x [..., i] by kernel [i, o]."""
     return x @ kernel
+
+
+def attention(q: Array, k: Array, v: Array, causal: bool, mask: Array | None, window: int) -> Array:
+    """See `ops.attention`; window = 0 is none."""
+    seen = None if mask is None else mask[:, None]
+    near = (window - 1, 0) if window else None
+    return jax.nn.dot_product_attention(q, k, v, mask=seen, is_causal=causal, local_window_size=near)

@@ -55,6 +55,7 @@ class Transformer(nn.Module):
         dropout: see `Block`.
         epsilon: added to the variance by the norms.
         init_std: standard deviation of all matrices' initial values (GPT-2's is 0.02); 0 keeps the variance of inputs.
+        unroll: how many blocks stand in one turn of the loop over depth: faster on CPUs, and longer to compile.
         remat: what the way back computes again: "none"; all but matrix products ("dots"); each block ("full").
         dtype: in which the blocks compute; parameters, norms, softmax and the output layer are float32.
     """
@@ -77,6 +78,7 @@ class Transformer(nn.Module):
     dropout: float = 0.0
     epsilon: float = 1e-6
     init_std: float = 0.0
+    unroll: int = 1
     remat: Literal["none", "dots", "full"] = "none"
     dtype: str = "float32"
 
@@ -131,6 +133,7 @@ class Transformer(nn.Module):
             split_rngs={"params": True, "dropout": train and self.dropout > 0},
             in_axes=nn.broadcast,
             length=self.depth,
+            unroll=min(self.unroll, self.depth),
         )
         return scan(block, x.astype(self.dtype), e, angles, mask)[0]
 
