@@ -1,5 +1,6 @@
 """Thin Linen layers around the operations of `ops`: parameters float32, computation in `dtype`."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
@@ -21,7 +22,8 @@ def activate(name: Activation, x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """Applies a pointwise non-linearity; the leaky slope is 0.2 (Radford et al. 2016)."""
     if name == "leaky_relu":
         return jax.nn.leaky_relu(x, 0.2)
-    return {"silu": jax.nn.silu, "gelu": ops.gelu, "relu": jax.nn.relu}[name](x)
+    forms: dict[str, Callable[[Array], Array]] = {"silu": jax.nn.silu, "gelu": ops.gelu, "relu": jax.nn.relu}
+    return forms[name](x)
 
 
 def _add(y: Array, bias: Array) -> Array:
