@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from genjax.decode.decoding import Decoding
 from genjax.decode.model import Model
 from genjax.errors import UserError
+from genjax.networks.walker import reorder
 from genjax.types import Array, record
 
 FAR = -1e9  # a score that no sequence has
@@ -160,7 +161,7 @@ def beam_search(
         origin = jnp.take_along_axis(parent, best, axis=1)
         rows = (jnp.arange(b)[:, None] * k + origin).reshape(-1)
         drawn = jnp.take_along_axis(token, best, axis=1).reshape(-1, 1)
-        memory = jax.tree.map(lambda a: a[rows], now.memory)
+        memory = reorder(now.memory, rows)
         logits, memory = model.extend(memory, drawn, jnp.ones(b * k, jnp.int32), True)
         length = new if beam.stopping == "never" and beam.length_penalty > 0 else number
         hope = running[:, 0] / jnp.asarray(length, jnp.float32) ** beam.length_penalty

@@ -15,8 +15,8 @@ class Model(NamedTuple):
     """A distribution over sequences of tokens, token by token.
 
     Attributes:
-        begin: (rows) -> (logits [b, v] of the first token, memory of nothing); the leading axis of each array of the
-            memory is the rows'.
+        begin: (rows) -> (logits [b, v] of the first token, memory of nothing); the memory is as a
+            walker's.
         extend: (memory, tokens [b, k], count [b], last) -> (logits, memory): takes in the first `count[b]` tokens of
             each row. `last` (static) gives the logits after the last of them, [b, 1, v]; else after each, [b, k, v].
         rewind: (memory, drop [b]) -> memory without the last `drop[b]` tokens; None if it cannot forget.

@@ -12,10 +12,10 @@ of each entry is at most a / 2.
 import dataclasses
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, Shaped
 
-from genjax.networks import ops
 from genjax.types import Array, record
 
 Kind = Literal["float32", "bfloat16", "int8"]
@@ -23,12 +23,16 @@ Kind = Literal["float32", "bfloat16", "int8"]
 
 @record
 class Layer:
-    """Keys and values of one layer; `scale_k`, `scale_v` [b, s, groups] only where they are int8."""
+    """Keys and values of one layer, as attention multiplies them: one matrix for each row and group, in that order.
 
-    k: Shaped[Array, "b s groups d"]
-    v: Shaped[Array, "b s groups d"]
-    scale_k: Float[Array, "b s groups"] | None = None
-    scale_v: Float[Array, "b s groups"] | None = None
+    With rows and groups as one axis the compiler writes a place where it belongs; else it copies all there is.
+    `scale_k` and `scale_v` are there only where keys and values are int8.
+    """
+
+    k: Shaped[Array, "bg d s"]
+    v: Shaped[Array, "bg s d"]
+    scale_k: Float[Array, "bg s"] | None = None
+    scale_v: Float[Array, "bg s"] | None = None
 
 
 @record
@@ -75,11 +79,11 @@ def empty(kind: Kind, num: int, slots: int, groups: int, d: int, layers: int) ->
     Returns:
         The cache.
     """
-    shape = (num, slots, groups)
+    n = num * groups
 
     def layer() -> Layer:  # arrays of its own, so that all can be donated
-        scales = [jnp.zeros(shape) if kind == "int8" else None for _ in range(2)]
-        return Layer(jnp.zeros((*shape, d), kind), jnp.zeros((*shape, d), kind), *scales)
+        scales = [jnp.zeros((n, slots)) if kind == "int8" else None for _ in range(2)]
+        return Layer(jnp.zeros((n, d, slots), kind), jnp.zeros((n, slots, d), kind), *scales)
 
     return Cache(
         tuple(layer() for _ in range(layers)),
@@ -139,8 +143,20 @@ def _pack(z: Array, kind: str) -> tuple[Array, Array | None]:
     return whole.astype(jnp.int8), scale
 
 
-def _unpack(z: Array, scale: Array | None, dtype: jnp.dtype) -> Array:
-    return z.astype(dtype) if scale is None else (z.astype(jnp.float32) * scale[..., None]).astype(dtype)
+def _remember(layer: Layer, k: Array, v: Array, slots: Array) -> Layer:
+    """The layer with keys and values [b, n, groups, d] in slots [b, n]."""
+    (b, _, groups, _), rows = k.shape, jnp.arange(len(k))[:, None]
+
+    def write(held: Array | None, z: Array | None, last: bool) -> Array | None:
+        if held is None or z is None:
+            return None
+        apart = held.reshape(b, groups, *held.shape[1:])
+        where = apart.at[rows, :, :, slots] if last else apart.at[rows, :, slots]
+        return where.set(z, mode="drop").reshape(held.shape)
+
+    (k, size_k), (v, size_v) = _pack(k, str(layer.k.dtype)), _pack(v, str(layer.v.dtype))
+    written = write(layer.k, k, True), write(layer.v, v, False)
+    return Layer(*written, write(layer.scale_k, size_k, False), write(layer.scale_v, size_v, False))  # type: ignore[arg-type]
 
 
 def attend(
@@ -162,19 +178,21 @@ def attend(
     Returns:
         (what each query sees, as `ops.attention`; the layer with the new places).
     """
-    rows = jnp.arange(q.shape[0])[:, None]
-    held = {"k": (layer.k, layer.scale_k), "v": (layer.v, layer.scale_v)}
-    new = {}
-    for name, z in (("k", k), ("v", v)):
-        values, scale = held[name]
-        packed, size = _pack(z, str(values.dtype))
-        values = values.at[rows, turn.slots].set(packed, mode="drop")
-        if scale is not None and size is not None:
-            scale = scale.at[rows, turn.slots].set(size, mode="drop")
-        new[name] = (values, scale)
-    read = new if q.shape[1] == 1 else held
-    keys, values = (_unpack(*read[name], q.dtype) for name in ("k", "v"))
-    if q.shape[1] > 1:
-        keys, values = jnp.concatenate([keys, k], axis=1), jnp.concatenate([values, v], axis=1)
-    h = ops.attention(q, keys, values, mask=turn.mask)
-    return h, Layer(new["k"][0], new["v"][0], new["k"][1], new["v"][1])
+    b, n, heads, d = q.shape
+    groups, slots, precise = k.shape[2], layer.v.shape[1], jnp.promote_types(q.dtype, jnp.float32)
+    by_group = lambda z: z.reshape(b, n, groups, -1, d).transpose(0, 2, 3, 1, 4).reshape(b * groups, -1, d)
+    factor = lambda x, scale: x if scale is None else x * scale[:, None]
+    product = lambda x, y: jnp.matmul(x, y.astype(x.dtype), preferred_element_type=precise)
+    after = _remember(layer, k, v, turn.slots)
+    held, queries = after if n == 1 else layer, by_group(q)
+    logits = factor(product(queries, held.k), held.scale_k)
+    if n > 1:  # old and new apart: to join them would copy what is remembered
+        logits = jnp.concatenate([logits, product(queries, by_group(k).swapaxes(1, 2))], axis=2)
+    logits = logits.reshape(b, groups, -1, n, logits.shape[2]) / d**0.5
+    weights = jax.nn.softmax(jnp.where(turn.mask[:, None, None], logits, -jnp.inf))
+    weights = weights.reshape(*queries.shape[:2], -1)
+    y = product(factor(weights[..., :slots], held.scale_v).astype(v.dtype), held.v)
+    if n > 1:
+        y = y + product(weights[..., slots:].astype(v.dtype), by_group(v))
+    y = y.astype(v.dtype).reshape(b, groups, -1, n, d)
+    return y.transpose(0, 3, 1, 2, 4).reshape(b, n, heads, d), after

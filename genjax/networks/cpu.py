@@ -46,18 +46,18 @@ def attention(q: Array, k: Array, v: Array, causal: bool, mask: Array | None, wi
     """Two products and a softmax in float32 at least; see `ops.attention`."""
     b, n, heads, d = q.shape
     m, groups = k.shape[1:3]
-    logits = jnp.einsum(
-        "bnghd,bmgd->bghnm",
-        q.reshape(b, n, groups, -1, d),
-        k,
-        preferred_element_type=jnp.promote_types(q.dtype, jnp.float32),
-    )
+    precise = jnp.promote_types(q.dtype, jnp.float32)
+    q = q.reshape(b, n, groups, heads // groups, d).transpose(0, 2, 3, 1, 4).reshape(b, groups, -1, d)
+    k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+    logits = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=precise) / d**0.5
     back = jnp.arange(n)[:, None] - jnp.arange(m)[None]
     seen = jnp.broadcast_to((back >= 0) if causal else True, (n, m))
     seen = (seen & (back < window) if window else seen)[None]
     seen = seen if mask is None else seen & mask
-    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits / d**0.5, -jnp.inf))
-    return jnp.einsum("bghnm,bmgd->bnghd", weights.astype(v.dtype), v).reshape(b, n, heads, d)
+    logits = logits.reshape(b, groups, -1, n, m)
+    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, -jnp.inf))
+    y = jnp.matmul(weights.astype(v.dtype).reshape(b, groups, -1, m), v)
+    return y.reshape(b, groups, -1, n, d).transpose(0, 3, 1, 2, 4).reshape(b, n, heads, d)
 
 
 @jax.custom_jvp

@@ -25,7 +25,7 @@ class Walker(NamedTuple):
 
     Attributes:
         begin: (rows) -> what is remembered before the first place. A pytree with `place` [rows] int32; the leading axis
-            of each array is the rows'.
+            of each array is the rows', or divides into them (see `reorder`).
         walk: (memory, x [b, k, c], count [b], last) -> (outputs, memory): takes the first `count[b]` of k inputs of row
             b, which belong to the places after those that it has walked. `last` (static) gives the outputs at the last
             of them, [b, 1, *out], else at all, [b, k, *out]. Outputs where a row does not walk mean nothing.
@@ -77,6 +77,12 @@ def naive(apply: Callable[[Array], Array], places: int, channels: int) -> Walker
         return pick_last(y, count) if last else y, Seen(seen, memory.place + count)
 
     return Walker(begin, walk, lambda memory, drop: Seen(memory.x, memory.place - drop))
+
+
+def reorder(memory: PyTree, rows: Int[Array, " b"]) -> PyTree:
+    """A memory whose row i is row `rows[i]` of this one."""
+    b = len(rows)
+    return jax.tree.map(lambda a: a.reshape(b, -1, *a.shape[1:])[rows].reshape(a.shape), memory)
 
 
 def hold(move: Bool[Array, " b"], new: Shaped[Array, "b ..."], old: Shaped[Array, "b ..."]) -> Array:
