@@ -69,7 +69,8 @@ def stream(run: Run, state: TrainState, prompts: Sequence[str], seed: int) -> It
         model = objective.model(params, len(prompts))
         return advance(model, objective.decoding, now, key, CHUNK, objective.stop)
 
-    now = jax.jit(begin)(state.ema, jnp.asarray(tokens), jnp.asarray(count))
+    params = jax.jit(objective.ready)(state.ema)
+    now = jax.jit(begin)(params, jnp.asarray(tokens), jnp.asarray(count))
     more: Callable[..., Any] = jax.jit(go, donate_argnums=1)
     vocabulary = getattr(data.source, "vocabulary", Vocabulary())
     while True:
@@ -77,4 +78,4 @@ def stream(run: Run, state: TrainState, prompts: Sequence[str], seed: int) -> It
         yield [vocabulary.decode(row[:length]) for row, length in zip(rows, lengths, strict=True)]
         if done.all():
             return
-        now = more(state.ema, now)
+        now = more(params, now)

@@ -1,7 +1,7 @@
 """Thin Linen layers around the operations of `ops`: parameters float32, computation in `dtype`."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.networks import ops
+from genjax.networks.packed import Packed
 from genjax.types import Array
 
 Initializer = jax.nn.initializers.Initializer
@@ -41,10 +42,11 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *n i"]) -> Float[Array, "b *n o"]:
-        """Maps [..., in] to [..., features], computed and returned in `dtype`."""
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        """Maps [..., in] to [..., features], computed and returned in `dtype`; the kernel may be `Packed`."""
+        kernel: Any = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32) if self.use_bias else None
-        y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
+        x = x.astype(self.dtype)
+        y = kernel.multiply(x) if isinstance(kernel, Packed) else ops.dense(x, kernel.astype(self.dtype))
         return y if bias is None else _add(y, bias)
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from genjax.errors import UserError
 from genjax.networks import cache as caches
 from genjax.networks.cache import Cache
+from genjax.networks.packed import pack, pack_kernels
 from genjax.networks.transformer import Transformer
 from genjax.networks.walker import Walker, pick_last
 from genjax.types import Array, PyTree
@@ -85,12 +86,13 @@ class TokenTransformer(Transformer):
         self, x: Array, t: Array | None, cond: Array | None, number: int, blocks: Callable[..., Any]
     ) -> tuple[Array, Any]:
         """From tokens [b, n], or their weights, to logits [b, n, number], and what else the blocks give."""
-        init, rows = self.embedding_init, number + self.extra
-        table, e = self.param("tokens", init, (rows, self.width), jnp.float32), self.embed(t, cond)
+        shape = (number + self.extra, self.width)
+        table, e = self.param("tokens", self.embedding_init, shape, jnp.float32), self.embed(t, cond)
         h, more = blocks(table[x] if x.ndim == 2 else x @ table, e), None
         if isinstance(h, tuple):
             h, more = h
-        return self.head(h, e, number, table=table[:number] if self.tied else None, bias=self.bias), more
+        rows = self.get_variable("params", "head", table[:number]) if self.tied else None
+        return self.head(h, e, number, table=rows, bias=self.bias), more
 
     def step(
         self,
@@ -112,6 +114,25 @@ class TokenTransformer(Transformer):
         return self._logits(x, None, cond, number, blocks)
 
     @nn.nowrap
+    def ready(self, params: PyTree, number: int, weights: caches.Kind = "float32") -> PyTree:
+        """The parameters as walking reads them: to be made once where a walk is cut into several calls.
+
+        Args:
+            params: as `init` makes them; or ready, which leaves them as they are.
+            number: of tokens to choose from.
+            weights: how matrices are kept; fewer bytes are read sooner, and change the logits a little.
+
+        Returns:
+            Each block's parameters apart, and matrices as they are kept.
+        """
+        if "blocks" not in params["params"]:
+            return params
+        apart = self.unrolled(pack_kernels(params, weights))
+        if self.tied and weights != "float32":
+            apart["params"]["head"] = pack(params["params"]["tokens"][:number].T, weights)
+        return apart
+
+    @nn.nowrap
     def walker(
         self,
         params: PyTree,
@@ -120,17 +141,19 @@ class TokenTransformer(Transformer):
         *,
         out: int | tuple[int, ...],
         kind: caches.Kind = "float32",
+        weights: caches.Kind = "float32",
         slack: int = 0,
         channels: int = 1,
     ) -> Walker:
         """The network place by place; see `walker.Walker`.
 
         Args:
-            params: as `init` makes them.
+            params: as `init` or `ready` makes them.
             grid: on which the places lie, as x in a call; at most so many places are walked.
             cond: conditioning vector of each row, or None.
             out: as in a call.
             kind: how keys and values are kept; "int8" changes the logits a little.
+            weights: how matrices are kept, see `ready`.
             slack: how many places can be forgotten again.
             channels: inputs at each place: 1.
 
@@ -143,7 +166,7 @@ class TokenTransformer(Transformer):
         if not self.causal:
             raise UserError("only a causal network walks place by place: set causal=True")
         number, places = out if isinstance(out, int) else out[-1], math.prod(grid)
-        weights, groups = self.unrolled(params), self.groups or self.heads
+        apart, groups = self.ready(params, number, weights), self.groups or self.heads
         slots = min(self.window + slack if self.window else places, places)
 
         def begin(num: int) -> Cache:
@@ -151,7 +174,7 @@ class TokenTransformer(Transformer):
 
         def walk(memory: Cache, x: Array, count: Array, last: bool) -> tuple[Array, Cache]:
             given = (x[..., 0], cond, count, memory, grid, number, last)
-            both: Any = self.apply(weights, *given, method="step")
+            both: Any = self.apply(apart, *given, method="step")
             return both[0][:, :, None], both[1]
 
         return Walker(begin, walk, caches.rewind)

@@ -27,6 +27,7 @@ from genjax.networks.attention import Angles, Block, Mask, ada_norm
 from genjax.networks.blocks import Conditioning, Embedding
 from genjax.networks.cache import Cache, Turn
 from genjax.networks.layers import Dense, lecun, zeros
+from genjax.networks.packed import Packed
 from genjax.types import Array, PyTree
 
 unit = nn.initializers.normal(0.5**0.5)  # of tokens and of places, so that their sum has variance 1
@@ -217,7 +218,7 @@ class Transformer(nn.Module):
         e: Embedding,
         features: int,
         *,
-        table: Float[Array, "features c"] | None = None,
+        table: Float[Array, "features c"] | Packed | None = None,
         bias: bool = True,
     ) -> Float[Array, "b n o"]:
         """Normalises, moved by e if there is one, and maps to `features` in float32.
@@ -226,7 +227,8 @@ class Transformer(nn.Module):
             x: features after the last block.
             e: conditioning vector, or None.
             features: of the output.
-            table: rows to multiply by, instead of a matrix of its own with a bias ("tied", Press & Wolf 2017).
+            table: rows to multiply by, instead of a matrix with a bias ("tied", Press & Wolf 2017); packed, it
+                is their transpose.
             bias: whether the matrix of its own has one.
 
         Returns:
@@ -238,6 +240,6 @@ class Transformer(nn.Module):
             move = move.reshape(x.shape[0], 2, self.width)
         h = ada_norm(self.norm, "out_norm", ops.wide(x), move, self.epsilon)
         if table is not None:
-            return ops.dense(h, table.T)
+            return table.multiply(h) if isinstance(table, Packed) else ops.dense(h, table.T)
         init = zeros if self.zero_out else nn.initializers.normal(self.init_std) if self.init_std else lecun
         return Dense(features, bias, str(h.dtype), init, name="out")(h)

@@ -59,6 +59,7 @@ class Autoregressive:
         stop: elements that end a sample.
         cached: walk the network place by place; without, it is run on everything for each element.
         kind: how what is cached is kept, where the network attends.
+        weights: how a transformer's matrices are kept while it decodes.
     """
 
     net: Network
@@ -76,6 +77,7 @@ class Autoregressive:
     stop: tuple[int, ...] = tunable(())
     cached: bool = tunable(True)
     kind: Kind = tunable("float32")
+    weights: Kind = tunable("float32")
 
     def __post_init__(self) -> None:
         if not self.start and len(self.shape) > 1:
@@ -197,9 +199,16 @@ class Autoregressive:
             return make(None)
         return guided(make(cond), make(None), self.guidance) if self.guidance != 1.0 else make(cond)
 
+    def ready(self, params: Params) -> Params:
+        """The parameters as `model` reads them, which would else make them so in each call."""
+        if not (self.cached and hasattr(self.net, "ready")):
+            return params
+        return {"net": self.net.ready(params["net"], self._out[-1], self.weights)}
+
     def _walker(self, params: Params, cond: Array | None, slack: int) -> Walker:
         if self.cached and hasattr(self.net, "walker"):
-            options = {"out": self._out, "kind": self.kind, "slack": slack, "channels": self.channels}
+            kept = {"kind": self.kind, "weights": self.weights}
+            options = {"out": self._out, "slack": slack, "channels": self.channels, **kept}
             return self.net.walker(params["net"], self.grid, cond, **options)
 
         def apply(x: Array) -> Array:

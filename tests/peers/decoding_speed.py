@@ -1,4 +1,4 @@
-"""Tokens per second of our decoding loop beside `transformers.generate`, the same random weights, same machine, A B A B.
+"""Tokens per second of our decoding loop beside `transformers.generate`, equal random weights, same machine, A B A B.
 
     pip install -r requirements-peers.txt
     python tests/peers/decoding_speed.py [--size 10M|124M] [--batch 1] [--prompt 16] [--tokens 128] [--rounds 5]
@@ -59,10 +59,11 @@ def main() -> None:
         peer.save_pretrained(folder)
         net, params, _ = bridge.read(Path(folder))
     values, length = SIZES[flags.size][-1], flags.prompt + flags.tokens
+    kept = {"kind": flags.kind, "weights": flags.weights}
     objective = Autoregressive(
-        net, (length,), values, start=False, decoding=Decoding(temperature=0.0), kind=flags.kind
+        net, (length,), values, start=False, decoding=Decoding(temperature=0.0), **kept
     )
-    weights = {"net": jax.tree.map(jnp.asarray, params)}
+    weights = jax.jit(objective.ready)({"net": jax.tree.map(jnp.asarray, params)})
     prompt = np.random.default_rng(0).integers(values, size=(flags.batch, flags.prompt))
 
     @jax.jit
@@ -74,7 +75,11 @@ def main() -> None:
         given = torch.from_numpy(prompt)
         mask = torch.ones_like(given)
         return peer.generate(
-            given, attention_mask=mask, do_sample=False, min_new_tokens=flags.tokens, max_new_tokens=flags.tokens
+            given,
+            attention_mask=mask,
+            do_sample=False,
+            min_new_tokens=flags.tokens,
+            max_new_tokens=flags.tokens,
         ).numpy()
 
     given = jnp.asarray(prompt, jnp.int32)
@@ -90,9 +95,13 @@ def main() -> None:
                 first = tokens
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
     for name, value in medians.items():
-        print(f"{name:13} {flags.batch * flags.tokens / value:9.1f} tokens/s  {1e3 * value / flags.tokens:8.3f} ms/step")
+        print(
+            f"{name:13} {flags.batch * flags.tokens / value:9.1f} tokens/s  {1e3 * value / flags.tokens:8.3f} ms/step"
+        )
     ratio = medians["transformers"] / medians["genjax"]
-    print(f"genjax / transformers: {ratio:.2f} x the tokens per second; {(first == tokens).mean():.1%} of tokens equal")
+    print(
+        f"genjax / transformers: {ratio:.2f} x the tokens per second; {(first == tokens).mean():.1%} of tokens equal"
+    )
 
 
 if __name__ == "__main__":
