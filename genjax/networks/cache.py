@@ -189,7 +189,7 @@ def attend(
     if n > 1:  # old and new apart: to join them would copy what is remembered
         logits = jnp.concatenate([logits, product(queries, by_group(k).swapaxes(1, 2))], axis=2)
     logits = logits.reshape(b, groups, -1, n, logits.shape[2]) / d**0.5
-    weights = jax.nn.softmax(jnp.where(turn.mask[:, None, None], logits, -jnp.inf))
+    weights = jax.nn.softmax(jnp.where(turn.mask[:, None, None], logits, jnp.finfo(precise).min))
     weights = weights.reshape(*queries.shape[:2], -1)
     y = product(factor(weights[..., :slots], held.scale_v).astype(v.dtype), held.v)
     if n > 1:

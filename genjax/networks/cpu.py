@@ -55,7 +55,7 @@ def attention(q: Array, k: Array, v: Array, causal: bool, mask: Array | None, wi
     seen = (seen & (back < window) if window else seen)[None]
     seen = seen if mask is None else seen & mask
     logits = logits.reshape(b, groups, -1, n, m)
-    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, -jnp.inf))
+    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, jnp.finfo(precise).min))
     y = jnp.matmul(weights.astype(v.dtype).reshape(b, groups, -1, m), v)
     return y.reshape(b, groups, -1, n, d).transpose(0, 3, 1, 2, 4).reshape(b, n, heads, d)
 
