@@ -1,7 +1,9 @@
-"""Measures what loops cost beside the bare compiled work: training's, or a diffusion model's sampling.
+"""Measures what loops cost: training and a diffusion model's sampling beside the bare compiled work, and decoding.
 
 python -m experiments.benchmark [--what=train] [--config=NAME] [--rounds=5] [--steps=40]
 python -m experiments.benchmark --what=sample [--config=NAME] [--rounds=5] [--samples=128]
+python -m experiments.benchmark --what=decode --config=NAME [--rounds=5]
+python -m experiments.benchmark --what=contexts [--rounds=5]
 
 Each round times all settings one after the other on the same machine in the same state; reported are medians over
 rounds and their ratios. Set --config.steps_per_call=20 to compare calls of 20 steps with single ones.
@@ -17,7 +19,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import sampling_speed
+from experiments import decoding_speed, sampling_speed
 from genjax import cli, experiment
 from genjax.checkpoint import Checkpoints
 from genjax.experiment import Experiment
@@ -25,7 +27,7 @@ from genjax.loop import Run, StopSignal, prepare, run_steps
 from genjax.step import TrainState
 from genjax.writers import Writer
 
-WHAT = flags.DEFINE_enum("what", "train", ["train", "sample"], "What is timed.")
+WHAT = flags.DEFINE_enum("what", "train", ["train", "sample", "decode", "contexts"], "What is timed.")
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
 )
@@ -85,7 +87,13 @@ def measure(chosen: Experiment) -> dict[str, list[float]]:
 
 def main(overrides: cli.Overrides) -> None:
     """Prints one line for each setting."""
+    if WHAT.value == "contexts":
+        decoding_speed.by_context(ROUNDS.value)
+        return
     chosen = experiment.load(CONFIG.value, overrides)
+    if WHAT.value == "decode":
+        decoding_speed.report(chosen, ROUNDS.value)
+        return
     if WHAT.value == "sample":
         medians = {k: float(np.median(v)) for k, v in sampling_speed.measure(chosen, ROUNDS.value).items()}
         for name, value in medians.items():
