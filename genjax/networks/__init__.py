@@ -6,6 +6,7 @@ from genjax.networks.dit import DiT
 from genjax.networks.fourier import FourierFeatures
 from genjax.networks.mlp import MLP
 from genjax.networks.pixelcnn import PixelCNN
+from genjax.networks.pixelcnnpp import PixelCNNPP
 from genjax.networks.recurrent import Recurrent
 from genjax.networks.schedule import FixedLinear, LearnedLinear, Monotone
 from genjax.networks.tokens import TokenTransformer
@@ -23,6 +24,7 @@ __all__ = [
     "LearnedLinear",
     "Monotone",
     "PixelCNN",
+    "PixelCNNPP",
     "Recurrent",
     "TokenTransformer",
     "UNet",
