@@ -12,7 +12,7 @@ from test_networks import filled
 from genjax.decode import Decoding
 from genjax.decode.generate import start
 from genjax.errors import UserError
-from genjax.networks import PixelCNN, Recurrent, TokenTransformer, WaveNet
+from genjax.networks import PixelCNN, PixelCNNPP, PixelRNN, Recurrent, TokenTransformer, WaveNet
 from genjax.objective import Context
 from genjax.objectives.autoregressive import Autoregressive
 
@@ -34,9 +34,11 @@ NETS = {
     "gru": Recurrent(width=6, depth=1, cell="gru"),
     "wavenet": WaveNet(width=6, gate=6, skip=6, kernel=3, layers=2, cycles=2),
     "pixelcnn": PixelCNN(width=6, depth=3, hidden=6, levels=3),
+    "pixelcnn++": PixelCNNPP(width=4, blocks=1, scales=2, levels=3),
+    "pixelrnn": PixelRNN(width=4, depth=2, reach=2, hidden=6, levels=3),
 }
-IMAGES = {"pixelcnn"}
-OTHERS = {"llama", "gru", "learned"}  # like another one here in what is tested: `-m slow`
+IMAGES = {"pixelcnn", "pixelcnn++", "pixelrnn"}
+OTHERS = {"llama", "gru", "learned", "pixelcnn"}  # like another one here in what is tested: `-m slow`
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in OTHERS else name for name in NETS]
 VALUES = 3
 KEY = jax.random.key(0)
@@ -117,8 +119,13 @@ def test_logits_change_with_each_earlier_element_in_reach_and_with_no_later_one(
     moved = np.abs(logits[1:] - logits[:1]).max(-1)  # [changed, place]
     assert not moved[np.tril_indices(9)].any()
     distance = np.arange(9)[None] - np.arange(9)[:, None]
-    reaches = {"tied, window": 3, "wavenet": NETS["wavenet"].receptive_field, "pixelcnn": 3 * 2 + 1}
-    reach = 9 if len(shape) == 3 and shape[0] > 1 and net == "pixelcnn" else reaches.get(net, 9)
+    reaches = {
+        "tied, window": 3,
+        "wavenet": NETS["wavenet"].receptive_field,
+        "pixelcnn": 3 * 2 + 1,
+        "pixelrnn": 4,
+    }
+    reach = 9 if len(shape) == 3 and shape[0] > 1 and net in IMAGES else reaches.get(net, 9)
     assert np.all(moved[(distance > 0) & (distance <= reach)] > 1e-7), "a blind spot"
     assert not moved[distance > reach].any()
 

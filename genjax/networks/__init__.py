@@ -7,6 +7,7 @@ from genjax.networks.fourier import FourierFeatures
 from genjax.networks.mlp import MLP
 from genjax.networks.pixelcnn import PixelCNN
 from genjax.networks.pixelcnnpp import PixelCNNPP
+from genjax.networks.pixelrnn import PixelRNN
 from genjax.networks.recurrent import Recurrent
 from genjax.networks.schedule import FixedLinear, LearnedLinear, Monotone
 from genjax.networks.tokens import TokenTransformer
@@ -25,6 +26,7 @@ __all__ = [
     "Monotone",
     "PixelCNN",
     "PixelCNNPP",
+    "PixelRNN",
     "Recurrent",
     "TokenTransformer",
     "UNet",

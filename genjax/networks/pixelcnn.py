@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from genjax.errors import UserError
 from genjax.networks.layers import Conv, Dense
+from genjax.networks.raster import check_image
 from genjax.networks.walker import Walker, hold, stepwise
 from genjax.types import Array, PyTree, record
 
@@ -145,10 +145,7 @@ class PixelCNN(nn.Module):
         Raises:
             UserError: x is no image, or `out` has another shape than it.
         """
-        if x.ndim != 4:
-            raise UserError(f"a PixelCNN is for images, not for examples of shape {x.shape[1:]}")
-        if isinstance(out, tuple) and out[:2] != x.shape[1:3]:
-            raise UserError(f"this network keeps the shape {x.shape[1:3]}, so out={out} should begin with it")
+        check_image("PixelCNN", x.shape[1:], out)
 
         def run(parts: _Parts) -> Array:
             v = h = parts.features(x)

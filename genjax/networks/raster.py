@@ -12,6 +12,7 @@ from genjax.errors import UserError
 from genjax.types import Array
 
 Index = Int[Array, " b"]
+Pixels = Int[Array, "b h w c"] | Float[Array, "b h w c"]
 
 
 def check_image(name: str, shape: tuple[int, ...], out: int | tuple[int, ...]) -> None:
@@ -31,28 +32,27 @@ def check_image(name: str, shape: tuple[int, ...], out: int | tuple[int, ...]) -
         raise UserError(f"this network keeps the shape {shape[:2]}, so out={out} should begin with it")
 
 
-def features(x: Int[Array, "b *n c"], levels: int) -> Float[Array, "b *n d"]:
+def features(x: Int[Array, "b *n c"] | Float[Array, "b *n c"], levels: int) -> Float[Array, "b *n d"]:
     """Integers 0 ... levels - 1 as -1 ... 1, float32, and one channel more, of ones."""
     scaled = 2.0 * x.astype(jnp.float32) / (levels - 1) - 1.0
     return jnp.concatenate([scaled, jnp.ones_like(scaled[..., :1])], axis=-1)
 
 
-def on_time(late: Int[Array, "b h w c"], levels: int) -> Float[Array, "b h w d"]:
+def on_time(late: Pixels, levels: int) -> Float[Array, "b h w d"]:
     """The `features` of an image that comes one place late; zeros in the place of its last pixel."""
     b, h, w, c = late.shape
     flat = features(late.reshape(b, h * w, c)[:, 1:], levels)
     return jnp.pad(flat, ((0, 0), (0, 1), (0, 0))).reshape(b, h, w, c + 1)
 
 
-def window(canvas: Shaped[Array, "b h w c"], rows: list[Array], columns: list[Array]) -> Array:
-    """canvas[b, rows[k][b], columns[l][b]] for each example b, [b, k, l, c]."""
-    i, j = jnp.stack(rows, axis=1), jnp.stack(columns, axis=1)
+def window(canvas: Shaped[Array, "b h w c"], i: Int[Array, "b k"], j: Int[Array, "b l"]) -> Array:
+    """canvas[b, i[b, k], j[b, l]] for each example b, [b, k, l, c]."""
     return canvas[jnp.arange(len(canvas))[:, None, None], i[:, :, None], j[:, None, :]]
 
 
-def span(first: Index, size: int) -> list[Array]:
+def span(first: Index, size: int = 1) -> Int[Array, "b k"]:
     """first, first + 1, ..., `size` of them."""
-    return [first + k for k in range(size)]
+    return first[:, None] + jnp.arange(size)[None]
 
 
 def write(
