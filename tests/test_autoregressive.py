@@ -38,8 +38,9 @@ NETS = {
     "pixelrnn": PixelRNN(width=4, depth=2, reach=2, hidden=6, levels=3),
 }
 IMAGES = {"pixelcnn", "pixelcnn++", "pixelrnn"}
-OTHERS = {"llama", "gru", "learned", "pixelcnn"}  # like another one here in what is tested: `-m slow`
-EACH = [pytest.param(name, marks=pytest.mark.slow) if name in OTHERS else name for name in NETS]
+OTHERS = {"llama", "gru", "learned", "pixelrnn"}  # like another one here in what is tested: `-m slow`
+LATER = OTHERS | {"pixelcnn++"}  # or in test_pixels.py
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name in LATER else name for name in NETS]
 VALUES = 3
 KEY = jax.random.key(0)
 

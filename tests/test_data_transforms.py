@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genjax.data import Binarize, Crop, Data, Dequantize, Digits, Flip, Scale, Table
+from genjax.data import Binarize, Crop, Data, Dequantize, Digits, Flip, Quantize, Scale, Table
 from genjax.data.source import Kind
 
 KEY = jax.random.key(0)
@@ -153,6 +153,20 @@ def test_binarize_draws_with_the_pixels_probability():
     assert set(np.unique(data.inverse(z))) == {0, 16}
     threshold = Data(Digits(), (Binarize(16.0, random=False),))
     np.testing.assert_array_equal(forward(threshold, x[:1]).ravel(), levels > 8)
+
+
+@pytest.mark.parametrize("values", [2, 7, 16, 256])
+def test_quantize_rounds_to_the_nearest_step(values):
+    x = np.arange(256).astype(np.uint8).reshape(16, 4, 4, 1)
+    data = Data(Ramp(256, "uint8"), (Quantize(values),))
+    z = forward(data, x)
+    assert z.dtype == jnp.int32
+    steps = np.linspace(0, 255, values)
+    distance = np.abs(x.reshape(-1, 1) - steps[None])
+    np.testing.assert_array_equal(distance[np.arange(256), np.asarray(z).ravel()], distance.min(axis=1))
+    back = data.inverse(z)
+    assert {0, 255} <= set(np.unique(back))
+    np.testing.assert_array_equal(forward(data, back), z)
 
 
 @pytest.fixture(scope="module")

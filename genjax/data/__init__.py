@@ -11,7 +11,7 @@ from genjax.data.text import StdlibBytes, TextFile, Vocabulary
 from genjax.data.tfds import TFDS
 from genjax.data.tokenized import TokenizedText
 from genjax.data.toys import Checkerboard, GaussianMixture, Moons, Rings, Spirals
-from genjax.data.transforms import Binarize, Crop, Dequantize, Flip, Scale, Transform
+from genjax.data.transforms import Binarize, Crop, Dequantize, Flip, Quantize, Scale, Transform
 
 __all__ = [
     "TFDS",
@@ -29,6 +29,7 @@ __all__ = [
     "Kind",
     "Moons",
     "Npz",
+    "Quantize",
     "Rings",
     "Scale",
     "Source",

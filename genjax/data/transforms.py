@@ -137,6 +137,34 @@ class Binarize:
 
 
 @dataclasses.dataclass(frozen=True)
+class Quantize:
+    """Rounds integers 0 ... high to the nearest of `values` even steps, numbered 0 ... values - 1 (int32).
+
+    The model's log-probability is then that of the coarse image; nothing is due for the change of units.
+
+    Attributes:
+        values: number of steps; the first is 0 and the last is `high`.
+        high: levels - 1.
+    """
+
+    values: int
+    high: int = 255
+
+    def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
+        """Integers -> int32; halves are rounded up."""
+        x = batch["x"].astype(jnp.int32)
+        return {**batch, "x": (2 * (self.values - 1) * x + self.high) // (2 * self.high)}
+
+    def inverse(self, x: A) -> A:
+        """Numbers of steps -> what they stand for."""
+        return x * (self.high / (self.values - 1))
+
+    def log_det(self, shape: tuple[int, ...]) -> float:
+        """Zero: what is modelled are the numbers themselves."""
+        return 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Flip:
     """Mirrors each image left to right with probability 1/2, in training only."""
 
