@@ -15,8 +15,9 @@ from genjax.diffusion.interpolants import ODE
 from genjax.diffusion.likelihood import OdeLikelihood
 from genjax.diffusion.prediction import V
 from genjax.diffusion.process import VP
+from genjax.emissions import LogisticMixture
 from genjax.experiment import Experiment
-from genjax.networks import MLP, ConvDecoder, ConvEncoder, Monotone, PixelCNN, UNet
+from genjax.networks import MLP, ConvDecoder, ConvEncoder, Monotone, PixelCNN, PixelCNNPP, UNet
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.objectives.consistency import Consistency, Doubling
 from genjax.objectives.diffusion import Diffusion
@@ -110,6 +111,16 @@ ROWS = {
         Autoregressive(PixelCNN(width=8, depth=2, hidden=32, levels=17), (8, 8, 1), 17, classes=10),
         Data(Digits()),
     ),
+    "pixels-digits": _experiment(
+        Autoregressive(
+            PixelCNNPP(width=8, blocks=1, scales=2, dropout=0.2, levels=17),
+            (8, 8, 1),
+            17,
+            LogisticMixture(2),
+            classes=10,
+        ),
+        Data(Digits()),
+    ),
     "progressive-points": _experiment(Progressive(TEACHER, first=4, last=2, every=2), POINTS),
     "reflow-points": _experiment(Reflow(SMALL, TEACHER, DDIM(steps=3)), POINTS),
     "mean-flow-points": _experiment(MeanFlow(SMALL, (2,)), POINTS),
@@ -122,6 +133,7 @@ SLOW = {
     "gan-digits",
     "vae-digits",
     "autoregressive-digits",
+    "pixels-digits",
     "score-matching-points",
     "interpolant-points",
     "tokens-digits",
