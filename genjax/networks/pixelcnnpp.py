@@ -136,10 +136,11 @@ class PixelCNNPP(nn.Module):
         each = (out,) if isinstance(out, int) else out[2:]
 
         def step(memory: Walked, x: Array, move: Array) -> tuple[Array, PyTree]:
-            here = _take(memory, x, move, grid[1], self.levels)
-            both: Any = self.apply(
-                params, lambda parts: _step(parts, here, move, grid[1], cond), each, method="build"
-            )
+            seen = raster.features(x, self.levels)
+            image = raster.reveal(memory.image, memory.place, move, seen, grid[1], (2, 1))
+            here = Walked(image, memory.u, memory.v, memory.place)
+            run = lambda parts: _step(parts, here, move, grid[1], cond)
+            both: Any = self.apply(params, run, each, method="build")
             return both
 
         return stepwise(step, lambda num: self._begin(num, grid, channels))
@@ -152,14 +153,6 @@ class PixelCNNPP(nn.Module):
         u, v = (blank(num, self.width, self.blocks, columns, rows) for rows in (True, False))
         image = jnp.zeros((num, h + 2, w + 2, channels + 1))
         return Walked(image, u, v, jnp.zeros(num, jnp.int32))
-
-
-def _take(memory: Walked, x: Int[Array, "b c"], move: Array, width: int, levels: int) -> Walked:
-    """Writes the pixel before this place into the image, where there is one."""
-    row, column = (memory.place - 1) // width, (memory.place - 1) % width
-    there = move & (memory.place > 0)
-    image = raster.write(memory.image, row + 2, column + 1, there, raster.features(x, levels))
-    return Walked(image, memory.u, memory.v, memory.place)
 
 
 def _step(parts: _Parts, memory: Walked, move: Array, width: int, cond: Array | None) -> tuple[Array, Walked]:

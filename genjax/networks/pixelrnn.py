@@ -208,12 +208,8 @@ class PixelRNN(nn.Module):
             return Walked(image, tuple(layer() for _ in range(self.depth)), jnp.zeros(num, jnp.int32))
 
         def step(memory: Walked, x: Array, move: Array) -> tuple[Array, PyTree]:
-            row, column = (
-                (memory.place - 1) // columns + self.reach,
-                (memory.place - 1) % columns + self.reach,
-            )
-            there = move & (memory.place > 0)
-            image = raster.write(memory.image, row, column, there, raster.features(x, self.levels))
+            seen, margin = raster.features(x, self.levels), (self.reach, self.reach)
+            image = raster.reveal(memory.image, memory.place, move, seen, columns, margin)
             here = Walked(image, memory.layers, memory.place)
             run = lambda parts: _step(parts, here, move, columns, self.reach, cond)
             both: Any = self.apply(params, run, each, method="build")

@@ -65,3 +65,28 @@ def write(
     """The canvas with the value of each example that moves at its (row, column)."""
     row = jnp.where(move, row, canvas.shape[1])
     return canvas.at[jnp.arange(len(canvas)), row, column].set(value, mode="drop")
+
+
+def reveal(
+    image: Float[Array, "b h w c"],
+    place: Index,
+    move: Bool[Array, " b"],
+    x: Float[Array, "b c"],
+    width: int,
+    margin: tuple[int, int],
+) -> Array:
+    """Writes the pixel before each place, which is what comes there, where there is one.
+
+    Args:
+        image: with margins.
+        place: of each example.
+        move: examples that take it.
+        x: the pixel's `features`.
+        width: columns without margins.
+        margin: (rows, columns) before the first pixel.
+
+    Returns:
+        The image.
+    """
+    row, column = (place - 1) // width + margin[0], (place - 1) % width + margin[1]
+    return write(image, row, column, move & (place > 0), x)
