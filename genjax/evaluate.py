@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -15,6 +16,8 @@ from genjax import tree
 from genjax.data import Data, GaussianMixture, sweep
 from genjax.data.examples import Examples, Some
 from genjax.experiment import Experiment
+from genjax.exports import decode
+from genjax.metrics.documents import novelty
 from genjax.metrics.likelihood import summarise
 from genjax.metrics.modes import Mixture, mode_report
 from genjax.metrics.report import distribution_report
@@ -85,20 +88,25 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
     assert isinstance(objective, HasLogProb)
     size = eval_batch_size(experiment, mesh)
 
+    whole_shape = int(np.prod(data.shape))
+    elements = getattr(objective, "elements", lambda batch: jnp.full(len(batch["x"]), whole_shape))
+
     @jax.jit
     def log_prob(params: Any, extra: Any, batch: Any, key: Any) -> Any:
         seen = data.forward(batch, named(key, "data"), False)
-        return objective.log_prob(params, extra, seen, named(key, "log_prob"))
+        return objective.log_prob(params, extra, seen, named(key, "log_prob")), elements(seen)
 
-    root, values = named(jax.random.key(experiment.evaluation.seed), "likelihood"), []
+    root, values, dims = named(jax.random.key(experiment.evaluation.seed), "likelihood"), [], []
     examples: Examples = data.load(split)
     if experiment.evaluation.likelihoods:
         examples = Some(examples, experiment.evaluation.likelihoods)
     for call, (batch, count) in enumerate(sweep(examples, size, jax.process_index(), jax.process_count())):
-        rows = log_prob(state.ema, state.extra, shard_batch(batch, mesh), jax.random.fold_in(root, call))
+        rows, sizes = log_prob(
+            state.ema, state.extra, shard_batch(batch, mesh), jax.random.fold_in(root, call)
+        )
         values.append(gather(rows)[:count])
-    dims = getattr(objective, "scored", int(np.prod(data.shape)))
-    result = summarise(np.concatenate(values), dims, objective.log_prob_kind, data.log_det())
+        dims.append(gather(sizes)[:count])
+    result = summarise(np.concatenate(values), np.concatenate(dims), objective.log_prob_kind, data.log_det())
     text = {
         "nats_per_token": result.nats_per_dim,
         "nats_per_token_error": result.nats_per_dim_error,
@@ -159,6 +167,8 @@ def evaluate(
     if isinstance(objective, HasLogProb) and objective.log_prob_kind:
         report("evaluate: likelihood")
         numbers["likelihood"] = likelihood_report(experiment, state, mesh)
+    if documents := getattr(data.source, "documents", None):
+        numbers["documents"] = novelty(decode(data, samples), documents("train"), documents("test"))
     if data.kind in ("image", "points"):
         report("evaluate: distances")
         train, test = whole(data, "train"), whole(data, "test")

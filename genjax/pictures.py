@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from genjax.errors import UserError, nearest
+from genjax.sounds import decibels
 from genjax.types import Array
 
 SEPARATOR = 128  # grey level of the lines between images
@@ -172,12 +173,13 @@ def lines(texts: Sequence[str], width: int = 100, size: int = 14) -> Image.Image
     return picture
 
 
-def waves(samples: Array | np.ndarray, limit: int = 8) -> Image.Image:
-    """Waveforms one below the other.
+def waves(samples: Array | np.ndarray, limit: int = 8, rate: int = 0) -> Image.Image:
+    """Waveforms one below the other, each beside its spectrogram where the rate is known.
 
     Args:
         samples: [n, t] or [n, t, 1].
         limit: how many are shown.
+        rate: samples in a second; 0 if that is not known.
 
     Returns:
         A picture 800 pixels wide, 100 for each waveform high.
@@ -192,10 +194,17 @@ def waves(samples: Array | np.ndarray, limit: int = 8) -> Image.Image:
         raise UserError(f"waveforms are [n, t] or [n, t, 1] with n > 0; got {np.shape(samples)}")
     values = values[:limit]
     figure = blank(8.0, float(len(values)))
-    for axes, wave in zip(_panels(figure, len(values), 1), values, strict=True):
-        axes.plot(wave, color=_BLUE, linewidth=0.5)
-        axes.set_xlim(0, max(len(wave) - 1, 1))
+    panels = iter(_panels(figure, len(values), 2 if rate else 1))
+    for wave in values:
+        axes, end = next(panels), max(len(wave) - 1, 1) / (rate or 1)
+        axes.plot(np.linspace(0, end, len(wave)), wave, color=_BLUE, linewidth=0.5)
+        axes.set_xlim(0, end)
         axes.tick_params(labelsize=6)
+        if rate:
+            axes, window = next(panels), (0, end, 0, rate / 2000)
+            axes.imshow(decibels(wave, rate), origin="lower", aspect="auto", extent=window, cmap="Greys")
+            axes.set_ylabel("kHz", fontsize=6)
+            axes.tick_params(labelsize=6)
     return drawn(figure)
 
 

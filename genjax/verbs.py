@@ -7,7 +7,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from PIL import Image
 
 from genjax import experiment as experiments
 from genjax.checkpoint import Checkpoints
@@ -15,6 +14,7 @@ from genjax.completion import stream
 from genjax.errors import UserError
 from genjax.evaluate import Report, evaluate
 from genjax.experiment import Experiment
+from genjax.exports import export, write_arrays
 from genjax.loop import Run, StopSignal, prepare, run_steps
 from genjax.pictures import curves
 from genjax.sampling import draw_samples
@@ -118,7 +118,9 @@ def train(experiment: Experiment, spec: str, workdir: Path) -> None:
         with Writer(workdir, experiment.steps, start, experiment.batch_size) as writer:
 
             def snapshot(step: int, state: TrainState) -> None:
-                writer.image(step, SAMPLES, show(experiment.data, draw_picture(run, state)))
+                samples = draw_picture(run, state)
+                writer.image(step, SAMPLES, show(experiment.data, samples))
+                export(workdir / SAMPLES / f"{SAMPLES}_{step:08}", experiment.data, samples)
 
             state = run_steps(run, state, checkpoints, stop, writer.scalars, snapshot)
             if stop.received is not None:
@@ -140,6 +142,7 @@ def write_evaluation(run: Run, state: TrainState, workdir: Path) -> Report:
         (workdir / SAMPLES).mkdir(exist_ok=True)
         pictured = samples[: run.experiment.evaluation.pictured]
         show(run.experiment.data, pictured).save(workdir / SAMPLES / "evaluated.png")
+        export(workdir / SAMPLES / "evaluated", run.experiment.data, pictured)
         if (workdir / METRICS).exists():
             curves(workdir / METRICS).save(workdir / SAMPLES / "curves.png")
         temporary = workdir / f"{EVALUATION}.tmp"
@@ -184,7 +187,7 @@ def sample(
     out: Path | None = None,
     trace: int = 0,
 ) -> Path:
-    """Draws samples from a work directory alone; writes an npz and a picture beside it.
+    """Draws samples from a work directory alone; writes an npz, a picture beside it, and sounds or texts as such.
 
     Args:
         workdir: of a run with a checkpoint.
@@ -228,6 +231,8 @@ def sample(
     out = out or workdir / "samples.npz"
     arrays = {"samples": samples} if labels is None else {"samples": samples, "label": labels}
     write_arrays(out, show(experiment.data, samples[:400]), **arrays)
+    if said := export(out.with_suffix(""), experiment.data, samples):
+        say(said)
     say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
     return out
 
@@ -269,21 +274,6 @@ def complete(
         raise UserError(f"cannot write {out}: {error.strerror}") from None
     say(f"wrote {out}")
     return out
-
-
-def write_arrays(out: Path, image: Image.Image, **arrays: np.ndarray) -> None:
-    """Writes arrays to an npz and a picture beside it, on the first process.
-
-    Raises:
-        UserError: they cannot be written.
-    """
-    if jax.process_index():
-        return
-    try:
-        np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
-        image.save(out.with_suffix(".png"))
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
 
 
 def evaluate_workdir(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Report:

@@ -9,9 +9,10 @@ from jaxtyping import Float, Int, Shaped
 from numpy import ndarray
 from PIL import Image
 
-from genjax.data import Data, Vocabulary
+from genjax.data import Data
 from genjax.errors import UserError
 from genjax.evaluate import whole
+from genjax.exports import decode
 from genjax.figures import density, field, tiles
 from genjax.loop import Run
 from genjax.objective import HasLogProb, HasPath, HasVelocity
@@ -25,9 +26,9 @@ CELLS, ARROWS = 65, 17  # points along each axis of the plane
 def show(data: Data, samples: np.ndarray) -> Image.Image:
     """A picture of samples in the data's own units; each class has its column, points lie over the data's."""
     if data.kind == "text":
-        vocabulary = getattr(data.source, "vocabulary", Vocabulary())
-        return picture([vocabulary.decode(row) for row in samples], data.kind)
+        return picture(decode(data, samples), data.kind)
     options: dict[str, dict[str, Any]] = {
+        "audio": {"rate": getattr(data.source, "rate", 0), "limit": 10},
         "image": {"levels": data.levels, "columns": data.classes},
         "points": {"reference": whole(data, "test")["x"][:2000] if data.kind == "points" else None},
     }

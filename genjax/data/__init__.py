@@ -2,8 +2,11 @@
 
 from genjax.data.arrays import Npz
 from genjax.data.batches import Batches, sweep
+from genjax.data.clips import Clips
+from genjax.data.companding import MuLaw
 from genjax.data.data import Data
 from genjax.data.digits import Digits
+from genjax.data.documents import Lines
 from genjax.data.examples import Examples, Table, Windows
 from genjax.data.folder import ImageFolder
 from genjax.data.source import Kind, Source
@@ -18,6 +21,7 @@ __all__ = [
     "Batches",
     "Binarize",
     "Checkerboard",
+    "Clips",
     "Crop",
     "Data",
     "Dequantize",
@@ -27,7 +31,9 @@ __all__ = [
     "GaussianMixture",
     "ImageFolder",
     "Kind",
+    "Lines",
     "Moons",
+    "MuLaw",
     "Npz",
     "Quantize",
     "Rings",

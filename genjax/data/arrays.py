@@ -32,6 +32,7 @@ class Npz:
         kind: what one example is.
         values: number of integer values that "x" takes; None: as many as its dtype has, up to 16 bits.
         test: fraction of a single array that is the test split.
+        rate: samples in a second, of audio.
 
     Raises:
         UserError: on first use, if the file is missing or damaged, or an array is missing or no such example.
@@ -43,6 +44,7 @@ class Npz:
     kind: Kind = "image"
     values: int | None = None
     test: float = 0.1
+    rate: int = 8000
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 

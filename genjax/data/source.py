@@ -28,7 +28,10 @@ class Source(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example's "x": (h, w, c) images, (2,) points, (n,) text, (n, c) audio."""
+        """Shape of one example's "x": (h, w, c) images, (2,) points, (n,) text, (n, c) audio.
+
+        A source of audio says its `rate`, samples in a second; one of text has the `vocabulary` that decodes it.
+        """
         ...
 
     @property

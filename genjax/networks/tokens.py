@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from genjax.errors import UserError
 from genjax.networks import cache as caches
+from genjax.networks import segments
 from genjax.networks.cache import Cache
 from genjax.networks.packed import pack, pack_kernels
 from genjax.networks.transformer import Transformer
@@ -49,6 +50,7 @@ class TokenTransformer(Transformer):
         *,
         out: int | tuple[int, ...],
         train: bool = False,
+        segment: Int[Array, "b *n"] | None = None,
     ) -> Float[Array, "b *n o"]:
         """Maps tokens [b, *n] in 0 ... out + extra - 1 to float32 logits [b, *n, out].
 
@@ -59,6 +61,8 @@ class TokenTransformer(Transformer):
             cond: conditioning vector, or None; zeros are the same as none where t is given.
             out: number of tokens to choose from, or the shape (*n, number).
             train: whether dropout is on.
+            segment: tokens that follow one another and have one number are a sequence by itself: they see no others,
+                and their positions count from its first.
 
         Returns:
             Logits.
@@ -79,6 +83,9 @@ class TokenTransformer(Transformer):
             )
         flat = x.reshape(x.shape[0], math.prod(shape), *x.shape[1 + len(shape) :])
         body = functools.partial(self.body, shape=shape, causal=self.causal, window=self.window, train=train)
+        if segment is not None:
+            row = segment.reshape(flat.shape[:2])
+            body = functools.partial(body, mask=segments.together(row), places=segments.places(row))
         return self._logits(flat, t, cond, number, body)[0].reshape(x.shape[0], *shape, number)
 
     @nn.compact

@@ -103,6 +103,7 @@ class Transformer(nn.Module):
         causal: bool = False,
         window: int = 0,
         mask: Mask = None,
+        places: Int[Array, "b n"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b n c"]:
         """Adds positions and applies the blocks.
@@ -114,12 +115,13 @@ class Transformer(nn.Module):
             causal: position i sees positions j <= i only.
             window: and j > i - window, unless it is 0.
             mask: which positions each one sees, see `ops.attention`.
+            places: where on the grid the positions lie, if not one after the other.
             train: whether dropout is on.
 
         Returns:
             The features after the last block, in `dtype`.
         """
-        x, angles = self._place(x, shape)
+        x, angles = self._place(x, shape, places)
         block = self.block(causal, window, gated=e is not None, name="blocks")
 
         def apply(block: Block, x: Array, e: Embedding, angles: Angles, mask: Mask) -> tuple[Array, None]:

@@ -8,6 +8,10 @@ symbol of the value `values`. The emission says what the output means: a logit f
 place, or the distribution of all channels of a pixel. So p(x) is a distribution over all sequences, and `log_prob`
 exact. Without `start` the first element is given: it is not predicted, and log p(x_2, ... | x_1) is what is reported.
 
+What a batch has beside its examples: `mask` [b, *shape] says which elements count, in losses and probabilities; so the
+probability of a document with its end is that of its row up to there. `segment` [b, n] says which elements are of one
+document (`genjax.data.packing`): each begins with the start symbol (or its first element is given) and sees no other.
+
 Samples come from the one decoding loop (`genjax.decode`), by the network's `walker` where it has one.
 
 Label smoothing (Szegedy et al. 2016, arXiv:1512.00567) trains on (1 - s) [x_i = k] + s / values, not on [x_i = k]; the
@@ -17,6 +21,7 @@ normalised.
 
 import dataclasses
 import functools
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +35,7 @@ from genjax.decode import Decoding, Generated, Model, generate, guided
 from genjax.decode.model import of_walker
 from genjax.emissions import Categorical, Emission
 from genjax.errors import UserError
+from genjax.networks import segments
 from genjax.networks.cache import Kind
 from genjax.networks.walker import Walker, naive
 from genjax.objective import Aux, Context, Network, Player
@@ -94,18 +100,14 @@ class Autoregressive:
         """Elements at each place."""
         return self.emission.grid(self.shape)[1]
 
-    @property
-    def scored(self) -> int:
-        """Elements of an example that are predicted."""
-        return math.prod(self.grid) * self.channels
-
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """One player, `net`.
 
         Raises:
-            UserError: the batch has another shape than `shape`, or no integers.
+            UserError: the batch has another shape than `shape`, no integers, or documents that cannot be kept apart.
         """
         check_shape(self.shape, batch, self.classes)
+        self._apart(batch)
         if not jnp.issubdtype(batch["x"].dtype, jnp.integer):
             raise UserError(
                 "an autoregressive model needs integer data: leave out transforms such as Scale, or quantise"
@@ -121,26 +123,58 @@ class Autoregressive:
     def _out(self) -> tuple[int, ...]:
         return (*self.grid, *self.emission.features(self.channels, self.values))
 
-    def _shifted(self, x: Int[Array, "b ..."]) -> Int[Array, "b ..."]:
+    def _apart(self, batch: Batch) -> dict[str, Array]:
+        """What keeps the documents of a row apart, as the network takes it: `segment` [b, *grid, c], or nothing.
+
+        Raises:
+            UserError: there are several in a row, and the network cannot.
+        """
+        if "segment" not in batch:
+            return {}
+        if len(self.shape) != 1 or "segment" not in inspect.signature(type(self.net).__call__).parameters:
+            raise UserError(
+                f"{type(self.net).__name__} cannot keep packed documents apart: use TokenTransformer, or leave "
+                "them unpacked (--config.data.source.packed=False)"
+            )
+        return {"segment": batch["segment"][:, : math.prod(self.grid), None]}
+
+    def _shifted(self, x: Int[Array, "b ..."], segment: Array | None = None) -> Int[Array, "b ..."]:
         """What the network reads to predict x: [b, *grid, c]."""
         flat = x.reshape(len(x), -1, self.channels)
         if self.start:
             flat = jnp.pad(flat, ((0, 0), (1, 0), (0, 0)), constant_values=self.values)
+            if segment is not None:
+                first = segments.begins(segment[..., 0])[..., None]
+                flat = flat.at[:, :-1].set(jnp.where(first, self.values, flat[:, :-1]))
         return flat[:, :-1].reshape(len(x), *self.grid, self.channels)
 
     def outputs(
         self, params: Params, x: Int[Array, "b ..."], cond: Float[Array, "b k"] | None = None, **options: Any
     ) -> Float[Array, "b n ..."]:
         """The network's output at each place, given what comes before it, float32 [b, places, *features]."""
-        out = self.net.apply(params["net"], self._shifted(x), None, cond, out=self._out, **options)
+        read = self._shifted(x, options.get("segment"))
+        out = self.net.apply(params["net"], read, None, cond, out=self._out, **options)
         return out.reshape(len(x), math.prod(self.grid), *self._out[len(self.grid) :]).astype(jnp.float32)
 
     def _targets(self, x: Array) -> Array:
         """Elements that are predicted, [b, places, c]."""
         return x.reshape(len(x), -1, self.channels)[:, -math.prod(self.grid) :]
 
+    def _counted(self, batch: Batch) -> Float[Array, "b n"]:
+        """What part of the elements at each place counts."""
+        counted = jnp.ones((len(batch["x"]), math.prod(self.grid)))
+        if "mask" in batch:
+            counted = jnp.mean(self._targets(batch["mask"]).astype(jnp.float32), axis=-1)
+        if "segment" in batch and not self.start:
+            counted = counted * ~segments.begins(batch["segment"])[:, 1:]
+        return counted
+
+    def elements(self, batch: Batch) -> Float[Array, " b"]:
+        """How many elements of each example `log_prob` is of."""
+        return self.channels * sum_dims(self._counted(batch))
+
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """Mean nats per element; `batch["mask"]` [b, *shape], if there, says which elements count.
+        """Mean nats per element that counts.
 
         Raises:
             UserError: smoothing or the z-loss are asked for without an emission of logits.
@@ -148,11 +182,9 @@ class Autoregressive:
         x = batch["x"]
         cond = training_condition(batch, self.classes, self.label_dropout if ctx.train else 0.0, ctx.key)
         options = {"train": True, "rngs": {"dropout": named(ctx.key, "dropout")}} if ctx.train else {}
-        out, target = self.outputs(params, x, cond, **options), self._targets(x)
+        out, target = self.outputs(params, x, cond, **options, **self._apart(batch)), self._targets(x)
         nats = -self.emission.log_prob(out, target, self.values) / self.channels
-        counted = jnp.ones_like(nats)
-        if "mask" in batch:
-            counted = jnp.mean(self._targets(batch["mask"]).astype(jnp.float32), axis=-1)
+        counted = self._counted(batch)
         mean = lambda values: jnp.sum(values * counted) / jnp.maximum(jnp.sum(counted), 1.0)
         loss = mean(nats)
         metrics = {"nats": loss}
@@ -171,10 +203,10 @@ class Autoregressive:
         return "exact" if self.start else "exact, given the first element"
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """Log-probability of each example in nats, given its label if there are labels."""
+        """Log-probability in nats of what counts in each example, given its label if there are labels."""
         x = batch["x"]
-        out = self.outputs(params, x, condition(batch, len(x), self.classes))
-        return sum_dims(self.emission.log_prob(out, self._targets(x), self.values))
+        out = self.outputs(params, x, condition(batch, len(x), self.classes), **self._apart(batch))
+        return sum_dims(self.emission.log_prob(out, self._targets(x), self.values) * self._counted(batch))
 
     def model(self, params: Params, num: int, cond: Batch | None = None, slack: int = 0) -> Model:
         """What the decoding loop walks.
