@@ -1,0 +1,178 @@
+"""Sound: mu-law against its formula, clips against the recordings, files and spectra against other readers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.io import wavfile
+
+from genjax import exports
+from genjax.data import Clips, Data, MuLaw, Npz
+from genjax.errors import UserError
+from genjax.sounds import FLOOR, decibels, write_wav
+from genjax.watch import show
+
+RATE, KEY = 8000, jax.random.key(0)
+RNG = np.random.default_rng(0)
+
+
+def companded(x, mu):
+    """F of the docstring, in double precision."""
+    return np.sign(x) * np.log1p(mu * np.abs(x)) / np.log1p(mu)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(law, x):
+    return law.forward({"x": x}, KEY, False)["x"]
+
+
+def tokens(law, x):
+    return np.asarray(forward(law, x))
+
+
+LAWS = {
+    "int16": (MuLaw(), np.arange(-(2**15), 2**15).astype(np.int16)),  # of which 0 lies between two cells
+    "unit": (MuLaw(1.0), np.linspace(-1, 1, 40_001).astype(np.float32)),
+    "few": (MuLaw(1.0, 15), np.linspace(-1, 1, 1001).astype(np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_companding_is_its_formula_cut_into_equal_cells(name):
+    """Every amplitude: monotone, all tokens used, and back within half a cell of F."""
+    law, x = LAWS[name]
+    found = tokens(law, x)
+    assert set(np.unique(found)) == set(range(law.levels))
+    assert (np.diff(found) >= 0).all()
+    y, mu = companded(x / law.full, law.levels - 1), law.levels - 1
+    back = law.inverse(found.astype(np.float64))
+    assert np.abs(companded(back / law.full, mu) - y).max() <= 1 / law.levels + 1e-6
+    assert np.abs(back).max() <= law.full
+    opposite = (law.levels - 1) - tokens(law, -x.astype(np.float32))
+    np.testing.assert_array_equal(found[x != 0], opposite[x != 0])
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_tokens_stand_for_the_centres_of_their_cells(name):
+    law, x = LAWS[name]
+    all_tokens = np.arange(law.levels)
+    amplitudes = law.inverse(all_tokens.astype(np.float64))
+    centres = (2 * all_tokens + 1) / law.levels - 1
+    np.testing.assert_allclose(companded(amplitudes / law.full, law.levels - 1), centres, atol=1e-12)
+    stored = np.rint(amplitudes) if x.dtype == np.int16 else amplitudes
+    np.testing.assert_array_equal(tokens(law, stored.astype(x.dtype)), all_tokens)
+    np.testing.assert_allclose(law.inverse(jnp.asarray(all_tokens, jnp.float32)), amplitudes, rtol=1e-4)
+
+
+def test_loud_samples_are_clipped_and_odd_settings_refused():
+    np.testing.assert_array_equal(tokens(MuLaw(1.0), np.float32([-3.0, 3.0])), [0, 255])
+    for wrong in ((0.0, 256), (1.0, 1)):
+        with pytest.raises(UserError, match="mu-law needs"):
+            MuLaw(*wrong)
+
+
+LENGTHS = [5, 40, 64, 90, 1, 64, 33, 12]
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Eight clips, the last two of the test split."""
+    clips = [RNG.integers(-(2**15), 2**15, n).astype(np.int16) for n in LENGTHS]
+    arrays = {
+        "audio": np.concatenate(clips),
+        "offsets": np.cumsum([0, *LENGTHS]),
+        "label": np.arange(8, dtype=np.uint8) % 3,
+        "is_test": np.arange(8) >= 6,
+    }
+    path = tmp_path / "clips.npz"
+    np.savez(path, **arrays)
+    return str(path), clips, arrays
+
+
+def test_clips_are_the_recordings_and_silence(recordings):
+    path, clips, _ = recordings
+    source = Clips(path, length=64, classes=3)
+    for split, chosen in (("train", range(6)), ("test", (6, 7))):
+        rows = source.load(split)[np.arange(len(chosen))]
+        assert rows["x"].shape[1:] == source.shape == (64, 1)
+        assert rows["x"].dtype.name == source.dtype
+        assert rows["label"].dtype == np.int32
+        assert rows["label"].tolist() == [i % 3 for i in chosen]
+        for row, i in zip(rows["x"][..., 0], chosen, strict=True):
+            kept = min(len(clips[i]), 64)
+            np.testing.assert_array_equal(row[:kept], clips[i][:kept])
+            assert not row[kept:].any()
+
+
+def test_clips_without_a_split_are_parted_and_without_labels_unlabelled(recordings, tmp_path):
+    _, _, arrays = recordings
+    path = tmp_path / "plain.npz"
+    np.savez(path, audio=np.stack([arrays["audio"]] * 2, 1) / np.float32(2**15), offsets=arrays["offsets"])
+    source = Clips(str(path), length=64, channels=2, dtype="float32")
+    train, test = (source.load(split).arrays["x"] for split in source.splits)
+    assert (train.shape, test.shape) == ((7, 64, 2), (1, 64, 2))
+    assert source.levels == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "words"),
+    [
+        ({}, {"label": "labels"}, "no array 'labels' .*did you mean 'label'"),
+        ({"label": np.arange(8)}, {}, r"should hold 0 \.\.\. 2 for each clip"),
+        ({"offsets": np.array([0, 9, 7, 20])}, {}, "offsets of .* should rise"),
+        ({"is_test": np.zeros(8, bool)}, {}, "'is_test' of .* should part the 8 clips in two"),
+        ({}, {"dtype": "float32"}, "int16 of 1 channels, not float32 of 1: set dtype and channels"),
+    ],
+)
+def test_files_that_are_something_else_are_refused(recordings, tmp_path, changes, options, words):
+    path = tmp_path / "other.npz"
+    np.savez(path, **{**recordings[2], **changes})
+    with pytest.raises(UserError, match=words):
+        Clips(str(path), 64, **{"classes": 3, **options}).load("train")
+
+
+def test_sounds_are_written_as_other_programs_read_them(tmp_path):
+    stereo = RNG.integers(-(2**15), 2**15, (100, 2)).astype(np.int16)
+    write_wav(tmp_path / "a.wav", stereo, RATE)
+    rate, back = wavfile.read(tmp_path / "a.wav")
+    assert rate == RATE
+    np.testing.assert_array_equal(back, stereo)
+    write_wav(tmp_path / "b.wav", np.array([[0.0], [1.0], [-1.0], [9.0], [np.nan], [0.5]]), 16_000)
+    rate, back = wavfile.read(tmp_path / "b.wav")
+    assert rate == 16_000
+    np.testing.assert_array_equal(back, [0, 32767, -32767, 32767, 0, 16384])
+    with pytest.raises(UserError, match="not uint8"):
+        write_wav(tmp_path / "c.wav", np.zeros((3, 1), np.uint8), RATE)
+
+
+def test_spectrograms_show_when_which_tone_is_heard():
+    """One second of 1 kHz, then one of 3 kHz: the loudest row of each column, to the resolution of the window."""
+    t = np.arange(2 * RATE) / RATE
+    levels = decibels(np.sin(2 * np.pi * np.where(t < 1, 1000, 3000) * t), RATE)
+    frequency = levels.argmax(0) * (RATE / 2) / (len(levels) - 1)
+    time = np.linspace(0, 2, levels.shape[1])
+    assert np.abs(frequency[time < 0.9] - 1000).max() < 20
+    assert np.abs(frequency[time > 1.1] - 3000).max() < 20
+    assert levels.max() == 0.0
+    assert levels.min() >= FLOOR
+    np.testing.assert_array_equal(decibels(np.zeros(500, np.int16), RATE), FLOOR)
+
+
+def test_samples_of_sound_are_heard_and_seen(recordings, tmp_path):
+    """Files of the source's rate, in place of those of an earlier call; pictures with a spectrogram for each."""
+    path, _, _ = recordings
+    data = Data(Clips(path, length=64, rate=11_025), (MuLaw(),))
+    samples = data.load("train").arrays["x"]
+    exports.export(tmp_path / "drawn", data, samples)
+    assert "3 sounds of 11025" in exports.export(tmp_path / "drawn", data, samples[:3])
+    files = sorted((tmp_path / "drawn_wav").iterdir())
+    assert [file.name for file in files] == ["000.wav", "001.wav", "002.wav"]
+    rate, back = wavfile.read(files[2])
+    assert rate == 11_025
+    np.testing.assert_array_equal(back, samples[2, :, 0])
+    assert show(data, samples).size == (800, 600)
+    np.savez(tmp_path / "same.npz", x=samples)
+    stored = Data(Npz(str(tmp_path / "same.npz"), kind="audio", rate=500))
+    assert "of 500 samples" in exports.export(tmp_path / "more", stored, samples)

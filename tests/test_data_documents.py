@@ -1,0 +1,100 @@
+"""Documents with an end: their split, their tokens, and the probability of all of them together."""
+
+import itertools
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_autoregressive import KEY, VALUES, model
+
+from genjax import exports
+from genjax.data import Data, Lines
+from genjax.errors import UserError
+from genjax.metrics.documents import novelty
+
+WORDS = ["".join(word) for word in itertools.product("aé ", "bc", "cd", "efgh")]
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join(WORDS) + "\n\n" + WORDS[7] + "\n")
+    return str(path)
+
+
+def test_documents_go_to_tokens_and_back_once_each(path):
+    source = Lines(path, length=6)
+    expected = list(dict.fromkeys(word.strip() for word in WORDS))
+    assert sorted(source.documents("train") + source.documents("test")) == sorted(expected)
+    for split in source.splits:
+        rows = source.load(split).arrays
+        documents = source.documents(split)
+        assert [source.vocabulary.decode(row) for row in rows["x"]] == documents
+        np.testing.assert_array_equal(rows["mask"].sum(1), [len(text) + 1 for text in documents])
+        assert all((zlib.crc32(text.encode()) % 10 == 0) == (split == "test") for text in documents)
+    assert source.levels == len(set("".join(expected))) + 1
+    prompt = source.vocabulary.encode("éb".encode())
+    assert source.vocabulary.decode(prompt) == "éb"
+
+
+def test_a_document_without_room_for_its_end_is_cut(path):
+    source = Lines(path, length=3)
+    for row, text in zip(source.load("train").arrays["x"], source.documents("train"), strict=True):
+        assert source.vocabulary.decode(row) == text[:3]
+
+
+def test_packing_trains_on_every_document_and_tests_on_each_alone(path):
+    alone, packed = Lines(path, length=11), Lines(path, length=11, packed=True)
+    rows = packed.load("train").arrays
+    found = []
+    for row, segment in zip(rows["x"], rows["segment"], strict=True):
+        found += [packed.vocabulary.decode(row[segment == number]) for number in range(1, segment.max() + 1)]
+    assert sorted(found) == sorted(alone.documents("train"))
+    assert len(rows["x"]) < len(found) / 1.9
+    test = packed.load("test").arrays
+    np.testing.assert_array_equal(test["x"], alone.load("test").arrays["x"])
+    np.testing.assert_array_equal(test["segment"], test["mask"])
+
+
+def test_names_of_the_standard_library_are_embedded():
+    source = Lines(length=32)
+    train, test = source.documents("train"), source.documents("test")
+    assert "heappush" in train + test
+    assert len(train) > 8 * len(test) > 1000
+    assert not set(train) & set(test)
+    assert max(map(len, train + test)) < 32, "the config's length cuts none"
+
+
+def test_probabilities_of_all_documents_sum_to_one():
+    """Rows of up to three tokens, 0 being the end: (0), (a 0), (a b 0), and (a b c), which has no room for an end."""
+    objective, params = model("learned", (3,), stop=(0,))
+    rows = [(*word, 0)[:3] for size in range(4) for word in itertools.product(range(1, VALUES), repeat=size)]
+    x = jnp.asarray([(*row, *[0] * (3 - len(row))) for row in rows])
+    mask = jnp.arange(3)[None] < jnp.asarray([len(row) for row in rows])[:, None]
+    log_p = jax.jit(lambda: objective.log_prob(params, {}, {"x": x, "mask": mask}, KEY))()
+    assert abs(float(jnp.exp(log_p).sum()) - 1) < 1e-5
+    np.testing.assert_array_equal(objective.elements({"x": x, "mask": mask}), mask.sum(1))
+
+
+def test_samples_of_documents_are_lines_of_text(path, tmp_path):
+    data = Data(Lines(path, length=6))
+    samples = data.source.load("train").arrays["x"][:5]
+    said = exports.export(tmp_path / "drawn", data, samples)
+    lines = data.source.documents("train")[:5]
+    assert said.splitlines()[:5] == lines
+    assert (tmp_path / "drawn.txt").read_text().splitlines() == lines
+
+
+def test_novelty_counts_samples():
+    report = novelty(["a", "a", "b", "c"], train=["a", "x"], test=["c", "y"])
+    assert report == {"unique": 0.75, "novel": 0.5, "in_test": 0.25}
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    few = tmp_path / "few.txt"
+    few.write_text("a\nb\n")
+    for file, words in ((few, "2 different lines, too few"), (tmp_path / "none.txt", "cannot read")):
+        with pytest.raises(UserError, match=words):
+            Lines(str(file)).load("train")
