@@ -173,8 +173,8 @@ def inventory(workdir: Path) -> list[str]:
         EVALUATION,
         f"{experiments.CHECKPOINTS}/",
     ]
-    pictures = sorted((workdir / SAMPLES).glob("*.png"))
-    return [str(workdir / name) for name in names] + [str(path) for path in pictures]
+    samples = sorted((workdir / SAMPLES).iterdir())
+    return [str(workdir / name) for name in names] + [str(path) for path in samples]
 
 
 def sample(

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from genjax import loop
-from genjax.data import Data, Digits, GaussianMixture, Scale
+from genjax.data import Data, Digits, GaussianMixture, Lines, Scale
 from genjax.diffusion.coupling import MinibatchOT
 from genjax.diffusion.discrete import Absorbing
 from genjax.diffusion.interpolants import ODE
@@ -17,7 +17,16 @@ from genjax.diffusion.prediction import V
 from genjax.diffusion.process import VP
 from genjax.emissions import LogisticMixture
 from genjax.experiment import Experiment
-from genjax.networks import MLP, ConvDecoder, ConvEncoder, Monotone, PixelCNN, PixelCNNPP, UNet
+from genjax.networks import (
+    MLP,
+    ConvDecoder,
+    ConvEncoder,
+    Monotone,
+    PixelCNN,
+    PixelCNNPP,
+    TokenTransformer,
+    UNet,
+)
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.objectives.consistency import Consistency, Doubling
 from genjax.objectives.diffusion import Diffusion
@@ -41,6 +50,7 @@ from genjax.samplers.tokens import TokenAncestral
 
 DIGITS = Data(Digits(), (Scale(0, 16),))
 UNIT_DIGITS = Data(Digits(), (Scale(0, 16, 0.0, 1.0),))
+NAMES = Data(Lines(length=32, packed=True))
 POINTS = Data(GaussianMixture(num=512, num_test=64), (Scale(-2, 2),))
 UNET = UNet(channels=16, multipliers=(1,), blocks=1, attention=(), zero_out=False)
 SMALL = MLP(width=32, depth=1)
@@ -121,6 +131,9 @@ ROWS = {
         ),
         Data(Digits()),
     ),
+    "autoregressive-packed": _experiment(
+        Autoregressive(TokenTransformer(width=16, depth=1, heads=2, causal=True), (32,), NAMES.levels), NAMES
+    ),
     "progressive-points": _experiment(Progressive(TEACHER, first=4, last=2, every=2), POINTS),
     "reflow-points": _experiment(Reflow(SMALL, TEACHER, DDIM(steps=3)), POINTS),
     "mean-flow-points": _experiment(MeanFlow(SMALL, (2,)), POINTS),
@@ -134,6 +147,7 @@ SLOW = {
     "vae-digits",
     "autoregressive-digits",
     "pixels-digits",
+    "autoregressive-packed",
     "score-matching-points",
     "interpolant-points",
     "tokens-digits",

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from genjax.data import TFDS, Digits, ImageFolder, Npz, Source, StdlibBytes, TextFile, Vocabulary
+from genjax.data import TFDS, Digits, ImageFolder, Lines, Npz, Source, StdlibBytes, TextFile, Vocabulary
 from genjax.data.source import split_rows
 from genjax.errors import UserError
 
@@ -132,6 +132,8 @@ def sources(root) -> dict[str, Source]:
         "digits": Digits(),
         "stdlib": StdlibBytes(length=32),
         "text": TextFile(str(root / "play.txt"), length=16, unit="char"),
+        "lines": Lines(length=32),
+        "packed lines": Lines(length=64, packed=True),
         "npz": Npz(str(root / "split.npz"), label="y"),
         "npz whole": Npz(str(root / "whole.npz"), x="images", label="LABELS"),
         "npz wave": Npz(str(root / "whole.npz"), x="wave", kind="audio"),

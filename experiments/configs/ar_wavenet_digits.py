@@ -23,7 +23,7 @@ def get_experiment(variant: str = "spoken_digits.npz") -> Experiment:
         ),
         data=data,
         optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(warmup=50), clip=1.0),
-        steps=400,
+        steps=600,
         batch_size=8,
         ema=0.98,
         log_every=20,
