@@ -176,3 +176,14 @@ def test_samples_of_sound_are_heard_and_seen(recordings, tmp_path):
     np.savez(tmp_path / "same.npz", x=samples)
     stored = Data(Npz(str(tmp_path / "same.npz"), kind="audio", rate=500))
     assert "of 500 samples" in exports.export(tmp_path / "more", stored, samples)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_decoding_times_the_same_samples_drawn_in_two_ways():
+    from experiments.decoding_speed_wavenet import measure
+
+    timings = measure((2, 4), rounds=2, width=4, naive_steps=4)
+    assert [timing.field for timing in timings] == [4, 16]
+    for timing in timings:
+        assert len(timing.cached) == len(timing.naive) == 2
+        assert timing.speedup > 0
