@@ -10,7 +10,6 @@ whatever else is in the file, so that no test document was trained on.
 
 import dataclasses
 import functools
-import pathlib
 import re
 import zlib
 from typing import ClassVar
@@ -21,7 +20,7 @@ from jaxtyping import Integer
 from genjax.data.examples import Table
 from genjax.data.packing import lay, pack
 from genjax.data.source import Kind, check_split
-from genjax.data.text import StdlibBytes, Vocabulary, decode_utf8
+from genjax.data.text import StdlibBytes, Vocabulary, decode_utf8, read_file
 from genjax.errors import UserError
 
 DEFINED = re.compile(rb"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+([A-Za-z]\w*)", re.MULTILINE)
@@ -119,7 +118,4 @@ class Lines:
         if not self.path:
             texts = (StdlibBytes().text(split) for split in ("train", "test"))
             return b"\n".join(sorted({name for text in texts for name in DEFINED.findall(text)})).decode()
-        try:
-            return decode_utf8(pathlib.Path(self.path).read_bytes())
-        except OSError as error:
-            raise UserError(f"cannot read the text file '{self.path}': {error.strerror}") from error
+        return decode_utf8(read_file(self.path))

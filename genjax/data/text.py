@@ -81,6 +81,18 @@ def decode_utf8(text: bytes) -> str:
         raise UserError(f"the text is not UTF-8 ({error}): use unit='byte'") from error
 
 
+def read_file(path: str) -> bytes:
+    """Reads a text file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the text file '{path}': {error.strerror}") from error
+
+
 def windows(stream: Integer[np.ndarray, " n"], length: int, split: str) -> Windows:
     """Cuts one split's tokens: all windows for "train", disjoint ones otherwise."""
     return Windows(stream, length, stride=1 if split == "train" else length)
@@ -184,17 +196,11 @@ class TextFile:
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         """Between text and tokens."""
-        return Vocabulary.of(self._read() if self.unit == "char" else b"", self.unit)
+        return Vocabulary.of(read_file(self.path) if self.unit == "char" else b"", self.unit)
 
     def load(self, split: str) -> Windows:
         """Reads one split; see `Source.load`."""
         check_split(split, self.splits)
-        tokens = self.vocabulary.encode(self._read())
+        tokens = self.vocabulary.encode(read_file(self.path))
         part = parted(tokens, self.splits, self.train, self.validation)[split]
         return windows(part, self.length, split)
-
-    def _read(self) -> bytes:
-        try:
-            return pathlib.Path(self.path).read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read the text file '{self.path}': {error.strerror}") from error

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from genjax.data.examples import Windows
 from genjax.data.source import Kind, check_split
-from genjax.data.text import StdlibBytes, decode_utf8, parted, windows
+from genjax.data.text import StdlibBytes, decode_utf8, parted, read_file, windows
 from genjax.errors import UserError
 
 
@@ -96,11 +96,7 @@ class TokenizedText:
             whole = StdlibBytes().text("train" if split == "train" else "test")
             return windows(self.vocabulary.encode(whole), self.length, split)
         check_split(split, self.splits)
-        try:
-            text = decode_utf8(pathlib.Path(self.path).read_bytes())
-        except OSError as error:
-            raise UserError(f"cannot read the text file '{self.path}': {error.strerror}") from None
-        part = parted(text, self.splits, self.train, self.validation)[split]
+        part = parted(decode_utf8(read_file(self.path)), self.splits, self.train, self.validation)[split]
         return windows(self.vocabulary.encode(part.encode()), self.length, split)
 
 
