@@ -43,6 +43,17 @@ class Network(Protocol):
         ...
 
 
+@runtime_checkable
+class Penalised(Protocol):
+    """A network that asks for something to be added to the loss, as a mixture of experts does to stay balanced."""
+
+    def penalised(
+        self, params: PyTree, *inputs: Any, **options: Any
+    ) -> tuple[Any, Float[Array, ""], Mapping[str, Array]]:
+        """As `apply`, with the penalty (weighted, 0 where the network asks for none) and scalars to be logged."""
+        ...
+
+
 @record
 class Context:
     """What a loss may know beside parameters and data.

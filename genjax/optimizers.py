@@ -285,8 +285,8 @@ class SGD:
 class Muon:
     """Momentum made orthogonal by five Newton-Schulz steps for matrices, Adam for all the rest.
 
-    A matrix is an array of 2 axes (inputs, outputs), each layer of a stack of them (3 axes), or a
-    convolution's kernel flattened to (height width inputs, outputs) (4 axes; 5 for a stack). The direction
+    A matrix is an array of 2 axes (inputs, outputs), each layer of a stack of them (3 axes; 4 below a name "experts"),
+    or a convolution's kernel flattened to (height width inputs, outputs) (4 axes; 5 for a stack). The direction
     is scaled by sqrt(max(1, outputs / inputs)). Both directions follow the same schedule.
 
     Attributes:
@@ -314,7 +314,9 @@ class Muon:
         parts = {
             "matrices": optax.chain(
                 contrib.scale_by_muon(beta=self.beta, weight_dimension_numbers=_matrix_axes),
-                optax.stateless(lambda updates, _: jax.tree.map(_scaled_by_shape, updates)),
+                optax.stateless(
+                    lambda updates, _: jax.tree_util.tree_map_with_path(_scaled_by_shape, updates)
+                ),
                 optax.add_decayed_weights(self.weight_decay),
                 rate(self.learning_rate),
             ),
@@ -336,16 +338,18 @@ class Muon:
 # How Muon sees an array of 2 to 5 axes as one matrix or a stack of them.
 
 
-def _input_axes(matrix: Array) -> tuple[int, ...]:
-    return (-2,) if matrix.ndim <= 3 else (-4, -3, -2)
+def _input_axes(path: tuple, matrix: Array) -> tuple[int, ...]:
+    stacked = matrix.ndim <= 3 or "experts" in jax.tree_util.keystr(path)
+    return (-2,) if stacked else (-4, -3, -2)
 
 
 def _matrix_axes(params: PyTree) -> PyTree:
-    return jax.tree.map(lambda p: contrib.MuonDimensionNumbers(_input_axes(p), (-1,)), params)
+    numbers = lambda path, p: contrib.MuonDimensionNumbers(_input_axes(path, p), (-1,))
+    return jax.tree_util.tree_map_with_path(numbers, params)
 
 
-def _scaled_by_shape(update: Array) -> Array:
-    inputs = math.prod(update.shape[axis] for axis in _input_axes(update))
+def _scaled_by_shape(path: tuple, update: Array) -> Array:
+    inputs = math.prod(update.shape[axis] for axis in _input_axes(path, update))
     return update * math.sqrt(max(1.0, update.shape[-1] / inputs))
 
 

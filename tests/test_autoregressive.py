@@ -13,6 +13,7 @@ from genjax.decode import Decoding
 from genjax.decode.generate import start
 from genjax.errors import UserError
 from genjax.networks import PixelCNN, PixelCNNPP, PixelRNN, Recurrent, TokenTransformer, WaveNet
+from genjax.networks.experts import Mixture
 from genjax.objective import Context
 from genjax.objectives.autoregressive import Autoregressive
 
@@ -30,6 +31,7 @@ NETS = {
         bias=False,
     ),
     "tied, window": TokenTransformer(width=8, depth=2, heads=2, causal=True, window=2, tied=True),
+    "experts": TokenTransformer(width=8, depth=2, heads=2, causal=True, mlp_ratio=1.0, experts=Mixture(3, 2)),
     "lstm": Recurrent(width=6, depth=2),
     "gru": Recurrent(width=6, depth=1, cell="gru"),
     "wavenet": WaveNet(width=6, gate=6, skip=6, kernel=3, layers=2, cycles=2),
@@ -38,7 +40,13 @@ NETS = {
     "pixelrnn": PixelRNN(width=4, depth=2, reach=2, hidden=6, levels=3),
 }
 IMAGES = {"pixelcnn", "pixelcnn++", "pixelrnn"}
-OTHERS = {"llama", "gru", "learned", "pixelrnn"}  # like another one here in what is tested: `-m slow`
+OTHERS = {
+    "llama",
+    "gru",
+    "learned",
+    "pixelrnn",
+    "experts",
+}  # like another one here in what is tested: `-m slow`
 LATER = OTHERS | {"pixelcnn++"}  # or in test_pixels.py
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in LATER else name for name in NETS]
 VALUES = 3
@@ -92,7 +100,7 @@ def test_probabilities_of_all_sequences_sum_to_one(net, shape, start):
     assert float(jnp.ptp(log_p)) > 0.1
 
 
-TRANSFORMERS = ["learned", "llama", "tied, window"]
+TRANSFORMERS = ["learned", "llama", "tied, window", pytest.param("experts", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("net", TRANSFORMERS)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from genjax.errors import UserError
 from genjax.networks import cache, ops, positions
 from genjax.networks.blocks import Embedding
+from genjax.networks.experts import Experts, Form, Mixture, Perceptron, matrix_init
 from genjax.networks.layers import Dense, Norm, zeros
 from genjax.types import Array
 
@@ -39,7 +40,8 @@ class Block(nn.Module):
         groups: heads of keys and values, each shared by heads / groups heads of queries (GQA, Ainslie et al. 2023,
             arXiv:2305.13245); 0 for as many as heads.
         hidden: features inside the perceptron.
-        mlp: "gelu" (two matrices), or "swiglu" (three, Shazeer 2020): W (silu(U x) * V x).
+        mlp: form of the perceptron, see `experts.Perceptron`.
+        experts: a mixture of perceptrons in place of the one.
         norm: which normalisation.
         qk_norm: normalise queries and keys of each head (Henry et al. 2020; "rms" with a scale).
         causal: position i sees positions j <= i only.
@@ -55,7 +57,8 @@ class Block(nn.Module):
     heads: int = 4
     groups: int = 0
     hidden: int = 512
-    mlp: Literal["gelu", "swiglu"] = "gelu"
+    mlp: Form = "gelu"
+    experts: Mixture | None = None
     norm: Literal["layer", "rms"] = "layer"
     qk_norm: bool = False
     causal: bool = False
@@ -108,15 +111,11 @@ class Block(nn.Module):
         h, memory = self._attention(h, angles, mask, memory, turn)
         x = self._add(x, h, gates[0], train)
         h = ada_norm(self.norm, "norm2", x, moves[1], self.epsilon)
-        x = self._add(x, self._perceptron(h), gates[1], train)
+        x = self._add(x, self._perceptron(h, train), gates[1], train)
         return x if memory is None else (x, memory)
 
-    def _dense(self, features: int, name: str, out: bool = False) -> Dense:
-        factor = self.residual if out else 1.0
-        init = nn.initializers.variance_scaling(factor, "fan_in", "truncated_normal")
-        if self.init_std:
-            init = nn.initializers.normal(self.init_std * factor**0.5)
-        return Dense(features, self.bias, self.dtype, init, name=name)
+    def _dense(self, features: int, name: str, factor: float = 1.0) -> Dense:
+        return Dense(features, self.bias, self.dtype, matrix_init(self.init_std, factor), name=name)
 
     def _add(self, x: Array, h: Array, gate: Array | None, train: bool) -> Array:
         """x + gate * dropout(h); the way back to the gate sums over positions, so it is float32."""
@@ -145,13 +144,12 @@ class Block(nn.Module):
             h, memory = cache.attend(q, k, v, memory, turn)
         else:
             h = ops.attention(q, k, v, causal=self.causal, mask=mask, window=self.window)
-        return self._dense(c, "out", out=True)(h.reshape(b, n, c)), memory
+        return self._dense(c, "out", self.residual)(h.reshape(b, n, c)), memory
 
-    def _perceptron(self, h: Array) -> Array:
-        c = h.shape[-1]
-        if self.mlp == "swiglu":
-            gate, h = jnp.split(self._dense(2 * self.hidden, "mlp_in")(h), 2, axis=-1)
-            h = jax.nn.silu(gate) * h
-        else:
-            h = ops.gelu(self._dense(self.hidden, "mlp_in")(h))
-        return self._dense(c, "mlp_out", out=True)(h)
+    def _perceptron(self, h: Array, train: bool) -> Array:
+        form = (self.hidden, self.mlp, self.bias, self.residual, self.init_std, self.dtype)
+        if self.experts is not None:
+            return Experts(*form, self.experts, name="experts")(h, train)
+        perceptron = Perceptron(*form)
+        nn.share_scope(self, perceptron)  # its parameters are the block's own
+        return perceptron(h)

@@ -14,7 +14,7 @@ The parameters of all blocks are stacked along a leading axis, layer by layer; b
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -26,6 +26,7 @@ from genjax.networks import ops, positions
 from genjax.networks.attention import Angles, Block, Mask, ada_norm
 from genjax.networks.blocks import Conditioning, Embedding
 from genjax.networks.cache import Cache, Turn
+from genjax.networks.experts import Form, Mixture, penalised
 from genjax.networks.layers import Dense, lecun, zeros
 from genjax.networks.packed import Packed
 from genjax.types import Array, PyTree
@@ -42,6 +43,7 @@ class Transformer(nn.Module):
         heads: attention heads; divides the width.
         groups: heads of keys and values, see `Block`; 0 for as many as heads.
         mlp: form of the perceptrons, see `Block`.
+        experts: a mixture of perceptrons in place of each, see `experts`; whoever trains it adds what `penalised` asks for.
         mlp_ratio: their hidden features, relative to the width (8/3 gives "swiglu" the size of "gelu" with 4).
         norm: which normalisation.
         qk_norm: normalise queries and keys.
@@ -65,7 +67,8 @@ class Transformer(nn.Module):
     depth: int = 4
     heads: int = 4
     groups: int = 0
-    mlp: Literal["gelu", "swiglu"] = "gelu"
+    mlp: Form = "gelu"
+    experts: Mixture | None = None
     mlp_ratio: float = 4.0
     norm: Literal["layer", "rms"] = "layer"
     qk_norm: bool = False
@@ -132,7 +135,7 @@ class Transformer(nn.Module):
             apply = nn.remat(apply, prevent_cse=False, policy=dots if self.remat == "dots" else None)
         scan = nn.scan(
             apply,
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True, "dropout": train and self.dropout > 0},
             in_axes=nn.broadcast,
             length=self.depth,
@@ -191,6 +194,13 @@ class Transformer(nn.Module):
             x = x + chosen(table[: len(grid)]).astype(x.dtype)
         return x, None
 
+    @nn.nowrap
+    def penalised(
+        self, params: PyTree, *inputs: Any, **options: Any
+    ) -> tuple[Any, Float[Array, ""], dict[str, Array]]:
+        """See `objective.Penalised` and `experts.penalised`."""
+        return penalised(self, params, *inputs, **options)
+
     @nn.nowrap  # so that a network without parameters can be asked for it
     def block(
         self, causal: bool = False, window: int = 0, gated: bool = True, name: str | None = None
@@ -201,6 +211,7 @@ class Transformer(nn.Module):
             self.groups,
             round(self.mlp_ratio * self.width),
             self.mlp,
+            self.experts,
             self.norm,
             self.qk_norm,
             causal,

@@ -16,7 +16,7 @@ Samples come from the one decoding loop (`genjax.decode`), by the network's `wal
 
 Label smoothing (Szegedy et al. 2016, arXiv:1512.00567) trains on (1 - s) [x_i = k] + s / values, not on [x_i = k]; the
 z-loss (Chowdhery et al. 2022, arXiv:2204.02311, section 5) adds z (log sum_k exp l_k)^2, which keeps logits near
-normalised.
+normalised. In training is added what the network itself asks for (`objective.Penalised`: mixtures of experts).
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ from genjax.errors import UserError
 from genjax.networks import segments
 from genjax.networks.cache import Kind
 from genjax.networks.walker import Walker, naive
-from genjax.objective import Aux, Context, Network, Player
+from genjax.objective import Aux, Context, Network, Penalised, Player
 from genjax.objectives.common import check_shape, condition, sum_dims, training_condition
 from genjax.tree import tunable
 from genjax.types import Array, Batch, Extra, Key, Params, named
@@ -152,9 +152,21 @@ class Autoregressive:
         self, params: Params, x: Int[Array, "b ..."], cond: Float[Array, "b k"] | None = None, **options: Any
     ) -> Float[Array, "b n ..."]:
         """The network's output at each place, given what comes before it, float32 [b, places, *features]."""
+        return self._charged(params, x, cond, **options)[0]
+
+    def _charged(
+        self, params: Params, x: Array, cond: Array | None, **options: Any
+    ) -> tuple[Array, Array, Mapping[str, Array]]:
+        """`outputs`, with what the network asks to be added to the loss, and what it says of itself."""
         read = self._shifted(x, options.get("segment"))
-        out = self.net.apply(params["net"], read, None, cond, out=self._out, **options)
-        return out.reshape(len(x), math.prod(self.grid), *self._out[len(self.grid) :]).astype(jnp.float32)
+        call, options = (params["net"], read, None, cond), {"out": self._out, **options}
+        penalty, said = jnp.zeros(()), {}
+        if isinstance(self.net, Penalised):
+            out, penalty, said = self.net.penalised(*call, **options)
+        else:
+            out = self.net.apply(*call, **options)
+        out = out.reshape(len(x), math.prod(self.grid), *self._out[len(self.grid) :]).astype(jnp.float32)
+        return out, penalty, said
 
     def _targets(self, x: Array) -> Array:
         """Elements that are predicted, [b, places, c]."""
@@ -182,12 +194,13 @@ class Autoregressive:
         x = batch["x"]
         cond = training_condition(batch, self.classes, self.label_dropout if ctx.train else 0.0, ctx.key)
         options = {"train": True, "rngs": {"dropout": named(ctx.key, "dropout")}} if ctx.train else {}
-        out, target = self.outputs(params, x, cond, **options, **self._apart(batch)), self._targets(x)
+        out, penalty, said = self._charged(params, x, cond, **options, **self._apart(batch))
+        target = self._targets(x)
         nats = -self.emission.log_prob(out, target, self.values) / self.channels
         counted = self._counted(batch)
         mean = lambda values: jnp.sum(values * counted) / jnp.maximum(jnp.sum(counted), 1.0)
         loss = mean(nats)
-        metrics = {"nats": loss}
+        metrics = {"nats": loss, **said}
         if (self.smoothing or self.z_loss) and ctx.train:
             if not isinstance(self.emission, Categorical):
                 raise UserError("label smoothing and the z-loss are for categorical elements")
@@ -195,7 +208,7 @@ class Autoregressive:
             uniform = mean(jnp.mean(normaliser - jnp.mean(out, axis=-1), axis=-1))
             loss = (1 - self.smoothing) * loss + self.smoothing * uniform
             loss = loss + self.z_loss * mean(jnp.mean(normaliser**2, axis=-1))
-        return loss, Aux(metrics)
+        return loss + penalty if ctx.train else loss, Aux(metrics)
 
     @property
     def log_prob_kind(self) -> str:

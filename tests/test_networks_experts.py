@@ -1,0 +1,168 @@
+"""Mixtures of experts: the loop over tokens that they stand for, who is dropped, and what balance costs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_networks import KEY, filled, normal
+
+from genjax.errors import UserError
+from genjax.networks import TokenTransformer
+from genjax.networks.experts import Experts, Mixture, Perceptron, penalised
+from genjax.objective import Context, Penalised
+from genjax.objectives.autoregressive import Autoregressive
+from genjax.optimizers import Muon
+
+pytestmark = pytest.mark.xdist_group("networks_experts")
+
+X = normal(0, 2, 6, 4)
+AMPLE = 100.0
+
+
+def parts(mixture, mlp="gelu"):
+    """The module, its parameters, and what each expert makes of each token of X, [e, b, n, c]."""
+    module = Experts(hidden=5, mlp=mlp, mixture=mixture)
+    params = filled(module, X)
+    lone = Perceptron(hidden=5, mlp=mlp)
+    each = jax.jit(lambda own: jax.lax.map(lambda one: lone.apply({"params": one}, X), own))
+    return module, params, np.asarray(each(params["params"]["each"]))
+
+
+@pytest.mark.parametrize(
+    ("active", "capacity", "mlp"),
+    [(2, AMPLE, "gelu"), (1, 0.5, "swiglu"), pytest.param(2, 0.7, "gelu", marks=pytest.mark.slow)],
+)
+def test_a_mixture_is_the_loop_over_its_tokens(active, capacity, mlp):
+    """Each token in turn asks its experts, the earliest first; one that is full adds nothing."""
+    mixture = Mixture(3, active, capacity)
+    module, params, made = parts(mixture, mlp)
+    logits = np.float64(X) @ np.float64(params["params"]["router"]["kernel"])
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    for train, room in ((True, min(6, int(np.ceil(capacity * active * 6 / 3)))), (False, 6)):
+        expected, dropped = np.zeros(X.shape), 0
+        for row in range(2):
+            taken = np.zeros(3, int)
+            for place in range(6):
+                chosen = np.argsort(-logits[row, place])[:active]
+                gates = p[row, place, chosen] / (p[row, place, chosen].sum() if active > 1 else 1.0)
+                for number, gate in zip(chosen, gates, strict=True):
+                    if taken[number] < room:
+                        expected[row, place] += gate * made[number, row, place]
+                    dropped += taken[number] >= room
+                    taken[number] += 1
+        y, _, said = jax.jit(lambda train=train: penalised(module, params, X, train=train))()
+        np.testing.assert_allclose(y, expected, atol=2e-5)
+        assert float(said["dropped"]) == pytest.approx(dropped / (12 * active))
+        assert (dropped > 0) == (train and capacity != AMPLE)
+
+
+@pytest.mark.parametrize("mlp", ["gelu", pytest.param("swiglu", marks=pytest.mark.slow)])
+def test_one_expert_is_the_dense_perceptron(mlp):
+    """In a whole network, with the same parameters: values and gradients."""
+    options = {"width": 8, "depth": 2, "heads": 2, "causal": True, "mlp": mlp, "mlp_ratio": 2.0}
+    dense, x = TokenTransformer(**options), jnp.asarray([[0, 2, 1, 1]])
+    mixed, params = TokenTransformer(**options, experts=Mixture(1, 1)), filled(dense, x, out=3)
+
+    def wrap(params):
+        rest = dict(params["params"]["blocks"])
+        stacked = {name: jax.tree.map(lambda a: a[:, None], rest.pop(name)) for name in ("mlp_in", "mlp_out")}
+        experts = {"each": stacked, "router": {"kernel": jnp.ones((2, 8, 1))}}
+        return {"params": {**params["params"], "blocks": {**rest, "experts": experts}}}
+
+    def run(net, change):
+        loss = lambda params: jnp.sin(net.apply(change(params), x, out=3, train=True)).sum()
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    (one, own), (other, theirs) = run(dense, lambda params: params), run(mixed, wrap)
+    np.testing.assert_allclose(one, other, rtol=1e-6)
+    for a, e in zip(jax.tree.leaves(theirs), jax.tree.leaves(own), strict=True):
+        np.testing.assert_allclose(a, e, atol=2e-5)
+
+
+@pytest.mark.parametrize("active", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_balance_costs_alpha_where_all_are_even_and_most_where_one_has_all(active):
+    mixture = Mixture(4, active, AMPLE, balance=0.3, router_z=0.01)
+    module = Experts(hidden=2, mixture=mixture)
+    x = jnp.tile(jnp.eye(4)[None], (2, 2, 1))  # each of four directions twice
+    cycle = jnp.eye(4) + jnp.roll(jnp.eye(4), 1, 1) * (active - 1) * 0.999
+    one = jnp.zeros((4, 4)).at[:, 0].set(1.0).at[:, 1].set(0.5)
+    ask = jax.jit(lambda params: penalised(module, params, x))
+    for router, expected in ((cycle, 1.0), (one, 4.0 / active)):
+        params = jax.tree.map(lambda a: a, filled(module, x))
+        params["params"]["router"]["kernel"] = 60.0 * router
+        _, penalty, said = ask(params)
+        z = float(jnp.mean(jax.nn.logsumexp(60.0 * router, axis=1) ** 2))
+        assert float(said["balance"]) == pytest.approx(expected, abs=1e-3)
+        assert float(said["load"]) == pytest.approx(4.0 / active if expected > 1 else 1.0)
+        assert float(said["router_z"]) == pytest.approx(z, rel=1e-5)
+        assert float(penalty) == pytest.approx(0.3 * expected + 0.01 * z, rel=1e-3)
+    uniform = {"params": {**params["params"], "router": {"kernel": jnp.zeros((4, 4))}}}
+    assert float(ask(uniform)[2]["balance"]) == pytest.approx(1.0)
+
+
+def test_a_token_that_no_expert_takes_passes_by_the_residual():
+    """All want the first expert, which has one slot: only the first place of each sequence is changed by it."""
+    module = Experts(hidden=5, mixture=Mixture(4, 1, 0.5))
+    params = filled(module, X)
+    params["params"]["router"]["kernel"] = jnp.zeros((4, 4)).at[:, 0].set(1e3)
+    y = np.asarray(jax.jit(lambda x: module.apply(params, x, train=True))(jnp.abs(X)))
+    assert Mixture(4, 1, 0.5).slots(6) == 1
+    assert np.all(np.abs(y[:, 0]).max(-1) > 1e-3)
+    assert not y[:, 1:].any()
+
+
+def test_dropping_keeps_logits_causal_and_sequences_apart():
+    """Capacity for half: gradients of logits i at places j > i, and in other sequences, are exact zeros."""
+    net = TokenTransformer(width=8, depth=2, heads=2, causal=True, experts=Mixture(4, 2, 0.5))
+    weights = normal(3, 2, 8, 4)
+    params = filled(net, weights, out=3)
+
+    def logits(x):
+        out, _, said = net.penalised(params, x, out=3, train=True)
+        return jnp.sin(out).sum(-1), said
+
+    jacobian, said = jax.jit(jax.jacrev(logits, has_aux=True))(weights)
+    assert 0.2 < float(said["dropped"]) < 0.8
+    size = np.abs(jacobian).max(-1)  # [b, i, b, j]
+    for row in range(2):
+        assert not size[row, :, 1 - row].any()
+        assert not size[row, :, row][np.triu_indices(8, 1)].any()
+        assert np.all(size[row, :, row][np.tril_indices(8)] > 0)
+    # who is dropped is no matter of gradients: later places that all want one expert change no earlier logit
+    moved = weights.at[:, 5:].set(weights[:, :1] * 9.0)
+    before, after = (np.asarray(jax.jit(logits)(x)[0]) for x in (weights, moved))
+    np.testing.assert_array_equal(before[:, :5], after[:, :5])
+    assert np.abs(before - after)[:, 5:].max() > 1e-3
+
+
+@pytest.mark.slow
+def test_training_adds_the_penalty_and_evaluation_only_tells_of_it():
+    net = TokenTransformer(width=8, depth=2, heads=2, causal=True, experts=Mixture(3, 1, 1.0, 0.5, 0.1))
+    objective = Autoregressive(net, (4,), 3)
+    batch = {"x": jnp.asarray([[0, 1, 2, 1], [2, 2, 0, 1]])}
+    params = objective.init(KEY, batch)[0]
+    assert isinstance(net, Penalised)
+    loss = lambda train: objective.loss(params, {}, batch, Context(KEY, jnp.int32(0), train))
+    (trained, aux), (held_out, said) = jax.jit(lambda: (loss(True), loss(False)))()
+    costs = 2 * (0.5 * aux.metrics["balance"] + 0.1 * aux.metrics["router_z"])  # both layers
+    assert float(trained - aux.metrics["nats"]) == pytest.approx(float(costs), rel=1e-5)
+    assert float(held_out) == float(said.metrics["nats"])
+    assert float(said.metrics["dropped"]) == 0 < float(aux.metrics["dropped"])
+    assert {"balance", "dropped", "load", "router_z", "nats"} == aux.metrics.keys() == said.metrics.keys()
+
+
+@pytest.mark.slow
+def test_muon_takes_each_expert_as_a_matrix_of_its_own():
+    gradient = normal(1, 2, 3, 4, 4)
+    tx = Muon(1.0, beta=0.0).build(1)
+    whole = {"experts": {"kernel": gradient}}
+    moved = tx.update(whole, tx.init(whole), whole)[0]["experts"]["kernel"]
+    lone = {"kernel": gradient[1, 2]}
+    own = tx.update(lone, tx.init(lone), lone)[0]["kernel"]
+    np.testing.assert_allclose(moved[1, 2], own, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"active": 0}, {"experts": 2, "active": 3}, {"capacity": -1.0}])
+def test_what_does_not_fit_is_refused(options):
+    with pytest.raises(UserError, match=next(reversed(options))):
+        Mixture(**options)
