@@ -1,4 +1,4 @@
-"""Language models between Hugging Face's files and work directories."""
+"""Language models between Hugging Face's files and work directories; adapters merged into what they adapt."""
 
 import dataclasses
 import shutil
@@ -14,11 +14,13 @@ from genjax.checkpoint import Checkpoints
 from genjax.data import TokenizedText
 from genjax.data.tokenized import train_tokenizer
 from genjax.errors import UserError
+from genjax.experiment import Experiment
 from genjax.loop import prepare
 from genjax.networks.tokens import TokenTransformer
+from genjax.objective import Adapter
 from genjax.objectives.autoregressive import Autoregressive
-from genjax.types import PyTree
-from genjax.verbs import load_state, open_workdir, reopen, say
+from genjax.types import Extra, Params
+from genjax.verbs import load_state, open_workdir, plain, reopen, reopen_trained, say
 
 CONFIG = "ar_gpt2"
 
@@ -37,22 +39,51 @@ def bring_in(folder: str, workdir: Path, overrides: Iterable[tuple[str, str]] = 
     spec = f"{CONFIG}:{folder}"
     experiment = experiments.load(spec, overrides)
     _, params, _ = bridge.read(Path(folder))
+    _write(experiment, spec, workdir, {"net": params}, None, folder)
+
+
+def bring_merged(source: Path, workdir: Path) -> None:
+    """Makes a work directory, at step 0, of what an adapter has made of the model that it adapts.
+
+    Args:
+        source: work directory of an adapter, as LoRA.
+        workdir: to make; sampled, evaluated, edited, converted and trained as any of the inner objective.
+
+    Raises:
+        UserError: no such run, or it has no adapter.
+    """
+    run = reopen(source, ())
+    if not isinstance(run.experiment.objective, Adapter):
+        raise UserError(f"{source} has no adapter to merge: its objective trains its parameters themselves")
+    run, state = plain(run, load_state(run, source))
+    _write(run.experiment, str(source / experiments.CONFIG_COPY), workdir, state.ema, state.extra, source)
+
+
+def _write(
+    experiment: Experiment, spec: str, workdir: Path, params: Params, extra: Extra | None, source: object
+) -> None:
+    """Makes a work directory of given parameters, and extra if it is not as the objective makes it.
+
+    Raises:
+        UserError: the directory holds a run, or the parameters are of other shapes.
+    """
     run = prepare(experiment)
     if (workdir / experiments.CHECKPOINTS).exists():
         raise UserError(f"{workdir} holds a run: choose another --workdir")
     state = run.make_state()
 
-    def place(path: tuple, leaf: jax.Array, new: np.ndarray) -> jax.Array:
+    def place(path: tuple, leaf: jax.Array, new: jax.Array | np.ndarray) -> jax.Array:
         if leaf.shape != new.shape:
             raise UserError(
-                f"{folder}: {jax.tree_util.keystr(path)} has the shape {new.shape}, expected {leaf.shape}"
+                f"{source}: {jax.tree_util.keystr(path)} has the shape {new.shape}, expected {leaf.shape}"
             )
         return jax.device_put(new, leaf.sharding)
 
-    def loaded(old: PyTree) -> PyTree:
-        return {**old, "net": jax.tree_util.tree_map_with_path(place, old["net"], params)}
-
-    state = dataclasses.replace(state, params=loaded(state.params), ema=loaded(state.ema))
+    loaded = lambda old: jax.tree_util.tree_map_with_path(place, dict(old), dict(params))
+    extra = (
+        state.extra if extra is None else jax.tree_util.tree_map_with_path(place, state.extra, dict(extra))
+    )
+    state = dataclasses.replace(state, params=loaded(state.params), ema=loaded(state.ema), extra=extra)
     open_workdir(experiment, spec, workdir)
     with Checkpoints(workdir / experiments.CHECKPOINTS) as checkpoints:
         checkpoints.save(0, state)
@@ -65,11 +96,11 @@ def bring_out(workdir: Path, folder: Path) -> None:
     Raises:
         UserError: no such run, or a network that Hugging Face's layout has no names for.
     """
-    run = reopen(workdir, ())
+    run, state = reopen_trained(workdir, ())
     objective, source = run.experiment.objective, run.experiment.data.source
     if not isinstance(objective, Autoregressive) or not isinstance(objective.net, TokenTransformer):
         raise UserError(f"{workdir} holds no transformer over tokens")
-    params = jax.device_get(load_state(run, workdir).ema["net"])
+    params = jax.device_get(state.ema["net"])
     ends = objective.stop[0] if objective.stop else None
     kind = bridge.write(folder, objective.net, params, {"bos_token_id": ends, "eos_token_id": ends})
     if isinstance(source, TokenizedText):

@@ -158,3 +158,15 @@ class HasVelocity(Protocol):
     ) -> Float[Array, "b ..."]:
         """dx/dt at x and time t, in the scale of `batch["x"]`, for no label in particular."""
         ...
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """An objective that trains another one by way of parameters of its own, as low-rank adaptation does."""
+
+    @property
+    def inner(self) -> Objective: ...
+
+    def merged(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
+        """Parameters and extra with which the inner objective does what this one does."""
+        ...

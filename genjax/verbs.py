@@ -1,5 +1,6 @@
 """What the programs do, as functions of an experiment and a work directory: train, sample, evaluate."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterable
@@ -10,12 +11,14 @@ import numpy as np
 
 from genjax import experiment as experiments
 from genjax.checkpoint import Checkpoints
-from genjax.completion import stream
+from genjax.completion import search, stream, with_draft
+from genjax.decode.beam import Beam
 from genjax.errors import UserError
-from genjax.evaluate import Report, evaluate
+from genjax.evaluate import Report, count_params, evaluate
 from genjax.experiment import Experiment
 from genjax.exports import export, write_arrays
 from genjax.loop import Run, StopSignal, prepare, run_steps
+from genjax.objective import Adapter
 from genjax.pictures import curves
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
@@ -71,8 +74,26 @@ def load_state(run: Run, workdir: Path) -> TrainState:
         return checkpoints.restore(run.template())[1]
 
 
+def plain(run: Run, state: TrainState) -> tuple[Run, TrainState]:
+    """The run of an adapter's inner objective at its merged moving average; of any other objective as it is."""
+    objective = run.experiment.objective
+    if not isinstance(objective, Adapter):
+        return run, state
+    params, extra = jax.jit(objective.merged)(state.ema, state.extra)
+    experiment = dataclasses.replace(run.experiment, objective=objective.inner)
+    merged = dataclasses.replace(state, params=params, moments={}, extra=extra, ema=params)
+    return plain(dataclasses.replace(run, experiment=experiment), merged)
+
+
+def reopen_trained(workdir: Path, overrides: Iterable[tuple[str, str]]) -> tuple[Run, TrainState]:
+    """What a work directory has learned, ready to be used; see `reopen`, `load_state` and `plain`."""
+    run = reopen(workdir, overrides)
+    return plain(run, load_state(run, workdir))
+
+
 def draw_picture(run: Run, state: TrainState) -> np.ndarray:
     """The samples of a run's pictures: always from the same noise, so that pictures can be compared."""
+    run, state = plain(run, state)
     how = run.experiment.evaluation
     return draw_samples(
         run.experiment.objective,
@@ -137,7 +158,10 @@ def train(experiment: Experiment, spec: str, workdir: Path) -> None:
 
 def write_evaluation(run: Run, state: TrainState, workdir: Path) -> Report:
     """Evaluates and writes evaluation.json and the final pictures."""
+    trained, (run, state) = count_params(state.params), plain(run, state)
     report, samples = evaluate(run.experiment, state, run.mesh, say)
+    if trained != report["parameters"]:
+        report["parameters_trained"] = trained
     if jax.process_index() == 0:
         (workdir / SAMPLES).mkdir(exist_ok=True)
         pictured = samples[: run.experiment.evaluation.pictured]
@@ -207,9 +231,8 @@ def sample(
     """
     if num < 1:
         raise UserError(f"--num={num} must be at least 1")
-    run = reopen(workdir, overrides)
+    run, state = reopen_trained(workdir, overrides)
     experiment = run.experiment
-    state = load_state(run, workdir)
     if trace:
         times, states = draw_path(run, state, num, trace, seed, label)
         out = out or workdir / "paths.npz"
@@ -244,6 +267,9 @@ def complete(
     *,
     seed: int,
     out: Path | None = None,
+    beam: Beam | None = None,
+    draft: Path | None = None,
+    drafts: int = 4,
 ) -> Path:
     """Completes prompts with a work directory's model of text; one prompt is shown as it grows.
 
@@ -253,6 +279,9 @@ def complete(
         prompts: at least one.
         seed: of the draws.
         out: the text file to write; None is WORKDIR/completions.txt.
+        beam: searches the best continuations instead of drawing one; each is shown with its score.
+        draft: work directory of a smaller model that drafts for this one (speculative decoding).
+        drafts: tokens that it drafts in a round.
 
     Returns:
         Path of the file.
@@ -260,13 +289,20 @@ def complete(
     Raises:
         UserError: no run there, a model that completes nothing, or a prompt that it cannot read.
     """
-    run = reopen(workdir, overrides)
-    texts, shown = [], 0
-    for texts in stream(run, load_state(run, workdir), prompts, seed):
-        if len(prompts) == 1 and jax.process_index() == 0:
-            print(texts[0][shown:], end="", flush=True)
-            shown = len(texts[0])
-    say("" if len(prompts) == 1 else "\n---\n".join(texts))
+    if beam is not None and draft is not None:
+        raise UserError("--beams searches and --draft draws: say one of them")
+    run, state = reopen_trained(workdir, overrides)
+    texts: list[str] = []
+    if beam is not None:
+        found = [pair for pairs in search(run, state, prompts, beam) for pair in pairs]
+        texts = [f"[{score:.4f}] {text}" for text, score in found]
+        say("\n---\n".join(texts))
+    elif draft is not None:
+        texts, rate = with_draft(run, state, *reopen_trained(draft, ()), prompts, drafts, seed)
+        say("\n---\n".join(texts))
+        say(f"accepted {rate:.1%} of the drafts, {drafts} a round")
+    else:
+        texts = _show_stream(stream(run, state, prompts, seed), len(prompts))
     out = out or workdir / "completions.txt"
     try:
         out.write_text("\n---\n".join(texts) + "\n")
@@ -274,6 +310,17 @@ def complete(
         raise UserError(f"cannot write {out}: {error.strerror}") from None
     say(f"wrote {out}")
     return out
+
+
+def _show_stream(growing: Iterable[list[str]], prompts: int) -> list[str]:
+    """Prints one prompt as it grows, several when they are done; gives what they are in the end."""
+    texts, shown = [], 0
+    for texts in growing:
+        if prompts == 1 and jax.process_index() == 0:
+            print(texts[0][shown:], end="", flush=True)
+            shown = len(texts[0])
+    say("" if prompts == 1 else "\n---\n".join(texts))
+    return texts
 
 
 def evaluate_workdir(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Report:

@@ -27,6 +27,7 @@ from genjax.networks import (
     TokenTransformer,
     UNet,
 )
+from genjax.networks.experts import Mixture
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.objectives.consistency import Consistency, Doubling
 from genjax.objectives.diffusion import Diffusion
@@ -34,6 +35,7 @@ from genjax.objectives.distillation import Teacher
 from genjax.objectives.gan import GAN
 from genjax.objectives.improved_ddpm import ImprovedDDPM
 from genjax.objectives.interpolant import Interpolant
+from genjax.objectives.lora import LoRA
 from genjax.objectives.mean_flow import MeanFlow
 from genjax.objectives.progressive import Progressive
 from genjax.objectives.reflow import Reflow
@@ -134,6 +136,14 @@ ROWS = {
     "autoregressive-packed": _experiment(
         Autoregressive(TokenTransformer(width=16, depth=1, heads=2, causal=True), (32,), NAMES.levels), NAMES
     ),
+    "experts-digits": _experiment(
+        Autoregressive(
+            TokenTransformer(16, 2, 2, causal=True, experts=Mixture(4, 2)), (8, 8, 1), 17, classes=10
+        ),
+        Data(Digits()),
+    ),
+    "lora-points": _experiment(LoRA(Diffusion(SMALL, (2,), sampler=DDIM(steps=3)), Untrained()), POINTS),
+    "lora-gan-points": _experiment(LoRA(GAN(SMALL, SMALL, (2,), 2, r1=0.0), Untrained(), rank=4), POINTS),
     "progressive-points": _experiment(Progressive(TEACHER, first=4, last=2, every=2), POINTS),
     "reflow-points": _experiment(Reflow(SMALL, TEACHER, DDIM(steps=3)), POINTS),
     "mean-flow-points": _experiment(MeanFlow(SMALL, (2,)), POINTS),
@@ -148,6 +158,9 @@ SLOW = {
     "autoregressive-digits",
     "pixels-digits",
     "autoregressive-packed",
+    "experts-digits",
+    "lora-points",
+    "lora-gan-points",
     "score-matching-points",
     "interpolant-points",
     "tokens-digits",

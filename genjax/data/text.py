@@ -172,7 +172,7 @@ class TextFile:
         validation: fraction of the rest for validation; what is left is for the test.
     """
 
-    path: str
+    path: str = ""
     length: int = 128
     unit: Unit = "byte"
     train: float = 0.9

@@ -2,8 +2,8 @@
 
 A router gives each place x the logits l = W_r x in float32, p = softmax(l). Its k = `active` experts of largest l give
 
-    y = sum_chosen g_e E_e(x),    g = p_e of the one                if k = 1 (Switch, Fedus et al. 2021, arXiv:2101.03961, eq. 2),
-                                  g = softmax of the chosen l       if k > 1 (Mixtral, Jiang et al. 2024, arXiv:2401.04088, 2.1).
+    y = sum_chosen g_e E_e(x),   g = p_e of the one           if k = 1 (Switch, Fedus et al. 2021, arXiv:2101.03961),
+                                 g = softmax of the chosen l  if k > 1 (Mixtral, Jiang et al. 2024, arXiv:2401.04088).
 
 In training an expert takes C = ceil(capacity k n / E) places of each sequence of n (Fedus et al., eq. 3), the earliest
 that ask for it; for later ones its term is left out, and a place that no expert takes passes by the residual alone.
@@ -69,7 +69,7 @@ class Mixture:
 
 
 def matrix_init(init_std: float, factor: float = 1.0) -> nn.initializers.Initializer:
-    """Of a matrix: normal of `init_std`, or such that the variance of its inputs is kept; times `factor` in variance."""
+    """Of a matrix: normal of `init_std`, else such that the inputs' variance is kept; times `factor` in variance."""
     if init_std:
         return nn.initializers.normal(init_std * factor**0.5)
     return nn.initializers.variance_scaling(factor, "fan_in", "truncated_normal")
@@ -184,7 +184,7 @@ def penalised(
     out, kept = net.apply(params, *inputs, mutable="intermediates", **options)
     said: dict[str, list[Array]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(kept):
-        names = [getattr(key, "key", None) for key in path]
+        names = [getattr(key, "key", "") for key in path]
         if ROUTING in names:
             said.setdefault(names[-1], []).append(leaf.reshape(-1))
     layers = {name: jnp.concatenate(values) for name, values in said.items()}

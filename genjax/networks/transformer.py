@@ -43,7 +43,7 @@ class Transformer(nn.Module):
         heads: attention heads; divides the width.
         groups: heads of keys and values, see `Block`; 0 for as many as heads.
         mlp: form of the perceptrons, see `Block`.
-        experts: a mixture of perceptrons in place of each, see `experts`; whoever trains it adds what `penalised` asks for.
+        experts: a mixture of perceptrons in place of each; whoever trains it adds what `penalised` asks for.
         mlp_ratio: their hidden features, relative to the width (8/3 gives "swiglu" the size of "gelu" with 4).
         norm: which normalisation.
         qk_norm: normalise queries and keys.

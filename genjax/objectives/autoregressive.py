@@ -160,11 +160,10 @@ class Autoregressive:
         """`outputs`, with what the network asks to be added to the loss, and what it says of itself."""
         read = self._shifted(x, options.get("segment"))
         call, options = (params["net"], read, None, cond), {"out": self._out, **options}
-        penalty, said = jnp.zeros(()), {}
         if isinstance(self.net, Penalised):
             out, penalty, said = self.net.penalised(*call, **options)
         else:
-            out = self.net.apply(*call, **options)
+            out, penalty, said = self.net.apply(*call, **options), jnp.zeros(()), {}
         out = out.reshape(len(x), math.prod(self.grid), *self._out[len(self.grid) :]).astype(jnp.float32)
         return out, penalty, said
 

@@ -1,0 +1,149 @@
+"""Low-rank adaptation (LoRA, Hu et al. 2021, arXiv:2106.09685): a trained model stays as it is, small factors learn.
+
+Each chosen matrix W [i, o] of each player (y = x W) becomes (eq. 3, with x on the left)
+
+    W + (alpha / r) A B,     A [i, r] ~ N(0, 1 / i),     B [r, o] = 0 at the start,
+
+so that training begins at the base model itself. With G the gradient in the sum, that in A is (alpha / r) G B^T and
+that in B (alpha / r) A^T G. An array of more axes is a stack of matrices of its last two (layers, experts).
+
+This wraps any objective: its players are the inner one's, with the same losses, at merged parameters; each player's
+parameters are the factors of its matrices, {path: {"A", "B"}}, and the base lies in `extra`. The merged matrices are
+made in each step, which costs the memory of the base once more.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.errors import UserError
+from genjax.objective import Aux, Context, LossFn, Objective, Player
+from genjax.pretrained import Pretrained
+from genjax.types import Array, Batch, Extra, Key, Params, PyTree, named
+
+Factors = dict[str, dict[str, Array]]
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def matrices(params: PyTree) -> dict[str, Array]:
+    """Path -> array, "params/blocks/qkv/kernel", of all but vectors, those that are stacked over layers among them."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    wide = [
+        (path, leaf) for path, leaf in leaves if leaf.ndim > 1 and _name(path[-1:]) not in ("bias", "scale")
+    ]
+    return {_name(path): leaf for path, leaf in wide}
+
+
+def merge(params: PyTree, factors: Mapping[str, Mapping[str, Array]], scale: float) -> PyTree:
+    """W + scale A B for the matrices that have factors.
+
+    Args:
+        params: one player's.
+        factors: path -> "A" [*stack, i, r] and "B" [*stack, r, o].
+        scale: alpha / r.
+
+    Returns:
+        The parameters, those without factors as they were.
+    """
+
+    def add(path: tuple, leaf: Array) -> Array:
+        own = factors.get(_name(path))
+        if own is None:
+            return leaf
+        return leaf + scale * jnp.einsum("...ir,...ro->...io", own["A"], own["B"])
+
+    return jax.tree_util.tree_map_with_path(add, params)
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Fine-tunes a trained objective by low-rank changes of some of its matrices.
+
+    Attributes:
+        inner: what was trained, and is trained further.
+        base: where its parameters lie when the run begins; afterwards they are in the run's own checkpoints.
+        path: regular expression; matrices whose path, like "params/blocks/qkv/kernel", contains it get factors.
+        rank: r.
+        alpha: of the scale alpha / r.
+    """
+
+    inner: Objective
+    base: Pretrained
+    path: str = r"kernel$"
+    rank: int = 8
+    alpha: float = 16.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise UserError(f"rank={self.rank} must be at least 1")
+
+    @property
+    def scale(self) -> float:
+        """alpha / r."""
+        return self.alpha / self.rank
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """The inner objective's players, with factors; `extra` holds "base" and, as "inner", what it carries itself.
+
+        Raises:
+            UserError: no matrix has such a path; and as `Pretrained.load`.
+        """
+        params, extra = self.base.load(self.inner, key, batch)
+        factors = {player: self._factors(named(key, player), own) for player, own in params.items()}
+        if not any(factors.values()):
+            known = ", ".join(path for own in params.values() for path in matrices(own))
+            raise UserError(f"no matrix has a path with '{self.path}': they are {known}")
+        return factors, {"base": dict(params), "inner": dict(extra)}
+
+    def _factors(self, key: Key, params: PyTree) -> Factors:
+        factors: Factors = {}
+        for path, leaf in matrices(params).items():
+            if re.search(self.path, path):
+                *stack, i, o = leaf.shape
+                a = jax.random.normal(named(key, path), (*stack, i, self.rank)) / i**0.5
+                factors[path] = {"A": a, "B": jnp.zeros((*stack, self.rank, o))}
+        return factors
+
+    def merged(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
+        """Parameters and extra of the inner objective; see `objective.Adapter`."""
+        own = {
+            player: merge(extra["base"][player], factors, self.scale) for player, factors in params.items()
+        }
+        return own, extra["inner"]
+
+    def players(self) -> Mapping[str, Player]:
+        """The inner objective's."""
+        inner = self.inner.players()
+        return {name: Player(self._adapted(player.loss), player.every) for name, player in inner.items()}
+
+    def _adapted(self, inner: LossFn) -> LossFn:
+        def loss(params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+            value, aux = inner(*self.merged(params, extra), batch, ctx)
+            return value, Aux(aux.metrics, {"inner": {**extra["inner"], **aux.extra}} if aux.extra else {})
+
+        return loss
+
+    def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> PyTree:
+        """As the inner objective."""
+        return self.inner.sample(*self.merged(params, extra), key, num, cond)
+
+    @property
+    def classes(self) -> int:
+        """Of the inner objective."""
+        return getattr(self.inner, "classes", 0)
+
+    @property
+    def log_prob_kind(self) -> str:
+        """Of the inner objective; empty if it has none."""
+        return getattr(self.inner, "log_prob_kind", "")
+
+    def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
+        """As the inner objective; for those that have one."""
+        return self.inner.log_prob(*self.merged(params, extra), batch, key)  # type: ignore[attr-defined]

@@ -1,0 +1,152 @@
+"""Completions from the command line: beams with their scores, drafts of a smaller model, and flags that do not fit."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rows import POINTS, ROWS, on_one_device
+from test_autoregressive import NETS
+from test_networks import filled
+from test_programs import program
+
+from genjax import experiment as experiments
+from genjax import verbs
+from genjax.checkpoint import Checkpoints
+from genjax.completion import search
+from genjax.data import Data, TextFile
+from genjax.decode import Decoding
+from genjax.decode.beam import Beam
+from genjax.errors import UserError
+from genjax.experiment import Experiment
+from genjax.objectives.autoregressive import Autoregressive
+
+pytestmark = pytest.mark.xdist_group("completion")  # one process makes what these tests share
+GREEDY = [("objective.decoding.temperature", "0")]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Work directories of untrained models of a text's seven characters: large, small, of a short context, of others."""
+    root = tmp_path_factory.mktemp("completion")
+    (root / "config.py").write_text("")
+    for name, text in (("text", "a cat sat, a bat "), ("other", "12 345 ")):
+        (root / name).write_text(text * 30)
+    kinds = {
+        "large": ("llama", "text", 8),
+        "small": ("tied, window", "text", 8),
+        "short": ("llama", "text", 5),
+        "other": ("llama", "other", 8),
+    }
+    for name, (net, text, length) in kinds.items():
+        data = Data(TextFile(str(root / text), length, unit="char"))
+        objective = Autoregressive(NETS[net], (length,), 7, decoding=Decoding(top_k=2))
+        save(root, name, Experiment(objective, data, batch_size=4), filled)
+    save(root, "points", dataclasses.replace(ROWS["vae-points"], data=POINTS), None)
+    return root
+
+
+def save(root, name, experiment, fill):
+    run = on_one_device(experiment)
+    state = run.make_state()
+    if fill is not None:
+        objective = experiment.objective
+        x = jnp.zeros((1, *objective.shape, 1), jnp.int32)
+        state = dataclasses.replace(
+            state, ema={"net": fill(objective.net, x, None, None, out=objective._out)}
+        )
+    (root / name).mkdir()
+    experiments.save(experiment, str(root / "config.py"), root / name)
+    with Checkpoints(root / name / "checkpoints") as checkpoints:
+        checkpoints.save(0, state)
+
+
+def test_beams_are_printed_best_first_with_their_own_log_probability(runs, capsys):
+    """Scores are nats of the continuation over its length to the penalty; no truncation of the config's applies."""
+    out = verbs.complete(runs / "large", [], ["a c", "sat,"], seed=0, beam=Beam(3, 0.5))
+    printed = capsys.readouterr().out
+    assert out.read_text().strip() in printed
+    run, state = verbs.reopen_trained(runs / "large", [])
+    objective, vocabulary = run.experiment.objective, run.experiment.data.source.vocabulary
+    found = out.read_text().strip().split("\n---\n")
+    assert len(found) == 6
+    scores = [float(line[1:].partition("]")[0]) for line in found]
+    texts = [line.partition("] ")[2] for line in found]
+    assert [text[:3] for text in texts] == ["a c"] * 3 + ["sat"] * 3
+    assert scores[:3] == sorted(scores[:3], reverse=True)
+    rows = [vocabulary.encode(text.encode()) for text in texts]
+    x = jnp.asarray([np.pad(row, (0, 8 - len(row))) for row in rows])
+    log_p = np.asarray(jax.nn.log_softmax(objective.outputs(state.ema, x)[:, :, 0]))
+    for row, score, each, begun in zip(rows, scores, log_p, [3] * 3 + [4] * 3, strict=True):
+        nats = sum(each[i, row[i]] for i in range(begun, len(row)))
+        assert len(row) == begun + 4
+        assert score == pytest.approx(nats / 4**0.5, abs=1e-3)
+
+
+def test_greedy_drafts_give_the_models_own_greedy_text(runs, capsys):
+    prompts = ["a c", "b"]
+    expected = verbs.complete(runs / "large", GREEDY, prompts, seed=0).read_text()
+    capsys.readouterr()
+    drafted = verbs.complete(
+        runs / "large", GREEDY, prompts, seed=0, draft=runs / "small", drafts=2, out=runs / "drafted"
+    )
+    assert drafted.read_text() == expected
+    assert "% of the drafts, 2 a round" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_model_accepts_all_its_own_drafts(runs, capsys):
+    verbs.complete(runs / "large", [], ["a"], seed=0, draft=runs / "large", drafts=1)
+    assert "accepted 100.0% of the drafts, 1 a round" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("say one of them", {"beam": Beam(), "draft": "small"}),
+        ("of the same tokens", {"draft": "other"}),
+        ("reads 5 tokens, the model 8", {"draft": "short"}),
+        ("needs an autoregressive model, this is VAE", {"draft": "points"}),
+        ("a prompt of 9 tokens does not fit a model of 8", {"prompt": "a cat sat"}),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(runs, words, options):
+    prompt = options.pop("prompt", "a c")
+    if "draft" in options:
+        options["draft"] = runs / options["draft"]
+    with pytest.raises(UserError, match=words) as error:
+        verbs.complete(runs / "large", [], [prompt], seed=0, **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_the_program_searches_and_drafts_and_refuses_flags_that_say_nothing(runs):
+    workdir = f"--workdir={runs / 'large'}"
+    searched = program("sample", workdir, "--prompt=a c", "--beams=2", "--length_penalty=0.5")
+    assert searched.returncode == 0, searched.stderr
+    assert searched.stdout.count("] a c") == 2
+    drafted = program("sample", workdir, "--prompt=a c", f"--draft={runs / 'small'}", "--drafts=2")
+    assert drafted.returncode == 0, drafted.stderr
+    assert "of the drafts, 2 a round" in drafted.stdout
+    refused = {
+        "--beams needs --prompt": ["--beams=2"],
+        "--length_penalty needs --beams": ["--prompt=a", "--length_penalty=1"],
+        "--drafts needs --draft": ["--prompt=a", "--drafts=2"],
+        "say one of them": ["--prompt=a", "--beams=2", "--draft=x"],
+        "--label is for samples": ["--prompt=a", "--label=1"],
+    }
+    for message, words in refused.items():
+        done = program("sample", workdir, *words)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_search_gives_no_more_than_there_is(runs):
+    """Eight beams where one place is left and seven tokens are known."""
+    run, state = verbs.reopen_trained(runs / "large", [])
+    found = search(run, state, ["a cat s"], Beam(8))[0]
+    assert len(found) == 7
+    assert np.exp([score for _, score in found]).sum() == pytest.approx(1.0, abs=1e-5)
