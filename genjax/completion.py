@@ -129,12 +129,15 @@ def search(run: Run, state: TrainState, prompts: Sequence[str], beam: Beam) -> l
         model = objective.model(params, beam.width * len(count))
         return beam_search(model, beam, decoding, tokens, count, new, objective.stop)
 
-    found = jax.device_get(jax.jit(find)(state.ema, tokens, count))
+    found = jax.jit(find)(state.ema, tokens, count)
     results = []
-    for prompt, rows, lengths, scores in zip(prompts, found.tokens, found.length, found.score, strict=True):
-        texts = _texts(run, rows, lengths)
+    given = jax.device_get((found.tokens, found.length, found.score))
+    for prompt, rows, lengths, scores in zip(prompts, *given, strict=True):
         there = lengths > 0
-        results.append([(prompt + texts[i], float(scores[i])) for i in np.flatnonzero(there)])
+        texts = _texts(run, rows[there], lengths[there])
+        results.append(
+            [(prompt + text, float(score)) for text, score in zip(texts, scores[there], strict=True)]
+        )
     return results
 
 

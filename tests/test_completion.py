@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rows import POINTS, ROWS, on_one_device
+from rows import ROWS, on_one_device
 from test_autoregressive import NETS
 from test_networks import filled
 from test_programs import program
@@ -28,11 +28,11 @@ GREEDY = [("objective.decoding.temperature", "0")]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Work directories of untrained models of a text's seven characters: large, small, of a short context, of others."""
+    """Work directories of random models of a text's seven characters: large, small, of a short context, of others."""
     root = tmp_path_factory.mktemp("completion")
     (root / "config.py").write_text("")
     for name, text in (("text", "a cat sat, a bat "), ("other", "12 345 ")):
-        (root / name).write_text(text * 30)
+        (root / f"{name}.txt").write_text(text * 30)
     kinds = {
         "large": ("llama", "text", 8),
         "small": ("tied, window", "text", 8),
@@ -40,16 +40,16 @@ def runs(tmp_path_factory):
         "other": ("llama", "other", 8),
     }
     for name, (net, text, length) in kinds.items():
-        data = Data(TextFile(str(root / text), length, unit="char"))
+        data = Data(TextFile(str(root / f"{text}.txt"), length, unit="char"))
         objective = Autoregressive(NETS[net], (length,), 7, decoding=Decoding(top_k=2))
-        save(root, name, Experiment(objective, data, batch_size=4), filled)
-    save(root, "points", dataclasses.replace(ROWS["vae-points"], data=POINTS), None)
+        save(root, name, Experiment(objective, data, batch_size=8), filled)
+    save(root, "points", ROWS["vae-points"], None)
     return root
 
 
 def save(root, name, experiment, fill):
-    run = on_one_device(experiment)
-    state = run.make_state()
+    template = on_one_device(experiment).template()
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
     if fill is not None:
         objective = experiment.objective
         x = jnp.zeros((1, *objective.shape, 1), jnp.int32)
