@@ -62,6 +62,7 @@ def save(root, name, experiment, fill):
         checkpoints.save(0, state)
 
 
+@pytest.mark.slow
 def test_beams_are_printed_best_first_with_their_own_log_probability(runs, capsys):
     """Scores are nats of the continuation over its length to the penalty; no truncation of the config's applies."""
     out = verbs.complete(runs / "large", [], ["a c", "sat,"], seed=0, beam=Beam(3, 0.5))
@@ -84,6 +85,7 @@ def test_beams_are_printed_best_first_with_their_own_log_probability(runs, capsy
         assert score == pytest.approx(nats / 4**0.5, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_greedy_drafts_give_the_models_own_greedy_text(runs, capsys):
     prompts = ["a c", "b"]
     expected = verbs.complete(runs / "large", GREEDY, prompts, seed=0).read_text()
@@ -144,6 +146,7 @@ def test_the_program_searches_and_drafts_and_refuses_flags_that_say_nothing(runs
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_search_gives_no_more_than_there_is(runs):
     """Eight beams where one place is left and seven tokens are known."""
     run, state = verbs.reopen_trained(runs / "large", [])

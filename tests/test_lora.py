@@ -1,6 +1,7 @@
 """Low-rank adaptation: it begins at the base, leaves it alone, and learns what its rank allows."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rows import Untrained, on_one_device
-from test_autoregressive import KEY, model
+from test_autoregressive import KEY, NETS
 from test_networks import normal
 
 from genjax import bridge, convert, verbs
@@ -21,7 +22,7 @@ from genjax.experiment import Experiment
 from genjax.networks.tokens import gpt2
 from genjax.objective import Adapter, Aux, Context, Player
 from genjax.objectives.autoregressive import Autoregressive
-from genjax.objectives.lora import LoRA
+from genjax.objectives.lora import LoRA, matrices
 from genjax.optimizers import AdamW
 from genjax.pretrained import Pretrained
 
@@ -76,35 +77,52 @@ def test_training_reaches_the_optimum_that_the_rank_allows(rank):
     assert aux.extra["inner"]["seen"] == 0
 
 
-def test_it_begins_at_the_base_and_its_gradients_are_the_papers():
-    """Probabilities bit for bit; then dA = s G B^T and dB = s A^T G with G the gradient in the merged matrix."""
-    inner, base = model("tied, window")
-    lora = LoRA(inner, Untrained(), path=r"blocks/.*kernel$", rank=2, alpha=3.0)
-    x = {"x": jnp.asarray([[0, 1, 2, 1], [2, 2, 0, 1]])}
-    factors = lora.init(KEY, x)[0]
-    extra = {"base": base, "inner": {}}
+X = {"x": normal(0, 8, 4), "y": normal(1, 8, 3)}
+TOKEN_MODEL = Autoregressive(NETS["tied, window"], (4,), 3)
+TOKENS = {"x": jnp.asarray([[0, 1, 2, 1], [2, 2, 0, 1]])}
+
+
+@pytest.mark.parametrize(
+    ("inner", "batch", "path"),
+    [
+        (Linear(), X, "kernel$"),
+        pytest.param(TOKEN_MODEL, TOKENS, "blocks/.*kernel$", marks=pytest.mark.slow),
+    ],
+)
+def test_it_begins_at_the_base_and_its_gradients_are_the_papers(inner, batch, path):
+    """The loss bit for bit; then dA = s G B^T and dB = s A^T G with G the gradient in the merged matrix."""
+    lora = LoRA(inner, Untrained(), path, rank=2, alpha=3.0)
     assert isinstance(lora, Adapter)
-    both = jax.jit(lambda params: (lora.log_prob(params, extra, x, KEY), inner.log_prob(base, {}, x, KEY)))
-    np.testing.assert_array_equal(*both(factors))
-    moved = jax.tree.map(lambda a: a + 0.1, factors)
-    assert np.abs(np.subtract(*both(moved))).max() > 1e-3
+    factors, extra = jax.jit(lora.init)(KEY, batch)
 
     @jax.jit
-    def gradients(factors):
+    def losses(factors):
         merged = lora.merged(factors, extra)[0]
-        ours = jax.grad(lambda params: lora.players()["net"].loss(params, extra, x, CTX)[0])(factors)
-        return ours, jax.grad(lambda params: inner.loss(params, {}, x, CTX)[0])(merged), merged
+        wrapped = lambda params: lora.players()["net"].loss(params, extra, batch, CTX)[0]
+        plain = lambda params: inner.loss(params, {}, batch, CTX)[0]
+        return (
+            wrapped(factors),
+            plain(extra["base"]),
+            jax.grad(wrapped)(factors),
+            jax.grad(plain)(merged),
+            merged,
+        )
 
-    ours, whole, merged = gradients(moved)
-    for path, own in ours["net"].items():
-        _, folder, name, leaf = path.split("/")
-        assert (folder, leaf) == ("blocks", "kernel")
-        g, w, old = (np.float64(tree["net"]["params"][folder][name][leaf]) for tree in (whole, merged, base))
-        a, b = (np.float64(moved["net"][path][letter]) for letter in "AB")
-        np.testing.assert_allclose(w, old + 1.5 * a @ b, atol=1e-5)
-        np.testing.assert_allclose(own["A"], 1.5 * g @ b.swapaxes(1, 2), atol=1e-5)
-        np.testing.assert_allclose(own["B"], 1.5 * a.swapaxes(1, 2) @ g, atol=1e-5)
-    assert len(ours["net"]) == 4
+    begun, base, *_ = losses(factors)
+    assert float(begun) == float(base)
+    moved = jax.tree.map(lambda a: a + 0.1, factors)
+    changed, _, ours, whole, merged = losses(moved)
+    assert abs(float(changed - base)) > 1e-4
+    old, gradients, new = (matrices(tree["net"]) for tree in (extra["base"], whole, merged))
+    assert set(ours["net"]) == {name for name in old if re.search(path, name)}
+    for name, w in new.items():
+        if name not in ours["net"]:
+            np.testing.assert_array_equal(w, old[name])
+            continue
+        g, a, b = (np.float64(x) for x in (gradients[name], moved["net"][name]["A"], moved["net"][name]["B"]))
+        np.testing.assert_allclose(w, old[name] + 1.5 * a @ b, atol=1e-5)
+        np.testing.assert_allclose(ours["net"][name]["A"], 1.5 * g @ b.swapaxes(-1, -2), atol=1e-5)
+        np.testing.assert_allclose(ours["net"][name]["B"], 1.5 * a.swapaxes(-1, -2) @ g, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +180,9 @@ def test_the_base_stays_and_the_merged_model_is_the_same_everywhere(adapted):
 
 
 def test_what_does_not_fit_is_refused():
-    inner = model("tied, window")[0]
     with pytest.raises(UserError, match="rank=0"):
-        LoRA(inner, Untrained(), rank=0)
+        LoRA(TOKEN_MODEL, Untrained(), rank=0)
     with pytest.raises(UserError, match=r"'attention': they are .*params/blocks/qkv/kernel"):
-        jax.eval_shape(LoRA(inner, Untrained(), "attention").init, KEY, {"x": jnp.zeros((1, 4), jnp.int32)})
+        jax.eval_shape(
+            LoRA(TOKEN_MODEL, Untrained(), "attention").init, KEY, {"x": jnp.zeros((1, 4), jnp.int32)}
+        )

@@ -56,9 +56,16 @@ def test_a_mixture_is_the_loop_over_its_tokens(active, capacity, mlp):
         assert (dropped > 0) == (train and capacity != AMPLE)
 
 
-@pytest.mark.parametrize("mlp", ["gelu", pytest.param("swiglu", marks=pytest.mark.slow)])
-def test_one_expert_is_the_dense_perceptron(mlp):
-    """In a whole network, with the same parameters: values and gradients."""
+def test_one_expert_is_the_dense_perceptron():
+    """With the same parameters, to the rounding of a product."""
+    module, params, made = parts(Mixture(1, 1))
+    np.testing.assert_allclose(jax.jit(lambda: module.apply(params, X, train=True))(), made[0], atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mlp", ["gelu", "swiglu"])
+def test_a_network_of_one_expert_is_the_dense_network(mlp):
+    """With the same parameters: values and gradients."""
     options = {"width": 8, "depth": 2, "heads": 2, "causal": True, "mlp": mlp, "mlp_ratio": 2.0}
     dense, x = TokenTransformer(**options), jnp.asarray([[0, 2, 1, 1]])
     mixed, params = TokenTransformer(**options, experts=Mixture(1, 1)), filled(dense, x, out=3)
