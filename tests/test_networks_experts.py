@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rows import make_run, start
 from test_networks import KEY, filled, normal
 
 from genjax.errors import UserError
@@ -12,6 +13,7 @@ from genjax.networks.experts import Experts, Mixture, Perceptron, penalised
 from genjax.objective import Context, Penalised
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.optimizers import Muon
+from genjax.parallel import Rule
 
 pytestmark = pytest.mark.xdist_group("networks_experts")
 
@@ -173,3 +175,22 @@ def test_muon_takes_each_expert_as_a_matrix_of_its_own():
 def test_what_does_not_fit_is_refused(options):
     with pytest.raises(UserError, match=next(reversed(options))):
         Mixture(**options)
+
+
+@pytest.mark.slow
+def test_experts_on_devices_of_their_own_take_the_same_steps():
+    """Four experts over four devices, the batch over two: as on one device."""
+    rule = Rule("experts/each/.*kernel", ("tensor", None, None))
+    runs = make_run("experts-digits", "one"), make_run("experts-digits", "data:2,tensor:4", rules=(rule,))
+    losses, states = [], []
+    for run in runs:
+        state = start(run)
+        for number in range(2):
+            state, metrics = run.compiled(state, run.batch(number, 1), False)
+        losses.append(float(metrics["net/loss"]))
+        states.append(state)
+    kernel = states[1].params["net"]["params"]["blocks"]["experts"]["each"]["mlp_in"]["kernel"]
+    assert kernel.addressable_shards[0].data.shape == (2, 1, *kernel.shape[2:])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for ours, theirs in zip(*map(jax.tree.leaves, (states[1].params, states[0].params)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-4)
