@@ -90,7 +90,7 @@ TOKENS = {"x": jnp.asarray([[0, 1, 2, 1], [2, 2, 0, 1]])}
     ],
 )
 def test_it_begins_at_the_base_and_its_gradients_are_the_papers(inner, batch, path):
-    """The merged parameters bit for bit; then dA = s G B^T and dB = s A^T G with G the gradient in the merged matrix."""
+    """Merged parameters bit for bit; then dA = s G B^T and dB = s A^T G with G the gradient in the merged matrix."""
     lora = LoRA(inner, Untrained(), path, rank=2, alpha=3.0)
     assert isinstance(lora, Adapter)
     factors, extra = jax.jit(lora.init)(KEY, batch)
