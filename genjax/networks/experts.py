@@ -98,7 +98,7 @@ class Perceptron(nn.Module):
             gate, h = jnp.split(dense(2 * self.hidden, "mlp_in", 1.0)(x), 2, axis=-1)
             h = jax.nn.silu(gate) * h
         else:
-            h = jax.nn.gelu(dense(self.hidden, "mlp_in", 1.0)(x))
+            h = ops.gelu(dense(self.hidden, "mlp_in", 1.0)(x))
         return dense(x.shape[-1], "mlp_out", self.residual)(h)
 
 

@@ -35,6 +35,7 @@ def ours(text: str, setting: str, steps: int):
     """A function of nothing that takes `steps` steps of the shipped loop and says seconds per step."""
     depth, heads, width, context, batch = SETTINGS[setting]
     changes = {"objective.net.depth": depth, "objective.net.heads": heads, "objective.net.width": width}
+    changes |= {"objective.net.position": "learned", "optimizer.learning_rate": 1e-3}
     changes |= {"batch_size": batch, "data.source.length": context + 1, "objective.shape": f"{context + 1},"}
     chosen = experiment.load(
         f"ar_shakespeare:{text}", [(name, str(value)) for name, value in changes.items()]
@@ -102,7 +103,7 @@ class Theirs:
         for first in range(0, len(self.test), 128):
             window = self.test[np.arange(first, min(first + 128, len(self.test)))]["x"]
             x = torch.from_numpy(window.astype(np.int64))
-            logits = self.net(x[:, :-1], x[:, 1:])[0]
+            logits = self.net(x[:, :-1], x[:, 1:].contiguous())[0]
             each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), x[:, 1:], reduction="none")
             means.append(each.mean(1).numpy())
         whole = np.concatenate(means)
