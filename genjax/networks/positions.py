@@ -79,6 +79,6 @@ def rotate(
     """Turns the pairs (x_i, x_{i + d/2}) by `angles`; in float32, result in the dtype of x."""
     turns = (angles if angles.ndim == 3 else angles[None])[:, :, None]
     cos, sin = jnp.cos(turns), jnp.sin(turns)
-    first, second = jnp.split(wide(x), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)
+    cos, sin = jnp.concatenate([cos, cos], axis=-1), jnp.concatenate([-sin, sin], axis=-1)
+    z = wide(x)
+    return (z * cos + jnp.roll(z, x.shape[-1] // 2, axis=-1) * sin).astype(x.dtype)

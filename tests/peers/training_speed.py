@@ -1,8 +1,8 @@
 """Steps per second of our GPT beside nanoGPT's, equal sizes, batches and optimizers, same machine, A B A B.
 
     pip install -r requirements-peers.txt; git clone https://github.com/karpathy/nanoGPT FOLDER
-    python tests/peers/training_speed.py --nanogpt FOLDER --text FILE [--setting cpu|baby] [--rounds 7] [--steps 40]
-    python tests/peers/training_speed.py --nanogpt FOLDER --text FILE --loss     (trains theirs for 2000 steps)
+    python tests/peers/training_speed.py --nanogpt FOLDER --text FILE [--setting cpu|short|baby] [--position rotary]
+    python tests/peers/training_speed.py --nanogpt FOLDER --text FILE --loss (trains theirs for 2000 steps)
 
 Both loops make their batches, clip, follow a schedule and read the loss now and then. Times are medians over rounds of
 `steps` steps; the first round compiles and does not count. `--loss` is what theirs reaches on our evaluation's windows.
@@ -31,11 +31,11 @@ from genjax.loop import prepare
 SETTINGS = {"cpu": (4, 4, 128, 64, 12), "baby": (6, 6, 384, 256, 12), "short": (6, 6, 384, 64, 12)}
 
 
-def ours(text: str, setting: str, steps: int):
+def ours(text: str, setting: str, position: str, steps: int):
     """A function of nothing that takes `steps` steps of the shipped loop and says seconds per step."""
     depth, heads, width, context, batch = SETTINGS[setting]
     changes = {"objective.net.depth": depth, "objective.net.heads": heads, "objective.net.width": width}
-    changes |= {"objective.net.position": "learned", "optimizer.learning_rate": 1e-3}
+    changes |= {"objective.net.position": position, "optimizer.learning_rate": 1e-3}
     changes |= {"batch_size": batch, "data.source.length": context + 1, "objective.shape": f"{context + 1},"}
     chosen = experiment.load(
         f"ar_shakespeare:{text}", [(name, str(value)) for name, value in changes.items()]
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--nanogpt", required=True)
     parser.add_argument("--text", required=True)
     parser.add_argument("--setting", choices=SETTINGS, default="cpu")
+    parser.add_argument("--position", choices=("learned", "rotary"), default="learned")
     parser.add_argument("--loss", action="store_true")
     for name, default in (("rounds", 7), ("steps", 40)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -128,7 +129,7 @@ def main() -> None:
             f"{took:.0f} s",
         )
         return
-    advance, params = ours(flags.text, flags.setting, flags.steps)
+    advance, params = ours(flags.text, flags.setting, flags.position, flags.steps)
     sides = {"genjax": advance, "nanoGPT": lambda: theirs.steps(flags.steps)}
     sizes = {"genjax": params, "nanoGPT": sum(p.numel() for p in theirs.net.parameters())}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
