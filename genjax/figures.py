@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Real
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from numpy import ndarray
 from PIL import Image, ImageDraw
 
@@ -16,6 +17,7 @@ from genjax.errors import UserError
 from genjax.pictures import blank, drawn, font
 
 CAPTION = 18  # pixels
+MESH = 16  # lines of a warped grid in each direction, about
 
 Points = Float[ndarray, "_ 2"]
 
@@ -53,14 +55,16 @@ def field(
     window: tuple[float, float],
     reference: Points | None = None,
     arrows: tuple[Points, Points] | None = None,
+    mesh: Float[ndarray, "_ _ 2"] | None = None,
 ) -> Image.Image:
-    """Points in a square window of the plane, with arrows of a velocity field behind them.
+    """Points in a square window of the plane, with arrows of a velocity field or a warped grid behind them.
 
     Args:
         points: samples.
         window: (low, high) of both axes.
         reference: points of the data, in grey.
         arrows: where, and the velocity there; arrows are scaled to the longest.
+        mesh: the points of a grid by row and column, wherever they are now; joined by lines along both.
 
     Returns:
         A picture of 300 x 300 pixels.
@@ -71,6 +75,9 @@ def field(
     if arrows is not None and arrows[1].any():
         axes.quiver(*arrows[0].T, *arrows[1].T, color="#a05010", alpha=0.7, width=0.004)
     axes.scatter(*points.T, s=3, color="#1f5fa8", linewidths=0)
+    if mesh is not None:
+        lines = [line for lines in (mesh, mesh.swapaxes(0, 1)) for line in lines[:: len(lines) // MESH]]
+        axes.add_collection(LineCollection(lines, colors="#a05010", linewidths=0.4))
     return drawn(figure)
 
 

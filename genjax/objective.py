@@ -150,6 +150,24 @@ class HasPath(Protocol):
 
 
 @runtime_checkable
+class HasWarp(Protocol):
+    """An objective whose samples are what a deterministic map makes of draws from a simple law, layer by layer.
+
+    Attributes:
+        window: (low, high), where most of the mass of each of the law's coordinates lies.
+    """
+
+    @property
+    def window(self) -> tuple[float, float]: ...
+
+    def warp(
+        self, params: Params, extra: Extra, z: Float[Array, "b ..."]
+    ) -> tuple[Float[Array, " n"], Float[Array, "n b ..."]]:
+        """As `HasPath.path`, with the given points in place of draws, for no label in particular."""
+        ...
+
+
+@runtime_checkable
 class HasVelocity(Protocol):
     """An objective that moves points by a velocity field."""
 

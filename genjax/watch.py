@@ -15,7 +15,7 @@ from genjax.evaluate import whole
 from genjax.exports import decode
 from genjax.figures import density, field, tiles
 from genjax.loop import Run
-from genjax.objective import HasLogProb, HasPath, HasVelocity
+from genjax.objective import HasLogProb, HasPath, HasVelocity, HasWarp
 from genjax.pictures import grid, picture
 from genjax.step import TrainState
 from genjax.types import named
@@ -126,16 +126,29 @@ def _plane(run: Run, state: TrainState, times: ndarray, states: ndarray) -> Imag
     reference = whole(data, "test")["x"][:1000].astype(np.float64)
     reach = 1.2 * float(np.abs(reference).max())
     window = (-reach, reach)
-    shown = []
+    shown, warped = [], _warp(run, state)
     for t, frame in zip(times, states, strict=True):
         arrows = None
         if isinstance(objective, HasVelocity):
             where = _lattice(window, ARROWS)
             arrows = (where, _velocity(run, state, where, float(t)))
-        shown.append((f"t = {t:.3g}", field(frame.astype(np.float64), window, reference, arrows)))
+        points = frame.astype(np.float64)
+        shown.append((f"t = {t:.3g}", field(points, window, reference, arrows, warped.get(float(t)))))
     if isinstance(objective, HasLogProb) and objective.log_prob_kind:
         shown.append((objective.log_prob_kind, density(log_density(run, state, window), window)))
     return tiles(shown, columns=4)
+
+
+def _warp(run: Run, state: TrainState) -> dict[float, Float[ndarray, "n n 2"]]:
+    """A grid over the base's window by the times of the states that the model's layers make of it."""
+    objective, data = run.experiment.objective, run.experiment.data
+    if not isinstance(objective, HasWarp):
+        return {}
+    grid = jnp.asarray(_lattice(objective.window, CELLS), jnp.float32)
+    times, states = jax.jit(objective.warp)(state.ema, state.extra, grid)
+    shape = (CELLS, CELLS, 2)
+    moved = [data.inverse(np.asarray(points)).astype(np.float64).reshape(shape) for points in states]
+    return dict(zip(map(float, times), moved, strict=True))
 
 
 def _lattice(window: tuple[float, float], count: int) -> Float[ndarray, "n 2"]:

@@ -164,15 +164,37 @@ class OdeLikelihood:
         """
         if not self.steps:
             raise UserError("likelihood.steps=0 turns the likelihood off: give it steps, such as 25")
-        probes = draw_probes(key, self.probe, self.probes, x) if self.probes else basis(x)
+        flow = lambda x, t: velocity(denoise(x, t), process, t)
+        return self.carry(self.rate(flow, x, key), x)
+
+    def rate(self, flow: Callable[[Array, Array], Array], x: Float[Array, "b ..."], key: Key | None) -> Rate:
+        """The rates in u = t^(1 / power) of a state and its log-determinant along dx/dt = flow(x, t).
+
+        Args:
+            flow: maps each example alone.
+            x: [b, ...], for the probes' shape.
+            key: of the probes; None will do for the exact trace.
+
+        Raises:
+            UserError: there are probes to draw and no key.
+        """
+        if not self.probes:
+            probes = basis(x)
+        elif key is None:
+            raise UserError("Hutchinson's trace needs a key for its probes; probes=0 is the exact trace")
+        else:
+            probes = draw_probes(key, self.probe, self.probes, x)
         share = 1.0 / self.probes if self.probes else 1.0
 
         def rate(x: Array, u: Array) -> Pair:
             t, stretch = u**self.power, self.power * u ** (self.power - 1.0)
-            flow = lambda x: stretch * velocity(denoise(x, t), process, t)
-            value, products = quadratic_forms(flow, x, probes)
+            value, products = quadratic_forms(lambda x: stretch * flow(x, t), x, probes)
             return value, share * jnp.sum(products, axis=0)
 
+        return rate
+
+    def carry(self, rate: Rate, x: Float[Array, "b ..."]) -> Pair:
+        """Integrates rates in u from time `low` to `high`, from (x, 0)."""
         first, last = self.low ** (1.0 / self.power), self.high ** (1.0 / self.power)
         start = (x, jnp.zeros(len(x), x.dtype))
         if self.method == "adaptive":

@@ -4,17 +4,20 @@ from genjax.networks.adapters import FromNNX
 from genjax.networks.conv import ConvDecoder, ConvEncoder
 from genjax.networks.dit import DiT
 from genjax.networks.fourier import FourierFeatures
+from genjax.networks.made import MADE
 from genjax.networks.mlp import MLP
 from genjax.networks.pixelcnn import PixelCNN
 from genjax.networks.pixelcnnpp import PixelCNNPP
 from genjax.networks.pixelrnn import PixelRNN
 from genjax.networks.recurrent import Recurrent
+from genjax.networks.resnet import ResNet
 from genjax.networks.schedule import FixedLinear, LearnedLinear, Monotone
 from genjax.networks.tokens import TokenTransformer
 from genjax.networks.unet import UNet
 from genjax.networks.wavenet import WaveNet
 
 __all__ = [
+    "MADE",
     "MLP",
     "ConvDecoder",
     "ConvEncoder",
@@ -28,6 +31,7 @@ __all__ = [
     "PixelCNNPP",
     "PixelRNN",
     "Recurrent",
+    "ResNet",
     "TokenTransformer",
     "UNet",
     "WaveNet",
