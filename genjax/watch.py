@@ -126,7 +126,7 @@ def _plane(run: Run, state: TrainState, times: ndarray, states: ndarray) -> Imag
     reference = whole(data, "test")["x"][:1000].astype(np.float64)
     reach = 1.2 * float(np.abs(reference).max())
     window = (-reach, reach)
-    shown, warped = [], _warp(run, state)
+    shown, warped = [], warped_grids(run, state)
     for t, frame in zip(times, states, strict=True):
         arrows = None
         if isinstance(objective, HasVelocity):
@@ -139,7 +139,7 @@ def _plane(run: Run, state: TrainState, times: ndarray, states: ndarray) -> Imag
     return tiles(shown, columns=4)
 
 
-def _warp(run: Run, state: TrainState) -> dict[float, Float[ndarray, "n n 2"]]:
+def warped_grids(run: Run, state: TrainState) -> dict[float, Float[ndarray, "n n 2"]]:
     """A grid over the base's window by the times of the states that the model's layers make of it."""
     objective, data = run.experiment.objective, run.experiment.data
     if not isinstance(objective, HasWarp):

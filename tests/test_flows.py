@@ -55,12 +55,12 @@ BLIND = {"elementwise spline", "actnorm", "lu", "permutation", "logit"}  # nothi
 COMPOSED = {"realnvp", "glow", "neural spline flow"}
 
 
-def perturbed(params):
+def perturbed(params, size=1.0):
     """Parameters that are nowhere at their start: layers that start at zero hide what is behind."""
     leaves, tree = jax.tree.flatten(params)
     rng = np.random.default_rng(0)
     scales = [0.5 * leaf.shape[-2] ** -0.5 if leaf.ndim > 1 else 0.3 for leaf in leaves]
-    noise = [c * rng.standard_normal(leaf.shape) for c, leaf in zip(scales, leaves, strict=True)]
+    noise = [size * c * rng.standard_normal(leaf.shape) for c, leaf in zip(scales, leaves, strict=True)]
     return jax.tree.unflatten(
         tree, [leaf + jnp.asarray(n, leaf.dtype) for leaf, n in zip(leaves, noise, strict=True)]
     )
