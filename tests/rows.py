@@ -17,6 +17,12 @@ from genjax.diffusion.prediction import V
 from genjax.diffusion.process import VP
 from genjax.emissions import LogisticMixture
 from genjax.experiment import Experiment
+from genjax.flows import models
+from genjax.flows.bijector import Chain
+from genjax.flows.dequantize import Variational
+from genjax.flows.layers import Checkerboard, Coupling
+from genjax.flows.scalar import Spline
+from genjax.flows.shape import Logit
 from genjax.networks import (
     MLP,
     ConvDecoder,
@@ -24,6 +30,7 @@ from genjax.networks import (
     Monotone,
     PixelCNN,
     PixelCNNPP,
+    ResNet,
     TokenTransformer,
     UNet,
 )
@@ -32,6 +39,7 @@ from genjax.objectives.autoregressive import Autoregressive
 from genjax.objectives.consistency import Consistency, Doubling
 from genjax.objectives.diffusion import Diffusion
 from genjax.objectives.distillation import Teacher
+from genjax.objectives.flow import Flow
 from genjax.objectives.gan import GAN
 from genjax.objectives.improved_ddpm import ImprovedDDPM
 from genjax.objectives.interpolant import Interpolant
@@ -86,6 +94,19 @@ ROWS = {
         VAE(ConvEncoder((16,)), ConvDecoder((16,)), (8, 8, 1), 4, 10, Bernoulli()), UNIT_DIGITS
     ),
     "vae-points": _experiment(VAE(SMALL, SMALL, (2,), 2), POINTS),
+    "flow-points": _experiment(
+        Flow(models.coupling(MLP(width=32, depth=1, zero_out=True), Spline(), count=2), (2,)), POINTS
+    ),
+    "flow-digits": _experiment(
+        Flow(
+            Chain((Logit(), models.glow(ResNet(width=16, depth=1), steps=2))),
+            (8, 8, 1),
+            classes=10,
+            levels=17,
+            dequantize=Variational(Coupling(ResNet(width=16, depth=1), mask=Checkerboard())),
+        ),
+        Data(Digits()),
+    ),
     "gan-digits": _experiment(
         GAN(ConvDecoder((16,), norm="none"), ConvEncoder((16,), norm="none"), (8, 8, 1), 4, 10), DIGITS
     ),
@@ -153,6 +174,8 @@ ROWS = {
 # rows of points, with one player and with two.
 SLOW = {
     "diffusion-digits",
+    "flow-points",
+    "flow-digits",
     "gan-digits",
     "vae-digits",
     "autoregressive-digits",

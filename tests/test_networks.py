@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from genjax.errors import UserError
-from genjax.networks import MLP, ConvDecoder, ConvEncoder, DiT, FromNNX, TokenTransformer, UNet
+from genjax.networks import MADE, MLP, ConvDecoder, ConvEncoder, DiT, FromNNX, ResNet, TokenTransformer, UNet
 from genjax.networks.blocks import ResBlock, SelfAttention
 from genjax.networks.embed import fourier, sinusoidal
 from genjax.networks.layers import GroupNorm
@@ -36,6 +36,8 @@ SMALL = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "
 NETWORKS = {
     "mlp": (MLP(width=16, depth=2), normal(0, BATCH, 5), (2, 3)),
     "mlp, fourier": (MLP(width=16, depth=1, time="fourier", time_scale=1.0), normal(0, BATCH, 2, 2), 3),
+    "made": (MADE(width=16, depth=1), normal(0, BATCH, 5), (5, 3)),
+    "resnet": (ResNet(width=8, depth=1), normal(0, BATCH, 4, 6, 2), 2),
     "unet": (UNet(**SMALL), normal(0, BATCH, 4, 6, 2), 2),
     "unet, other options": (
         UNet(**SMALL, modulation="add", skip_rescale=False, resample="pool", padding="CIRCULAR"),
