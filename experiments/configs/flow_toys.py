@@ -17,7 +17,7 @@ from genjax.networks import MADE, MLP
 from genjax.objectives.flow import Flow
 from genjax.optimizers import AdamW, Cosine
 
-NUM = 500_000  # training points: what a flow overfits with 50,000 is as much as it is to be wrong by
+NUM = 100_000  # training points: with fewer a flow overfits by as much as it is to be wrong by
 TOYS = {
     "moons": Data(Moons(NUM), (Scale(-2.0, 2.0, -2.0, 2.0),)),
     "mixture": Data(GaussianMixture(NUM), (Scale(-2.0, 2.0, -2.0, 2.0),)),
@@ -25,12 +25,12 @@ TOYS = {
     "spirals": Data(Spirals(NUM), (Scale(-3.0, 3.0, -2.0, 2.0),)),
     "checkerboard": Data(Checkerboard(NUM), (Scale(-4.0, 4.0, -2.0, 2.0),)),
 }
-SMALL = MLP(width=64, depth=2, zero_out=True)
+SMALL = MLP(width=64, depth=1, zero_out=True)
 MODELS: dict[str, Bijector] = {
     "spline": models.coupling(SMALL, Spline(bins=16, bound=4.0), count=4),
     "coupling": models.coupling(SMALL, count=8),
-    "maf": models.autoregressive(MADE(width=64, depth=2), count=12),
-    "iaf": models.autoregressive(MADE(width=64, depth=2), count=12, fast=True),
+    "maf": models.autoregressive(MADE(width=64, depth=1), count=12),
+    "iaf": models.autoregressive(MADE(width=64, depth=1), count=12, fast=True),
     "cnf": Chain((ActNorm(), Continuous(MLP(width=64, depth=2, zero_out=True, time_scale=10.0)))),
 }
 
@@ -47,10 +47,10 @@ def get_experiment(variant: str = "spline-moons") -> Experiment:
         objective=Flow(MODELS[model], data.shape),
         data=data,
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0),
-        steps=4000,
+        steps=2500,
         batch_size=256,
         steps_per_call=20,
-        checkpoint_every=2000,
-        sample_every=2000,
-        evaluation=Evaluation(num=5000, batch_size=1000, pictured=2000),
+        checkpoint_every=1250,
+        sample_every=1250,
+        evaluation=Evaluation(num=2000, batch_size=1000, pictured=2000),
     )
