@@ -1,19 +1,22 @@
-"""Edits test images by a trained diffusion model: half given, grey given, coarse given, noised, or between two.
+"""Edits test images by a trained diffusion model, or shows what an autoencoder's latents stand for.
 
 python -m experiments.edit --workdir=DIR --task=inpaint|colourise|superres|sdedit|interpolate --num=8 [--strength=0.5]
+python -m experiments.edit --workdir=DIR --task=reconstruct|interpolate|traverse|manifold|codes [--points=8]
 """
 
 from pathlib import Path
 
 from absl import flags
 
-from genjax import cli
+from genjax import cli, explore
 from genjax.edit import TASKS, Edit, edit_workdir
 
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The run to edit with: a Diffusion model of images.", required=True
+    "workdir", None, "The run: a Diffusion model of images, or an autoencoder.", required=True
 )
-TASK = flags.DEFINE_string("task", "inpaint", f"One of {', '.join(TASKS)}.")
+TASK = flags.DEFINE_string(
+    "task", "inpaint", f"One of {', '.join(TASKS)}; of an autoencoder one of {', '.join(explore.TASKS)}."
+)
 NUM = flags.DEFINE_integer("num", 8, "How many test images; for interpolate how many pairs of them.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the randomness.")
 STRENGTH = flags.DEFINE_float("strength", 0.5, "sdedit: the time in (0, 1] to which images are noised.")
@@ -24,7 +27,12 @@ METHOD = flags.DEFINE_string(
     "inpaint, colourise, superres: gradient (pseudo-inverse guidance), or replace (RePaint).",
 )
 REPEATS = flags.DEFINE_integer("repeats", 10, "replace: how often each step is taken.")
-POINTS = flags.DEFINE_integer("points", 8, "interpolate: images from end to end.")
+POINTS = flags.DEFINE_integer(
+    "points", 8, "interpolate: images from end to end; traverse: values; manifold: a side."
+)
+PATH = flags.DEFINE_enum(
+    "path", "spherical", ["spherical", "linear"], "interpolate, of an autoencoder: the way between latents."
+)
 LABEL = flags.DEFINE_integer("label", None, "One class for all results; default: the images' own.")
 OUT = flags.DEFINE_string("out", None, "The .npz to write, a picture beside it; default WORKDIR/TASK.npz.")
 
@@ -38,6 +46,7 @@ def main(overrides: cli.Overrides) -> None:
         method=METHOD.value,
         repeats=REPEATS.value,
         points=POINTS.value,
+        path="linear" if PATH.value == "linear" else "spherical",
         label=LABEL.value,
     )
     out = Path(OUT.value) if OUT.value else None

@@ -1,10 +1,15 @@
-"""Edits of test images by a trained diffusion model, which it was not trained for: the tasks, and the verb.
+"""Edits of test images by a trained model, which it was not trained for: the tasks, and the verb.
+
+By a diffusion model:
+
 
 inpaint      half of each image is kept, the other drawn
 colourise    the grey values are kept
 superres     the averages of blocks of pixels are kept
 sdedit       noised to a time and denoised, as its own or as another class
 interpolate  from one image to another by way of their latents
+
+The tasks of models with latents of their own (autoencoders) are in `explore`.
 """
 
 import dataclasses
@@ -18,12 +23,15 @@ import numpy as np
 from jaxtyping import Float
 
 from genjax import verbs
+from genjax.diffusion.editing import Path as Way
 from genjax.diffusion.editing import interpolate, sdedit
 from genjax.diffusion.inverse import Linear, adjoint, grey, masked, onto, pooled, pseudo_inverse, restore
 from genjax.diffusion.threshold import NoThreshold
 from genjax.errors import UserError, nearest
 from genjax.evaluate import whole
+from genjax.explore import View, explore
 from genjax.loop import Run
+from genjax.objective import HasLatents
 from genjax.objectives.diffusion import Diffusion
 from genjax.pictures import grid
 from genjax.samplers.grids import Quadratic
@@ -42,13 +50,14 @@ class Edit:
     """What is done to the images.
 
     Attributes:
-        task: one of TASKS.
+        task: one of TASKS, or of an autoencoder one of `explore.TASKS`.
         strength: of sdedit: the time in (0, 1] to which images are noised.
         factor: of superres: averages are over factor x factor pixels.
         method: one of METHODS, of the first three tasks: "gradient" (pseudo-inverse guidance), or "replace"
             (replacement, RePaint).
         repeats: of "replace": how often each step is taken.
-        points: of interpolate: images from end to end.
+        points: of interpolate: images from end to end; of an autoencoder's tasks see `explore.View`.
+        path: of an autoencoder's interpolate: on the arc or the chord.
         label: one class for all results; None keeps the images' own.
     """
 
@@ -58,6 +67,7 @@ class Edit:
     method: str = "gradient"
     repeats: int = 10
     points: int = 8
+    path: Way = "spherical"
     label: int | None = None
 
     def check(self, run: Run, num: int) -> Diffusion:
@@ -143,7 +153,7 @@ def edit_workdir(
     """Edits the first test images of a work directory's data; writes an npz and a picture beside it.
 
     Args:
-        workdir: of a Diffusion run on images, with a checkpoint.
+        workdir: of a run on images with a checkpoint: of Diffusion, or of an objective with latents.
         overrides: of what sampling depends on, e.g. ("objective.sampler.steps", "20").
         how: the edit.
         num: images (for interpolate pairs of images).
@@ -158,6 +168,14 @@ def edit_workdir(
         UserError: no run there, one that cannot be edited so, or an override that only training could follow.
     """
     run = verbs.reopen(workdir, overrides)
+    out = out or workdir / f"{how.task}.npz"
+    if isinstance(run.experiment.objective, HasLatents):
+        state = verbs.load_state(run, workdir)
+        view = View(run, state, num, how.points, how.path, how.label, seed)
+        arrays, image = explore(view, how.task)
+        verbs.write_arrays(out, image, **arrays)
+        verbs.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
+        return out
     objective, data = how.check(run, num), run.experiment.data
     state = verbs.load_state(run, workdir)
     examples, needed = whole(data, "test"), 2 * num if how.task == "interpolate" else num
@@ -173,7 +191,6 @@ def edit_workdir(
     key = named(jax.random.key(seed), "edit")
     rows = [gather(part) for part in run_edit(state.ema, batch["x"], label, key)]
     rows = [data.inverse(part.reshape(-1, *data.shape)).reshape(part.shape) for part in rows]
-    out = out or workdir / f"{how.task}.npz"
     if jax.process_index() == 0:
         write(out, how, rows, data.levels)
         verbs.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")

@@ -125,6 +125,28 @@ def series(
     return drawn(figure)
 
 
+def histogram(shares: Float[ndarray, " v"], name: str) -> Image.Image:
+    """Shares of values as bars, in the values' order.
+
+    Args:
+        shares: of each value; their sum is 1.
+        name: of the values.
+
+    Returns:
+        A picture of 600 x 300 pixels; its title says how many are used, and their perplexity.
+    """
+    figure = blank(6.0, 3.0)
+    axes = figure.add_subplot()
+    axes.bar(np.arange(len(shares)), shares, width=1.0, color="#1f5fa8")
+    axes.axhline(1.0 / len(shares), color="#a05010", linewidth=0.8)
+    used = shares[shares > 0].astype(np.float64)
+    perplexity = np.exp(-np.sum(used * np.log(used)))
+    axes.set_title(f"{len(used)} of {len(shares)} used, perplexity {perplexity:.1f}", fontsize=8)
+    axes.set_xlabel(name)
+    axes.set_ylabel("share")
+    return drawn(figure)
+
+
 def _square(window: tuple[float, float]) -> tuple:
     figure = blank(3.0, 3.0)
     axes: Axes = figure.add_subplot()

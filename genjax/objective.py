@@ -188,3 +188,33 @@ class Adapter(Protocol):
     def merged(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
         """Parameters and extra with which the inner objective does what this one does."""
         ...
+
+
+@runtime_checkable
+class HasLatents(Protocol):
+    """An objective that maps data to latents and back: an autoencoder.
+
+    Attributes:
+        latent_shape: of one example's latents.
+        values: number of values of a latent that is an integer; 0 for real latents.
+    """
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def values(self) -> int: ...
+
+    def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Array:
+        """Latents [b, *latent_shape] of each example: a draw, or the codes."""
+        ...
+
+    def decode(self, params: Params, extra: Extra, z: Array, key: Key, cond: Batch | None = None) -> PyTree:
+        """What latents stand for, in the scale of `batch["x"]`."""
+        ...
+
+    def log_decode(
+        self, params: Params, extra: Extra, batch: Batch, key: Key
+    ) -> tuple[Array, Float[Array, " b"]]:
+        """(z as `encode` gives it, log p(x|z) - log q(z|x) in nats): with a log p(z) it makes a bound on log p(x)."""
+        ...

@@ -27,6 +27,7 @@ from genjax.networks import (
     MLP,
     ConvDecoder,
     ConvEncoder,
+    Ladder,
     Monotone,
     PixelCNN,
     PixelCNNPP,
@@ -43,6 +44,8 @@ from genjax.objectives.flow import Flow
 from genjax.objectives.gan import GAN
 from genjax.objectives.improved_ddpm import ImprovedDDPM
 from genjax.objectives.interpolant import Interpolant
+from genjax.objectives.ladder import LadderVAE
+from genjax.objectives.latent import Latent
 from genjax.objectives.lora import LoRA
 from genjax.objectives.mean_flow import MeanFlow
 from genjax.objectives.progressive import Progressive
@@ -51,12 +54,19 @@ from genjax.objectives.score_matching import SlicedScoreMatching
 from genjax.objectives.token_diffusion import TokenDiffusion
 from genjax.objectives.vae import VAE, Bernoulli
 from genjax.objectives.vdm import VDM
+from genjax.objectives.vqgan import VQGAN
+from genjax.objectives.vqvae import VQVAE
+from genjax.objectives.vqvae2 import VQVAE2
 from genjax.optimizers import SGD
+from genjax.perceptual import RandomFeatures
 from genjax.pretrained import Pretrained
+from genjax.priors import VampPrior
+from genjax.quantizers import Codebook, MovingCodebook, Residual
 from genjax.samplers.langevin import AnnealedLangevin
 from genjax.samplers.ode import DDIM
 from genjax.samplers.sde import Ancestral
 from genjax.samplers.tokens import TokenAncestral
+from genjax.variational import DReG
 
 DIGITS = Data(Digits(), (Scale(0, 16),))
 UNIT_DIGITS = Data(Digits(), (Scale(0, 16, 0.0, 1.0),))
@@ -76,6 +86,8 @@ class Untrained(Pretrained):
         return objective.init(key, batch)
 
 
+DOWN, UP = ConvEncoder((16,)), ConvDecoder((16,))
+CODED = VQVAE(DOWN, UP, (8, 8, 1), (4, 4), MovingCodebook(16, 4))
 TEACHER = Teacher(Diffusion(SMALL, (2,), predict=V()), Untrained())
 
 
@@ -165,6 +177,37 @@ ROWS = {
     ),
     "lora-points": _experiment(LoRA(Diffusion(SMALL, (2,), sampler=DDIM(steps=3)), Untrained()), POINTS),
     "lora-gan-points": _experiment(LoRA(GAN(SMALL, SMALL, (2,), 2, r1=0.0), Untrained(), rank=4), POINTS),
+    "vae-vamp-points": _experiment(
+        VAE(SMALL, SMALL, (2,), 2, prior=VampPrior(4), bound=DReG(3), samples=3), POINTS
+    ),
+    "ladder-digits": _experiment(LadderVAE(Ladder(8, 2, (1, 1)), (8, 8, 1), 10), DIGITS),
+    "vqvae-digits": _experiment(dataclasses.replace(CODED, quantizer=Residual(Codebook(16, 4))), DIGITS),
+    "vqvae2-digits": _experiment(
+        VQVAE2(
+            DOWN,
+            DOWN,
+            UP,
+            UNet(8, (1,), 1, ()),
+            UP,
+            (8, 8, 1),
+            (4, 4),
+            (2, 2),
+            8,
+            *[MovingCodebook(16, 4)] * 2,
+        ),
+        DIGITS,
+    ),
+    "vqgan-digits": _experiment(
+        VQGAN(CODED, ConvEncoder((16,), norm="none"), (4, 4, 1), RandomFeatures(DOWN), start=1), DIGITS
+    ),
+    "latent-points": _experiment(
+        Latent(
+            VAE(SMALL, SMALL, (2,), 3),
+            Untrained(),
+            Diffusion(SMALL, (3,), sampler=DDIM(steps=3), likelihood=OdeLikelihood(steps=3)),
+        ),
+        POINTS,
+    ),
     "progressive-points": _experiment(Progressive(TEACHER, first=4, last=2, every=2), POINTS),
     "reflow-points": _experiment(Reflow(SMALL, TEACHER, DDIM(steps=3)), POINTS),
     "mean-flow-points": _experiment(MeanFlow(SMALL, (2,)), POINTS),
@@ -190,6 +233,12 @@ SLOW = {
     "vdm-points",
     "improved-ddpm-points",
     "consistency-points",
+    "vae-vamp-points",
+    "ladder-digits",
+    "vqvae-digits",
+    "vqvae2-digits",
+    "vqgan-digits",
+    "latent-points",
     "progressive-points",
     "reflow-points",
     "mean-flow-points",

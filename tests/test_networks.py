@@ -11,7 +11,18 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from genjax.errors import UserError
-from genjax.networks import MADE, MLP, ConvDecoder, ConvEncoder, DiT, FromNNX, ResNet, TokenTransformer, UNet
+from genjax.networks import (
+    MADE,
+    MLP,
+    ConvDecoder,
+    ConvEncoder,
+    DiT,
+    FeedForward,
+    FromNNX,
+    ResNet,
+    TokenTransformer,
+    UNet,
+)
 from genjax.networks.blocks import ResBlock, SelfAttention
 from genjax.networks.embed import fourier, sinusoidal
 from genjax.networks.layers import GroupNorm
@@ -38,6 +49,7 @@ NETWORKS = {
     "mlp, fourier": (MLP(width=16, depth=1, time="fourier", time_scale=1.0), normal(0, BATCH, 2, 2), 3),
     "made": (MADE(width=16, depth=1), normal(0, BATCH, 5), (5, 3)),
     "resnet": (ResNet(width=8, depth=1), normal(0, BATCH, 4, 6, 2), 2),
+    "feedforward": (FeedForward((16, 12)), normal(0, BATCH, 5, 2), (2, 3)),
     "unet": (UNet(**SMALL), normal(0, BATCH, 4, 6, 2), 2),
     "unet, other options": (
         UNet(**SMALL, modulation="add", skip_rescale=False, resample="pool", padding="CIRCULAR"),

@@ -3,7 +3,9 @@
 from genjax.networks.adapters import FromNNX
 from genjax.networks.conv import ConvDecoder, ConvEncoder
 from genjax.networks.dit import DiT
+from genjax.networks.feedforward import FeedForward
 from genjax.networks.fourier import FourierFeatures
+from genjax.networks.ladder import Ladder
 from genjax.networks.made import MADE
 from genjax.networks.mlp import MLP
 from genjax.networks.pixelcnn import PixelCNN
@@ -22,9 +24,11 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "DiT",
+    "FeedForward",
     "FixedLinear",
     "FourierFeatures",
     "FromNNX",
+    "Ladder",
     "LearnedLinear",
     "Monotone",
     "PixelCNN",

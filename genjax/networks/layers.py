@@ -13,7 +13,7 @@ from genjax.networks.packed import Packed
 from genjax.types import Array
 
 Initializer = jax.nn.initializers.Initializer
-Activation = Literal["silu", "gelu", "relu", "leaky_relu"]
+Activation = Literal["silu", "gelu", "relu", "leaky_relu", "tanh"]
 
 lecun = nn.initializers.lecun_normal()
 zeros = nn.initializers.zeros
@@ -23,7 +23,12 @@ def activate(name: Activation, x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """Applies a pointwise non-linearity; the leaky slope is 0.2 (Radford et al. 2016)."""
     if name == "leaky_relu":
         return jax.nn.leaky_relu(x, 0.2)
-    forms: dict[str, Callable[[Array], Array]] = {"silu": jax.nn.silu, "gelu": ops.gelu, "relu": jax.nn.relu}
+    forms: dict[str, Callable[[Array], Array]] = {
+        "silu": jax.nn.silu,
+        "gelu": ops.gelu,
+        "relu": jax.nn.relu,
+        "tanh": jnp.tanh,
+    }
     return forms[name](x)
 
 

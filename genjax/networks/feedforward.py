@@ -1,0 +1,46 @@
+"""A plain multilayer perceptron: affine layers and non-linearities, as in the papers that use no more.
+
+h_0 = x,   h_{l+1} = f(W_l h_l + b_l),   y = W_L h_L + b_L;   time and cond are added to the first layer's sum.
+"""
+
+import flax.linen as nn
+import numpy as np
+from jaxtyping import Float
+
+from genjax.networks.blocks import Conditioning, Modulation
+from genjax.networks.layers import Activation, Dense, activate
+from genjax.types import Array
+
+
+class FeedForward(nn.Module):
+    """Multilayer perceptron without norms or skips.
+
+    Attributes:
+        widths: features of the hidden layers.
+        activation: the non-linearity.
+        dropout: probability of dropping a hidden feature, in training.
+    """
+
+    widths: tuple[int, ...] = (200, 200)
+    activation: Activation = "tanh"
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b *n"],
+        t: Float[Array, " b"] | None = None,
+        cond: Float[Array, "b k"] | None = None,
+        *,
+        out: int | tuple[int, ...],
+        train: bool = False,
+    ) -> Float[Array, "b *m"]:
+        """Maps x, flattened, to float32 [b, out] or [b, *out]; parameters depend on the size of x."""
+        shape = (out,) if isinstance(out, int) else out
+        e = Conditioning(self.widths[0] - self.widths[0] % 2, self.widths[0])(t, cond)
+        h = x.reshape(x.shape[0], -1)
+        for layer, width in enumerate(self.widths):
+            h = Dense(width)(h)
+            h = activate(self.activation, h if layer else Modulation("add")(h, e))
+            h = nn.Dropout(self.dropout, deterministic=not train)(h)
+        return Dense(int(np.prod(shape)), name="out")(h).reshape(x.shape[0], *shape)

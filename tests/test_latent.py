@@ -1,0 +1,200 @@
+"""Discrete and latent models whose evidence can be enumerated or is known in closed form."""
+
+import dataclasses
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from rows import ROWS, Untrained
+from test_vae import ppca
+from tiny import Affine
+
+from genjax.errors import UserError
+from genjax.likelihoods import Bernoulli
+from genjax.objective import Context, HasLatents
+from genjax.objectives.diffusion import Diffusion
+from genjax.objectives.latent import Latent
+from genjax.objectives.vqgan import ratio
+from genjax.objectives.vqvae import VQVAE
+from genjax.quantizers import FSQ, Codebook
+from genjax.types import named
+
+KEY = jax.random.key(0)
+BITS = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=4))).reshape(-1, 4, 1)
+
+
+def coded() -> VQVAE:
+    """Four bits, two places with codes of three values: all of both can be enumerated."""
+    return VQVAE(Folded(), Unfolded(), (4, 1), (2,), Codebook(3, 2), Bernoulli())
+
+
+class Folded:
+    """A linear network from [b, 4, 1] to [b, 2, features]."""
+
+    def init(self, key, x, *, out):
+        return 2.0 * jax.random.normal(key, (4, math.prod(out)))
+
+    def apply(self, params, x, *, out):
+        return ((x.reshape(len(x), -1) - 0.5) @ params).reshape(len(x), *out)
+
+
+class Unfolded(Folded):
+    """And back."""
+
+
+class Uniform:
+    """A model of codes with the same probability for all, and of points N(0, scale^2 I)."""
+
+    def __init__(self, shape, values=0, scale=1.0):
+        self.shape, self.values, self.scale, self.log_prob_kind = shape, values, scale, "exact"
+
+    def init(self, key, batch):
+        return {"net": {}}, {}
+
+    def players(self):
+        return {}
+
+    def sample(self, params, extra, key, num, cond=None):
+        return self.scale * jax.random.normal(key, (num, *self.shape))
+
+    def log_prob(self, params, extra, batch, key):
+        x = batch["x"]
+        if self.values:
+            return jnp.full(len(x), -math.prod(self.shape) * math.log(self.values))
+        return jax.scipy.stats.norm.logpdf(x, 0.0, self.scale).sum(1)
+
+
+def test_the_bound_of_codes_is_below_the_evidence_over_all_codes():
+    """p(x) = sum over codes of p(code) p(x | code), which sums to 1; the bound is the term of x's own codes."""
+    model = coded()
+    params, extra = model.init(KEY, {"x": BITS})
+    codes = jnp.asarray(list(itertools.product(range(3), repeat=2)), jnp.int32).reshape(-1, 2, 1)
+    p = model.decode(params, extra, codes, KEY)  # probabilities [codes, 4, 1]
+    given = np.asarray(
+        Bernoulli().log_prob(jnp.log(p / (1 - p)).repeat(16, axis=0), jnp.tile(BITS, (9, 1, 1)))
+    )
+    joint = given.reshape(9, 16) - 2 * np.log(3)
+    evidence = np.logaddexp.reduce(joint, axis=0)
+    assert np.exp(evidence).sum() == pytest.approx(1.0, abs=1e-4)
+    bound = np.asarray(model.log_prob(params, extra, {"x": BITS}, KEY))
+    assert np.all(bound < evidence)
+    own = np.asarray(model.encode(params, extra, {"x": BITS}, KEY))[..., 0] @ [3, 1]
+    np.testing.assert_allclose(bound, joint[own, np.arange(16)], rtol=1e-4, atol=1e-4)
+    prior = Latent(model, Untrained(), Uniform((2, 1), 3))
+    held = {"autoencoder": {"params": params, "extra": extra}, "scale": jnp.ones(()), "model": {}}
+    np.testing.assert_allclose(prior.log_prob({}, held, {"x": BITS}, KEY), bound, rtol=1e-5)
+    assert prior.log_prob_kind == "lower bound (its own codes; latents: exact)"
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_a_latent_models_bound_is_the_evidence_where_the_posterior_is_exact(scale):
+    """Probabilistic PCA's VAE with its own prior in the scaled latents: log N(0, s^2 I), whatever s."""
+    with jax.enable_x64(True):
+        vae, params, batch, evidence = ppca()
+        model = Latent(vae, Untrained(), Uniform((2,), scale=scale))
+        held = {"autoencoder": {"params": params, "extra": {}}, "scale": jnp.asarray(scale), "model": {}}
+        np.testing.assert_allclose(model.log_prob({}, held, batch, KEY), evidence, rtol=1e-9)
+        assert model.log_prob_kind == "lower bound (ELBO; latents: exact)"
+
+
+def test_latents_have_unit_variance_and_samples_are_decoded():
+    row = ROWS["latent-points"].objective
+    batch = {"x": 7.0 * jax.random.normal(KEY, (64, 2))}
+    params, extra = row.init(KEY, batch)
+    key = jax.random.fold_in(KEY, 1)
+    z = row.encode(params, extra, batch, key)
+    assert float(jnp.std(z)) == pytest.approx(1.0, abs=0.1)
+    raw = row.autoencoder.encode(*extra["autoencoder"].values(), batch, key)
+    np.testing.assert_allclose(z, extra["scale"] * raw, rtol=1e-5)
+    back = row.autoencoder.decode(*extra["autoencoder"].values(), raw, key)
+    np.testing.assert_allclose(row.decode(params, extra, z, key), back, rtol=1e-4, atol=1e-5)
+    points = Latent(row.autoencoder, Untrained(), Uniform((3,)))
+    wide = dataclasses.replace(points, model=Uniform((3,), scale=2.0))
+    drawn = [
+        m.sample(params, {**extra, "scale": jnp.asarray(s)}, KEY, 5) for m, s in ((points, 1.0), (wide, 2.0))
+    ]
+    np.testing.assert_allclose(*drawn, rtol=1e-5)
+
+
+def test_the_frozen_autoencoder_is_not_touched_and_the_loss_is_the_models_own():
+    row = ROWS["latent-points"].objective
+    batch = {"x": jax.random.normal(KEY, (8, 2))}
+    params, extra = row.init(KEY, batch)
+    ctx = Context(KEY, jnp.zeros((), jnp.int32))
+    player = row.players()["net"]
+    slope = jax.grad(lambda held: player.loss(params, {**extra, "autoencoder": held}, batch, ctx)[0])
+    for leaf in jax.tree.leaves(slope(extra["autoencoder"])):
+        np.testing.assert_array_equal(leaf, 0.0)
+    z = row.encode(params, extra, batch, named(KEY, "latents"))
+    own, _ = row.model.loss(params, {}, {"x": z}, ctx)
+    np.testing.assert_allclose(player.loss(params, extra, batch, ctx)[0], own, rtol=1e-6)
+
+
+def test_models_of_other_latents_are_refused():
+    row = ROWS["latent-points"].objective
+    batch = {"x": jnp.zeros((4, 2))}
+    with pytest.raises(UserError, match=r"--config.objective.model.shape=3$"):
+        dataclasses.replace(row, model=dataclasses.replace(row.model, shape=(2,))).init(KEY, batch)
+    with pytest.raises(UserError, match="a Diffusion, which has no latents"):
+        dataclasses.replace(row, autoencoder=row.model).init(KEY, batch)
+    with pytest.raises(UserError, match=r"--config.objective.model.values=3$"):
+        Latent(coded(), Untrained(), Uniform((2, 1), 4)).init(KEY, {"x": BITS})
+
+
+def test_vqvae2s_codes_stand_in_a_row_top_first():
+    """Of the row's own sizes: what is decoded of its codes is what was drawn; bottom codes do not move the top."""
+    model = ROWS["vqvae2-digits"].objective
+    x = jax.random.uniform(KEY, (3, 8, 8, 1))
+    params, extra = model.init(KEY, {"x": x})
+    found, out = model.quantize(params, extra, x, KEY, None)
+    codes = model.encode(params, extra, {"x": x}, KEY)
+    assert codes.shape == (3, *model.latent_shape) == (3, 4 + 16)
+    np.testing.assert_array_equal(codes[:, :4], found["top"].codes.reshape(3, 4))
+    np.testing.assert_allclose(model.decode(params, extra, codes, KEY), out, atol=1e-5)
+    other = model.decode(params, extra, codes.at[:, 0].set((codes[:, 0] + 1) % model.values), KEY)
+    assert np.all(np.abs(np.asarray(other - out)).reshape(3, -1).max(1) > 1e-6)
+
+
+def test_the_adversarial_gradient_is_as_long_as_the_reconstructions():
+    a, b = jax.random.normal(KEY, (4, 5)), 37.0 * jax.random.normal(jax.random.key(1), (4, 5))
+    norm = lambda x: float(jnp.sqrt(jnp.sum(x**2)))
+    assert norm(ratio(a, b) * b) == pytest.approx(norm(a), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_before_its_start_the_game_does_not_move_the_autoencoder():
+    model = ROWS["vqgan-digits"].objective
+    x = jax.random.uniform(KEY, (4, 8, 8, 1))
+    params, extra = model.init(KEY, {"x": x})
+
+    def slope(step, judge):
+        def loss(own):
+            given = {"vqvae": own, "discriminator": judge}
+            return model.loss(given, extra, {"x": x}, Context(KEY, jnp.asarray(step)))[0]
+
+        return ravel_pytree(jax.grad(loss)(params["vqvae"]))[0]
+
+    judge = params["discriminator"]
+    other = jax.tree.map(lambda leaf: leaf + 0.1, judge)
+    np.testing.assert_allclose(slope(0, judge), slope(0, other), rtol=1e-4, atol=1e-6)
+    assert np.abs(slope(1, judge) - slope(1, other)).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "name", ["vae-points", "vqvae-digits", "vqvae2-digits", "vqgan-digits", "latent-points"]
+)
+def test_autoencoders_have_latents(name):
+    assert isinstance(ROWS[name].objective, HasLatents)
+    assert not isinstance(Diffusion(Affine(), (2,)), HasLatents)
+
+
+def test_codes_of_any_quantizer_have_the_latent_shape():
+    model = dataclasses.replace(coded(), quantizer=FSQ((3, 3)))
+    params, extra = model.init(KEY, {"x": BITS})
+    assert extra == {}
+    assert model.encode(params, extra, {"x": BITS}, KEY).shape == (16, *model.latent_shape) == (16, 2, 1)
+    assert model.values == 9
