@@ -1,0 +1,37 @@
+"""Transformer over the codes of a VQ-VAE, by class: the second stage of vqvae_digits; MINUTES on 2 cores.
+
+./launch/local.sh train --config=vqvae_digits                       # first the autoencoder, in runs/vqvae_digits
+./launch/local.sh train --config=vq_prior_digits[:WORKDIR]          # WORKDIR: where it lies, if elsewhere
+"""
+
+from experiments.configs import vqvae_digits
+from genjax.experiment import Experiment
+from genjax.networks import TokenTransformer
+from genjax.objectives.autoregressive import Autoregressive
+from genjax.objectives.latent import Latent
+from genjax.optimizers import AdamW, Cosine
+from genjax.pretrained import Pretrained
+
+
+def get_experiment(workdir: str = "runs/vqvae_digits") -> Experiment:
+    """Samples are decoded: what is measured are digits."""
+    coder = vqvae_digits.model()
+    return Experiment(
+        objective=Latent(
+            coder,
+            Pretrained(workdir),
+            Autoregressive(
+                net=TokenTransformer(width=96, depth=3, heads=4, dropout=0.2, causal=True),
+                shape=coder.latent_shape,
+                values=coder.values,
+                classes=10,
+            ),
+        ),
+        data=vqvae_digits.DATA,
+        optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0, weight_decay=0.1),
+        steps=800,
+        batch_size=128,
+        ema=0.99,
+        checkpoint_every=400,
+        sample_every=400,
+    )
