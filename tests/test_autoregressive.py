@@ -139,7 +139,7 @@ def test_logits_change_with_each_earlier_element_in_reach_and_with_no_later_one(
     assert not moved[distance > reach].any()
 
 
-@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("cached", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "net",
     ["tied, window", *(pytest.param(net, marks=pytest.mark.slow) for net in ("learned", "lstm", "wavenet"))],
@@ -159,7 +159,13 @@ def test_samples_follow_the_probabilities(net, cached):
     np.testing.assert_allclose(done.chosen_log_prob, done.log_prob, atol=1e-6)
 
 
-@pytest.mark.parametrize("net", EACH)
+@pytest.mark.parametrize(
+    "net",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("tied, window", "pixelcnn")))
+        for name in NETS
+    ],
+)
 def test_walking_draws_what_running_on_everything_draws(net):
     """Labelled, guided, images, prompts of three lengths: sample for sample."""
     options = {"classes": 2, "guidance": 4.0, "decoding": Decoding(temperature=0.7, top_k=2)}

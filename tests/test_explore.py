@@ -65,6 +65,7 @@ def flat() -> View:
     return view(FLAT, num=3, points=4)
 
 
+@pytest.mark.slow
 def test_tasks_give_what_they_say_and_refuse_what_they_cannot(flat):
     test = Digits().load("test")[np.arange(6)]
     found, picture = explore(flat, "reconstruct")

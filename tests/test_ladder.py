@@ -11,7 +11,7 @@ from genjax.likelihoods import Bernoulli
 from genjax.networks import Ladder
 from genjax.objectives.ladder import LadderVAE
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.slow]
 KEY = jax.random.key(0)
 IMAGES = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=4))).reshape(-1, 2, 2, 1)
 MODEL = LadderVAE(Ladder(channels=4, latent=1, blocks=(1, 1)), (2, 2, 1), likelihood=Bernoulli())

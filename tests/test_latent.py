@@ -101,6 +101,7 @@ def test_a_latent_models_bound_is_the_evidence_where_the_posterior_is_exact(scal
         assert model.log_prob_kind == "lower bound (ELBO; latents: exact)"
 
 
+@pytest.mark.slow
 def test_latents_have_unit_variance_and_samples_are_decoded():
     row = ROWS["latent-points"].objective
     batch = {"x": 7.0 * jax.random.normal(KEY, (64, 2))}
@@ -120,6 +121,7 @@ def test_latents_have_unit_variance_and_samples_are_decoded():
     np.testing.assert_allclose(*drawn, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_frozen_autoencoder_is_not_touched_and_the_loss_is_the_models_own():
     row = ROWS["latent-points"].objective
     batch = {"x": jax.random.normal(KEY, (8, 2))}
@@ -145,6 +147,7 @@ def test_models_of_other_latents_are_refused():
         Latent(coded(), Untrained(), Uniform((2, 1), 4)).init(KEY, {"x": BITS})
 
 
+@pytest.mark.slow
 def test_vqvae2s_codes_stand_in_a_row_top_first():
     """Of the row's own sizes: what is decoded of its codes is what was drawn; bottom codes do not move the top."""
     model = ROWS["vqvae2-digits"].objective

@@ -133,15 +133,14 @@ def test_sample_and_evaluate_need_the_work_directory_alone(finished, tiny):
             program("sample", f"--workdir={finished}", "--num=40", "--seed=4", f"--out={out}").returncode == 0
         )
         np.testing.assert_array_equal(np.load(out)["samples"][:30], drawn)
-        before = json.loads((finished / "evaluation.json").read_text())
-        evaluated = program("evaluate", f"--workdir={finished}")
-        assert evaluated.returncode == 0, evaluated.stderr
-        assert json.loads((finished / "evaluation.json").read_text()) == before
-        assert before["likelihood"]["examples"] == 400
+        text = (finished / "evaluation.json").read_text()
+        before = json.loads(text)
         some = program("evaluate", f"--workdir={finished}", "--config.evaluation.likelihoods=150")
         assert some.returncode == 0, some.stderr
-        assert json.loads((finished / "evaluation.json").read_text())["likelihood"]["examples"] == 150
-        (finished / "evaluation.json").write_text(json.dumps(before))
+        after = json.loads((finished / "evaluation.json").read_text())
+        assert (before.pop("likelihood")["examples"], after.pop("likelihood")["examples"]) == (400, 150)
+        assert after == before
+        (finished / "evaluation.json").write_text(text)
     finally:
         aside.rename(tiny)
 

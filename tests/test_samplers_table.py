@@ -111,6 +111,10 @@ def compiled(sampler, num):
 
 
 LONG = {
+    "Ancestral, v 0",
+    "DDIM, eta 0.5",
+    "UniPC3",
+    "DEIS3",
     "AnnealedLangevin",
     "EDM, churn",
     "DPMSolverPP1",

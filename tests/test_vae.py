@@ -45,7 +45,7 @@ def ppca(spread: float = 0.0):
     return vae, params, {"x": jnp.asarray(x)}, model.score_samples(x)
 
 
-@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("samples", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_at_the_optimum_the_bound_is_the_evidence_of_probabilistic_pca(samples):
     with jax.enable_x64(True):
         vae, params, batch, evidence = ppca()
@@ -112,6 +112,7 @@ def test_at_the_exact_posterior_dreg_has_no_noise_at_all():
         assert np.abs(next(gradients(IWAE(4), 5, 0.0))).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", [Normal(), Mixture(3), VampPrior(3)], ids=lambda p: type(p).__name__)
 def test_importance_weights_of_all_data_sum_to_one(prior):
     """E_q[w] = p(x), and the probabilities of all examples of two bits are 1 together."""
