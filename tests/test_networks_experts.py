@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from rows import make_run, start
 from test_networks import KEY, filled, normal
 
@@ -175,6 +176,28 @@ def test_muon_takes_each_expert_as_a_matrix_of_its_own():
 def test_what_does_not_fit_is_refused(options):
     with pytest.raises(UserError, match=next(reversed(options))):
         Mixture(**options)
+
+
+@pytest.mark.slow
+def test_a_batch_over_devices_is_never_gathered():
+    """The gradient of a network of experts, the batch over eight devices, as of any other network."""
+    net, x = TokenTransformer(width=8, depth=1, heads=2, causal=True, experts=Mixture(4)), normal(0, 8, 5, 4)
+    params = filled(net, x, out=3)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    over, everywhere = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+
+    def gradient(params, x):
+        def loss(params):
+            out, penalty, _ = net.penalised(params, x, out=3, train=True)
+            return jnp.sin(out).mean() + penalty
+
+        return jax.grad(loss)(params)
+
+    compiled = jax.jit(gradient, in_shardings=(everywhere, over), out_shardings=everywhere)
+    text = compiled.lower(params, x).compile().as_text()
+    assert "all-reduce" in text
+    for word in ("all-gather", "all-to-all", "collective-permute"):
+        assert word not in text
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ sum_e E f_e P_e is 1 where all are even, and E where one expert (k = 1) has all.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, Literal
 
@@ -75,6 +76,15 @@ def matrix_init(init_std: float, factor: float = 1.0) -> nn.initializers.Initial
     return nn.initializers.variance_scaling(factor, "fan_in", "truncated_normal")
 
 
+def largest(x: Float[Array, "b n e"], k: int) -> Int[Array, "b n k"]:
+    """Where the k largest entries are, as `jax.lax.top_k`, which on CPUs gathers a batch that is split over devices."""
+    chosen = []
+    for _ in range(k):
+        chosen.append(jnp.argmax(x, axis=-1))
+        x = jnp.where(jax.nn.one_hot(chosen[-1], x.shape[-1], dtype=bool), -jnp.inf, x)
+    return jnp.stack(chosen, axis=-1)
+
+
 class Perceptron(nn.Module):
     """Two matrices with a GELU between them, or three ("swiglu", Shazeer 2020): W (silu(U x) * V x).
 
@@ -122,24 +132,28 @@ class Experts(Perceptron):
         Returns:
             The new features, in the experts' dtype.
         """
-        mixture, (b, n, c) = self.mixture, x.shape
+        mixture, (_, n, c) = self.mixture, x.shape
         router = Dense(mixture.experts, False, kernel_init=matrix_init(self.init_std), name="router")
         logits = router(x.astype(jnp.float32))
         p = jax.nn.softmax(logits)
-        top, chosen = jax.lax.top_k(logits, mixture.active)
-        gates = jax.nn.softmax(top) if mixture.active > 1 else jnp.take_along_axis(p, chosen, axis=2)
+        chosen = largest(logits, mixture.active)
+        of_chosen = functools.partial(jnp.take_along_axis, indices=chosen, axis=2)
+        gates = jax.nn.softmax(of_chosen(logits)) if mixture.active > 1 else of_chosen(p)
         wanted = jnp.sum(jax.nn.one_hot(chosen, mixture.experts, dtype=jnp.int32), axis=2)
         slots = mixture.slots(n) if train else n
-        rank = jnp.take_along_axis(jnp.cumsum(wanted, axis=1) - wanted, chosen, axis=2)
+        rank = of_chosen(jnp.cumsum(wanted, axis=1) - wanted)
         self._note(logits, p, wanted, rank, slots)
-        where = jnp.arange(b)[:, None, None], chosen, jnp.where(rank < slots, rank, slots)
-        held = jnp.zeros((b, mixture.experts, slots, c), x.dtype).at[where].set(x[:, :, None], mode="drop")
+        nothing = jnp.zeros((mixture.experts, slots, c), x.dtype)
+        # For each sequence by itself, which keeps a batch that is split over devices where it is.
+        send = jax.vmap(lambda x, *where: nothing.at[where].set(x[:, None], mode="drop"))
+        fetch = jax.vmap(lambda done, *where: done.at[where].get(mode="fill", fill_value=0.0))
+        held = send(x, chosen, rank)
         each = nn.vmap(
             Perceptron, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=1, out_axes=1
         )
         form = (self.hidden, self.mlp, self.bias, self.residual, self.init_std, self.dtype)
         done = each(*form, name="each")(held)
-        terms = done.at[where].get(mode="fill", fill_value=0.0)
+        terms = fetch(done, chosen, rank)
         return jnp.einsum("bnkc,bnk->bnc", ops.wide(terms), gates).astype(terms.dtype)
 
     def _note(
