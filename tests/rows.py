@@ -187,7 +187,7 @@ ROWS = {
             DOWN,
             DOWN,
             UP,
-            UNet(8, (1,), 1, ()),
+            UNet(8, (1,), 1, (), zero_out=False),
             UP,
             (8, 8, 1),
             (4, 4),

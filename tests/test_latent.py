@@ -13,6 +13,7 @@ from rows import ROWS, Untrained
 from test_vae import ppca
 from tiny import Affine
 
+from genjax.encoded import fingerprint
 from genjax.errors import UserError
 from genjax.likelihoods import Bernoulli
 from genjax.objective import Context, HasLatents
@@ -134,6 +135,21 @@ def test_the_frozen_autoencoder_is_not_touched_and_the_loss_is_the_models_own():
     z = row.encode(params, extra, batch, named(KEY, "latents"))
     own, _ = row.model.loss(params, {}, {"x": z}, ctx)
     np.testing.assert_allclose(player.loss(params, extra, batch, ctx)[0], own, rtol=1e-6)
+
+
+def test_cached_codes_are_taken_if_they_are_the_carried_autoencoders():
+    coder = coded()
+    params, extra = coder.init(KEY, {"x": BITS})
+    mark = fingerprint((params, extra))
+    model = Latent(coder, Untrained(), Uniform((2, 1), 3))
+    held = {"autoencoder": {"params": params, "extra": extra}, "scale": jnp.ones(()), "fingerprint": mark}
+    own, other = coder.encode(params, extra, {"x": BITS}, KEY), jnp.ones((16, 2, 1), jnp.int32)
+    encode = lambda z, mark: model.encode({}, held, {"x": BITS, "z": z, "z_of": jnp.full(16, mark)}, KEY)
+    np.testing.assert_array_equal(encode(other, mark), other)
+    np.testing.assert_array_equal(encode(other, mark + 1), own)
+    swapped = jax.tree.map(lambda leaf: leaf[::-1], params)
+    bent = jax.tree.map(lambda leaf: jnp.nextafter(leaf, 9.0), params)
+    assert len({int(fingerprint((p, extra))) for p in (params, swapped, bent)}) == 3
 
 
 def test_models_of_other_latents_are_refused():

@@ -4,7 +4,10 @@
 ./launch/local.sh train --config=vq_prior_digits[:WORKDIR]          # WORKDIR: where it lies, if elsewhere
 """
 
+from dataclasses import replace
+
 from experiments.configs import vqvae_digits
+from genjax.encoded import Encoded
 from genjax.experiment import Experiment
 from genjax.networks import TokenTransformer
 from genjax.objectives.autoregressive import Autoregressive
@@ -14,12 +17,12 @@ from genjax.pretrained import Pretrained
 
 
 def get_experiment(workdir: str = "runs/vqvae_digits") -> Experiment:
-    """Samples are decoded: what is measured are digits."""
-    coder = vqvae_digits.model()
+    """Samples are decoded: what is measured are digits. The codes of all data are made once, if WORKDIR is there."""
+    coder, weights = vqvae_digits.model(), Pretrained(workdir)
     return Experiment(
         objective=Latent(
             coder,
-            Pretrained(workdir),
+            weights,
             Autoregressive(
                 net=TokenTransformer(width=96, depth=3, heads=4, dropout=0.2, causal=True),
                 shape=coder.latent_shape,
@@ -27,7 +30,7 @@ def get_experiment(workdir: str = "runs/vqvae_digits") -> Experiment:
                 classes=10,
             ),
         ),
-        data=vqvae_digits.DATA,
+        data=replace(vqvae_digits.DATA, source=Encoded(vqvae_digits.DATA.source, weights)),
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0, weight_decay=0.1),
         steps=800,
         batch_size=128,

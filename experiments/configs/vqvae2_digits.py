@@ -7,6 +7,7 @@ The prior of an autoencoder that lies elsewhere: vqvae2_digits:WORKDIR.
 """
 
 from genjax.data import Data, Digits, Scale
+from genjax.encoded import Encoded
 from genjax.experiment import Experiment
 from genjax.networks import ConvDecoder, ConvEncoder, TokenTransformer, UNet
 from genjax.objectives.autoregressive import Autoregressive
@@ -26,7 +27,7 @@ def model() -> VQVAE2:
         encoder=ConvEncoder(channels=(32,)),
         top_encoder=ConvEncoder(channels=(32,)),
         top_decoder=ConvDecoder(channels=(32,)),
-        join=UNet(channels=32, multipliers=(1,), blocks=1, attention=()),
+        join=UNet(channels=32, multipliers=(1,), blocks=1, attention=(), zero_out=False),
         decoder=ConvDecoder(channels=(32,)),
         shape=DATA.shape,
         grid=(4, 4),
@@ -49,7 +50,7 @@ def get_experiment(variant: str = "") -> Experiment:
     workdir = "runs/vqvae2_digits" if variant == "prior" else variant
     return Experiment(
         objective=prior(workdir) if variant else model(),
-        data=DATA,
+        data=Data(Encoded(DATA.source, Pretrained(workdir)), DATA.transforms) if variant else DATA,
         optimizer=AdamW(
             learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0, weight_decay=0.1 if variant else 0.01
         ),

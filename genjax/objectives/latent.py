@@ -3,8 +3,8 @@
     training   z = s E(x), and the model's own loss of z;       samples   D(z / s), z from the model
 
 Real latents are scaled to unit variance, s = 1 / std of the first batch's z (Rombach et al. 2022, arXiv:2112.10752,
-appendix G); codes are the model's integers as they are. So samples are in data space, and so is what is measured of
-them. Where the model has a likelihood, with N real latents,
+appendix G); codes are the model's integers as they are, and `encoded` can make them once for all steps. Samples are in
+data space, and so is what is measured of them. Where the model has a likelihood, with N real latents,
 
     log p(x)  >=  E_q [ log p(x|z) - log q(z|x) + log p_model(s z) + N log s ],
 
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.encoded import CODES, FINGERPRINT, fingerprint
 from genjax.errors import UserError
 from genjax.objective import Aux, Context, HasLatents, HasLogProb, Objective, Player
 from genjax.pretrained import Pretrained
@@ -64,7 +65,7 @@ class Latent:
         return coder
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """The model's players; the autoencoder, the scale and the model's own extra are carried."""
+        """The model's players; the autoencoder, its fingerprint, the scale and the model's own extra are carried."""
         coder = self._coder
         params, more = self.weights.load(self.autoencoder, key, batch)
         frozen = {"params": dict(params), "extra": dict(more)}
@@ -73,7 +74,8 @@ class Latent:
             scale = 1.0 / jnp.maximum(jnp.std(z), 1e-6)
             z = scale * z
         own, extra = self.model.init(named(key, "model"), {**batch, "x": z})
-        return own, {"autoencoder": frozen, "scale": scale, "model": dict(extra)}
+        mark = fingerprint((params, more))
+        return own, {"autoencoder": frozen, "scale": scale, "fingerprint": mark, "model": dict(extra)}
 
     def players(self) -> Mapping[str, Player]:
         """The model's, given latents."""
@@ -106,9 +108,16 @@ class Latent:
         return self._coder.values
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Array:
-        """The latents as the model sees them, scaled."""
-        z = self._coder.encode(*self._frozen(extra), batch, key)
-        return jax.lax.stop_gradient(self._scaled(z, extra["scale"]))
+        """The latents as the model sees them: codes, the batch's own if they are this autoencoder's; or scaled."""
+
+        def encoded() -> Array:
+            z = self._coder.encode(*self._frozen(extra), batch, key)
+            return jax.lax.stop_gradient(self._scaled(z, extra["scale"]))
+
+        if not (self._coder.values and CODES in batch):
+            return encoded()
+        valid = jnp.all(batch[FINGERPRINT] == extra["fingerprint"])
+        return jax.lax.cond(valid, lambda: batch[CODES], encoded)
 
     def decode(self, params: Params, extra: Extra, z: Array, key: Key, cond: Batch | None = None) -> PyTree:
         """The autoencoder's data of scaled latents."""

@@ -1,8 +1,8 @@
 """VQ-GAN (Esser et al. 2021, arXiv:2012.09841): an autoencoder whose reconstructions also have to pass for real.
 
-    discriminator:  min_D  E relu(1 - D(x)) + E relu(1 + D(x_hat))                        (hinge)
-    autoencoder:    min    -log p(x|z) / D + P(x, x_hat) + cost + w lambda E[ -D(x_hat) ],
-                    lambda = | d L_rec / d x_hat | / ( | d E[-D(x_hat)] / d x_hat | + delta ),             (eq. 7)
+    discriminator:  min_D  E softplus(-D(x)) + E softplus(D(x_hat))                                (eq. 5, D in logits)
+    autoencoder:    min    -log p(x|z) / dims + P(x, x_hat) + cost + w lambda L_GAN,   L_GAN = E softplus(-D(x_hat)),
+                    lambda = | d L_rec / d x_hat | / ( | d L_GAN / d x_hat | + delta ),                     (eq. 7)
                     L_rec = mean (x - x_hat)^2 + P(x, x_hat),
 
 where x_hat is what the likelihood draws, its mean as a rule, and P a perceptual distance (`perceptual`). The paper
@@ -79,19 +79,19 @@ class VQGAN:
     def discriminator_loss(
         self, params: Params, extra: Extra, batch: Batch, ctx: Context
     ) -> tuple[Array, Aux]:
-        """The hinge loss of real images and reconstructions."""
+        """Logistic classification of images and reconstructions, in nats."""
         made = self.autoencoder.losses(params, extra, batch, ctx)[2]
         real, fake = self.logits(params, batch["x"]), self.logits(params, made)
-        loss = jnp.mean(jax.nn.relu(1.0 - real)) + jnp.mean(jax.nn.relu(1.0 + fake))
+        loss = jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
         return loss, Aux({"accuracy": 0.5 * (jnp.mean(real > 0) + jnp.mean(fake <= 0))})
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """L_rec + cost + w lambda E[-D(x_hat)]."""
+        """Reconstruction, perceptual distance, cost and the weighted game."""
         reconstruction, cost, made, aux = self.autoencoder.losses(params, extra, batch, ctx)
         x, features = batch["x"], extra.get("perceptual", {})
         error = lambda made: jnp.mean((x - made) ** 2)
         distance = lambda made: jnp.mean(self.perceptual.distance(features, x, made))
-        fooled = lambda made: -jnp.mean(self.logits(params, made))
+        fooled = lambda made: jnp.mean(jax.nn.softplus(-self.logits(params, made)))
         balance = ratio(jax.grad(lambda made: error(made) + distance(made))(made), jax.grad(fooled)(made))
         faces = jnp.where(ctx.step >= self.start, 1.0, 0.0) if ctx.train else 1.0
         loss = reconstruction + distance(made) + cost + self.weight * faces * balance * fooled(made)

@@ -1,0 +1,133 @@
+"""Data that bring their codes along: a frozen autoencoder's encodings, computed once instead of in every step.
+
+`Data(Encoded(source, Pretrained(workdir)), transforms)` in place of `Data(source, transforms)` adds to each example
+"z", its codes, and "z_of", a fingerprint of the parameters that made them. A `Latent` model takes "z" if the
+fingerprint is that of the autoencoder it carries, and encodes otherwise. So nothing but speed depends on the cache: the
+directory may be gone, or hold another run by now.
+
+Codes only: real latents are drawn anew in every step. Where the transforms draw, the codes are those of one draw.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int, UInt32
+
+from genjax.data import sweep
+from genjax.data.examples import Examples
+from genjax.data.source import Kind, Source
+from genjax.errors import UserError
+from genjax.experiment import CHECKPOINTS
+from genjax.objective import HasLatents
+from genjax.pretrained import Pretrained
+from genjax.types import Array, PyTree
+
+CODES, FINGERPRINT = "z", "z_of"
+TOGETHER = 256  # examples encoded at once
+
+
+def fingerprint(values: PyTree) -> UInt32[Array, ""]:
+    """A number that tells trees of arrays apart: the bits of all, weighted by their places, modulo 2^32."""
+    total = jnp.zeros((), jnp.uint32)
+    for number, leaf in enumerate(jax.tree.leaves(values)):
+        bits = jax.lax.bitcast_convert_type(jnp.asarray(leaf), jnp.uint32).reshape(-1)
+        place = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + jnp.uint32(2 * number + 1)
+        total = total + jnp.sum(bits * place, dtype=jnp.uint32)
+    return total
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Joined:
+    """Examples with more arrays beside them.
+
+    Attributes:
+        examples: the examples.
+        more: name -> array whose first axis is theirs.
+    """
+
+    examples: Examples
+    more: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        return {**self.examples[indices], **{name: rows[indices] for name, rows in self.more.items()}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A source whose examples bring their codes along.
+
+    Attributes:
+        source: the data, as the autoencoder's run has them.
+        weights: the autoencoder's run; its own transforms are applied before it encodes.
+    """
+
+    source: Source
+    weights: Pretrained
+
+    @property
+    def kind(self) -> Kind:
+        """The source's."""
+        return self.source.kind
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The source's."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> str:
+        """The source's."""
+        return self.source.dtype
+
+    @property
+    def classes(self) -> int:
+        """The source's."""
+        return self.source.classes
+
+    @property
+    def levels(self) -> int:
+        """The source's."""
+        return self.source.levels
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The source's."""
+        return self.source.splits
+
+    def load(self, split: str) -> Examples:
+        """The source's examples, with their codes if the autoencoder's run is there.
+
+        Raises:
+            UserError: as the source's `load`; or the run's objective has no codes.
+        """
+        examples = self.source.load(split)
+        if not (Path(self.weights.workdir) / CHECKPOINTS).is_dir():
+            return examples
+        return Joined(examples, _encodings(self.source, self.weights, split))
+
+
+@functools.lru_cache(maxsize=4)
+def _encodings(source: Source, weights: Pretrained, split: str) -> dict[str, np.ndarray]:
+    """The codes of a whole split, and the fingerprint of what made them, once for each example."""
+    experiment = weights.experiment()
+    coder, values = experiment.objective, weights.parameters()
+    if not isinstance(coder, HasLatents) or not coder.values:
+        raise UserError(f"{weights.workdir} holds a {type(coder).__name__}, whose latents are not codes")
+
+    @jax.jit
+    def encode(params: PyTree, extra: PyTree, batch: PyTree) -> Array:
+        seen = experiment.data.forward(batch, jax.random.key(0), False)
+        return coder.encode(params, extra, seen, jax.random.key(0))
+
+    examples, codes = source.load(split), []
+    for batch, count in sweep(examples, TOGETHER):
+        codes.append(np.asarray(encode(*values, batch))[:count])
+    mark = np.full(len(examples), np.asarray(fingerprint(values)))
+    return {CODES: np.concatenate(codes), FINGERPRINT: mark}
