@@ -110,7 +110,8 @@ class Encoded:
         examples = self.source.load(split)
         if not (Path(self.weights.workdir) / CHECKPOINTS).is_dir():
             return examples
-        return Joined(examples, _encodings(self.source, self.weights, split))
+        made = _encodings(self.source, self.weights, split)  # type: ignore[arg-type]  # sources are frozen
+        return Joined(examples, made)
 
 
 @functools.lru_cache(maxsize=4)
