@@ -221,7 +221,7 @@ def test_the_loss_is_the_mean_of_the_elements_that_count():
 
 def test_samples_end_at_a_stop_element():
     objective, params = model("llama", (8,), stop=(2,))
-    done = objective.generate(params, jax.random.key(3), 50)
+    done = jax.jit(lambda key: objective.generate(params, key, 50))(jax.random.key(3))
     for row, length in zip(np.asarray(done.tokens), np.asarray(done.length), strict=True):
         stops = np.flatnonzero(row[:length] == 2)
         assert stops.tolist() == ([length - 1] if length < 8 else stops[stops == 7].tolist())
