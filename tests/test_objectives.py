@@ -15,6 +15,7 @@ from rows import ROWS, SLOW, make_run, on_one_device, start
 
 from genjax import tree
 from genjax.checkpoint import Checkpoints
+from genjax.errors import UserError
 from genjax.objective import HasLogProb
 from genjax.optimizers import SGD
 from genjax.sampling import draw_samples
@@ -180,6 +181,10 @@ def test_log_prob_is_one_number_for_each_example_alone(name):
         return
     batch = run.experiment.data.forward(run.batch(0, 1), jax.random.key(0), False)
     log_prob = jax.jit(lambda batch: objective.log_prob(state.params, state.extra, batch, jax.random.key(1)))
+    if not objective.log_prob_kind:  # a form that has none says so
+        with pytest.raises(UserError, match="no likelihood"):
+            log_prob(batch)
+        return
     changed = {key: rows.at[1:].set(rows[:-1]) for key, rows in batch.items()}
     values, others = log_prob(batch), log_prob(changed)
     np.testing.assert_allclose(values[0], others[0], rtol=1e-5)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.errors import UserError
-from genjax.objective import Aux, Context, LossFn, Objective, Player
+from genjax.objective import Aux, Context, HasLogProb, LossFn, Objective, Player
 from genjax.pretrained import Pretrained
 from genjax.types import Array, Batch, Extra, Key, Params, PyTree, named
 
@@ -145,5 +145,11 @@ class LoRA:
         return getattr(self.inner, "log_prob_kind", "")
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """As the inner objective; for those that have one."""
-        return self.inner.log_prob(*self.merged(params, extra), batch, key)  # type: ignore[attr-defined]
+        """As the inner objective.
+
+        Raises:
+            UserError: it has none.
+        """
+        if not isinstance(self.inner, HasLogProb):
+            raise UserError(f"{type(self.inner).__name__} has no likelihood, so LoRA around it has none")
+        return self.inner.log_prob(*self.merged(params, extra), batch, key)
