@@ -86,8 +86,7 @@ class Untrained(Pretrained):
         return objective.init(key, batch)
 
 
-DOWN, UP = ConvEncoder((16,)), ConvDecoder((16,))
-CODED = VQVAE(DOWN, UP, (8, 8, 1), (4, 4), MovingCodebook(16, 4))
+CODED = VQVAE(SMALL, SMALL, (2,), (3,), MovingCodebook(16, 4))
 TEACHER = Teacher(Diffusion(SMALL, (2,), predict=V()), Untrained())
 
 
@@ -180,26 +179,14 @@ ROWS = {
     "vae-vamp-points": _experiment(
         VAE(SMALL, SMALL, (2,), 2, prior=VampPrior(4), bound=DReG(3), samples=3), POINTS
     ),
-    "ladder-digits": _experiment(LadderVAE(Ladder(8, 2, (1, 1)), (8, 8, 1), 10), DIGITS),
-    "vqvae-digits": _experiment(dataclasses.replace(CODED, quantizer=Residual(Codebook(16, 4))), DIGITS),
-    "vqvae2-digits": _experiment(
-        VQVAE2(
-            DOWN,
-            DOWN,
-            UP,
-            UNet(8, (1,), 1, (), zero_out=False),
-            UP,
-            (8, 8, 1),
-            (4, 4),
-            (2, 2),
-            8,
-            *[MovingCodebook(16, 4)] * 2,
-        ),
-        DIGITS,
+    "ladder-digits": dataclasses.replace(
+        _experiment(LadderVAE(Ladder(8, 2, (1, 1)), (8, 8, 1), 10), DIGITS), optimizer=SGD(learning_rate=1e-3)
     ),
-    "vqgan-digits": _experiment(
-        VQGAN(CODED, ConvEncoder((16,), norm="none"), (4, 4, 1), RandomFeatures(DOWN), start=1), DIGITS
+    "vqvae-points": _experiment(dataclasses.replace(CODED, quantizer=Residual(Codebook(16, 4))), POINTS),
+    "vqvae2-points": _experiment(
+        VQVAE2(*[SMALL] * 5, (2,), (4,), (2,), 8, MovingCodebook(16, 4), MovingCodebook(16, 3)), POINTS
     ),
+    "vqgan-points": _experiment(VQGAN(CODED, SMALL, (3, 1), RandomFeatures(SMALL), start=1), POINTS),
     "latent-points": _experiment(
         Latent(
             VAE(SMALL, SMALL, (2,), 3),
@@ -235,9 +222,9 @@ SLOW = {
     "consistency-points",
     "vae-vamp-points",
     "ladder-digits",
-    "vqvae-digits",
-    "vqvae2-digits",
-    "vqgan-digits",
+    "vqvae-points",
+    "vqvae2-points",
+    "vqgan-points",
     "latent-points",
     "progressive-points",
     "reflow-points",
