@@ -110,12 +110,8 @@ class Encoded:
         examples = self.source.load(split)
         if not (Path(self.weights.workdir) / CHECKPOINTS).is_dir():
             return examples
-<<<<<<< HEAD
         made = _encodings(self.source, self.weights, split)  # type: ignore[arg-type]  # sources are frozen
         return Joined(examples, made)
-=======
-        return Joined(examples, _encodings(self.source, self.weights, split))  # type: ignore[arg-type]
->>>>>>> 13abe2a (Cheaper rows of models with codes)
 
 
 @functools.lru_cache(maxsize=4)
