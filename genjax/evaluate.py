@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from genjax import tree
 from genjax.data import Data, GaussianMixture, sweep
 from genjax.data.examples import Examples, Some
+from genjax.data.toys import Toy
 from genjax.experiment import Experiment
 from genjax.exports import decode
 from genjax.metrics.documents import novelty
@@ -39,6 +40,11 @@ def whole(data: Data, split: str) -> dict[str, np.ndarray]:
     """All examples of a split that fits in memory, in the data's own units."""
     examples = data.load(split)
     return examples[np.arange(len(examples))]
+
+
+def mean_and_error(name: str, values: np.ndarray) -> Report:
+    """The mean under `name`, and its standard error."""
+    return {name: float(values.mean()), f"{name}_error": float(values.std(ddof=1) / len(values) ** 0.5)}
 
 
 def eval_batch_size(experiment: Experiment, mesh: Mesh) -> int:
@@ -82,7 +88,8 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         split: of the data.
 
     Returns:
-        Numbers and words, for json.
+        Numbers and words, for json. Where the density is known, also the data's entropy and how many nats the
+        model's -log p is above the true one's on the same points: an estimate of KL(data || model).
     """
     objective, data = experiment.objective, experiment.data
     assert isinstance(objective, HasLogProb)
@@ -96,23 +103,24 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         seen = data.forward(batch, named(key, "data"), False)
         return objective.log_prob(params, extra, seen, named(key, "log_prob")), elements(seen)
 
-    root, values, dims = named(jax.random.key(experiment.evaluation.seed), "likelihood"), [], []
+    root, values, dims, true = named(jax.random.key(experiment.evaluation.seed), "likelihood"), [], [], []
     examples: Examples = data.load(split)
     if experiment.evaluation.likelihoods:
         examples = Some(examples, experiment.evaluation.likelihoods)
     for call, (batch, count) in enumerate(sweep(examples, size, jax.process_index(), jax.process_count())):
-        rows, sizes = log_prob(
-            state.ema, state.extra, shard_batch(batch, mesh), jax.random.fold_in(root, call)
-        )
+        shared = shard_batch(batch, mesh)
+        rows, sizes = log_prob(state.ema, state.extra, shared, jax.random.fold_in(root, call))
         values.append(gather(rows)[:count])
         dims.append(gather(sizes)[:count])
+        if isinstance(data.source, Toy):
+            true.append(data.source.log_density(gather(shared["x"])[:count]))
     result = summarise(np.concatenate(values), np.concatenate(dims), objective.log_prob_kind, data.log_det())
     text = {
         "nats_per_token": result.nats_per_dim,
         "nats_per_token_error": result.nats_per_dim_error,
         "perplexity": result.perplexity,
     }
-    return {
+    numbers: Report = {
         "log_prob_kind": result.kind,
         "nats": result.nats,
         "nats_error": result.nats_error,
@@ -120,7 +128,13 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         "bits_per_dim_error": result.bits_per_dim_error,
         "examples": result.count,
         "split": split,
-    } | (text if data.kind == "text" else {})
+    }
+    if data.kind == "text":
+        return numbers | text
+    if isinstance(data.source, Toy):
+        excess = np.concatenate(true) - np.concatenate(values) - data.log_det()
+        return numbers | {"entropy": data.source.entropy()} | mean_and_error("excess_nats", excess)
+    return numbers
 
 
 def evaluate(

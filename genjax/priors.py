@@ -4,6 +4,8 @@
     Mixture    sum_k pi_k N(m_k, diag s_k^2), trained
     VampPrior  1/K sum_k q(z | u_k): the posterior's mixture over K trained pseudo-inputs u_k
                (Tomczak & Welling 2018, arXiv:1705.07120, eq. 9)
+    FlowPrior  p_0(f(z)) |det df/dz|, f a trained bijector; an autoregressive f makes it an autoregressive prior
+               (Chen et al. 2017, arXiv:1611.02731, section 3.2)
 
 A model with labels has the same prior for all of them.
 """
@@ -17,6 +19,10 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.diffusion.bounds import gaussian_kl, log_normal
+from genjax.errors import UserError
+from genjax.flows import base
+from genjax.flows.base import Base
+from genjax.flows.bijector import Bijector
 from genjax.objectives.common import sum_dims
 from genjax.types import Array, Key, PyTree, named
 
@@ -126,6 +132,43 @@ class VampPrior:
     ) -> Latents:
         """See `Prior`."""
         return draw_mixture(key, num, jnp.zeros(self.components), *posterior(params["inputs"]))
+
+
+@dataclass(frozen=True)
+class FlowPrior:
+    """A normalizing flow.
+
+    Attributes:
+        bijector: f, from latents to the base; it needs an inverse, and an exact log-determinant.
+        base: p_0.
+    """
+
+    bijector: Bijector
+    base: Base = base.Normal()
+
+    def init(self, key: Key, x: Float[Array, "b ..."], latent: tuple[int, ...]) -> PyTree:
+        """The bijector's, made for draws of N(0, I) where they depend on data.
+
+        Raises:
+            UserError: the bijector's log-determinant is an estimate.
+        """
+        if self.bijector.estimate:
+            raise UserError(
+                f"a prior's density must be exact, and this flow's is one by {self.bijector.estimate}"
+            )
+        z = jax.random.normal(named(key, "latents"), (len(x), *latent))
+        return self.bijector.init(named(key, "bijector"), z)
+
+    def log_prob(self, params: PyTree, z: Latents, posterior: Posterior) -> Float[Array, " b"]:
+        """See `Prior`."""
+        u, log_det = self.bijector.forward(params, z)
+        return self.base.log_prob(u) + log_det
+
+    def sample(
+        self, params: PyTree, key: Key, num: int, latent: tuple[int, ...], posterior: Posterior
+    ) -> Latents:
+        """See `Prior`."""
+        return self.bijector.inverse(params, self.base.sample(key, (num, *latent)))
 
 
 def log_mixture(

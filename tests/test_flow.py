@@ -12,8 +12,9 @@ from test_flows import COARSE, SPLINE, made, perturbed
 from tiny import Joint
 
 from genjax import loop, watch
-from genjax.data import TFDS, Data, Dequantize, Moons, Scale
+from genjax.data import TFDS, Data, Dequantize, GaussianMixture, Moons, Scale
 from genjax.errors import UserError
+from genjax.evaluate import likelihood_report
 from genjax.experiment import Evaluation, Experiment
 from genjax.flows import models
 from genjax.flows.base import Logistic, Normal, StudentT, Uniform
@@ -199,6 +200,19 @@ def test_samples_follow_the_density():
     on_grid, of_samples = np.asarray(log_prob(grid), np.float64), np.asarray(log_prob(x), np.float64)
     expected = (np.exp(on_grid) * on_grid).sum() * (line[1] - line[0]) ** 2
     assert of_samples.mean() == pytest.approx(expected, abs=4 * of_samples.std() / 4000**0.5)
+
+
+@pytest.mark.parametrize(("std", "kl"), [(0.5, 0.0), (1.0, 2.0 * math.log(2.0) - 0.75)])
+def test_what_a_model_lacks_is_its_divergence_from_the_truth(std, kl):
+    """N(0, std^2 I) of points from N(0, I / 4): exactly nothing, and KL in closed form."""
+    data = Data(GaussianMixture(8, 4000, count=1, radius=0.0, noise=0.5), (Scale(-std, std),))
+    run = loop.prepare(
+        Experiment(Flow(Chain(), (2,)), data, batch_size=8, evaluation=Evaluation(batch_size=4000))
+    )
+    found = likelihood_report(run.experiment, run.make_state(), run.mesh)
+    assert found["excess_nats"] == pytest.approx(kl, abs=1e-6 + 4 * found["excess_nats_error"])
+    assert found["excess_nats_error"] < (1e-6 if std == 0.5 else 0.02)
+    assert found["entropy"] == pytest.approx(math.log(2.0 * math.pi * math.e * 0.25), abs=1e-6)
 
 
 def test_kinds_say_what_a_number_is():

@@ -10,8 +10,12 @@ from scipy import stats
 
 from genjax import likelihoods
 from genjax.data import Scale
+from genjax.flows.bijector import Chain
+from genjax.flows.layers import Elementwise
+from genjax.flows.linear import ActNorm
+from genjax.flows.scalar import Spline
 from genjax.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Gaussian, OptimalGaussian
-from genjax.priors import Mixture, Normal, VampPrior
+from genjax.priors import FlowPrior, Mixture, Normal, VampPrior
 from genjax.variational import Beta, Capacity, FreeBits, importance_bound
 
 KEY = jax.random.key(0)
@@ -96,11 +100,16 @@ def test_kl_to_the_normal_prior_is_its_monte_carlo_estimate():
     )
 
 
-@pytest.mark.parametrize("prior", [Normal(), Mixture(3), VampPrior(3)], ids=lambda p: type(p).__name__)
+FLOW = FlowPrior(Chain((ActNorm(), Elementwise(Spline(6, 3.0)))))
+
+
+@pytest.mark.parametrize("prior", [Normal(), Mixture(3), VampPrior(3), FLOW], ids=lambda p: type(p).__name__)
 def test_priors_are_densities_and_draw_from_them(prior):
     """In one dimension: the density integrates to 1, and to the shares of draws between two points."""
     posterior = lambda x: (2.0 * x, 0.3 * x - 0.5)
     params = prior.init(KEY, normal(9, 5, 1), (1,))
+    if isinstance(prior, FlowPrior):
+        params = jax.tree.map(lambda leaf: leaf + 0.7 * jax.random.normal(KEY, leaf.shape), params)
     if isinstance(prior, Mixture):
         params |= {"logits": jnp.asarray([0.0, 1.0, -1.0]), "log_std": normal(10, 3, 1)}
     line = jnp.linspace(-14.0, 14.0, 4001)[:, None]

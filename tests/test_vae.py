@@ -11,10 +11,12 @@ from jax.flatten_util import ravel_pytree
 from sklearn.decomposition import PCA
 from tiny import Affine
 
+from genjax.flows import models
 from genjax.likelihoods import Bernoulli, Gaussian
+from genjax.networks import MADE
 from genjax.objective import Context
 from genjax.objectives.vae import VAE
-from genjax.priors import Mixture, Normal, VampPrior
+from genjax.priors import FlowPrior, Mixture, Normal, VampPrior
 from genjax.variational import ELBO, IWAE, Beta, DReG
 
 KEY = jax.random.key(0)
@@ -113,7 +115,11 @@ def test_at_the_exact_posterior_dreg_has_no_noise_at_all():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prior", [Normal(), Mixture(3), VampPrior(3)], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "prior",
+    [Normal(), Mixture(3), VampPrior(3), FlowPrior(models.autoregressive(MADE(8, 1), count=2))],
+    ids=lambda p: type(p).__name__,
+)
 def test_importance_weights_of_all_data_sum_to_one(prior):
     """E_q[w] = p(x), and the probabilities of all examples of two bits are 1 together."""
     x = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=2)))

@@ -1,6 +1,6 @@
 """Published flows, put together from bijectors.
 
-affine_coupling   RealNVP's couplings of vectors (or with `Spline`, neural spline flows, arXiv:1906.04032)
+coupling          RealNVP's couplings of vectors (or with `Spline`, neural spline flows, arXiv:1906.04032)
 autoregressive    MAF (arXiv:1705.07057), with `Spline` its spline form; IAF (arXiv:1606.04934) the other way round
 glow              Glow's multi-scale flow of images (arXiv:1807.03039, figure 2)
 realnvp           RealNVP's (arXiv:1605.08803, section 3.6), with ActNorm in place of batch normalisation
