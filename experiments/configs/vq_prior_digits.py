@@ -24,7 +24,7 @@ def get_experiment(workdir: str = "runs/vqvae_digits") -> Experiment:
             coder,
             weights,
             Autoregressive(
-                net=TokenTransformer(width=96, depth=3, heads=4, dropout=0.2, causal=True),
+                net=TokenTransformer(width=64, depth=2, heads=4, dropout=0.3, causal=True),
                 shape=coder.latent_shape,
                 values=coder.values,
                 classes=10,
@@ -32,9 +32,9 @@ def get_experiment(workdir: str = "runs/vqvae_digits") -> Experiment:
         ),
         data=replace(vqvae_digits.DATA, source=Encoded(vqvae_digits.DATA.source, weights)),
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0, weight_decay=0.1),
-        steps=800,
+        steps=1200,
         batch_size=128,
         ema=0.99,
-        checkpoint_every=400,
-        sample_every=400,
+        checkpoint_every=600,
+        sample_every=600,
     )

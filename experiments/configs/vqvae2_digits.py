@@ -9,6 +9,7 @@ The prior of an autoencoder that lies elsewhere: vqvae2_digits:WORKDIR.
 from genjax.data import Data, Digits, Scale
 from genjax.encoded import Encoded
 from genjax.experiment import Experiment
+from genjax.likelihoods import OptimalGaussian
 from genjax.networks import ConvDecoder, ConvEncoder, TokenTransformer, UNet
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.objectives.latent import Latent
@@ -34,13 +35,14 @@ def model() -> VQVAE2:
         top_grid=(2, 2),
         top=codebook,
         bottom=codebook,
+        likelihood=OptimalGaussian(),
     )
 
 
 def prior(workdir: str) -> Latent:
     """The second stage: p(top) p(bottom | top)."""
     coder = model()
-    net = TokenTransformer(width=96, depth=3, heads=4, position="learned", dropout=0.2, causal=True)
+    net = TokenTransformer(width=64, depth=2, heads=4, position="learned", dropout=0.3, causal=True)
     codes = Autoregressive(net=net, shape=coder.latent_shape, values=coder.values, classes=10)
     return Latent(coder, Pretrained(workdir), codes)
 
@@ -54,7 +56,7 @@ def get_experiment(variant: str = "") -> Experiment:
         optimizer=AdamW(
             learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0, weight_decay=0.1 if variant else 0.01
         ),
-        steps=800,
+        steps=1200 if variant else 800,
         batch_size=128,
         ema=0.99,
         checkpoint_every=400,

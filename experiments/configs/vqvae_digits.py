@@ -5,6 +5,7 @@ Its prior is a second run: --config=vq_prior_digits.
 
 from genjax.data import Data, Digits, Scale
 from genjax.experiment import Experiment
+from genjax.likelihoods import OptimalGaussian
 from genjax.networks import ConvDecoder, ConvEncoder
 from genjax.objectives.vqvae import VQVAE
 from genjax.optimizers import AdamW, Cosine
@@ -21,6 +22,7 @@ def model() -> VQVAE:
         shape=DATA.shape,
         grid=(4, 4),
         quantizer=MovingCodebook(values=64, features=8, decay=0.98),
+        likelihood=OptimalGaussian(),
     )
 
 
