@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli, verbs
+from genjax import cli, drawing
 from genjax.decode.beam import Beam
 from genjax.errors import UserError
 
@@ -58,7 +58,7 @@ def main(overrides: cli.Overrides) -> None:
             if BEAMS.value is None
             else Beam(BEAMS.value, 1.0 if PENALTY.value is None else PENALTY.value)
         )
-        verbs.complete(
+        drawing.complete(
             Path(WORKDIR.value),
             overrides,
             PROMPT.value,
@@ -69,7 +69,7 @@ def main(overrides: cli.Overrides) -> None:
             drafts=DRAFTS.value or 4,
         )
         return
-    verbs.sample(
+    drawing.sample(
         Path(WORKDIR.value),
         overrides,
         num=NUM.value,

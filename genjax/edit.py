@@ -30,6 +30,7 @@ from genjax.diffusion.threshold import NoThreshold
 from genjax.errors import UserError, nearest
 from genjax.evaluate import whole
 from genjax.explore import View, explore
+from genjax.exports import write_arrays
 from genjax.loop import Run
 from genjax.objective import HasLatents
 from genjax.objectives.diffusion import Diffusion
@@ -173,7 +174,7 @@ def edit_workdir(
         state = verbs.load_state(run, workdir)
         view = View(run, state, num, how.points, how.path, how.label, seed)
         arrays, image = explore(view, how.task)
-        verbs.write_arrays(out, image, **arrays)
+        write_arrays(out, image, **arrays)
         verbs.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
         return out
     objective, data = how.check(run, num), run.experiment.data

@@ -18,6 +18,7 @@ from genjax.data.examples import Examples, Some
 from genjax.data.toys import Toy
 from genjax.experiment import Experiment
 from genjax.exports import decode
+from genjax.metrics.collapse import collapse, twin_report
 from genjax.metrics.documents import novelty
 from genjax.metrics.likelihood import summarise
 from genjax.metrics.modes import Mixture, mode_report
@@ -195,6 +196,8 @@ def evaluate(
             sample_labels=labels,
             seed=how.seed,
         )
+        numbers["distribution"] |= twin_report(samples, test["x"])
         if isinstance(data.source, GaussianMixture):
             numbers["modes"] = mode_report(samples, Mixture(*data.source.modes()))
+        numbers["collapse"] = collapse(numbers["distribution"] | numbers.get("modes", {})) or "none"
     return numbers, samples

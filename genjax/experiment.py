@@ -55,6 +55,25 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Monitor:
+    """How a run is looked at while it trains, by its samples; see `genjax.monitor`.
+
+    Attributes:
+        every: steps between looks; 0 for none.
+        num: samples of a look.
+        metric: the number by which the best state is kept, such as "frechet_ratio", "recall", "modes_covered".
+        largest: the larger the better.
+        patience: looks without a better one after which training stops; 0 for never.
+    """
+
+    every: int = 0
+    num: int = 500
+    metric: str = "frechet_ratio"
+    largest: bool = False
+    patience: int = 0
+
+
+@dataclass(frozen=True)
 class Experiment:
     """What is learned, from what, how, and how long.
 
@@ -81,6 +100,7 @@ class Experiment:
         keep_every: every so many steps a checkpoint is kept for good; 0 for none. Tunable.
         sample_every: steps between pictures of samples; 0 for none before the end. Tunable.
         evaluation: how the run is judged. Tunable.
+        monitor: how it is looked at meanwhile. Tunable.
     """
 
     objective: Objective
@@ -101,6 +121,7 @@ class Experiment:
     keep_every: int = tunable(0)
     sample_every: int = tunable(0)
     evaluation: Evaluation = tunable(Evaluation())
+    monitor: Monitor = tunable(Monitor())
 
     def optimizers(self) -> dict[str, optax.GradientTransformation]:
         """One optax transformation for each player.
@@ -129,6 +150,11 @@ def check(experiment: Experiment) -> Experiment:
     for name, smallest in least.items():
         if getattr(experiment, name) < smallest:
             raise UserError(f"config.{name}={getattr(experiment, name)} must be at least {smallest}")
+    for name, smallest in {"every": 0, "num": 32, "patience": 0}.items():
+        if getattr(experiment.monitor, name) < smallest:
+            raise UserError(
+                f"config.monitor.{name}={getattr(experiment.monitor, name)} must be at least {smallest}"
+            )
     if not 0.0 <= experiment.ema < 1.0:
         raise UserError(f"config.ema={experiment.ema} must be in [0, 1)")
     return experiment

@@ -120,11 +120,12 @@ def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
 def plan(experiment: Experiment, start: int) -> Iterator[tuple[int, int]]:
     """Splits the steps from `start` to the end into calls: (first step, number of steps).
 
-    From each checkpoint or picture to the next there are as many calls of `steps_per_call` as fit, then single
+    From each checkpoint, picture or look to the next there are as many calls of `steps_per_call` as fit, then single
     steps. The plan from the end of any of its calls is the rest of the plan, so that a resumed run makes the
     same calls, and the same bits.
     """
-    periods = [period for period in (experiment.checkpoint_every, experiment.sample_every) if period]
+    every = (experiment.checkpoint_every, experiment.sample_every, experiment.monitor.every)
+    periods = [period for period in every if period]
     whole = experiment.steps_per_call
     while start < experiment.steps:
         before = max(start // period * period for period in periods)
@@ -221,6 +222,7 @@ def run_steps(
     stop: StopSignal,
     log: Callable[[int, dict[str, float]], None],
     picture: Callable[[int, TrainState], None],
+    look: Callable[[int, TrainState], bool] = lambda step, state: False,
 ) -> TrainState:
     """Walks from the state's step to the run's last, saving and logging on the way.
 
@@ -231,6 +233,7 @@ def run_steps(
         stop: ends the walk early, after a save.
         log: gets (step, means of the metrics since the last call).
         picture: gets (step, state) every `sample_every` steps.
+        look: gets (step, state) every `monitor.every` steps and at the end; says whether to stop there.
 
     Returns:
         The state at the end, saved.
@@ -257,10 +260,13 @@ def run_steps(
             jax.block_until_ready(pending[-1])
         pending.append(metrics)
         done = first + length
+        last = done == experiment.steps
         stopping = stop.reached(done)
-        if done // experiment.log_every > first // experiment.log_every or done == experiment.steps:
+        if experiment.monitor.every and (last or done % experiment.monitor.every == 0):
+            stopping = look(done, state) or stopping
+        if done // experiment.log_every > first // experiment.log_every or last:
             due, pending = (done, pending), []
-        if stopping or done % experiment.checkpoint_every == 0 or done == experiment.steps:
+        if stopping or done % experiment.checkpoint_every == 0 or last:
             write(due)
             check_finite(done, average([metrics]), checkpoints.latest())
             due = None

@@ -23,6 +23,7 @@ from genjax.types import Array
 
 SEPARATOR = 128  # grey level of the lines between images
 _DPI = 100
+LOOKED = tuple(f"monitor/{name}" for name in ("frechet_ratio", "recall", "twins", "modes_covered"))
 _BLUE, _GREY = "#1f5fa8", "#b8b8b8"
 
 
@@ -217,7 +218,8 @@ def curves(path: str | Path, names: Sequence[str] = ()) -> Image.Image:
 
     Args:
         path: a `metrics.jsonl` as `genjax.writers.Writer` writes it.
-        names: which metrics; none means those whose last word is "loss", or all if there are none.
+        names: which metrics; none means those whose last word is "loss" and the chief ones of a monitor, or all if
+            there are none.
 
     Returns:
         A picture, two panels wide.
@@ -232,7 +234,7 @@ def curves(path: str | Path, names: Sequence[str] = ()) -> Image.Image:
     for row in rows:
         for name in row.keys() - {"step", "time"}:
             series.setdefault(name, []).append((row["step"], float(row[name])))
-    losses = [name for name in series if name.split("/")[-1] == "loss"]
+    losses = [name for name in series if name.split("/")[-1] == "loss" or name in LOOKED]
     chosen = list(names) or sorted(losses or series)
     for name in chosen:
         if name not in series:

@@ -1,6 +1,7 @@
-"""What the programs do, as functions of an experiment and a work directory: train, sample, evaluate."""
+"""What the programs do, as functions of an experiment and a work directory: train, evaluate. See also `drawing`."""
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Iterable
@@ -11,21 +12,20 @@ import numpy as np
 
 from genjax import experiment as experiments
 from genjax.checkpoint import Checkpoints
-from genjax.completion import search, stream, with_draft
-from genjax.decode.beam import Beam
 from genjax.errors import UserError
 from genjax.evaluate import Report, count_params, evaluate
 from genjax.experiment import Experiment
-from genjax.exports import export, write_arrays
+from genjax.exports import export
 from genjax.loop import Run, StopSignal, prepare, run_steps
+from genjax.monitor import BEST, Looks
 from genjax.objective import Adapter
 from genjax.pictures import curves
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
-from genjax.watch import draw_path, show, show_path
-from genjax.writers import Writer
+from genjax.watch import show
+from genjax.writers import METRICS, Writer
 
-METRICS, EVALUATION, SAMPLES = "metrics.jsonl", "evaluation.json", "samples"
+EVALUATION, SAMPLES = "evaluation.json", "samples"
 PICTURE_SEED = 0
 
 
@@ -65,12 +65,13 @@ def reopen(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Run:
 
 
 def load_state(run: Run, workdir: Path) -> TrainState:
-    """The newest intact checkpoint of a work directory.
+    """The newest intact checkpoint of a work directory; of a run that is looked at, the best one.
 
     Raises:
         UserError: there is none, or it does not fit the experiment.
     """
-    with Checkpoints(workdir / experiments.CHECKPOINTS) as checkpoints:
+    watched = run.experiment.monitor.every and (workdir / BEST).is_dir()
+    with Checkpoints(workdir / (BEST if watched else experiments.CHECKPOINTS)) as checkpoints:
         return checkpoints.restore(run.template())[1]
 
 
@@ -126,34 +127,65 @@ def train(experiment: Experiment, spec: str, workdir: Path) -> None:
     with Checkpoints(workdir / experiments.CHECKPOINTS, *keep) as checkpoints, StopSignal() as stop:
         if checkpoints.steps():
             start, state = checkpoints.restore(run.template())
-            if start >= experiment.steps:
-                say(
-                    f"{workdir} is finished: {start} of {experiment.steps} steps are done; --config.steps=N goes on"
-                )
+            looks = _looks(run, workdir, start)
+            if start >= experiment.steps or (looks and looks.enough()):
+                reason = looks.reason() if looks and looks.enough() else "--config.steps=N goes on"
+                say(f"{workdir} is finished: {start} of {experiment.steps} steps are done; {reason}")
                 return
             say(f"continuing {workdir} after step {start}")
         else:
-            start, state = 0, run.make_state()
+            start, state, looks = 0, run.make_state(), _looks(run, workdir, 0)
         devices = f"{run.mesh.size} {jax.devices()[0].platform} devices"
         say(f"training {spec} for {experiment.steps - start} steps on {devices}")
-        with Writer(workdir, experiment.steps, start, experiment.batch_size) as writer:
-
-            def snapshot(step: int, state: TrainState) -> None:
-                samples = draw_picture(run, state)
-                writer.image(step, SAMPLES, show(experiment.data, samples))
-                export(workdir / SAMPLES / f"{SAMPLES}_{step:08}", experiment.data, samples)
-
-            state = run_steps(run, state, checkpoints, stop, writer.scalars, snapshot)
-            if stop.received is not None:
-                say(
-                    f"stopped by signal {stop.received}: step {int(state.step)} is saved; the same command goes on"
-                )
-                raise SystemExit(128 + stop.received)
-            snapshot(int(state.step), state)
+        state = _walk(run, state, workdir, checkpoints, stop, looks)
     trained = time.monotonic()
-    write_evaluation(run, state, workdir)
+    write_evaluation(run, load_state(run, workdir) if looks else state, workdir)
     say(f"took {trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate")
     say("files:\n" + "\n".join(f"  {line}" for line in inventory(workdir)))
+
+
+def _looks(run: Run, workdir: Path, start: int) -> Looks | None:
+    """The looks at a run that is to be looked at."""
+    if not run.experiment.monitor.every:
+        return None
+    return Looks(run, workdir, start, say, functools.partial(plain, run))
+
+
+def _walk(
+    run: Run,
+    state: TrainState,
+    workdir: Path,
+    checkpoints: Checkpoints,
+    stop: StopSignal,
+    looks: Looks | None,
+) -> TrainState:
+    """Trains to the end, with pictures and looks on the way.
+
+    Raises:
+        SystemExit: 128 + signal after SIGTERM or SIGINT, with everything saved.
+    """
+    experiment, start = run.experiment, int(state.step)
+    with Writer(workdir, experiment.steps, start, experiment.batch_size) as writer:
+
+        def snapshot(step: int, state: TrainState) -> None:
+            samples = draw_picture(run, state)
+            writer.image(step, SAMPLES, show(experiment.data, samples))
+            export(workdir / SAMPLES / f"{SAMPLES}_{step:08}", experiment.data, samples)
+
+        def look(step: int, state: TrainState) -> bool:
+            assert looks is not None
+            writer.scalars(step, looks.look(step, state), shown=False)
+            return looks.enough()
+
+        state = run_steps(run, state, checkpoints, stop, writer.scalars, snapshot, look)
+        done = int(state.step)
+        if stop.received is not None:
+            say(f"stopped by signal {stop.received}: step {done} is saved; the same command goes on")
+            raise SystemExit(128 + stop.received)
+        if looks and looks.enough():
+            say(f"stopped at step {done}: {looks.reason()}")
+        snapshot(done, state)
+    return state
 
 
 def write_evaluation(run: Run, state: TrainState, workdir: Path) -> Report:
@@ -199,128 +231,6 @@ def inventory(workdir: Path) -> list[str]:
     ]
     samples = sorted((workdir / SAMPLES).iterdir())
     return [str(workdir / name) for name in names] + [str(path) for path in samples]
-
-
-def sample(
-    workdir: Path,
-    overrides: Iterable[tuple[str, str]],
-    *,
-    num: int,
-    seed: int,
-    label: int | None = None,
-    out: Path | None = None,
-    trace: int = 0,
-) -> Path:
-    """Draws samples from a work directory alone; writes an npz, a picture beside it, and sounds or texts as such.
-
-    Args:
-        workdir: of a run with a checkpoint.
-        overrides: of what sampling depends on, e.g. ("objective.sampler.steps", "20").
-        num: how many.
-        seed: of the samples.
-        label: one class for all; None takes the classes in turn.
-        out: the npz; None is WORKDIR/samples.npz.
-        trace: states of the samples' paths to write and picture instead of the samples alone; 0 for none.
-
-    Returns:
-        Path of the npz: `samples` in the data's own units, `label` where the model has classes; of paths `times`
-        and `states`.
-
-    Raises:
-        UserError: no run there, no such class, or an override that only training could follow.
-    """
-    if num < 1:
-        raise UserError(f"--num={num} must be at least 1")
-    run, state = reopen_trained(workdir, overrides)
-    experiment = run.experiment
-    if trace:
-        times, states = draw_path(run, state, num, trace, seed, label)
-        out = out or workdir / "paths.npz"
-        write_arrays(out, show_path(run, state, times, states), times=times, states=states)
-        say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
-        return out
-    samples, labels = draw_samples(
-        experiment.objective,
-        experiment.data,
-        state.ema,
-        state.extra,
-        run.mesh,
-        seed=seed,
-        num=num,
-        batch_size=experiment.evaluation.batch_size,
-        label=label,
-        report=lambda done: say(f"{done}/{num} samples"),
-    )
-    out = out or workdir / "samples.npz"
-    arrays = {"samples": samples} if labels is None else {"samples": samples, "label": labels}
-    write_arrays(out, show(experiment.data, samples[:400]), **arrays)
-    if said := export(out.with_suffix(""), experiment.data, samples):
-        say(said)
-    say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
-    return out
-
-
-def complete(
-    workdir: Path,
-    overrides: Iterable[tuple[str, str]],
-    prompts: list[str],
-    *,
-    seed: int,
-    out: Path | None = None,
-    beam: Beam | None = None,
-    draft: Path | None = None,
-    drafts: int = 4,
-) -> Path:
-    """Completes prompts with a work directory's model of text; one prompt is shown as it grows.
-
-    Args:
-        workdir: of a run with a checkpoint.
-        overrides: of what decoding depends on, e.g. ("objective.decoding.top_k", "40").
-        prompts: at least one.
-        seed: of the draws.
-        out: the text file to write; None is WORKDIR/completions.txt.
-        beam: searches the best continuations instead of drawing one; each is shown with its score.
-        draft: work directory of a smaller model that drafts for this one (speculative decoding).
-        drafts: tokens that it drafts in a round.
-
-    Returns:
-        Path of the file.
-
-    Raises:
-        UserError: no run there, a model that completes nothing, or a prompt that it cannot read.
-    """
-    if beam is not None and draft is not None:
-        raise UserError("--beams searches and --draft draws: say one of them")
-    run, state = reopen_trained(workdir, overrides)
-    texts: list[str] = []
-    if beam is not None:
-        found = [pair for pairs in search(run, state, prompts, beam) for pair in pairs]
-        texts = [f"[{score:.4f}] {text}" for text, score in found]
-        say("\n---\n".join(texts))
-    elif draft is not None:
-        texts, rate = with_draft(run, state, *reopen_trained(draft, ()), prompts, drafts, seed)
-        say("\n---\n".join(texts))
-        say(f"accepted {rate:.1%} of the drafts, {drafts} a round")
-    else:
-        texts = _show_stream(stream(run, state, prompts, seed), len(prompts))
-    out = out or workdir / "completions.txt"
-    try:
-        out.write_text("\n---\n".join(texts) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
-    say(f"wrote {out}")
-    return out
-
-
-def _show_stream(growing: Iterable[list[str]], prompts: int) -> list[str]:
-    """Prints one prompt as it grows, several when they are done; gives what they are in the end."""
-    texts, shown = [], 0
-    for texts in growing:
-        if prompts == 1 and jax.process_index() == 0:
-            print(texts[0][shown:], end="", flush=True)
-            shown = len(texts[0])
-    say("" if prompts == 1 else "\n---\n".join(texts))
-    return texts
 
 
 def evaluate_workdir(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Report:

@@ -23,6 +23,8 @@ import numpy as np
 from PIL import Image
 from tensorboardX import SummaryWriter
 
+METRICS = "metrics.jsonl"  # in the work directory
+
 
 def _number(value: Any) -> int | float | str:
     """A JSON value; what JSON has no number for becomes "nan", "inf" or "-inf", which `float` reads back."""
@@ -30,13 +32,13 @@ def _number(value: Any) -> int | float | str:
     return number if isinstance(number, int) or math.isfinite(number) else str(float(number))
 
 
-def _kept(path: Path, last: int) -> Iterator[dict[str, Any]]:
-    """The lines that are whole and not of a step after `last`."""
+def kept(path: Path, last: int) -> Iterator[dict[str, Any]]:
+    """The lines of a file of metrics that are whole and not of a step after `last`; none if there is no file."""
 
     def refuse(word: str) -> None:
         raise ValueError(word)
 
-    for line in path.read_bytes().split(b"\n"):
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
         try:
             row = json.loads(line, parse_constant=refuse)
         except ValueError:
@@ -49,7 +51,7 @@ def _resume(path: Path, last: int) -> float:
     """Drops the lines after step `last`, and what a kill left of a line; returns the time of the last one."""
     if not path.exists():
         return 0.0
-    rows = list(_kept(path, last))
+    rows = list(kept(path, last))
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
     os.replace(temporary, path)
@@ -140,7 +142,7 @@ class Writer:
         self._workdir = Path(workdir)
         self._samples = self._workdir / "samples"
         self._samples.mkdir(parents=True, exist_ok=True)
-        path = self._workdir / "metrics.jsonl"
+        path = self._workdir / METRICS
         self._begun = time.perf_counter() - _resume(path, start)
         self._metrics = path.open("a")
         # The process's number: event files of one second would have one name.
@@ -165,14 +167,15 @@ class Writer:
             self._metrics.close()
             self._board.close()
 
-    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
-        """Writes one line of metrics and shows it.
+    def scalars(self, step: int, values: Mapping[str, Any], shown: bool = True) -> None:
+        """Writes one line of metrics and, unless told not to, shows it.
 
         "time" is wall-clock seconds since the run began, without the time between a stop and a resume.
 
         Args:
             step: number of steps taken.
             values: name -> scalar of any numeric type; "step" and "time" are taken.
+            shown: whether the terminal's line of progress is written too.
         """
         if not self._active:
             return
@@ -182,7 +185,8 @@ class Writer:
         self._metrics.flush()
         for name, number in numbers.items():
             self._board.add_scalar(name, float(number), step)
-        self._progress.show(int(step), numbers)
+        if shown:
+            self._progress.show(int(step), numbers)
 
     def image(self, step: int, name: str, picture: Image.Image) -> None:
         """Saves a picture as samples/NAME_STEP.png, slashes in the name as underscores."""

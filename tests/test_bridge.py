@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from test_networks import filled
 
-from genjax import bridge, convert, verbs
+from genjax import bridge, convert, drawing
 from genjax.data import TokenizedText
 from genjax.errors import UserError
 from genjax.networks import TokenTransformer
@@ -70,7 +70,7 @@ def test_a_folder_becomes_a_work_directory_that_completes_evaluates_and_is_writt
     convert.bring_out(workdir, again)
     jax.tree.map(np.testing.assert_array_equal, bridge.read(again)[1], bridge.read(folder)[1])
     assert (again / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
-    out = verbs.complete(workdir, [("objective.decoding.temperature", "0")], ["the cat"], seed=0)
+    out = drawing.complete(workdir, [("objective.decoding.temperature", "0")], ["the cat"], seed=0)
     net, arrays, config = bridge.read(folder)
     params = jax.tree.map(jnp.asarray, arrays)
     row = TokenizedText("", str(folder / "tokenizer.json")).vocabulary.encode(b"the cat").tolist()

@@ -12,8 +12,8 @@ from test_autoregressive import NETS
 from test_networks import filled
 from test_programs import program
 
+from genjax import drawing, verbs
 from genjax import experiment as experiments
-from genjax import verbs
 from genjax.checkpoint import Checkpoints
 from genjax.completion import search
 from genjax.data import Data, TextFile
@@ -66,7 +66,7 @@ def save(root, name, experiment, fill):
 @pytest.mark.slow
 def test_beams_are_printed_best_first_with_their_own_log_probability(runs, capsys):
     """Scores are nats of the continuation over its length to the penalty; no truncation of the config's applies."""
-    out = verbs.complete(runs / "large", [], ["a c", "sat,"], seed=0, beam=Beam(3, 0.5))
+    out = drawing.complete(runs / "large", [], ["a c", "sat,"], seed=0, beam=Beam(3, 0.5))
     printed = capsys.readouterr().out
     assert out.read_text().strip() in printed
     run, state = verbs.reopen_trained(runs / "large", [])
@@ -89,9 +89,9 @@ def test_beams_are_printed_best_first_with_their_own_log_probability(runs, capsy
 @pytest.mark.slow
 def test_greedy_drafts_give_the_models_own_greedy_text(runs, capsys):
     prompts = ["a c", "b"]
-    expected = verbs.complete(runs / "large", GREEDY, prompts, seed=0).read_text()
+    expected = drawing.complete(runs / "large", GREEDY, prompts, seed=0).read_text()
     capsys.readouterr()
-    drafted = verbs.complete(
+    drafted = drawing.complete(
         runs / "large", GREEDY, prompts, seed=0, draft=runs / "small", drafts=2, out=runs / "drafted"
     )
     assert drafted.read_text() == expected
@@ -100,13 +100,13 @@ def test_greedy_drafts_give_the_models_own_greedy_text(runs, capsys):
 
 @pytest.mark.slow
 def test_a_model_accepts_all_its_own_drafts(runs, capsys):
-    verbs.complete(runs / "large", [], ["a"], seed=0, draft=runs / "large", drafts=1)
+    drawing.complete(runs / "large", [], ["a"], seed=0, draft=runs / "large", drafts=1)
     assert "accepted 100.0% of the drafts, 1 a round" in capsys.readouterr().out
 
 
 def test_searching_and_drafting_are_two_things():
     with pytest.raises(UserError, match="say one of them"):
-        verbs.complete(Path("nowhere"), [], ["a c"], seed=0, beam=Beam(), draft=Path("small"))
+        drawing.complete(Path("nowhere"), [], ["a c"], seed=0, beam=Beam(), draft=Path("small"))
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_searching_and_drafting_are_two_things():
 )
 def test_what_does_not_fit_is_said_in_one_line(runs, words, draft, prompt):
     with pytest.raises(UserError, match=words) as error:
-        verbs.complete(runs / "large", [], [prompt], seed=0, draft=runs / draft if draft else None)
+        drawing.complete(runs / "large", [], [prompt], seed=0, draft=runs / draft if draft else None)
     assert "\n" not in str(error.value)
 
 

@@ -12,7 +12,7 @@ from rows import Untrained, on_one_device
 from test_autoregressive import KEY, NETS
 from test_networks import normal
 
-from genjax import bridge, convert, verbs
+from genjax import bridge, convert, drawing, verbs
 from genjax import experiment as experiments
 from genjax.checkpoint import Checkpoints
 from genjax.data import Data, TextFile
@@ -167,7 +167,7 @@ def test_the_base_stays_and_the_merged_model_is_the_same_everywhere(adapted):
     assert merged.objective() == lora.inner
     ours = np.asarray(lora.inner.log_prob(on_device(merged.parameters()[0]), {}, x, KEY))
     np.testing.assert_allclose(ours, kept, rtol=1e-6)
-    texts = [verbs.complete(root / name, [], ["the c"], seed=0).read_text() for name in ("lora", "merged")]
+    texts = [drawing.complete(root / name, [], ["the c"], seed=0).read_text() for name in ("lora", "merged")]
     assert texts[0] == texts[1]
     convert.bring_out(root / "lora", root / "out")
     net, params, _ = bridge.read(root / "out")

@@ -1,0 +1,149 @@
+"""Looks at a run's samples while it trains: what they miss, which step was the best, and when to stop.
+
+A game's losses do not say how good its samples are, and its last step need not be its best. So every `every` steps
+samples of the moving average are compared with a quarter of the training data (the test data choose nothing, so that
+what evaluation says of them is no choice's luck); the state that is best by `metric` is kept in WORKDIR/best, and is
+what sampling and evaluation use. What was found is among the run's metrics, from which a resumed run goes on.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genjax.checkpoint import Checkpoints
+from genjax.data import GaussianMixture
+from genjax.errors import UserError, nearest
+from genjax.evaluate import held_out_losses, whole
+from genjax.experiment import Monitor
+from genjax.loop import Run
+from genjax.metrics.collapse import collapse, twin_report
+from genjax.metrics.modes import Mixture, mode_report
+from genjax.metrics.report import Judge, Settings, make_judge
+from genjax.sampling import draw_samples
+from genjax.step import TrainState
+from genjax.writers import METRICS, kept
+
+BEST, PREFIX = "best", "monitor/"
+MOST = 20_000  # training examples that are used
+SHOWN = ("frechet_ratio", "precision", "recall", "twins", "modes_covered", "high_quality")
+
+
+def _judge(run: Run) -> Judge:
+    """Features fitted on training data, and a quarter of those to compare with; two folds, as looks are many."""
+    rows, seed = whole(run.experiment.data, "train"), run.experiment.evaluation.seed
+    order = np.random.default_rng(seed).permutation(len(rows["x"]))[:MOST]
+    test, train = np.split(order, [len(order) // 4])
+    labels = rows.get("label")
+    return make_judge(
+        train=rows["x"][train],
+        test=rows["x"][test],
+        train_labels=None if labels is None else labels[train],
+        test_labels=None if labels is None else labels[test],
+        seed=seed,
+        settings=Settings(folds=2),
+    )
+
+
+class Looks:
+    """The looks of one run.
+
+    Attributes:
+        rows: what each look found, oldest first.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        workdir: Path,
+        start: int,
+        say: Callable[[str], None],
+        plain: Callable[[TrainState], tuple[Run, TrainState]],
+    ):
+        """Reads the looks up to step `start` of a run that goes on.
+
+        Args:
+            run: is looked at as its `monitor` says.
+            workdir: its directory.
+            start: step at which it goes on.
+            say: gets a line for each look.
+            plain: the run and the state to draw samples from, an adapter's merged.
+
+        Raises:
+            UserError: the data are neither images nor points.
+        """
+        if run.experiment.data.kind not in ("image", "points"):
+            raise UserError(f"config.monitor looks at images and points, not at {run.experiment.data.kind}")
+        self._run, self._workdir, self._say, self._plain = run, workdir, say, plain
+        self._made: Judge | None = None
+        rows = kept(workdir / METRICS, start)
+        named = lambda row: {name.removeprefix(PREFIX): value for name, value in row.items()}
+        self.rows = [named(row) for row in rows if any(name.startswith(PREFIX) for name in row)]
+
+    @property
+    def _how(self) -> Monitor:
+        return self._run.experiment.monitor
+
+    def best(self) -> dict[str, Any] | None:
+        """The best look."""
+        sign = -1.0 if self._how.largest else 1.0
+        return min(self.rows, key=lambda row: sign * row[self._how.metric], default=None)
+
+    def look(self, step: int, state: TrainState) -> dict[str, float]:
+        """Judges the state, keeps it if it is the best so far, and says what it misses.
+
+        Returns:
+            Numbers to be logged.
+
+        Raises:
+            UserError: `metric` is none of those that were found.
+        """
+        found = self._measure(state)
+        metric = self._how.metric
+        if metric not in found:
+            raise UserError(f"config.monitor.metric: there is no '{metric}': {nearest(metric, found)}")
+        before = self.best()
+        self.rows.append({"step": step, **found})
+        if self.best() is not before:
+            with Checkpoints(self._workdir / BEST, keep_last=1) as checkpoints:
+                checkpoints.save(step, state)
+        shown = ", ".join(f"{name} {found[name]:.3g}" for name in SHOWN if name in found)
+        words = collapse(found)
+        self._say(f"monitor: step {step}: {shown}" + (f"; COLLAPSE: {words}" if words else ""))
+        return {f"{PREFIX}{name}": value for name, value in found.items()}
+
+    def _measure(self, state: TrainState) -> dict[str, float]:
+        run, state = self._plain(state)
+        experiment, how = run.experiment, self._how
+        self._made = self._made or _judge(run)
+        samples, labels = draw_samples(
+            experiment.objective,
+            experiment.data,
+            state.ema,
+            state.extra,
+            run.mesh,
+            seed=experiment.evaluation.seed + 1,
+            num=how.num,
+            batch_size=experiment.evaluation.batch_size,
+        )
+        found = {k: v for k, v in self._made.report(samples, labels).items() if isinstance(v, float)}
+        found |= twin_report(samples, self._made.test.x)
+        if isinstance(experiment.data.source, GaussianMixture):
+            found |= mode_report(samples, Mixture(*experiment.data.source.modes()))
+        losses = held_out_losses(experiment, state, run.mesh)
+        return found | {f"held_out/{name}": value for name, value in losses.items() if np.isfinite(value)}
+
+    def enough(self) -> bool:
+        """Whether the last `patience` looks were no better than one before."""
+        best, patience = self.best(), self._how.patience
+        if not patience or best is None:
+            return False
+        return len(self.rows) - 1 - self.rows.index(best) >= patience
+
+    def reason(self) -> str:
+        """Why a run has stopped, in words."""
+        best, metric = self.best(), self._how.metric
+        assert best is not None
+        later = len(self.rows) - 1 - self.rows.index(best)
+        return f"{later} looks were no better than {metric} {best[metric]:.4g} of step {best['step']}"

@@ -1,0 +1,102 @@
+"""What collapse looks like to the monitor; the best state is kept, and a run that gets no better ends."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from genjax import monitor, verbs
+from genjax.checkpoint import Checkpoints
+from genjax.data import Data, GaussianMixture, Scale
+from genjax.errors import UserError
+from genjax.experiment import Evaluation, Experiment, Monitor
+from genjax.metrics.collapse import NEAR, collapse, twin_report
+from genjax.metrics.modes import Mixture, mode_report
+from genjax.networks import MLP
+from genjax.objectives.gan import GAN
+from genjax.optimizers import SGD
+from genjax.writers import METRICS
+
+RING = GaussianMixture(1024, 256)
+
+
+def test_twins_are_as_frequent_as_in_real_data_unless_samples_repeat():
+    """In the plane the nearest of n uniform points is nearer than r with probability 1 - exp(-n pi r^2)."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.uniform(size=(4000, 2)).astype(np.float32) for _ in range(2))
+    found, expected = twin_report(x, y), 1.0 - 0.5 ** (NEAR**2)
+    assert found["twins"] == pytest.approx(expected, abs=0.01)
+    assert found["twins_reference"] == pytest.approx(expected, abs=0.01)
+    assert twin_report(np.repeat(x[:2000], 2, axis=0), y)["twins"] == 1.0
+    assert twin_report(y[:1000], y)["twins"] == twin_report(y[:1000], y[:1000])["twins_reference"]
+
+
+def test_words_for_a_generator_of_three_modes_and_none_for_the_truth():
+    rng, truth = np.random.default_rng(0), Mixture(*RING.modes())
+    part = Mixture(truth.centres[:3], truth.std)
+    judged = lambda mixture: collapse(mode_report(mixture.draw(rng, 800), truth))
+    assert judged(truth) == ""
+    assert judged(part) == "3 of 8 modes are covered"
+    low = {"recall": 0.1, "recall_reference": 0.6, "twins": 0.5, "twins_reference": 0.03}
+    assert collapse(low) == "recall is 0.10, that of real data 0.60; 50% of the samples have a twin"
+    assert collapse({"recall": 0.4, "recall_reference": 0.6, "twins": 0.1, "twins_reference": 0.03}) == ""
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run whose samples do not change, as nothing is learned: the first look is never beaten."""
+    net, workdir = MLP(width=8, depth=1), tmp_path_factory.mktemp("runs") / "stopped"
+    run = Experiment(
+        GAN(net, net, (2,), 2),
+        Data(RING, (Scale(-2.0, 2.0),)),
+        SGD(learning_rate=0.0),
+        steps=12,
+        batch_size=16,
+        ema=0.0,
+        checkpoint_every=12,
+        evaluation=Evaluation(num=64, batch_size=64),
+        monitor=Monitor(every=2, num=64, patience=2),
+    )
+    verbs.train(run, "gan_mixture", workdir)
+    return run, workdir
+
+
+def test_a_run_that_gets_no_better_stops_and_its_best_state_is_what_is_used(stopped, capsys):
+    run, workdir = stopped
+    rows = [json.loads(line) for line in (workdir / METRICS).read_text().splitlines()]
+    looked = [row["step"] for row in rows if "monitor/frechet_ratio" in row]
+    assert looked == [2, 4, 6]
+    assert len({row["monitor/frechet_ratio"] for row in rows if "monitor/frechet_ratio" in row}) == 1
+    with Checkpoints(workdir / monitor.BEST) as best, Checkpoints(workdir / "checkpoints") as last:
+        assert (best.steps(), last.steps()) == ([2], [6])
+    found = json.loads((workdir / verbs.EVALUATION).read_text())
+    assert found["step"] == 2
+    assert "modes are covered" in found["collapse"]
+    verbs.train(run, "gan_mixture", workdir)
+    said = capsys.readouterr().out
+    assert "is finished: 6 of 12 steps" in said
+    assert "2 looks were no better than frechet_ratio" in said
+
+
+def test_looks_of_a_resumed_run_are_those_up_to_where_it_goes_on(stopped, monkeypatch):
+    """The order of `largest`, ties and patience, on numbers that are given."""
+    run, workdir = stopped
+    ready = verbs.prepare(dataclasses.replace(run, monitor=Monitor(every=2, patience=2, largest=True)))
+    looks = monitor.Looks(ready, workdir, 4, print, lambda state: (ready, state))
+    assert [row["step"] for row in looks.rows] == [2, 4]
+    looks.rows = []
+    state = ready.make_state()
+    monkeypatch.setattr(monitor, "Checkpoints", lambda *_, **__: Checkpoints(workdir / "tried", keep_last=9))
+    ratios = iter([1.0, 3.0, 3.0, 2.0])
+    monkeypatch.setattr(looks, "_measure", lambda state: {"frechet_ratio": next(ratios)})
+    ends = []
+    for step in (2, 4, 6, 8):
+        looks.look(step, state)
+        ends.append(looks.enough())
+    assert ends == [False, False, False, True]
+    assert looks.best()["step"] == 4
+    assert Checkpoints(workdir / "tried").steps() == [2, 4]
+    monkeypatch.setattr(looks, "_measure", lambda state: {"recall": 0.5})
+    with pytest.raises(UserError, match="no 'frechet_ratio'"):
+        looks.look(10, state)
