@@ -12,6 +12,7 @@ where eta(k) is the schedule at k = 0, 1, ..., steps - 1. Decay is decoupled fro
     AdamW    arXiv:1711.05101, algorithm 2
     Lion     arXiv:2302.06675, algorithm 2
     Muon     Jordan 2024, "Muon: an optimizer for hidden layers in neural networks"; arXiv:2502.16982
+    WeightClip  any of them, then a projection onto a box
     SGD      with heavy-ball or Nesterov momentum as in Sutskever et al. 2013, equations 1-4
 
 Everything is computed and kept in float32, whatever the dtype of parameters and gradients.
@@ -353,4 +354,48 @@ def _scaled_by_shape(path: tuple, update: Array) -> Array:
     return update * math.sqrt(max(1.0, update.shape[-1] / inputs))
 
 
-__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "Linear", "Lion", "Muon", "Optimizer", "Schedule"]
+@dataclass(frozen=True)
+class WeightClip:
+    """Any optimizer, the parameters put back into [-limit, limit] after each update (Arjovsky et al. 2017, alg. 1).
+
+    Attributes:
+        optimizer: whose updates are made.
+        limit: largest absolute value of a parameter.
+        path: regular expression; only parameters whose path, like "params/in/kernel", contains it are clipped.
+    """
+
+    optimizer: Optimizer = Adam(learning_rate=1e-4, b1=0.0)
+    limit: float = 0.01
+    path: str = ""
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """See `Optimizer.build`; the state is the inner optimizer's."""
+        if self.limit <= 0:
+            raise UserError(f"limit={self.limit} must be positive")
+        inner = self.optimizer.build(steps)
+
+        def clipped(path: tuple, update: Array, p: Array) -> Array:
+            if not re.search(self.path, jax.tree_util.keystr(path, simple=True, separator="/")):
+                return update
+            return jnp.clip(p + update, -self.limit, self.limit) - p
+
+        def update(grads: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
+            updates, state = inner.update(grads, state, params)
+            return jax.tree_util.tree_map_with_path(clipped, updates, params), state
+
+        return optax.GradientTransformation(inner.init, update)
+
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "Cosine",
+    "Linear",
+    "Lion",
+    "Muon",
+    "Optimizer",
+    "Schedule",
+    "WeightClip",
+]

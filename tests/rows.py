@@ -8,6 +8,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from genjax import loop
+from genjax.adversarial.augment import Adaptive
+from genjax.adversarial.conditioning import Auxiliary, Projection
+from genjax.adversarial.losses import Hinge
+from genjax.adversarial.penalties import R1, GradientPenalty, Lazy
+from genjax.adversarial.spectral import SpectralNorm
 from genjax.data import Data, Digits, GaussianMixture, Lines, Scale
 from genjax.diffusion.coupling import MinibatchOT
 from genjax.diffusion.discrete import Absorbing
@@ -119,9 +124,22 @@ ROWS = {
         Data(Digits()),
     ),
     "gan-digits": _experiment(
-        GAN(ConvDecoder((16,), norm="none"), ConvEncoder((16,), norm="none"), (8, 8, 1), 4, 10), DIGITS
+        GAN(
+            ConvDecoder((16,), norm="none"),
+            ConvEncoder((16,), norm="none"),
+            (8, 8, 1),
+            4,
+            10,
+            penalties=(Lazy(R1(1.0), 2),),
+            augment=Adaptive(target=0.0, speed=0.2),
+            spectral=SpectralNorm(),
+            conditioning=Projection(),
+        ),
+        DIGITS,
     ),
-    "gan-points": _experiment(GAN(SMALL, SMALL, (2,), 2, r1=0.0), POINTS),
+    "gan-points": _experiment(
+        GAN(SMALL, SMALL, (2,), 2, 8, Hinge(), (GradientPenalty(),), conditioning=Auxiliary()), POINTS
+    ),
     "score-matching-points": _experiment(
         SlicedScoreMatching(
             SMALL, (2,), sampler=AnnealedLangevin(steps=3, inner=2), likelihood=OdeLikelihood(steps=3)
@@ -175,7 +193,9 @@ ROWS = {
         Data(Digits()),
     ),
     "lora-points": _experiment(LoRA(Diffusion(SMALL, (2,), sampler=DDIM(steps=3)), Untrained()), POINTS),
-    "lora-gan-points": _experiment(LoRA(GAN(SMALL, SMALL, (2,), 2, r1=0.0), Untrained(), rank=4), POINTS),
+    "lora-gan-points": _experiment(
+        LoRA(GAN(SMALL, SMALL, (2,), 2, penalties=()), Untrained(), rank=4), POINTS
+    ),
     "vae-vamp-points": _experiment(
         VAE(SMALL, SMALL, (2,), 2, prior=VampPrior(4), bound=DReG(3), samples=3), POINTS
     ),

@@ -1,5 +1,6 @@
 """Class-conditional non-saturating GAN with R1 on handwritten digits; a few minutes on a CPU."""
 
+from genjax.adversarial.penalties import R1
 from genjax.data import Data, Digits, Scale
 from genjax.experiment import Experiment
 from genjax.networks import ConvDecoder, ConvEncoder
@@ -16,7 +17,7 @@ def get_experiment() -> Experiment:
         shape=data.shape,
         latent=64,
         classes=data.classes,
-        r1=1.0,
+        penalties=(R1(1.0),),
     )
     adam = Adam(learning_rate=1e-3, b1=0.0, b2=0.99)
     return Experiment(

@@ -1,5 +1,6 @@
 """Non-saturating GAN with R1 on a ring of eight Gaussians in the plane; two minutes on a CPU."""
 
+from genjax.adversarial.penalties import R1
 from genjax.data import Data, GaussianMixture, Scale
 from genjax.experiment import Evaluation, Experiment
 from genjax.networks import MLP
@@ -16,7 +17,7 @@ def get_experiment() -> Experiment:
             discriminator=MLP(width=128, depth=3, activation="leaky_relu"),
             shape=data.shape,
             latent=2,
-            r1=0.2,
+            penalties=(R1(0.2),),
             every=2,
         ),
         data=data,

@@ -1,0 +1,77 @@
+"""Spectral normalisation (Miyato et al. 2018, arXiv:1802.05957) as a map of a tree of parameters.
+
+Each kernel, flattened to a matrix W [inputs, outputs], becomes W / sigma with its largest singular value sigma, by
+
+    v <- W u / |W u|,   u <- W^T v / |W^T v|,   sigma = v^T W u                                     (algorithm 1)
+
+where u, v count as constants in the gradient. The vectors u are carried from step to step, so that one iteration a step
+is enough. No network has to be written for it.
+"""
+
+import re
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.types import Array, Key, PyTree, named
+
+Vectors = dict[str, Array]  # path of the kernel -> u [outputs]
+WARM = 10  # iterations from a random u at the start
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _unit(x: Float[Array, " n"]) -> Float[Array, " n"]:
+    return x / (jnp.linalg.norm(x) + 1e-12)
+
+
+@dataclass(frozen=True)
+class SpectralNorm:
+    """Kernels of largest singular value 1.
+
+    Attributes:
+        iterations: of the power method in each training step.
+        path: regular expression; arrays of two or more axes whose path, like "params/in/kernel", contains it.
+    """
+
+    iterations: int = 1
+    path: str = r"kernel$"
+
+    def init(self, key: Key, params: PyTree) -> Vectors:
+        """A vector for each kernel, after some iterations from a random one."""
+        vectors = {
+            _name(path): _unit(jax.random.normal(named(key, _name(path)), leaf.shape[-1:]))
+            for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+            if leaf.ndim > 1 and re.search(self.path, _name(path))
+        }
+        return SpectralNorm(WARM, self.path).apply(params, vectors, True)[1]
+
+    def apply(self, params: PyTree, vectors: Vectors, train: bool = False) -> tuple[PyTree, Vectors]:
+        """Normalises.
+
+        Args:
+            params: of one player.
+            vectors: from `init` or from here.
+            train: make the iterations; otherwise the vectors stay as they are.
+
+        Returns:
+            (params with each kernel divided by its sigma, vectors).
+        """
+        new = dict(vectors)
+
+        def normalised(path: tuple, leaf: Array) -> Array:
+            u = vectors.get(_name(path))
+            if u is None:
+                return leaf
+            matrix = jax.lax.stop_gradient(leaf.reshape(-1, leaf.shape[-1]))
+            for _ in range(self.iterations if train else 0):
+                u = _unit(matrix.T @ _unit(matrix @ u))
+            new[_name(path)] = u
+            v = _unit(matrix @ u)
+            return leaf / (v @ leaf.reshape(matrix.shape) @ u)
+
+        return jax.tree_util.tree_map_with_path(normalised, params), new
