@@ -12,8 +12,9 @@ where eta(k) is the schedule at k = 0, 1, ..., steps - 1. Decay is decoupled fro
     AdamW    arXiv:1711.05101, algorithm 2
     Lion     arXiv:2302.06675, algorithm 2
     Muon     Jordan 2024, "Muon: an optimizer for hidden layers in neural networks"; arXiv:2502.16982
-    WeightClip  any of them, then a projection onto a box
     SGD      with heavy-ball or Nesterov momentum as in Sutskever et al. 2013, equations 1-4
+
+and `WeightClip` puts the parameters back into a box after the move of any of them.
 
 Everything is computed and kept in float32, whatever the dtype of parameters and gradients.
 """
@@ -356,7 +357,7 @@ def _scaled_by_shape(path: tuple, update: Array) -> Array:
 
 @dataclass(frozen=True)
 class WeightClip:
-    """Any optimizer, the parameters put back into [-limit, limit] after each update (Arjovsky et al. 2017, alg. 1).
+    """Any optimizer, the parameters put back into [-limit, limit] after each move (Arjovsky et al. 2017, alg. 1).
 
     Attributes:
         optimizer: whose updates are made.

@@ -11,7 +11,7 @@ from genjax import loop
 from genjax.adversarial.augment import Adaptive
 from genjax.adversarial.conditioning import Auxiliary, Projection
 from genjax.adversarial.losses import Hinge
-from genjax.adversarial.penalties import R1, GradientPenalty, Lazy
+from genjax.adversarial.penalties import R1, Lazy
 from genjax.adversarial.spectral import SpectralNorm
 from genjax.data import Data, Digits, GaussianMixture, Lines, Scale
 from genjax.diffusion.coupling import MinibatchOT
@@ -137,9 +137,7 @@ ROWS = {
         ),
         DIGITS,
     ),
-    "gan-points": _experiment(
-        GAN(SMALL, SMALL, (2,), 2, 8, Hinge(), (GradientPenalty(),), conditioning=Auxiliary()), POINTS
-    ),
+    "gan-points": _experiment(GAN(SMALL, SMALL, (2,), 2, 8, Hinge(), (), conditioning=Auxiliary()), POINTS),
     "score-matching-points": _experiment(
         SlicedScoreMatching(
             SMALL, (2,), sampler=AnnealedLangevin(steps=3, inner=2), likelihood=OdeLikelihood(steps=3)
