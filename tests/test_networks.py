@@ -16,9 +16,13 @@ from genjax.networks import (
     MLP,
     ConvDecoder,
     ConvEncoder,
+    DCGANDiscriminator,
+    DCGANGenerator,
     DiT,
     FeedForward,
     FromNNX,
+    ResDiscriminator,
+    ResGenerator,
     ResNet,
     TokenTransformer,
     UNet,
@@ -70,12 +74,17 @@ NETWORKS = {
     "encoder to maps": (ConvEncoder(channels=(8, 8)), normal(0, BATCH, 7, 6, 1), (2, 2, 3)),
     "decoder": (ConvDecoder(channels=(8, 8)), normal(0, BATCH, 4), (7, 6, 1)),
     "decoder of maps": (ConvDecoder(channels=(8,), norm="none"), normal(0, BATCH, 4, 3, 4), (7, 6, 1)),
+    "dcgan generator": (DCGANGenerator((8, 8)), normal(0, BATCH, 4), (7, 6, 1)),
+    "dcgan discriminator": (DCGANDiscriminator((8, 8)), normal(0, BATCH, 7, 6, 1), (2, 3)),
+    "resgan generator": (ResGenerator((8, 8)), normal(0, BATCH, 4), (7, 6, 1)),
+    "resgan discriminator": (ResDiscriminator((8, 8)), normal(0, BATCH, 8, 4, 1), 3),
     "dit": (DiT(width=16, depth=2, heads=2, time_features=16), normal(0, BATCH, 4, 6, 2), 2),
     "tokens": (TokenTransformer(width=16, depth=1, heads=2, norm="rms"), normal(0, BATCH, 5, 4), (5, 3)),
 }
 
 
-OPTIONAL = {"unet, other options", "unet, progressive"}  # half a minute each: `-m slow`
+OPTIONAL = {"unet, other options", "unet, progressive", "dcgan discriminator", "resgan generator"}
+OPTIONAL |= {"dcgan generator", "resgan discriminator"}  # half a minute each: `-m slow`
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in OPTIONAL else name for name in NETWORKS]
 
 

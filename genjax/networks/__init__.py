@@ -2,16 +2,19 @@
 
 from genjax.networks.adapters import FromNNX
 from genjax.networks.conv import ConvDecoder, ConvEncoder
+from genjax.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from genjax.networks.dit import DiT
 from genjax.networks.feedforward import FeedForward
 from genjax.networks.fourier import FourierFeatures
 from genjax.networks.ladder import Ladder
 from genjax.networks.made import MADE
+from genjax.networks.minibatch import WithMinibatch
 from genjax.networks.mlp import MLP
 from genjax.networks.pixelcnn import PixelCNN
 from genjax.networks.pixelcnnpp import PixelCNNPP
 from genjax.networks.pixelrnn import PixelRNN
 from genjax.networks.recurrent import Recurrent
+from genjax.networks.resgan import ResDiscriminator, ResGenerator
 from genjax.networks.resnet import ResNet
 from genjax.networks.schedule import FixedLinear, LearnedLinear, Monotone
 from genjax.networks.tokens import TokenTransformer
@@ -23,6 +26,8 @@ __all__ = [
     "MLP",
     "ConvDecoder",
     "ConvEncoder",
+    "DCGANDiscriminator",
+    "DCGANGenerator",
     "DiT",
     "FeedForward",
     "FixedLinear",
@@ -35,8 +40,11 @@ __all__ = [
     "PixelCNNPP",
     "PixelRNN",
     "Recurrent",
+    "ResDiscriminator",
+    "ResGenerator",
     "ResNet",
     "TokenTransformer",
     "UNet",
     "WaveNet",
+    "WithMinibatch",
 ]

@@ -21,7 +21,7 @@ from genjax.types import Array
 Norm = Literal["group", "none"]
 
 
-def _halved(n: int, times: int) -> int:
+def halved(n: int, times: int) -> int:
     """Size of an axis after halving it and rounding up, `times` times."""
     return -(-n // 2**times)
 
@@ -169,13 +169,13 @@ class ConvDecoder(nn.Module):
         """
         if isinstance(out, int) or len(out) != 3:
             raise UserError(f"a decoder makes images: out must be (h, w, c), not {out}")
-        h = self._start(x, (_halved(out[0], len(self.channels)), _halved(out[1], len(self.channels))))
+        h = self._start(x, (halved(out[0], len(self.channels)), halved(out[1], len(self.channels))))
         e = Conditioning(self.channels[-1], 4 * self.channels[-1], self.time, self.time_scale, name="embed")(
             t, cond
         )
         for i, c in enumerate(self.channels):
             left = len(self.channels) - 1 - i
-            h = Upsample(c, dtype=self.dtype)(h)[:, : _halved(out[0], left), : _halved(out[1], left)]
+            h = Upsample(c, dtype=self.dtype)(h)[:, : halved(out[0], left), : halved(out[1], left)]
             h = _block(self, c)(h, e, train)
         h = GroupNorm(name="out_norm")(h) if self.norm == "group" else h
         h = activate(self.activation, h).astype(jnp.float32)

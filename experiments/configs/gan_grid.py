@@ -1,0 +1,78 @@
+"""GANs on a grid of 25 Gaussians in the plane.
+
+gan_grid:VARIANT     minimax, nonsaturating, lsgan, hinge, wgan (weight clipping), wgan_gp, r3gan
+"""
+
+from dataclasses import dataclass
+
+from genjax.adversarial.losses import (
+    Game,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    Relativistic,
+    Wasserstein,
+)
+from genjax.adversarial.penalties import R1, R2, GradientPenalty, Penalty
+from genjax.data import Data, GaussianMixture, Scale
+from genjax.errors import UserError
+from genjax.experiment import Evaluation, Experiment
+from genjax.networks import MLP, FeedForward
+from genjax.objective import Network
+from genjax.objectives.gan import GAN
+from genjax.optimizers import Adam, Cosine, Optimizer, WeightClip
+
+CRITIC = MLP(width=128, depth=2, activation="leaky_relu")
+ADAM = Adam(learning_rate=1e-3, b1=0.0, b2=0.99, schedule=Cosine())
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs between the variants."""
+
+    game: Game
+    penalties: tuple[Penalty, ...] = ()
+    discriminator: Network = CRITIC
+    optimizer: Optimizer = ADAM
+    every: int = 1
+
+
+VARIANTS = {
+    "minimax": Variant(Minimax()),
+    "nonsaturating": Variant(NonSaturating(), (R1(0.1),)),
+    "lsgan": Variant(LeastSquares(), (R1(0.1),)),
+    "hinge": Variant(Hinge(), (R1(0.1),)),
+    "wgan": Variant(
+        Wasserstein(), (), FeedForward((128, 128, 128), "leaky_relu"), WeightClip(ADAM, 0.1), every=5
+    ),
+    "wgan_gp": Variant(Wasserstein(), (GradientPenalty(0.1),), every=5),
+    "r3gan": Variant(Relativistic(), (R1(0.1), R2(0.1))),
+}
+
+
+def get_experiment(variant: str = "nonsaturating") -> Experiment:
+    """The networks are the same for all but `wgan`."""
+    if variant not in VARIANTS:
+        raise UserError(f"gan_grid has the variants {', '.join(VARIANTS)}, not '{variant}'")
+    chosen = VARIANTS[variant]
+    data = Data(GaussianMixture(count=25, layout="grid"), (Scale(-2.0, 2.0),))
+    return Experiment(
+        objective=GAN(
+            generator=MLP(width=128, depth=2, activation="relu"),
+            discriminator=chosen.discriminator,
+            shape=data.shape,
+            latent=4,
+            game=chosen.game,
+            penalties=chosen.penalties,
+            every=chosen.every,
+        ),
+        data=data,
+        optimizer={"discriminator": chosen.optimizer, "generator": ADAM},
+        steps=4000,
+        batch_size=256,
+        steps_per_call=20,
+        checkpoint_every=4000,
+        sample_every=0,
+        evaluation=Evaluation(num=5000, batch_size=1000, pictured=2000),
+    )
