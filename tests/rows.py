@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from genjax import loop
 from genjax.adversarial.augment import Adaptive
 from genjax.adversarial.conditioning import Auxiliary, Projection
-from genjax.adversarial.losses import Hinge
+from genjax.adversarial.losses import Hinge, LeastSquares
 from genjax.adversarial.penalties import R1, Lazy
 from genjax.adversarial.spectral import SpectralNorm
 from genjax.data import Data, Digits, GaussianMixture, Lines, Scale
@@ -41,7 +41,9 @@ from genjax.networks import (
     UNet,
 )
 from genjax.networks.experts import Mixture
+from genjax.objectives.aae import AAE
 from genjax.objectives.autoregressive import Autoregressive
+from genjax.objectives.bigan import BiGAN
 from genjax.objectives.consistency import Consistency, Doubling
 from genjax.objectives.diffusion import Diffusion
 from genjax.objectives.distillation import Teacher
@@ -138,6 +140,10 @@ ROWS = {
         DIGITS,
     ),
     "gan-points": _experiment(GAN(SMALL, SMALL, (2,), 2, 8, Hinge(), (), conditioning=Auxiliary()), POINTS),
+    "bigan-points": _experiment(
+        BiGAN(SMALL, SMALL, SMALL, (2,), 2, 8, game=LeastSquares(), penalties=(), every=2), POINTS
+    ),
+    "aae-points": _experiment(AAE(SMALL, SMALL, SMALL, (2,), 2, penalties=()), POINTS),
     "score-matching-points": _experiment(
         SlicedScoreMatching(
             SMALL, (2,), sampler=AnnealedLangevin(steps=3, inner=2), likelihood=OdeLikelihood(steps=3)
@@ -232,6 +238,8 @@ SLOW = {
     "experts-digits",
     "lora-points",
     "lora-gan-points",
+    "bigan-points",
+    "aae-points",
     "score-matching-points",
     "interpolant-points",
     "tokens-digits",

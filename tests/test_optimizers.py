@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from genjax.errors import UserError
-from genjax.optimizers import SGD, Adam, AdamW, Constant, Cosine, Linear, Lion, Muon
+from genjax.optimizers import SGD, Adam, AdamW, Constant, Cosine, Linear, Lion, Muon, WeightClip
 
 STEPS = 7
 SHAPES = {"dense": {"kernel": (3, 5), "bias": (5,)}, "conv": (2, 2, 3, 4), "scale": ()}
@@ -272,3 +272,20 @@ def test_refuses_what_makes_no_sense(build):
     with pytest.raises(UserError, match="got") as error:
         build()
     assert "\n" not in str(error.value)
+
+
+def test_weight_clipping_projects_every_move_onto_the_box():
+    """Each step is the inner optimizer's from where one is, then the nearest point of the box; only where asked."""
+    limit, inner = 0.4, SGD(learning_rate=0.1)
+    path, _ = walk(WeightClip(inner, limit))
+    before = PARAMS
+    for params, g in zip(path, GRADS, strict=True):
+        nearest = jax.tree.map(lambda p, g: np.clip(p - 0.1 * g, -limit, limit), before, g)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, nearest)
+        before = params
+    some, _ = walk(WeightClip(inner, limit, "dense/kernel"))
+    free, _ = walk(inner)
+    np.testing.assert_array_equal(some[-1]["conv"], free[-1]["conv"])
+    np.testing.assert_array_equal(some[-1]["dense"]["kernel"], path[-1]["dense"]["kernel"])
+    with pytest.raises(UserError, match="limit"):
+        WeightClip(inner, 0.0).build(STEPS)
