@@ -148,6 +148,7 @@ def test_lazy_penalties_over_a_period_are_the_eager_ones():
     np.testing.assert_allclose(evaluated, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_consistency_counts_what_augmentation_changes():
     x = jnp.asarray(np.random.default_rng(2).normal(size=(6, 4, 4, 2)), jnp.float32)
     mean = lambda x: jnp.mean(x, axis=(1, 2, 3))
@@ -238,6 +239,7 @@ def test_colour_changes_have_the_laws_that_they_say():
     np.testing.assert_allclose((both / contrast).var(), 1.2**2 / 12, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_translations_are_uniform_and_cut_outs_squares():
     x = jnp.arange(1.0, 49.0).reshape(1, 6, 8, 1)
     moved = np.asarray(jax.jit(lambda x: translate(KEY, x, 0.25))(jnp.tile(x, (3000, 1, 1, 1))))

@@ -1,6 +1,7 @@
 """GANs whose answers are known: two Gaussians on a line, where divergence and distance are integrals.
 
-Also parts of discriminators, and the games of pairs and of codes.
+Also parts of discriminators, and the games of pairs and of codes. Half of it: `./launch/local.sh test -m slow
+tests/test_gan.py tests/test_adversarial.py`.
 """
 
 import dataclasses
@@ -71,6 +72,7 @@ def test_the_discriminator_of_two_gaussians_reaches_the_jensen_shannon_optimum()
     assert STEP * np.sum(mean * np.abs(1 / (1 + np.exp(-found)) - P / (P + Q))) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_the_gradient_penalised_critic_of_two_gaussians_finds_their_w1():
     """W1 is the mean distance of equal quantiles; the penalty's weight w allows for W1 (1 + W1 / 2 w)."""
@@ -99,6 +101,7 @@ def made(gan, count=6, seed=0):
     return *jax.jit(gan.init)(KEY, batch), batch
 
 
+@pytest.mark.slow
 def test_losses_are_put_together_as_they_say():
     """In evaluation: the game, the penalties and the cost of labels of the outputs that the network gives."""
     net = FeedForward((8,))
@@ -141,6 +144,7 @@ def test_losses_are_put_together_as_they_say():
     np.testing.assert_allclose(loss, expected, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_normalised_discriminator_is_lipschitz():
     """No slope of D is above 1, with kernels a hundred times as large: relu networks of layers of norm 1."""
     gan = GAN(Affine(), FeedForward((16, 16), "relu"), (2,), 2, spectral=SpectralNorm(), penalties=())
@@ -152,6 +156,7 @@ def test_a_normalised_discriminator_is_lipschitz():
     assert carried["spectral"].keys() == extra["spectral"].keys()
 
 
+@pytest.mark.slow
 def test_players_see_what_is_augmented_in_training_only():
     """With everything cut out the discriminator sees zeros: the generator learns nothing, in training."""
     gan = GAN(
@@ -187,7 +192,8 @@ def test_group_std_and_closeness_are_the_papers():
     np.testing.assert_allclose(closeness(jnp.asarray(m)), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("part", ["std", pytest.param("discrimination", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["std", "discrimination"])
 def test_a_discriminator_with_a_minibatch_part_sees_copies(part):
     """One example has another output among its copies than among others."""
     net = WithMinibatch(FeedForward((8,)), part, width=8)
@@ -198,6 +204,7 @@ def test_a_discriminator_with_a_minibatch_part_sees_copies(part):
     assert np.abs(among_others - among_copies).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_encoder_and_generator_play_both_sides():
     """Zero-sum for the minimax game; for least squares each side wants the other's target."""
     net = FeedForward((8,))
