@@ -27,7 +27,7 @@ def test_shipped_configs_load_and_describe_themselves(name):
     [
         ("gan_digit", [], "did you mean 'gan_digits'"),
         ("nowhere/else.py", [], "no config"),
-        ("gan_digits:small", [], "has no variants"),
+        ("gan_mixture:small", [], "has no variants"),
         ("gan_digits", [("sed", "1")], "did you mean 'seed'"),
         ("gan_digits", [("optimizer.generatr.learning_rate", "1")], "did you mean 'generator'"),
         ("gan_digits", [("steps", "0")], "at least 1"),

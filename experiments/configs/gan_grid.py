@@ -40,13 +40,13 @@ class Variant:
 
 VARIANTS = {
     "minimax": Variant(Minimax()),
-    "nonsaturating": Variant(NonSaturating(), (R1(0.1),)),
-    "lsgan": Variant(LeastSquares(), (R1(0.1),)),
-    "hinge": Variant(Hinge(), (R1(0.1),)),
+    "nonsaturating": Variant(NonSaturating(), (R1(0.02),)),
+    "lsgan": Variant(LeastSquares(), (R1(0.02),)),
+    "hinge": Variant(Hinge(), (R1(0.02),)),
     "wgan": Variant(
         Wasserstein(), (), FeedForward((128, 128, 128), "leaky_relu"), WeightClip(ADAM, 0.1), every=5
     ),
-    "wgan_gp": Variant(Wasserstein(), (GradientPenalty(0.1),), every=5),
+    "wgan_gp": Variant(Wasserstein(), (GradientPenalty(1.0),), every=2),
     "r3gan": Variant(Relativistic(), (R1(0.1), R2(0.1))),
 }
 

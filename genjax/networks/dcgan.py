@@ -28,12 +28,14 @@ class DCGANGenerator(nn.Module):
         norm: "group" or "none".
         activation: of the hidden layers.
         tanh: end in tanh, for data in [-1, 1].
+        dropout: probability of dropping a hidden feature, in training.
     """
 
     channels: tuple[int, ...] = (128, 64)
     norm: Norm = "group"
     activation: Activation = "relu"
     tanh: bool = True
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -59,6 +61,7 @@ class DCGANGenerator(nn.Module):
         for left, channels in zip(reversed(range(levels)), (*self.channels[1:], out[-1]), strict=True):
             h = GroupNorm()(h) if self.norm == "group" else h
             h = activate(self.activation, Modulation()(h, e))
+            h = nn.Dropout(self.dropout, deterministic=not train)(h)
             h = Upsample(channels, name=f"up_{left}")(h)[:, : halved(out[0], left), : halved(out[1], left)]
         return jnp.tanh(h) if self.tanh else h
 
@@ -70,11 +73,13 @@ class DCGANDiscriminator(nn.Module):
         channels: of each level after it is halved, finest first.
         norm: "group" (of all levels but the first) or "none"; gradient penalties want "none".
         activation: of the hidden layers.
+        dropout: probability of dropping a hidden feature, in training.
     """
 
     channels: tuple[int, ...] = (64, 128)
     norm: Norm = "group"
     activation: Activation = "leaky_relu"
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -94,4 +99,5 @@ class DCGANDiscriminator(nn.Module):
             x = Conv(channels, (4, 4), strides=2)(x)
             x = GroupNorm()(x) if self.norm == "group" and level else x
             x = activate(self.activation, Modulation()(x, e))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return Dense(int(np.prod(shape)), name="out")(x.reshape(len(x), -1)).reshape(-1, *shape)

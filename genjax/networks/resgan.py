@@ -7,6 +7,8 @@ The discriminator's first block has no activation before its first convolution. 
 objective's, a gradient penalty forbids those that couple examples.
 """
 
+from typing import Literal
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -28,12 +30,14 @@ class ResGenerator(nn.Module):
         norm: "group" or "none".
         activation: the non-linearity.
         tanh: end in tanh, for data in [-1, 1].
+        dropout: probability of dropping a feature within a block, in training.
     """
 
     channels: tuple[int, ...] = (128, 64)
     norm: Norm = "group"
     activation: Activation = "relu"
     tanh: bool = True
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -57,7 +61,9 @@ class ResGenerator(nn.Module):
         e = Conditioning(first - first % 2, first, name="embed")(t, cond)
         h = Dense(grid[0] * grid[1] * first, name="in")(x).reshape(-1, *grid, first)
         for left, channels in zip(reversed(range(levels)), self.channels, strict=True):
-            h = ResBlock(channels, self.norm, self.activation, zero=False, change="up")(h, e)
+            h = ResBlock(channels, self.norm, self.activation, zero=False, dropout=self.dropout, change="up")(
+                h, e, train
+            )
             h = h[:, : halved(out[0], left), : halved(out[1], left)]
         h = GroupNorm(name="out_norm")(h) if self.norm == "group" else h
         h = Conv(out[-1], name="out")(activate(self.activation, h))
@@ -71,11 +77,13 @@ class ResDiscriminator(nn.Module):
         channels: of each level, finest first; each halves space.
         blocks: further blocks that keep it.
         activation: the non-linearity.
+        dropout: probability of dropping a feature within a block, in training.
     """
 
     channels: tuple[int, ...] = (64, 128)
     blocks: int = 1
     activation: Activation = "relu"
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -102,9 +110,11 @@ class ResDiscriminator(nn.Module):
         h = Conv(first, name="in_first")(x)
         h = Conv(first, name="in_second")(activate(self.activation, h))
         h = ops.average_pool(h) + Conv(first, (1, 1), name="in_skip")(ops.average_pool(x))
-        for channels in self.channels[1:]:
-            h = ResBlock(channels, "none", self.activation, zero=False, change="down")(h, e)
-        for _ in range(self.blocks):
-            h = ResBlock(self.channels[-1], "none", self.activation, zero=False)(h, e)
+        plan: list[tuple[int, Literal["down", "none"]]] = [(c, "down") for c in self.channels[1:]]
+        plan += [(self.channels[-1], "none")] * self.blocks
+        for channels, change in plan:
+            h = ResBlock(channels, "none", self.activation, zero=False, dropout=self.dropout, change=change)(
+                h, e, train
+            )
         h = jnp.sum(activate(self.activation, h), axis=(1, 2))
         return Dense(int(np.prod(shape)), name="out")(h).reshape(-1, *shape)

@@ -27,7 +27,7 @@ Latents = Float[Array, "b n"]
 
 @dataclass(frozen=True)
 class AAE:
-    """Two players: a discriminator of codes, and an autoencoder.
+    """Two players: an autoencoder, and a discriminator of its codes.
 
     Attributes:
         encoder: called as encoder(x, None, cond, out=latent).
@@ -65,11 +65,11 @@ class AAE:
             "decoder": self.decoder.init(named(key, "decoder"), z, None, cond, out=out),
         }
         judge = self.discriminator.init(named(key, "discriminator"), z, out=1)
-        return {"discriminator": judge, "autoencoder": autoencoder}, {}
+        return {"autoencoder": autoencoder, "discriminator": judge}, {}
 
     def players(self) -> Mapping[str, Player]:
-        """The discriminator moves first."""
-        return {"discriminator": Player(self.discriminator_loss), "autoencoder": Player(self.loss)}
+        """The autoencoder moves first; the discriminator then judges the codes as they are now."""
+        return {"autoencoder": Player(self.loss), "discriminator": Player(self.discriminator_loss)}
 
     def draw(self, key: Key, num: int) -> Latents:
         """z ~ p(z)."""

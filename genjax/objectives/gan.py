@@ -9,6 +9,7 @@ penalty on data (Mescheder et al. 2018, arXiv:1801.04406, eq. 9), converges wher
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +94,7 @@ class GAN:
             params: by player.
             extra: from `init`.
             cond: one-hot labels, or None.
-            ctx: of the loss; in training x is augmented.
+            ctx: of the loss; in training x is augmented and features may be dropped.
             moves: whether the vectors of spectral normalisation move.
 
         Returns:
@@ -106,9 +107,11 @@ class GAN:
         given = self.conditioning.given(cond)
 
         def outputs(x: Array, name: str) -> Array:
+            options: dict[str, Any] = {}
             if ctx.train:
                 x = self.augment.apply(extra.get("augment", {}), named(ctx.key, f"augment {name}"), x)
-            return self.discriminator.apply(own, x, None, given, out=self._outputs)
+                options = {"train": True, "rngs": {"dropout": named(ctx.key, f"dropout {name}")}}
+            return self.discriminator.apply(own, x, None, given, out=self._outputs, **options)
 
         return outputs, carried
 
