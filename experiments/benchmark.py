@@ -4,6 +4,7 @@ python -m experiments.benchmark [--what=train] [--config=NAME] [--rounds=5] [--s
 python -m experiments.benchmark --what=sample [--config=NAME] [--rounds=5] [--samples=128]
 python -m experiments.benchmark --what=decode --config=NAME [--rounds=5]
 python -m experiments.benchmark --what=contexts [--rounds=5]
+python -m experiments.benchmark --what=compare --config=A [--config.x=y] [--other=B] [--drawn=250]    # A B A B
 
 Each round times all settings one after the other on the same machine in the same state; reported are medians over
 rounds and their ratios. Set --config.steps_per_call=20 to compare calls of 20 steps with single ones.
@@ -19,7 +20,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import decoding_speed, sampling_speed
+from experiments import comparing, decoding_speed, sampling_speed
 from genjax import cli, experiment
 from genjax.checkpoint import Checkpoints
 from genjax.experiment import Experiment
@@ -27,7 +28,9 @@ from genjax.loop import Run, StopSignal, prepare, run_steps
 from genjax.step import TrainState
 from genjax.writers import Writer
 
-WHAT = flags.DEFINE_enum("what", "train", ["train", "sample", "decode", "contexts"], "What is timed.")
+WHAT = flags.DEFINE_enum(
+    "what", "train", ["train", "sample", "decode", "contexts", "compare"], "What is timed."
+)
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
 )
@@ -91,6 +94,11 @@ def main(overrides: cli.Overrides) -> None:
         decoding_speed.by_context(ROUNDS.value)
         return
     chosen = experiment.load(CONFIG.value, overrides)
+    if WHAT.value == "compare":
+        other = comparing.OTHER.value or CONFIG.value
+        names = (CONFIG.value, other)
+        comparing.report(chosen, experiment.load(other), names, ROUNDS.value, STEPS.value)
+        return
     if WHAT.value == "decode":
         decoding_speed.report(chosen, ROUNDS.value)
         return

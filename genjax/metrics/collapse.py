@@ -13,7 +13,7 @@ from numpy import ndarray
 from genjax.metrics.coverage import neighbour_radii
 
 NEAR = 0.2
-MODES = 0.8  # smallest share of the modes that real data cover
+MODES = 0.95  # smallest share of the modes that real data cover
 RECALL = 0.5  # smallest share of the recall of real data
 TWINS = 0.2  # largest share of twins beyond that of real data
 

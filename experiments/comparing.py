@@ -1,0 +1,81 @@
+"""Two settings side by side: a training step and a call of the sampler of each, A B A B, and their ratios."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from genjax.evaluate import count_params
+from genjax.experiment import Experiment
+from genjax.loop import Run, prepare
+from genjax.parallel import batch_shards
+from genjax.sampling import compile_sampler
+
+OTHER = flags.DEFINE_string(
+    "other", None, "The config that --config is compared with; default: the same, without the overrides."
+)
+DRAWN = flags.DEFINE_integer("drawn", 250, "Samples in one call of the sampler; 0 for none.", lower_bound=0)
+
+
+class Setting:
+    """One of the two, compiled.
+
+    Attributes:
+        run: of the experiment.
+        parameters: of all players.
+    """
+
+    def __init__(self, experiment: Experiment, steps: int, drawn: int):
+        """Makes the state; `steps` are walked, and `drawn` samples drawn, in one timing."""
+        self.run: Run = prepare(experiment)
+        self._state, self._steps = self.run.make_state(), steps
+        self.parameters = count_params(self._state.params)
+        length = experiment.steps_per_call
+        self._batch, self._length = self.run.batch(0, length), length
+        shards, classes = batch_shards(self.run.mesh), experiment.data.classes
+        self.drawn = -(-drawn // shards) * shards
+        self._cond = {"label": jnp.arange(self.drawn, dtype=jnp.int32) % classes} if classes else None
+        self._draw: Callable[..., Any] = compile_sampler(
+            experiment.objective, self.run.mesh, max(self.drawn, 1)
+        )
+
+    def step(self) -> float:
+        """Seconds per training step."""
+        began = time.perf_counter()
+        for _ in range(max(1, self._steps // self._length)):
+            self._state, metrics = self.run.compiled(self._state, self._batch, self._length > 1)
+        jax.block_until_ready((self._state, metrics))
+        return (time.perf_counter() - began) / (max(1, self._steps // self._length) * self._length)
+
+    def sample(self) -> float:
+        """Seconds per sample."""
+        began = time.perf_counter()
+        drawn = self._draw(self._state.ema, self._state.extra, jax.random.key(0), self._cond)
+        jax.block_until_ready(drawn)
+        return (time.perf_counter() - began) / self.drawn
+
+
+def report(first: Experiment, second: Experiment, names: tuple[str, str], rounds: int, steps: int) -> None:
+    """Prints medians over rounds, and the ratios of A's time to B's; a first round compiles and does not count."""
+    settings = [Setting(experiment, steps, DRAWN.value) for experiment in (first, second)]
+    whats = ("step", "sample") if DRAWN.value else ("step",)
+    seconds: dict[tuple[str, int], list[float]] = {}
+    for number in range(rounds + 1):
+        for what in whats:
+            for index, setting in enumerate(settings):
+                took = getattr(setting, what)()
+                if number:
+                    seconds.setdefault((what, index), []).append(took)
+    median = {key: float(np.median(values)) for key, values in seconds.items()}
+    for index, (name, experiment) in enumerate(zip(names, (first, second), strict=True)):
+        drawn = f"{1e3 * median['sample', index]:9.3f} ms/sample" if DRAWN.value else ""
+        size = f"batch {experiment.batch_size}, {settings[index].parameters:,} parameters"
+        print(f"{'AB'[index]} {name:36} {1e3 * median['step', index]:9.3f} ms/step {drawn}  ({size})")
+    for what in whats:
+        ratios = np.asarray(seconds[what, 0]) / np.asarray(seconds[what, 1])
+        spread = f"{ratios.min():.3f} ... {ratios.max():.3f} over {rounds} rounds"
+        print(f"A / B, time per {what}: {np.median(ratios):.3f} ({spread})")
