@@ -17,14 +17,14 @@ from genjax.samplers.ode import DDIM
 
 
 def get_experiment(workdir: str = "runs/kl_digits") -> Experiment:
-    """The settings of diffusion_digits, but for the network: half the image's size, so half as many levels to halve."""
+    """The settings of diffusion_digits, but for the network: half the size, so one level less."""
     coder = kl_digits.model()
     return Experiment(
         objective=Latent(
             coder,
             Pretrained(workdir),
             Diffusion(
-                net=UNet(channels=32, multipliers=(1, 2), blocks=1, attention=(1,), dropout=0.1),
+                net=UNet(channels=32, multipliers=(1,), blocks=1, attention=(0,), dropout=0.1),
                 shape=coder.latent_shape,
                 classes=10,
                 guidance=ClassifierFree(scale=1.5),
