@@ -254,18 +254,13 @@ def test_the_bigans_encoder_inverts_its_generator():
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_the_adversarial_autoencoders_codes_have_the_priors_law():
-    """Eight modes in the plane become one Gaussian, from which they come back."""
-    net = FeedForward((64, 64), "relu")
-    aae = AAE(net, net, MLP(64, 1, "leaky_relu"), (2,), 2, penalties=(R1(0.1),), weight=0.3)
-    angle = lambda key: 2 * jnp.pi * jax.random.randint(key, (256,), 0, 8) / 8
-
-    def draw(key):
-        a = angle(key)
-        return jnp.stack([jnp.cos(a), jnp.sin(a)], axis=1) + 0.05 * jax.random.normal(key, (256, 2))
-
-    params = trained(aae, draw, 4000)
-    x = draw(jax.random.key(3))
+    """Correlated Gaussian points get codes that are standard normal, from which they come back."""
+    net = FeedForward((32, 32), "relu")
+    aae = AAE(net, net, MLP(32, 1, "leaky_relu"), (2,), 2, penalties=(R1(0.1),), weight=1.0)
+    draw = lambda key: jax.random.normal(key, (256, 2)) @ MIX
+    params = trained(aae, draw, 3000)
+    x = jnp.concatenate([draw(jax.random.key(i)) for i in range(1, 9)])
     codes = aae.encode(params, {}, {"x": x}, KEY)
     np.testing.assert_allclose(np.mean(codes, axis=0), 0.0, atol=0.25)
-    np.testing.assert_allclose(np.std(codes, axis=0), 1.0, atol=0.25)
-    assert jnp.mean((aae.decode(params, {}, codes, KEY) - x) ** 2) < 0.01
+    np.testing.assert_allclose(np.cov(codes.T), np.eye(2), atol=0.35)
+    assert jnp.mean((aae.decode(params, {}, codes, KEY) - x) ** 2) < 0.02
