@@ -21,11 +21,17 @@ from genjax.networks import (
     DiT,
     FeedForward,
     FromNNX,
+    PatchGAN,
     ResDiscriminator,
     ResGenerator,
     ResNet,
+    ResNetGenerator,
+    StyleDiscriminator,
+    StyleMapping,
+    StyleSynthesis,
     TokenTransformer,
     UNet,
+    UNetGenerator,
 )
 from genjax.networks.blocks import ResBlock, SelfAttention
 from genjax.networks.embed import fourier, sinusoidal
@@ -80,12 +86,27 @@ NETWORKS = {
     "resgan discriminator": (ResDiscriminator((8, 8)), normal(0, BATCH, 8, 4, 1), 3),
     "dit": (DiT(width=16, depth=2, heads=2, time_features=16), normal(0, BATCH, 4, 6, 2), 2),
     "tokens": (TokenTransformer(width=16, depth=1, heads=2, norm="rms"), normal(0, BATCH, 5, 4), (5, 3)),
+    "style mapping": (StyleMapping(width=8, depth=2, multiplier=1.0), normal(0, BATCH, 5), 6),
+    "style synthesis": (StyleSynthesis(channels=(8, 4)), normal(0, BATCH, 4, 6), (7, 6, 2)),
+    "style discriminator": (
+        StyleDiscriminator(channels=(4, 8), width=8, group=0),
+        normal(0, BATCH, 7, 6, 2),
+        3,
+    ),
+    "patchgan": (PatchGAN(channels=(8, 8)), normal(0, BATCH, 8, 6, 2), 1),
+    "unet generator": (UNetGenerator(channels=(8, 8, 8)), normal(0, BATCH, 7, 6, 2), (7, 6, 3)),
+    "resnet generator": (ResNetGenerator(channels=(8, 8), depth=1), normal(0, BATCH, 7, 6, 2), 3),
 }
 
 
 OPTIONAL = {"unet, other options", "unet, progressive", "dcgan discriminator", "resgan generator"}
 OPTIONAL |= {"dcgan generator", "resgan discriminator"}  # half a minute each: `-m slow`
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in OPTIONAL else name for name in NETWORKS]
+DROPPING = [
+    each
+    for each, (net, _, _) in zip(EACH, NETWORKS.values(), strict=True)
+    if "dropout" in net.__dataclass_fields__
+]
 
 
 def filled(net, *inputs, **options):
@@ -161,7 +182,7 @@ def test_bfloat16_computes_near_float32_from_float32_parameters(name):
     assert 1e-6 < error < 0.06
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", DROPPING)
 def test_dropout_draws_in_training_and_changes_nothing_else(name):
     params, x, _ = made(name)
     net, _, out = NETWORKS[name]

@@ -10,6 +10,7 @@ from genjax.networks.ladder import Ladder
 from genjax.networks.made import MADE
 from genjax.networks.minibatch import WithMinibatch
 from genjax.networks.mlp import MLP
+from genjax.networks.patchgan import PatchGAN
 from genjax.networks.pixelcnn import PixelCNN
 from genjax.networks.pixelcnnpp import PixelCNNPP
 from genjax.networks.pixelrnn import PixelRNN
@@ -17,7 +18,9 @@ from genjax.networks.recurrent import Recurrent
 from genjax.networks.resgan import ResDiscriminator, ResGenerator
 from genjax.networks.resnet import ResNet
 from genjax.networks.schedule import FixedLinear, LearnedLinear, Monotone
+from genjax.networks.stylegan2 import StyleDiscriminator, StyleMapping, StyleSynthesis
 from genjax.networks.tokens import TokenTransformer
+from genjax.networks.translators import ResNetGenerator, UNetGenerator
 from genjax.networks.unet import UNet
 from genjax.networks.wavenet import WaveNet
 
@@ -36,6 +39,7 @@ __all__ = [
     "Ladder",
     "LearnedLinear",
     "Monotone",
+    "PatchGAN",
     "PixelCNN",
     "PixelCNNPP",
     "PixelRNN",
@@ -43,8 +47,13 @@ __all__ = [
     "ResDiscriminator",
     "ResGenerator",
     "ResNet",
+    "ResNetGenerator",
+    "StyleDiscriminator",
+    "StyleMapping",
+    "StyleSynthesis",
     "TokenTransformer",
     "UNet",
+    "UNetGenerator",
     "WaveNet",
     "WithMinibatch",
 ]

@@ -32,7 +32,7 @@ def activate(name: Activation, x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return forms[name](x)
 
 
-def _add(y: Array, bias: Array) -> Array:
+def add(y: Array, bias: Array) -> Array:
     """Adds in float32, in which the bias's gradient is then summed: a long sum in bfloat16 loses its tail."""
     return (ops.wide(y) + ops.along_last(bias, y.ndim)).astype(y.dtype)
 
@@ -52,7 +52,7 @@ class Dense(nn.Module):
         bias = self.param("bias", zeros, (self.features,), jnp.float32) if self.use_bias else None
         x = x.astype(self.dtype)
         y = kernel.multiply(x) if isinstance(kernel, Packed) else ops.dense(x, kernel.astype(self.dtype))
-        return y if bias is None else _add(y, bias)
+        return y if bias is None else add(y, bias)
 
 
 class Conv(nn.Module):
@@ -91,7 +91,7 @@ class Conv(nn.Module):
             dilation=self.dilation,
             groups=self.groups,
         )
-        return y if bias is None else _add(y, bias)
+        return y if bias is None else add(y, bias)
 
 
 class GroupNorm(nn.Module):
@@ -142,4 +142,4 @@ class Norm(nn.Module):
         y = (ops.wide(y) * ops.along_last(scale, y.ndim)).astype(y.dtype)
         if self.kind == "rms":
             return y
-        return _add(y, self.param("bias", zeros, (x.shape[-1],), jnp.float32))
+        return add(y, self.param("bias", zeros, (x.shape[-1],), jnp.float32))
