@@ -1,7 +1,8 @@
-"""Edits test images by a trained diffusion model, or shows what an autoencoder's latents stand for.
+"""Edits test images by a trained diffusion model, shows what an autoencoder's latents stand for, or translates.
 
 python -m experiments.edit --workdir=DIR --task=inpaint|colourise|superres|sdedit|interpolate --num=8 [--strength=0.5]
 python -m experiments.edit --workdir=DIR --task=reconstruct|interpolate|traverse|manifold|codes [--points=8]
+python -m experiments.edit --workdir=DIR --task=translate --num=8
 """
 
 from pathlib import Path
@@ -12,10 +13,12 @@ from genjax import cli, explore
 from genjax.edit import TASKS, Edit, edit_workdir
 
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The run: a Diffusion model of images, or an autoencoder.", required=True
+    "workdir", None, "The run: a Diffusion model of images, an autoencoder, or a translator.", required=True
 )
 TASK = flags.DEFINE_string(
-    "task", "inpaint", f"One of {', '.join(TASKS)}; of an autoencoder one of {', '.join(explore.TASKS)}."
+    "task",
+    "inpaint",
+    f"One of {', '.join(TASKS)}; of an autoencoder one of {', '.join(explore.TASKS)}; translate.",
 )
 NUM = flags.DEFINE_integer("num", 8, "How many test images; for interpolate how many pairs of them.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the randomness.")

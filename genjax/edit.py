@@ -9,7 +9,10 @@ superres     the averages of blocks of pixels are kept
 sdedit       noised to a time and denoised, as its own or as another class
 interpolate  from one image to another by way of their latents
 
-The tasks of models with latents of their own (autoencoders) are in `explore`.
+The tasks of models with latents of their own (autoencoders) are in `explore`. A translator's task is the one that it
+was trained for:
+
+translate    the inputs, what is made of them, the targets, and the way back where there is one
 """
 
 import dataclasses
@@ -28,17 +31,18 @@ from genjax.diffusion.editing import interpolate, sdedit
 from genjax.diffusion.inverse import Linear, adjoint, grey, masked, onto, pooled, pseudo_inverse, restore
 from genjax.diffusion.threshold import NoThreshold
 from genjax.errors import UserError, nearest
-from genjax.evaluate import whole
+from genjax.evaluate import translations, whole
 from genjax.explore import View, explore
 from genjax.exports import write_arrays
 from genjax.loop import Run
-from genjax.objective import HasLatents
+from genjax.objective import HasLatents, HasTranslation
 from genjax.objectives.diffusion import Diffusion
 from genjax.pictures import grid
 from genjax.samplers.grids import Quadratic
 from genjax.samplers.ode import Heun
 from genjax.samplers.scan import sample
 from genjax.sampling import gather
+from genjax.step import TrainState
 from genjax.types import Array, Key, Params, named
 
 Images = Float[Array, "b h w c"]
@@ -51,7 +55,7 @@ class Edit:
     """What is done to the images.
 
     Attributes:
-        task: one of TASKS, or of an autoencoder one of `explore.TASKS`.
+        task: one of TASKS, of an autoencoder one of `explore.TASKS`, of a translator "translate".
         strength: of sdedit: the time in (0, 1] to which images are noised.
         factor: of superres: averages are over factor x factor pixels.
         method: one of METHODS, of the first three tasks: "gradient" (pseudo-inverse guidance), or "replace"
@@ -177,6 +181,9 @@ def edit_workdir(
         write_arrays(out, image, **arrays)
         verbs.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
         return out
+    if isinstance(run.experiment.objective, HasTranslation):
+        translated(run, verbs.load_state(run, workdir), how, num, seed, out)
+        return out
     objective, data = how.check(run, num), run.experiment.data
     state = verbs.load_state(run, workdir)
     examples, needed = whole(data, "test"), 2 * num if how.task == "interpolate" else num
@@ -196,6 +203,28 @@ def edit_workdir(
         write(out, how, rows, data.levels)
         verbs.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
     return out
+
+
+def translated(run: Run, state: TrainState, how: Edit, num: int, seed: int, out: Path) -> None:
+    """The npz of a translator's pictures by name, and a picture of at most 16 rows, one for each input.
+
+    Raises:
+        UserError: another task is asked for, or more test examples than there are.
+    """
+    if how.task != "translate":
+        raise UserError(
+            f"a {type(run.experiment.objective).__name__} has no task '{how.task}': --task=translate"
+        )
+    there = len(run.experiment.data.load("test"))
+    if not 1 <= num <= there:
+        raise UserError(f"--num={num} must be 1 ... {there}, the number of test examples")
+    shown = translations(run.experiment, state, run.mesh, num, seed)
+    rows = np.stack([pictures[:16] for pictures in shown.values()], axis=1)
+    image = grid(
+        rows.reshape(-1, *rows.shape[2:]), levels=run.experiment.data.levels or 256, columns=len(shown)
+    )
+    verbs.write_arrays(out, image, **shown)
+    verbs.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
 
 
 def write(out: Path, how: Edit, rows: list[np.ndarray], levels: int) -> None:

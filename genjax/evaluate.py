@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from genjax import tree
 from genjax.data import Data, GaussianMixture, sweep
 from genjax.data.examples import Examples, Some
+from genjax.data.pairs import halves
 from genjax.data.toys import Toy
 from genjax.experiment import Experiment
 from genjax.exports import decode
@@ -23,7 +24,8 @@ from genjax.metrics.documents import novelty
 from genjax.metrics.likelihood import summarise
 from genjax.metrics.modes import Mixture, mode_report
 from genjax.metrics.report import distribution_report
-from genjax.objective import HasLogProb
+from genjax.metrics.translation import translation_report
+from genjax.objective import HasLogProb, HasTranslation
 from genjax.parallel import batch_shards, shard_batch
 from genjax.sampling import draw_samples, gather
 from genjax.step import TrainState, make_eval_step
@@ -138,6 +140,43 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
     return numbers
 
 
+def translations(
+    experiment: Experiment, state: TrainState, mesh: Mesh, num: int = 0, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """What a translator makes of test examples.
+
+    Args:
+        experiment: its objective translates.
+        state: its moving average is used.
+        mesh: the devices.
+        num: of the first test examples; 0 for all.
+        seed: of its noise.
+
+    Returns:
+        As `HasTranslation.translate`, in the data's own units.
+    """
+    objective, data = experiment.objective, experiment.data
+    assert isinstance(objective, HasTranslation)
+    size, examples = eval_batch_size(experiment, mesh), data.load("test")
+    num = min(num or len(examples), len(examples))
+
+    @jax.jit
+    def translate(params: Any, extra: Any, batch: Any, key: Any) -> Any:
+        seen = data.forward(batch, named(key, "data"), False)
+        return objective.translate(params, extra, seen, named(key, "translate"))
+
+    root, parts = named(jax.random.key(seed), "translations"), []
+    batches = sweep(examples, size, jax.process_index(), jax.process_count())
+    for call, (batch, count) in enumerate(batches):
+        if call * size < num:
+            shown = translate(
+                state.ema, state.extra, shard_batch(batch, mesh), jax.random.fold_in(root, call)
+            )
+            parts.append({name: gather(rows)[:count] for name, rows in shown.items()})
+    rows = {name: np.concatenate([part[name] for part in parts])[:num] for name in parts[0]}
+    return {name: data.inverse(x) for name, x in rows.items()}
+
+
 def evaluate(
     experiment: Experiment, state: TrainState, mesh: Mesh, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Report, np.ndarray]:
@@ -182,6 +221,12 @@ def evaluate(
     if isinstance(objective, HasLogProb) and objective.log_prob_kind:
         report("evaluate: likelihood")
         numbers["likelihood"] = likelihood_report(experiment, state, mesh)
+    if isinstance(objective, HasTranslation):
+        report("evaluate: translations")
+        known = halves(whole(data, "train")["x"]) if getattr(data.source, "paired", True) else None
+        numbers["translation"] = translation_report(
+            translations(experiment, state, mesh, seed=how.seed), known, data.levels
+        )
     if documents := getattr(data.source, "documents", None):
         numbers["documents"] = novelty(decode(data, samples), documents("train"), documents("test"))
     if data.kind in ("image", "points"):

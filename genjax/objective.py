@@ -218,3 +218,22 @@ class HasLatents(Protocol):
     ) -> tuple[Array, Float[Array, " b"]]:
         """(z as `encode` gives it, log p(x|z) - log q(z|x) in nats): with a log p(z) it makes a bound on log p(x)."""
         ...
+
+
+@runtime_checkable
+class HasTranslation(Protocol):
+    """An objective that turns given pictures into others; its examples are pairs side by side, see `data.pairs`.
+
+    Its `sample` is given examples as `cond["x"]` [num, ...], and puts what it makes of them in their place.
+    """
+
+    def translate(
+        self, params: Params, extra: Extra, batch: Batch, key: Key
+    ) -> Mapping[str, Float[Array, "b h w c"]]:
+        """Pictures by name, in the order in which they are to be shown.
+
+        Returns:
+            "input", what is made of it as "output", and the pair's "target"; "back", where there is a way back from the
+            output; and where the other direction is learned too, the same names ending in "_reversed".
+        """
+        ...

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from genjax.data import Data
 from genjax.errors import UserError
-from genjax.objective import Objective
+from genjax.objective import HasTranslation, Objective
 from genjax.parallel import batch_sharding, batch_shards
 from genjax.types import Array, Batch, Extra, Key, Params, named
 
@@ -34,7 +34,7 @@ def compile_sampler(objective: Objective, mesh: Mesh, num: int) -> Callable[...,
         num: a multiple of the mesh's batch shards.
 
     Returns:
-        The compiled function; `cond` is a batch without "x", or None.
+        The compiled function; `cond` is what the samples are given, or None.
     """
 
     def draw(params: Params, extra: Extra, key: Key, cond: Batch | None) -> Array:
@@ -56,7 +56,7 @@ def draw_samples(
     label: int | None = None,
     report: Callable[[int], None] = lambda done: None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Draws samples, the classes in turn where the data have labels.
+    """Draws samples, the classes in turn where the data have labels; a translator's of test examples in random order.
 
     Args:
         objective: what draws.
@@ -86,14 +86,16 @@ def draw_samples(
     labels = np.full(num, label, np.int32) if label is not None else labels
     draw, root, parts = compile_sampler(objective, mesh, size), named(jax.random.key(seed), "samples"), []
     replicated = NamedSharding(mesh, P())
+    examples = data.load("test") if isinstance(objective, HasTranslation) else None
     for call, start in enumerate(range(0, num, size)):
-        cond = None
+        given: Batch = {}
+        if examples is not None:
+            order = np.random.default_rng(seed).permutation(len(examples))
+            rows = np.take(order, np.arange(start, start + size), mode="wrap")
+            given = {"x": data.forward(examples[rows], jax.random.fold_in(root, call), False)["x"]}
         if labels is not None:
-            cond = {
-                "label": jax.device_put(
-                    jnp.asarray(np.resize(labels[start : start + size], size)), replicated
-                )
-            }
+            given = {**given, "label": jnp.asarray(np.resize(labels[start : start + size], size))}
+        cond = jax.device_put(given, replicated) if given else None
         parts.append(data.inverse(gather(draw(params, extra, jax.random.fold_in(root, call), cond))))
         report(min(start + size, num))
     return np.concatenate(parts)[:num], labels

@@ -10,10 +10,12 @@ from jax.sharding import Mesh
 from genjax import loop
 from genjax.adversarial.augment import Adaptive
 from genjax.adversarial.conditioning import Auxiliary, Projection
+from genjax.adversarial.history import History
 from genjax.adversarial.losses import Hinge, LeastSquares
+from genjax.adversarial.path_length import PathLength
 from genjax.adversarial.penalties import R1, Lazy
 from genjax.adversarial.spectral import SpectralNorm
-from genjax.data import Data, Digits, GaussianMixture, Lines, Scale
+from genjax.data import Data, DigitOutlines, Digits, GaussianMixture, Lines, Scale
 from genjax.diffusion.coupling import MinibatchOT
 from genjax.diffusion.discrete import Absorbing
 from genjax.diffusion.interpolants import ODE
@@ -34,17 +36,24 @@ from genjax.networks import (
     ConvEncoder,
     Ladder,
     Monotone,
+    PatchGAN,
     PixelCNN,
     PixelCNNPP,
     ResNet,
+    ResNetGenerator,
+    StyleDiscriminator,
+    StyleMapping,
+    StyleSynthesis,
     TokenTransformer,
     UNet,
+    UNetGenerator,
 )
 from genjax.networks.experts import Mixture
 from genjax.objectives.aae import AAE
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.objectives.bigan import BiGAN
 from genjax.objectives.consistency import Consistency, Doubling
+from genjax.objectives.cyclegan import CycleGAN
 from genjax.objectives.diffusion import Diffusion
 from genjax.objectives.distillation import Teacher
 from genjax.objectives.flow import Flow
@@ -55,9 +64,11 @@ from genjax.objectives.ladder import LadderVAE
 from genjax.objectives.latent import Latent
 from genjax.objectives.lora import LoRA
 from genjax.objectives.mean_flow import MeanFlow
+from genjax.objectives.pix2pix import Pix2Pix
 from genjax.objectives.progressive import Progressive
 from genjax.objectives.reflow import Reflow
 from genjax.objectives.score_matching import SlicedScoreMatching
+from genjax.objectives.stylegan import StyleGAN
 from genjax.objectives.token_diffusion import TokenDiffusion
 from genjax.objectives.vae import VAE, Bernoulli
 from genjax.objectives.vdm import VDM
@@ -78,6 +89,7 @@ from genjax.variational import DReG
 DIGITS = Data(Digits(), (Scale(0, 16),))
 UNIT_DIGITS = Data(Digits(), (Scale(0, 16, 0.0, 1.0),))
 NAMES = Data(Lines(length=32, packed=True))
+OUTLINES = Data(DigitOutlines(size=8), (Scale(0, 16),))
 POINTS = Data(GaussianMixture(num=512, num_test=64), (Scale(-2, 2),))
 UNET = UNet(channels=16, multipliers=(1,), blocks=1, attention=(), zero_out=False)
 SMALL = MLP(width=32, depth=1)
@@ -144,6 +156,27 @@ ROWS = {
         BiGAN(SMALL, SMALL, SMALL, (2,), 2, 8, game=LeastSquares(), penalties=(), every=2), POINTS
     ),
     "aae-points": _experiment(AAE(SMALL, SMALL, SMALL, (2,), 2, penalties=()), POINTS),
+    "stylegan-digits": _experiment(
+        StyleGAN(
+            GAN(
+                StyleSynthesis((8, 8)),
+                StyleDiscriminator((8, 8), 16),
+                (8, 8, 1),
+                16,
+                10,
+                conditioning=Projection(),
+            ),
+            StyleMapping(16, 2),
+            path_length=PathLength(every=2),
+        ),
+        DIGITS,
+    ),
+    "pix2pix-outlines": _experiment(
+        Pix2Pix(UNetGenerator((8, 16), dropout=0.3), PatchGAN((8, 16)), (8, 16, 1)), OUTLINES
+    ),
+    "cyclegan-outlines": _experiment(
+        CycleGAN(ResNetGenerator((8, 16), 1), PatchGAN((8, 16)), (8, 16, 1), history=History(24)), OUTLINES
+    ),
     "score-matching-points": _experiment(
         SlicedScoreMatching(
             SMALL, (2,), sampler=AnnealedLangevin(steps=3, inner=2), likelihood=OdeLikelihood(steps=3)
@@ -231,6 +264,9 @@ SLOW = {
     "flow-points",
     "flow-digits",
     "gan-digits",
+    "stylegan-digits",
+    "pix2pix-outlines",
+    "cyclegan-outlines",
     "vae-digits",
     "autoregressive-digits",
     "pixels-digits",

@@ -9,6 +9,7 @@ from genjax.data.digits import Digits
 from genjax.data.documents import Lines
 from genjax.data.examples import Examples, Table, Windows
 from genjax.data.folder import ImageFolder
+from genjax.data.pairs import Both, DigitOutlines
 from genjax.data.source import Kind, Source
 from genjax.data.text import StdlibBytes, TextFile, Vocabulary
 from genjax.data.tfds import TFDS
@@ -20,11 +21,13 @@ __all__ = [
     "TFDS",
     "Batches",
     "Binarize",
+    "Both",
     "Checkerboard",
     "Clips",
     "Crop",
     "Data",
     "Dequantize",
+    "DigitOutlines",
     "Digits",
     "Examples",
     "Flip",

@@ -79,3 +79,29 @@ def check_shape(shape: tuple[int, ...], batch: Batch, classes: int = 0) -> None:
         raise UserError(
             f"the objective has {classes} classes but the data no labels: set --config.objective.classes=0"
         )
+
+
+def check_pairs(shape: tuple[int, ...], batch: Batch) -> None:
+    """As `check_shape`, of pairs of pictures side by side.
+
+    Raises:
+        UserError: the shapes differ, or are not those of pairs.
+    """
+    check_shape(shape, batch)
+    if len(shape) != 3 or shape[1] % 2:
+        raise UserError(f"pairs of pictures side by side have a shape (h, 2 w, c), not {tuple(shape)}")
+
+
+def given_pairs(cond: Batch | None, num: int) -> Float[Array, "b h ww c"]:
+    """The examples that a translator's samples are made of.
+
+    Raises:
+        UserError: there are none.
+    """
+    if cond is None or "x" not in cond:
+        raise UserError('a translator draws no samples of its own: give it examples as cond["x"]')
+    if len(cond["x"]) != num:
+        raise UserError(
+            f'{num} samples of a translator need as many examples, and cond["x"] has {len(cond["x"])}'
+        )
+    return cond["x"]

@@ -80,6 +80,10 @@ class GAN:
             "generator": Player(self.generator_loss, self.every),
         }
 
+    def labels(self, batch: Batch) -> Array | None:
+        """One-hot labels of a batch, or None."""
+        return condition(batch, len(batch["x"]), self.classes)
+
     def generate(self, params: Params, key: Key, num: int, cond: Array | None) -> Float[Array, "b ..."]:
         """G(z), z ~ N(0, I)."""
         z = jax.random.normal(named(key, "prior"), (num, self.latent))
@@ -123,8 +127,14 @@ class GAN:
         Metrics: `game` (the loss without penalties), `accuracy`, `real_logit` and `fake_logit` (means; the first lies
         lower on data that the discriminator has not seen, as far as it overfits), each penalty by its name.
         """
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
-        made = self.generate(params, ctx.key, len(x), cond)
+        made = self.generate(params, ctx.key, len(batch["x"]), self.labels(batch))
+        return self.discriminate(params, extra, batch, made, ctx)
+
+    def discriminate(
+        self, params: Params, extra: Extra, batch: Batch, made: Array, ctx: Context
+    ) -> tuple[Array, Aux]:
+        """The discriminator's loss, given what the generator made."""
+        x, cond = batch["x"], self.labels(batch)
         judge, carried = self.judge(params, extra, cond, ctx, moves=True)
         seen, imagined = judge(x, "real"), judge(made, "fake")
         real, fake = (self.conditioning.logit(out, cond) for out in (seen, imagined))
@@ -143,8 +153,14 @@ class GAN:
 
     def generator_loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         """The game's and the cost of labels."""
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
-        made = self.generate(params, ctx.key, len(x), cond)
+        made = self.generate(params, ctx.key, len(batch["x"]), self.labels(batch))
+        return self.fool(params, extra, batch, made, ctx)
+
+    def fool(
+        self, params: Params, extra: Extra, batch: Batch, made: Array, ctx: Context
+    ) -> tuple[Array, Aux]:
+        """The generator's loss, given what it made."""
+        x, cond = batch["x"], self.labels(batch)
         judge, _ = self.judge(params, extra, cond, ctx, moves=False)
         out = judge(made, "fake")
         real = self.conditioning.logit(judge(x, "real"), cond) if self.game.paired else None

@@ -1,0 +1,26 @@
+"""CycleGAN between handwritten digits and the outlines of other digits; MINUTES on 2 cores."""
+
+from genjax.data import Data, DigitOutlines, Scale
+from genjax.experiment import Evaluation, Experiment
+from genjax.networks import PatchGAN, ResNetGenerator
+from genjax.objectives.cyclegan import CycleGAN
+from genjax.optimizers import Adam
+
+
+def get_experiment() -> Experiment:
+    """Four players on pictures of 16 x 16 pixels."""
+    data = Data(DigitOutlines(paired=False), (Scale(0.0, 16.0),))
+    return Experiment(
+        objective=CycleGAN(
+            generator=ResNetGenerator(channels=(16, 32), depth=3),
+            discriminator=PatchGAN(channels=(32, 64)),
+            shape=data.shape,
+        ),
+        data=data,
+        optimizer=Adam(learning_rate=5e-4, b1=0.5),
+        steps=1500,
+        batch_size=16,
+        checkpoint_every=500,
+        sample_every=500,
+        evaluation=Evaluation(num=360, pictured=40),
+    )

@@ -1,0 +1,75 @@
+"""Path length regularisation of a generator (Karras et al. 2020, arXiv:1912.04958, section 3.2, equation 4).
+
+    weight E_{w, y} ( | J_w^T y | - a )^2,      J_w = dG(w) / dw,   y ~ N(0, I) / sqrt(pixels),
+
+where a is the moving average of | J_w^T y |, and J_w^T y = grad_w < G(w), y >. Where an image has several styles, the
+squared length is the mean over them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.objective import Context
+from genjax.types import Array, Key
+
+Make = Callable[[Array], Array]  # styles [b, s, d] -> images [b, h, w, c], each of its own styles
+
+
+@dataclass(frozen=True)
+class PathLength:
+    """The penalty, on some steps, and what it carries.
+
+    Attributes:
+        weight: factor; 0 turns it off.
+        every: on steps divisible by this, times this.
+        share: it is taken on batch / share images.
+        decay: of a's moving average, at each step on which it is computed.
+    """
+
+    weight: float = 2.0
+    every: int = 4
+    share: int = 2
+    decay: float = 0.99
+
+    def cost(
+        self, make: Make, w: Float[Array, "b s d"], mean: Float[Array, ""], key: Key, ctx: Context
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The penalty.
+
+        Args:
+            make: the generator of the images.
+            w: styles, on which the gradient with respect to the generator's parameters may depend.
+            mean: a.
+            key: of y.
+            ctx: of the generator's loss; in evaluation the penalty is taken as on every step, and a stays.
+
+        Returns:
+            (weighted penalty, new a, held fixed).
+        """
+
+        def eager() -> tuple[Array, Array]:
+            length = lengths(make, w, key)
+            kept = self.decay if ctx.train else 1.0
+            new = jax.lax.stop_gradient(kept * mean + (1.0 - kept) * jnp.mean(length))
+            return self.weight * jnp.mean((length - new) ** 2), new
+
+        if self.every == 1 or not ctx.train:
+            return eager()
+
+        def often() -> tuple[Array, Array]:
+            cost, new = eager()
+            return self.every * cost, new
+
+        return jax.lax.cond(ctx.step % self.every == 0, often, lambda: (jnp.zeros(()), mean))
+
+
+def lengths(make: Make, w: Float[Array, "b s d"], key: Key) -> Float[Array, " b"]:
+    """| J_w^T y | of each example, y drawn by the key in the shape of the images."""
+    shape = jax.eval_shape(make, w).shape
+    y = jax.random.normal(key, shape) * (shape[1] * shape[2]) ** -0.5
+    slope = jax.grad(lambda w: jnp.sum(make(w) * y))(w)
+    return jnp.sqrt(jnp.mean(jnp.sum(slope**2, axis=2), axis=1) + 1e-12)

@@ -1,0 +1,205 @@
+"""Pairs, the history of made pictures, translators and StyleGAN: what holds exactly."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rows import OUTLINES, ROWS, on_one_device
+from test_networks import normal
+
+from genjax.adversarial.history import History
+from genjax.adversarial.path_length import PathLength, lengths
+from genjax.data import Both, DigitOutlines, Digits, Flip
+from genjax.data.pairs import beside, enlarged, halves, outlines
+from genjax.errors import UserError
+from genjax.metrics.translation import neighbours, translation_report
+from genjax.objective import Context
+from genjax.sampling import draw_samples
+
+pytestmark = pytest.mark.xdist_group("translation")  # one process makes what these tests share
+
+KEY = jax.random.key(0)
+STEP = Context(KEY, jnp.zeros((), jnp.int32))
+rows = lambda examples: examples[np.arange(len(examples))]["x"]
+
+
+def multiset(*batches) -> list[float]:
+    return sorted(np.concatenate([np.asarray(x).reshape(-1) for x in batches]).tolist())
+
+
+def test_a_history_fills_then_exchanges_half_and_loses_nothing():
+    """Numbered examples: what is stored and shown together is what was stored and made, each once."""
+    history, exchange = History(8), jax.jit(History(8).exchange)
+    carried = history.begin((1,))
+    for call in range(2):  # 4 + 4 fill it; what is made is shown
+        made = 1.0 + 4 * call + jnp.arange(4.0)[:, None]
+        carried, shown = exchange(carried, made, jax.random.key(call))
+        np.testing.assert_array_equal(shown, made)
+    np.testing.assert_array_equal(carried["stored"][:, 0], 1 + np.arange(8))
+    swaps, places = 0, set()
+    for call in range(2, 102):
+        made = 1.0 + 4 * call + jnp.arange(4.0)[:, None]
+        before = carried["stored"]
+        carried, shown = exchange(carried, made, jax.random.key(call))
+        assert multiset(before, made) == multiset(carried["stored"], shown)
+        old = np.asarray(shown != made)[:, 0]
+        assert np.isin(np.asarray(shown)[old], before).all()
+        swaps, places = swaps + old.sum(), places | {*np.flatnonzero(np.asarray(before != carried["stored"]))}
+    assert abs(swaps / 400 - 0.5) < 4 * 0.5 / 20
+    assert places == {*range(8)}
+
+
+@pytest.mark.parametrize(("size", "batch"), [(5, 4), (3, 4)])
+def test_a_history_of_another_size_than_its_batches_drops_no_example_it_shows(size, batch):
+    """The batch that fills it up leaves over what has no place; larger batches show the rest as it is."""
+    history = History(size)
+    carried = history.begin((1,))
+    for call in range(6):
+        made = 1.0 + batch * call + jnp.arange(float(batch))[:, None]
+        before = carried
+        carried, shown = history.exchange(carried, made, jax.random.key(call))
+        assert len({*np.asarray(shown).reshape(-1).tolist()}) == batch
+        if int(before["count"]) < size:
+            np.testing.assert_array_equal(shown, made)
+        else:
+            assert multiset(before["stored"], made) == multiset(carried["stored"], shown)
+    assert int(carried["count"]) == size
+
+
+def test_no_history_shows_what_is_made():
+    carried, shown = History(0).exchange(History(0).begin((2,)), normal(0, 3, 2), KEY)
+    np.testing.assert_array_equal(shown, normal(0, 3, 2))
+    assert carried["stored"].shape == (0, 2)
+
+
+W = normal(1, 5, 2, 3)  # 5 examples of 2 styles of 3 numbers
+Y = np.asarray(jax.random.normal(KEY, (5, 2, 2, 1)), np.float64).reshape(5, 4) / 2  # over sqrt(4 pixels)
+
+
+def linear(kernel):
+    """x = A (w_1 + 2 w_2): J^T y = (A^T y, 2 A^T y)."""
+    return lambda w: jnp.einsum("kd,bd->bk", kernel, w[:, 0] + 2 * w[:, 1]).reshape(-1, 2, 2, 1)
+
+
+def quadratic(kernel):
+    """x_k = w_1^T Q_k w_1 / 2: J^T y = sum_k y_k sym(Q_k) w_1."""
+    return lambda w: (0.5 * jnp.einsum("kde,bd,be->bk", kernel, w[:, 0], w[:, 0])).reshape(-1, 2, 2, 1)
+
+
+def by_hand_linear(kernel, mean):
+    slope = Y @ kernel
+    size = np.sqrt(5 / 2 * (slope**2).sum(1))
+    factor = 2 * (size - mean) * (5 / 2) / size / 5
+    return size, np.einsum("b,bk,bd->kd", factor, Y, slope)
+
+
+def by_hand_quadratic(kernel, mean):
+    w = np.asarray(W[:, 0], np.float64)
+    slope = np.einsum("bk,kde,be->bd", Y, (kernel + kernel.swapaxes(1, 2)) / 2, w)
+    size = np.sqrt((slope**2).sum(1) / 2)
+    outer = np.einsum("bd,be->bde", slope, w)
+    factor = 2 * (size - mean) / (2 * size) / 5
+    return size, np.einsum("b,bk,bde->kde", factor, Y, (outer + outer.swapaxes(1, 2)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "by_hand", "shape"),
+    [(linear, by_hand_linear, (4, 3)), (quadratic, by_hand_quadratic, (4, 3, 3))],
+)
+def test_path_length_and_its_gradient_by_hand(make, by_hand, shape):
+    kernel, penalty = normal(2, *shape), PathLength(weight=3.0, every=1, decay=0.9)
+    size, _ = by_hand(np.asarray(kernel, np.float64), 0.0)
+    np.testing.assert_allclose(lengths(make(kernel), W, KEY), size, rtol=1e-5)
+    mean = 0.9 * 0.7 + 0.1 * size.mean()
+
+    def cost(kernel):
+        return penalty.cost(make(kernel), W, jnp.asarray(0.7), KEY, STEP)
+
+    (value, new), slope = jax.jit(jax.value_and_grad(cost, has_aux=True))(kernel)
+    np.testing.assert_allclose(new, mean, rtol=1e-5)
+    np.testing.assert_allclose(value, 3 * ((size - mean) ** 2).mean(), rtol=1e-4)
+    expected = 3 * by_hand(np.asarray(kernel, np.float64), mean)[1]
+    np.testing.assert_allclose(slope, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_lazy_path_length_is_the_eager_one_in_the_mean():
+    """With a mean that is held, the sum over 4 steps is 4 times the eager cost; evaluation takes the eager cost."""
+    make, mean = linear(normal(2, 4, 3)), jnp.asarray(0.7)
+    lazy, eager = PathLength(every=4, decay=1.0), PathLength(every=1, decay=1.0)
+    costs = [
+        lazy.cost(make, W, mean, KEY, dataclasses.replace(STEP, step=jnp.asarray(step))) for step in range(8)
+    ]
+    value, _ = eager.cost(make, W, mean, KEY, STEP)
+    np.testing.assert_allclose(sum(cost for cost, _ in costs), 8 * value, rtol=1e-5)
+    assert [float(cost) == 0 for cost, _ in costs] == [False, True, True, True] * 2
+    judged, kept = lazy.cost(make, W, mean, KEY, Context(KEY, jnp.ones((), jnp.int32), train=False))
+    np.testing.assert_allclose(judged, value, rtol=1e-6)
+    assert kept == mean
+
+
+def test_pairs_are_put_side_by_side_and_taken_apart():
+    a, b = normal(0, 2, 3, 4, 1), normal(1, 2, 3, 4, 1)
+    for ours, given in zip(halves(beside(a, b)), (a, b), strict=True):
+        np.testing.assert_array_equal(ours, given)
+    flipped = Both(Flip()).forward({"x": beside(a, b)}, KEY, True)["x"]
+    mirrored = np.asarray(Flip().forward({"x": a}, KEY, True)["x"] != a).any((1, 2, 3))
+    for ours, given in zip(halves(flipped), (a, b), strict=True):
+        np.testing.assert_array_equal(ours, np.where(mirrored[:, None, None, None], given[:, :, ::-1], given))
+
+
+def test_outlines_and_digits():
+    """The test split holds true pairs; unpaired training has disjoint halves in the order of the digits."""
+    digits = rows(Digits().load("train"))
+    left, right = halves(rows(DigitOutlines(size=8).load("train")))
+    np.testing.assert_array_equal(right, digits)
+    np.testing.assert_array_equal(left, outlines(right, 7.0))
+    apart, other = halves(rows(DigitOutlines(paired=False, size=8).load("train")))
+    np.testing.assert_array_equal(apart, left[:-1:2])
+    np.testing.assert_array_equal(other, right[1::2])
+    np.testing.assert_array_equal(
+        rows(DigitOutlines().load("test")), rows(DigitOutlines(paired=False).load("test"))
+    )
+    with pytest.raises(UserError, match="multiple of the digits' 8"):
+        DigitOutlines(size=12).load("test")
+
+
+def test_outlines_by_hand():
+    square = np.zeros((1, 6, 6, 1), np.uint8)
+    square[:, 1:5, 1:5] = 10
+    expected = np.zeros((6, 6))
+    expected[0:6, 0:6] = 16
+    expected[[0, 0, -1, -1], [0, -1, 0, -1]] = 0  # corners have no neighbour inside
+    expected[2:4, 2:4] = 0
+    np.testing.assert_array_equal(outlines(square, 7.0)[0, ..., 0], expected)
+
+
+def test_enlarging_a_ramp_gives_a_ramp():
+    ramp = np.broadcast_to(np.arange(0, 16, 2, dtype=np.uint8)[None, :, None, None], (1, 8, 8, 1)).copy()
+    expected = np.rint(np.clip((np.arange(16) + 0.5) - 1, 0, 14))
+    np.testing.assert_array_equal(enlarged(ramp, 2)[0, :, 3, 0], expected)
+
+
+def test_distances_by_hand():
+    grey = lambda *values: np.asarray(values, np.uint8).reshape(-1, 1, 1, 1)
+    shown = {"input": grey(0, 10), "output": grey(4, 4), "target": grey(8, 2), "back": grey(1, 9)}
+    report = translation_report(shown, (grey(1, 7), grey(3, 5)), 17)
+    expected = {"l1": 3, "l1_input": 8, "l1_neighbour": 4, "l1_back": 1}
+    assert report == {name: value / 16 for name, value in expected.items()}
+    np.testing.assert_array_equal(neighbours(grey(1, 7, 200), grey(5, 0, 255)), [1, 0, 2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pix2pix-outlines", "cyclegan-outlines"])
+def test_a_translators_samples_are_of_test_examples(name):
+    run = on_one_device(ROWS[name])
+    state, data = run.make_state(), run.experiment.data
+    samples, _ = draw_samples(
+        run.experiment.objective, data, state.ema, state.extra, run.mesh, seed=0, num=400, batch_size=100
+    )
+    if name.startswith("pix2pix"):
+        given = {picture.tobytes() for picture in halves(samples)[0]}
+        assert given == {picture.tobytes() for picture in halves(rows(OUTLINES.load("test")))[0]}
+    with pytest.raises(UserError, match="no samples of its own"):
+        run.experiment.objective.sample(state.ema, state.extra, KEY, 4)
