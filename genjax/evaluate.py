@@ -153,7 +153,7 @@ def translations(
         seed: of its noise.
 
     Returns:
-        As `HasTranslation.translate`, in the data's own units.
+        As `HasTranslation.translate`, in the data's own units and the order of that docstring.
     """
     objective, data = experiment.objective, experiment.data
     assert isinstance(objective, HasTranslation)
@@ -173,7 +173,8 @@ def translations(
                 state.ema, state.extra, shard_batch(batch, mesh), jax.random.fold_in(root, call)
             )
             parts.append({name: gather(rows)[:count] for name, rows in shown.items()})
-    rows = {name: np.concatenate([part[name] for part in parts])[:num] for name in parts[0]}
+    order = [name + ending for ending in ("", "_reversed") for name in ("input", "output", "target", "back")]
+    rows = {name: np.concatenate([part[name] for part in parts])[:num] for name in order if name in parts[0]}
     return {name: data.inverse(x) for name, x in rows.items()}
 
 

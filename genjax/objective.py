@@ -230,7 +230,7 @@ class HasTranslation(Protocol):
     def translate(
         self, params: Params, extra: Extra, batch: Batch, key: Key
     ) -> Mapping[str, Float[Array, "b h w c"]]:
-        """Pictures by name, in the order in which they are to be shown.
+        """Pictures by name.
 
         Returns:
             "input", what is made of it as "output", and the pair's "target"; "back", where there is a way back from the

@@ -4,14 +4,19 @@ Variants: gan (the default), l1: the generator alone with its L1 distance.
 """
 
 from genjax.data import Data, DigitOutlines, Scale
+from genjax.errors import UserError, nearest
 from genjax.experiment import Evaluation, Experiment
 from genjax.networks import PatchGAN, UNetGenerator
 from genjax.objectives.pix2pix import Pix2Pix
 from genjax.optimizers import Adam
 
+VARIANTS = ("gan", "l1")
+
 
 def get_experiment(variant: str = "gan") -> Experiment:
     """Two players on pairs of 16 x 16 pixels."""
+    if variant not in VARIANTS:
+        raise UserError(f"pix2pix_digits has no '{variant}': {nearest(variant, VARIANTS)}")
     data = Data(DigitOutlines(), (Scale(0.0, 16.0),))
     return Experiment(
         objective=Pix2Pix(

@@ -7,6 +7,7 @@ from genjax.data.companding import MuLaw
 from genjax.data.data import Data
 from genjax.data.digits import Digits
 from genjax.data.documents import Lines
+from genjax.data.emoji import Emoji, EmojiStyles, LineArt
 from genjax.data.examples import Examples, Table, Windows
 from genjax.data.folder import ImageFolder
 from genjax.data.pairs import Both, DigitOutlines
@@ -29,11 +30,14 @@ __all__ = [
     "Dequantize",
     "DigitOutlines",
     "Digits",
+    "Emoji",
+    "EmojiStyles",
     "Examples",
     "Flip",
     "GaussianMixture",
     "ImageFolder",
     "Kind",
+    "LineArt",
     "Lines",
     "Moons",
     "MuLaw",
