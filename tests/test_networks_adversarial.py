@@ -12,7 +12,6 @@ from test_networks import filled, normal
 from genjax.errors import UserError
 from genjax.networks import PatchGAN, StyleDiscriminator, StyleMapping, StyleSynthesis
 from genjax.networks.equalised import EqualConv, EqualDense, leaky, modulated_conv
-from genjax.networks.stylegan2 import batch_deviation
 
 pytestmark = pytest.mark.xdist_group("networks_adversarial")  # one process makes what these tests share
 
@@ -101,17 +100,6 @@ def test_the_last_style_acts_on_the_last_output_alone():
     np.testing.assert_allclose(at(3.0) - at(1.0), 2 * (at(2.0) - at(1.0)), atol=1e-4)
     inner = lambda c: apply(params, w.at[:, 1].multiply(c))
     assert np.abs((inner(3.0) - inner(1.0)) - 2 * (inner(2.0) - inner(1.0))).max() > 1e-2
-
-
-def test_the_deviation_of_a_mini_batch_by_hand():
-    x = normal(0, 6, 2, 3, 4)
-    maps = np.asarray(batch_deviation(x, 3))
-    assert maps.shape == (6, 2, 3, 1)
-    for first in (0, 1):  # example i is in group i modulo 2
-        expected = np.asarray(x)[first::2].std(axis=0).mean()
-        np.testing.assert_allclose(maps[first::2], expected, rtol=1e-6)
-    np.testing.assert_array_equal(batch_deviation(x, 4), maps)  # 3 is the largest divisor of 6 up to 4
-    np.testing.assert_allclose(batch_deviation(x, 1), 1e-4, rtol=1e-5)
 
 
 def test_a_discriminator_with_groups_sees_that_images_are_alike():

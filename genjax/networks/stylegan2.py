@@ -18,7 +18,8 @@ from genjax.errors import UserError
 from genjax.networks import resample
 from genjax.networks.blocks import Conditioning, TimeFeatures
 from genjax.networks.conv import halved
-from genjax.networks.equalised import EPSILON, EqualConv, EqualDense, leaky, unit_rms
+from genjax.networks.equalised import EqualConv, EqualDense, leaky, unit_rms
+from genjax.networks.minibatch import MinibatchStd
 from genjax.types import Array
 
 
@@ -201,8 +202,7 @@ class StyleDiscriminator(nn.Module):
             h = leaky(EqualConv(after, dtype=self.dtype, name=f"down_{level}")(_down(h)))
             h = (h + skip) * 0.5**0.5
         h = h.astype(jnp.float32)
-        if self.group:
-            h = jnp.concatenate([h, batch_deviation(h, self.group)], axis=-1)
+        h = MinibatchStd(self.group, name="std")(h) if self.group else h
         h = leaky(EqualConv(self.channels[-1], name="conv")(h))
         h = leaky(EqualDense(self.width, name="features")(h.reshape(len(h), -1)))
         if features:
@@ -216,21 +216,3 @@ class StyleDiscriminator(nn.Module):
 def _down(h: Array) -> Array:
     """Halves space with the binomial filter, odd sizes rounded up."""
     return resample.down(jnp.pad(h, ((0, 0), (0, h.shape[1] % 2), (0, h.shape[2] % 2), (0, 0))), "fir")
-
-
-def batch_deviation(x: Float[Array, "b h w c"], group: int) -> Float[Array, "b h w 1"]:
-    """Standard deviation over groups of a mini-batch, averaged over channels and pixels (Karras et al. 2018, sec. 3).
-
-    Args:
-        x: features.
-        group: examples in a group: the largest divisor of b that is not above it is taken. Example i is in group
-            i modulo b / group.
-
-    Returns:
-        One map per example, the same number for all of a group.
-    """
-    b, height, width, _ = x.shape
-    size = next(g for g in range(min(group, b), 0, -1) if b % g == 0)
-    groups = x.reshape(size, b // size, *x.shape[1:])
-    deviation = jnp.sqrt(jnp.var(groups, axis=0) + EPSILON).mean(axis=(1, 2, 3))
-    return jnp.broadcast_to(jnp.tile(deviation, size).reshape(b, 1, 1, 1), (b, height, width, 1))
