@@ -1,6 +1,6 @@
 """Pairs, the history of made pictures, translators and StyleGAN: what holds exactly."""
 
-import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,8 @@ from rows import OUTLINES, ROWS, on_one_device
 from test_networks import normal
 
 from genjax.adversarial.history import History
-from genjax.adversarial.path_length import PathLength, lengths
+from genjax.adversarial.path_length import PathLength, lengths, projected
+from genjax.adversarial.slopes import of_slopes
 from genjax.data import Both, DigitOutlines, Digits, Flip
 from genjax.data.pairs import beside, enlarged, halves, outlines
 from genjax.errors import UserError
@@ -111,7 +112,8 @@ def by_hand_quadratic(kernel, mean):
 def test_path_length_and_its_gradient_by_hand(make, by_hand, shape):
     kernel, penalty = normal(2, *shape), PathLength(weight=3.0, every=1, decay=0.9)
     size, _ = by_hand(np.asarray(kernel, np.float64), 0.0)
-    np.testing.assert_allclose(lengths(make(kernel), W, KEY), size, rtol=1e-5)
+    slope = jax.grad(projected(make(kernel), W, KEY))(W)
+    np.testing.assert_allclose(lengths(slope), size, rtol=1e-5)
     mean = 0.9 * 0.7 + 0.1 * size.mean()
 
     def cost(kernel):
@@ -124,13 +126,24 @@ def test_path_length_and_its_gradient_by_hand(make, by_hand, shape):
     np.testing.assert_allclose(slope, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_penalties_of_slopes_are_those_of_reverse_over_reverse():
+    """Value and gradients, with respect to parameters and to where the slope is taken, of a function that is no sum."""
+    f = lambda a, x: jnp.sum(jnp.tanh(x @ a) ** 2) * jnp.sum(jnp.sin(x))
+    penalty = lambda slope: jnp.sum(jnp.sqrt(jnp.sum(slope**2, axis=1)) ** 3)
+    a, x = normal(0, 3, 4), normal(1, 5, 3)
+    ours = lambda a, x: of_slopes(functools.partial(f, a), x, penalty)
+    plain = lambda a, x: penalty(jax.grad(f, argnums=1)(a, x))
+    found, expected = (jax.jit(jax.value_and_grad(way, argnums=(0, 1)))(a, x) for way in (ours, plain))
+    for got, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_a_lazy_path_length_is_the_eager_one_in_the_mean():
     """With a mean that is held, the sum over 4 steps is 4 times the eager cost; evaluation takes the eager cost."""
     make, mean = linear(normal(2, 4, 3)), jnp.asarray(0.7)
     lazy, eager = PathLength(every=4, decay=1.0), PathLength(every=1, decay=1.0)
-    costs = [
-        lazy.cost(make, W, mean, KEY, dataclasses.replace(STEP, step=jnp.asarray(step))) for step in range(8)
-    ]
+    cost = jax.jit(lambda step: lazy.cost(make, W, mean, KEY, Context(KEY, step)))
+    costs = [cost(jnp.asarray(step)) for step in range(8)]
     value, _ = eager.cost(make, W, mean, KEY, STEP)
     np.testing.assert_allclose(sum(cost for cost, _ in costs), 8 * value, rtol=1e-5)
     assert [float(cost) == 0 for cost, _ in costs] == [False, True, True, True] * 2

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.adversarial.slopes import of_slopes
 from genjax.objective import Context
 from genjax.types import Array, Key
 
@@ -52,10 +53,11 @@ class PathLength:
         """
 
         def eager() -> tuple[Array, Array]:
-            length = lengths(make, w, key)
-            kept = self.decay if ctx.train else 1.0
-            new = jax.lax.stop_gradient(kept * mean + (1.0 - kept) * jnp.mean(length))
-            return self.weight * jnp.mean((length - new) ** 2), new
+            shown, kept = projected(make, w, key), self.decay if ctx.train else 1.0
+            now = jnp.mean(lengths(jax.lax.stop_gradient(jax.grad(shown)(w))))
+            new = jax.lax.stop_gradient(kept * mean + (1.0 - kept) * now)
+            penalty = lambda slope: self.weight * jnp.mean((lengths(slope) - new) ** 2)
+            return of_slopes(shown, w, penalty), new
 
         if self.every == 1 or not ctx.train:
             return eager()
@@ -67,9 +69,13 @@ class PathLength:
         return jax.lax.cond(ctx.step % self.every == 0, often, lambda: (jnp.zeros(()), mean))
 
 
-def lengths(make: Make, w: Float[Array, "b s d"], key: Key) -> Float[Array, " b"]:
-    """| J_w^T y | of each example, y drawn by the key in the shape of the images."""
+def projected(make: Make, w: Float[Array, "b s d"], key: Key) -> Callable[[Array], Float[Array, ""]]:
+    """w -> the sum over examples of < G(w), y >, y drawn by the key in the shape of the images."""
     shape = jax.eval_shape(make, w).shape
     y = jax.random.normal(key, shape) * (shape[1] * shape[2]) ** -0.5
-    slope = jax.grad(lambda w: jnp.sum(make(w) * y))(w)
+    return lambda w: jnp.sum(make(w) * y)
+
+
+def lengths(slope: Float[Array, "b s d"]) -> Float[Array, " b"]:
+    """| J_w^T y | of each example, given J_w^T y."""
     return jnp.sqrt(jnp.mean(jnp.sum(slope**2, axis=2), axis=1) + 1e-12)
