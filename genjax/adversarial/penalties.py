@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.adversarial.augment import DiffAugment, Transformation
+from genjax.adversarial.slopes import of_slopes
 from genjax.objective import Context
 from genjax.objectives.common import sum_dims
 from genjax.types import Array, Key, PyTree, named
@@ -52,14 +53,16 @@ class Penalty(Protocol):
         ...
 
 
-def squared_slopes(critic: Critic, x: Data) -> Float[Array, " b"]:
-    """|grad D(x)|^2 of each example."""
+def on_squared_slopes(
+    critic: Critic, x: Data, penalty: Callable[[Float[Array, " b"]], Float[Array, ""]]
+) -> Float[Array, ""]:
+    """The penalty of |grad D(x)|^2 of each example; see `slopes` for how it is differentiated."""
 
     def outputs(x: Array) -> Array:
         out = critic(x)
         return jnp.sum(jnp.mean(out.reshape(len(x), -1), axis=1))
 
-    return sum_dims(jax.grad(outputs)(x) ** 2)
+    return of_slopes(outputs, x, lambda slope: penalty(sum_dims(slope**2)))
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class R1:
 
     def cost(self, critic: Critic, real: Data, fake: Data, key: Key) -> Float[Array, ""]:
         """See the module."""
-        return 0.5 * self.weight * jnp.mean(squared_slopes(critic, real))
+        return on_squared_slopes(critic, real, lambda squares: 0.5 * self.weight * jnp.mean(squares))
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class R2:
 
     def cost(self, critic: Critic, real: Data, fake: Data, key: Key) -> Float[Array, ""]:
         """See the module."""
-        return 0.5 * self.weight * jnp.mean(squared_slopes(critic, fake))
+        return on_squared_slopes(critic, fake, lambda squares: 0.5 * self.weight * jnp.mean(squares))
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,12 @@ class GradientPenalty:
     def cost(self, critic: Critic, real: Data, fake: Data, key: Key) -> Float[Array, ""]:
         """See the module."""
         u = jax.random.uniform(key, (len(real), *(1,) * (real.ndim - 1)))
-        slope = jnp.sqrt(squared_slopes(critic, u * real + (1.0 - u) * fake) + 1e-12)
-        excess = slope - self.target
-        return self.weight * jnp.mean((jax.nn.relu(excess) if self.one_sided else excess) ** 2)
+
+        def penalty(squares: Float[Array, " b"]) -> Float[Array, ""]:
+            excess = jnp.sqrt(squares + 1e-12) - self.target
+            return self.weight * jnp.mean((jax.nn.relu(excess) if self.one_sided else excess) ** 2)
+
+        return on_squared_slopes(critic, u * real + (1.0 - u) * fake, penalty)
 
 
 @dataclass(frozen=True)
