@@ -4,7 +4,7 @@ Let g = grad_x f(x) with f of parameters theta, and P(g) a penalty. With v = gra
 
     dP = < v, dg > = d < v, grad_x f(x) > = d (d/ds f(x + s v))_{s = 0},
 
-so the derivative of P with respect to theta and x is that of a directional derivative of f: reverse over forward and not
+so the derivative of P with respect to theta and x is that of a directional derivative of f: reverse over forward, not
 reverse over reverse. It is exact, once; and it is several times faster on CPUs, see `networks.cpu`.
 """
 

@@ -61,14 +61,14 @@ class CycleGAN:
         for kind in ("a", "b"):
             name = f"discriminator_{kind}"
             params[name] = self.discriminator.init(named(key, name), a, out=1)
-        for kind in ("b", "a"):
+        for kind in ("a", "b"):
             params[TO[kind]] = self.generator.init(named(key, TO[kind]), a, out=a.shape[1:])
         return params, {f"history_{kind}": self.history.begin(a.shape[1:]) for kind in ("a", "b")}
 
     def players(self) -> Mapping[str, Player]:
         """The discriminators move first."""
         judges = {f"discriminator_{kind}": Player(self.discriminator_loss(kind)) for kind in ("a", "b")}
-        return judges | {TO[kind]: Player(self.generator_loss(kind)) for kind in ("b", "a")}
+        return judges | {TO[kind]: Player(self.generator_loss(kind)) for kind in ("a", "b")}
 
     def to(self, kind: str, params: Params, x: Images, ctx: Context, name: str) -> Images:
         """What the generator towards a kind makes of x; `name` is that of the draw of its dropout."""
