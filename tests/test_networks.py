@@ -101,6 +101,7 @@ NETWORKS = {
 
 OPTIONAL = {"unet, other options", "unet, progressive", "dcgan discriminator", "resgan generator"}
 OPTIONAL |= {"dcgan generator", "resgan discriminator"}  # half a minute each: `-m slow`
+OPTIONAL |= {"style synthesis", "unet generator", "resnet generator"}
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in OPTIONAL else name for name in NETWORKS]
 DROPPING = [
     each

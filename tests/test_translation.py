@@ -55,12 +55,11 @@ def test_a_history_fills_then_exchanges_half_and_loses_nothing():
 @pytest.mark.parametrize(("size", "batch"), [(5, 4), (3, 4)])
 def test_a_history_of_another_size_than_its_batches_drops_no_example_it_shows(size, batch):
     """The batch that fills it up leaves over what has no place; larger batches show the rest as it is."""
-    history = History(size)
-    carried = history.begin((1,))
+    carried, exchange = History(size).begin((1,)), jax.jit(History(size).exchange)
     for call in range(6):
         made = 1.0 + batch * call + jnp.arange(float(batch))[:, None]
         before = carried
-        carried, shown = history.exchange(carried, made, jax.random.key(call))
+        carried, shown = exchange(carried, made, jax.random.key(call))
         assert len({*np.asarray(shown).reshape(-1).tolist()}) == batch
         if int(before["count"]) < size:
             np.testing.assert_array_equal(shown, made)
@@ -138,6 +137,7 @@ def test_penalties_of_slopes_are_those_of_reverse_over_reverse():
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_lazy_path_length_is_the_eager_one_in_the_mean():
     """With a mean that is held, the sum over 4 steps is 4 times the eager cost; evaluation takes the eager cost."""
     make, mean = linear(normal(2, 4, 3)), jnp.asarray(0.7)
