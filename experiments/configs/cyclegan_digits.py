@@ -1,4 +1,4 @@
-"""CycleGAN between handwritten digits and the outlines of other digits; MINUTES on 2 cores."""
+"""CycleGAN between handwritten digits and the outlines of other digits; some ten minutes on 2 cores."""
 
 from genjax.data import Data, DigitOutlines, Scale
 from genjax.experiment import Evaluation, Experiment

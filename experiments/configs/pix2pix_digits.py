@@ -1,4 +1,4 @@
-"""Pix2Pix from outlines of handwritten digits to the digits; MINUTES on 2 cores.
+"""Pix2Pix from outlines of handwritten digits to the digits; some minutes on 2 cores.
 
 Variants: gan (the default), l1: the generator alone with its L1 distance.
 """

@@ -1,4 +1,4 @@
-"""Class-conditional StyleGAN2 on handwritten digits; MINUTES on 2 cores."""
+"""Class-conditional StyleGAN2 on handwritten digits; some ten minutes on 2 cores."""
 
 from genjax.adversarial.conditioning import Projection
 from genjax.adversarial.penalties import R1, Lazy
