@@ -223,7 +223,7 @@ def translated(run: Run, state: TrainState, how: Edit, num: int, seed: int, out:
     image = grid(
         rows.reshape(-1, *rows.shape[2:]), levels=run.experiment.data.levels or 256, columns=len(shown)
     )
-    verbs.write_arrays(out, image, **shown)
+    write_arrays(out, image, **shown)
     verbs.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
 
 
