@@ -16,7 +16,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import flags
 
@@ -41,12 +40,7 @@ STEPS = flags.DEFINE_integer("steps", 40, "Steps in one timing.", lower_bound=2)
 def bare(run: Run, state: TrainState, steps: int) -> tuple[TrainState, float]:
     """Seconds per step of the compiled step alone: one batch, already on the device, again and again."""
     length = run.experiment.steps_per_call
-    batch = run.batch(0, length)
-    began = time.perf_counter()
-    for _ in range(steps // length):
-        state, metrics = run.compiled(state, batch, length > 1)
-    jax.block_until_ready((state, metrics))
-    return state, (time.perf_counter() - began) / (steps // length * length)
+    return comparing.walk(run, state, run.batch(0, length), max(1, steps // length))
 
 
 def looped(run: Run, state: TrainState, steps: int) -> tuple[TrainState, float]:

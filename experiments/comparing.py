@@ -14,11 +14,28 @@ from genjax.experiment import Experiment
 from genjax.loop import Run, prepare
 from genjax.parallel import batch_shards
 from genjax.sampling import compile_sampler
+from genjax.step import TrainState
+from genjax.types import Batch
 
 OTHER = flags.DEFINE_string(
     "other", None, "The config that --config is compared with; default: the same, without the overrides."
 )
 DRAWN = flags.DEFINE_integer("drawn", 250, "Samples in one call of the sampler; 0 for none.", lower_bound=0)
+
+
+def walk(run: Run, state: TrainState, batch: Batch, calls: int) -> tuple[TrainState, float]:
+    """(state, seconds per step) after some calls of the compiled step on one batch, two of them in flight at most.
+
+    With many in flight, collectives between virtual devices of a CPU may wait for each other for ever.
+    """
+    length, before = run.experiment.steps_per_call, None
+    began = time.perf_counter()
+    for _ in range(calls):
+        state, metrics = run.compiled(state, batch, length > 1)
+        jax.block_until_ready(before)
+        before = metrics
+    jax.block_until_ready((state, before))
+    return state, (time.perf_counter() - began) / (calls * length)
 
 
 class Setting:
@@ -32,10 +49,10 @@ class Setting:
     def __init__(self, experiment: Experiment, steps: int, drawn: int):
         """Makes the state; `steps` are walked, and `drawn` samples drawn, in one timing."""
         self.run: Run = prepare(experiment)
-        self._state, self._steps = self.run.make_state(), steps
+        self._state = self.run.make_state()
         self.parameters = count_params(self._state.params)
         length = experiment.steps_per_call
-        self._batch, self._length = self.run.batch(0, length), length
+        self._batch, self._calls = self.run.batch(0, length), max(1, steps // length)
         shards, classes = batch_shards(self.run.mesh), experiment.data.classes
         self.drawn = -(-drawn // shards) * shards
         self._cond = {"label": jnp.arange(self.drawn, dtype=jnp.int32) % classes} if classes else None
@@ -45,11 +62,8 @@ class Setting:
 
     def step(self) -> float:
         """Seconds per training step."""
-        began = time.perf_counter()
-        for _ in range(max(1, self._steps // self._length)):
-            self._state, metrics = self.run.compiled(self._state, self._batch, self._length > 1)
-        jax.block_until_ready((self._state, metrics))
-        return (time.perf_counter() - began) / (max(1, self._steps // self._length) * self._length)
+        self._state, seconds = walk(self.run, self._state, self._batch, self._calls)
+        return seconds
 
     def sample(self) -> float:
         """Seconds per sample."""
