@@ -5,6 +5,7 @@ python -m experiments.benchmark --what=sample [--config=NAME] [--rounds=5] [--sa
 python -m experiments.benchmark --what=decode --config=NAME [--rounds=5]
 python -m experiments.benchmark --what=contexts [--rounds=5]
 python -m experiments.benchmark --what=compare --config=A [--config.x=y] [--other=B] [--drawn=250]    # A B A B
+python -m experiments.benchmark --what=game --config=gan_digits    # beside a step written by hand
 
 Each round times all settings one after the other on the same machine in the same state; reported are medians over
 rounds and their ratios. Set --config.steps_per_call=20 to compare calls of 20 steps with single ones.
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import comparing, decoding_speed, sampling_speed
+from experiments import comparing, decoding_speed, gan_speed, sampling_speed
 from genjax import cli, experiment
 from genjax.checkpoint import Checkpoints
 from genjax.experiment import Experiment
@@ -28,7 +29,7 @@ from genjax.step import TrainState
 from genjax.writers import Writer
 
 WHAT = flags.DEFINE_enum(
-    "what", "train", ["train", "sample", "decode", "contexts", "compare"], "What is timed."
+    "what", "train", ["train", "sample", "decode", "contexts", "compare", "game"], "What is timed."
 )
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
@@ -92,6 +93,9 @@ def main(overrides: cli.Overrides) -> None:
         other = comparing.OTHER.value or CONFIG.value
         names = (CONFIG.value, other)
         comparing.report(chosen, experiment.load(other), names, ROUNDS.value, STEPS.value)
+        return
+    if WHAT.value == "game":
+        gan_speed.report(chosen, ROUNDS.value, STEPS.value)
         return
     if WHAT.value == "decode":
         decoding_speed.report(chosen, ROUNDS.value)

@@ -1,4 +1,4 @@
-"""Convolutional VAE with latents of 4 x 4 x 2 on handwritten digits: for latent_diffusion_digits; MINUTES on 2 cores.
+"""Convolutional VAE with latents of 4 x 4 x 2 on handwritten digits: for latent_diffusion_digits; a minute on 2 cores.
 
 The likelihood's variance is the optimal one, so that no weight of the KL has to be chosen.
 """

@@ -1,4 +1,4 @@
-"""Class-conditional diffusion in the latents of a VAE, on handwritten digits: latent diffusion; MINUTES on 2 cores.
+"""Class-conditional diffusion in the latents of a VAE, on handwritten digits: latent diffusion; two minutes on 2 cores.
 
 ./launch/local.sh train --config=kl_digits                                  # first the autoencoder, in runs/kl_digits
 ./launch/local.sh train --config=latent_diffusion_digits[:WORKDIR]          # WORKDIR: where it lies, if elsewhere

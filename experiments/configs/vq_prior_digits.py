@@ -1,4 +1,4 @@
-"""Transformer over the codes of a VQ-VAE, by class: the second stage of vqvae_digits; MINUTES on 2 cores.
+"""Transformer over the codes of a VQ-VAE, by class: the second stage of vqvae_digits; two minutes on 2 cores.
 
 ./launch/local.sh train --config=vqvae_digits                       # first the autoencoder, in runs/vqvae_digits
 ./launch/local.sh train --config=vq_prior_digits[:WORKDIR]          # WORKDIR: where it lies, if elsewhere

@@ -1,4 +1,4 @@
-"""VQ-GAN on handwritten digits: vqvae_digits whose reconstructions also have to pass for real; MINUTES on 2 cores.
+"""VQ-GAN on digits: vqvae_digits whose reconstructions also have to pass for real; three minutes on 2 cores.
 
 Its prior is a second run, as vqvae_digits's.
 """

@@ -1,4 +1,4 @@
-"""VQ-VAE-2 on handwritten digits: 2 x 2 codes above 4 x 4, of 32 values each; MINUTES on 2 cores.
+"""VQ-VAE-2 on handwritten digits: 2 x 2 codes above 4 x 4, of 32 values each; three minutes each on 2 cores.
 
 vqvae2_digits                     the autoencoder, in runs/vqvae2_digits
 vqvae2_digits:prior               a transformer over its 20 codes, top first, by class, in runs/vqvae2_digits-prior

@@ -1,4 +1,4 @@
-"""VQ-VAE on handwritten digits: 4 x 4 codes of 64 values, a codebook of moving averages; MINUTES on 2 cores.
+"""VQ-VAE on handwritten digits: 4 x 4 codes of 64 values, a codebook of moving averages; a minute on 2 cores.
 
 Its prior is a second run: --config=vq_prior_digits.
 """

@@ -3,7 +3,7 @@
 vqvae_mnist[:fashion_mnist]          the autoencoder, in runs/vqvae_mnist[-fashion_mnist]
 vqvae_mnist:prior[-fashion_mnist]    a transformer over its codes, by class: the second stage
 
-As shipped, two epochs of the first and four of the second: half an hour each on 2 cores.
+As shipped, two epochs of the first and four of the second; no numbers have been measured yet.
 """
 
 from genjax.data import TFDS, Data, Scale
