@@ -70,7 +70,7 @@ def test_density_of_correlated_data_to_1e_5(process):
 
 
 @pytest.mark.parametrize(("method", "order"), [("heun", 2), ("rk4", 4)])
-@pytest.mark.parametrize("process", [VP(), RectifiedFlow()], ids=name)
+@pytest.mark.parametrize("process", [pytest.param(VP(), marks=pytest.mark.slow), RectifiedFlow()], ids=name)
 def test_order_of_convergence(process, method, order):
     """Of the log-likelihood, against the same solver with many more steps."""
     x = points()

@@ -201,6 +201,7 @@ def test_loss_and_log_prob_estimate_the_bound():
     assert objective.log_prob_kind == "lower bound (VLB, 6 steps)"
 
 
+@pytest.mark.slow
 def test_importance_sampling_is_unbiased():
     """Weighted losses at the drawn times have the uniform mean, whatever the history; the order of draws is even."""
     losses = jnp.asarray(np.random.default_rng(0).lognormal(size=7))
@@ -268,6 +269,7 @@ def test_sampling_with_the_learned_variance_is_exact():
     assert wrong.var() / law.var() > 1.1
 
 
+@pytest.mark.slow
 def test_guidance_and_thresholds_keep_v():
     objective = exact()
     denoise = Static(0.5).constrain(objective.denoise(PARAMS), objective.process)

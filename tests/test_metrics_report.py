@@ -139,6 +139,7 @@ def test_report_of_real_data_equals_its_reference_within_noise(reports):
     assert new["label_accuracy"] == pytest.approx(new["classifier_accuracy"], abs=0.04)
 
 
+@pytest.mark.slow
 def test_report_flags_memorised_training_data(reports):
     copies, new = reports["copies"], reports["new"]
     for name in ("exact_duplicates", "near_copies", "nearer_than_neighbours"):

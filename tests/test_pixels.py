@@ -55,7 +55,7 @@ def test_gradients_are_exactly_zero_in_what_is_not_yet_there(name):
     np.testing.assert_array_equal(size[~seen], 0.0)
 
 
-@pytest.mark.parametrize("name", each(SLOW | {"row LSTM"}))
+@pytest.mark.parametrize("name", each(SLOW | {"row LSTM", "two scales"}))
 def test_walking_gives_the_outputs_of_all_places_at_any_pace(name):
     """Two channels; one row walks all places, one stops after seven of them for a while, one does not begin at once."""
     shape = (5, 6, 2)

@@ -112,7 +112,12 @@ def test_deis_of_order_one_is_ddim_and_ends_in_sigma_zero():
 
 
 @pytest.mark.parametrize(
-    "method", [EulerMaruyama(), ReverseDiffusion(), Ancestral(), DDIM(eta=1.0)], ids=repr
+    "method",
+    [
+        EulerMaruyama(),
+        *(pytest.param(m, marks=pytest.mark.slow) for m in (ReverseDiffusion(), Ancestral(), DDIM(eta=1.0))),
+    ],
+    ids=repr,
 )
 def test_weak_order_one_without_monte_carlo(method):
     """On Gaussian data x_s = A x_t + B + C z: mean and variance follow a recursion, and err by O(h)."""
@@ -147,7 +152,7 @@ def test_weak_order_one_without_monte_carlo(method):
     np.testing.assert_allclose(measured, 1.0, atol=0.25, err_msg=str(errors))
 
 
-@pytest.mark.parametrize("solver", ["tsit5", "dopri5", "dopri8"])
+@pytest.mark.parametrize("solver", [pytest.param("tsit5", marks=pytest.mark.slow), "dopri5", "dopri8"])
 def test_adaptive_ode_keeps_its_tolerance_whatever_the_batch(solver):
     """Errors fall with the tolerance; a thousand easy examples do not spoil the hard one."""
     process, x = VP(), jnp.asarray(LINE)

@@ -99,6 +99,7 @@ def test_lower_order_final_ends_with_ddim():
     np.testing.assert_allclose(path[7], ddim + shift * (now - before), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sde_solver_needs_fewer_steps_than_ancestral_sampling():
     """The relative error of the samples' variance after 25 steps."""
     num = 40_000

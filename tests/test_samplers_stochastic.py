@@ -28,7 +28,7 @@ DATA, MIXTURE = GaussianData(), MixtureData()
 named_class = lambda value: type(value).__name__
 
 
-@pytest.mark.parametrize("churn", [0.0, 6.0])
+@pytest.mark.parametrize("churn", [pytest.param(0.0, marks=pytest.mark.slow), 6.0])
 def test_edm_is_the_papers_algorithm(churn):
     """Karras et al. 2022, alg. 2 written out in sigma for VE, with the same noise, float64."""
     process, steps, key = VE(sigma_min=0.002, sigma_max=80.0), 12, jax.random.key(2)
@@ -124,7 +124,9 @@ def test_predictor_corrector_wraps_one_step_of_its_predictor():
     np.testing.assert_allclose(path[-1], denoise(path[-2], pair.times(VP())[-2]).x0, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("process", [VP(), VE(0.05, 10.0)], ids=named_class)
+@pytest.mark.parametrize(
+    "process", [VP(), pytest.param(VE(0.05, 10.0), marks=pytest.mark.slow)], ids=named_class
+)
 def test_annealed_langevin_has_the_recursions_mean_and_variance(process):
     """On Gaussian data every step is affine: m <- mu + (1 - e / v) (m - mu), var <- (1 - e / v)^2 var + 2 e."""
     sampler, num = AnnealedLangevin(steps=20, inner=50, step_size=0.05, grid=LogSNR(end=0.01)), 20_000
@@ -146,6 +148,7 @@ def test_annealed_langevin_has_the_recursions_mean_and_variance(process):
     assert abs(variance / DATA.std**2 - 1) < 0.25
 
 
+@pytest.mark.slow
 def test_annealed_langevin_finds_the_weights_of_far_modes():
     """Plain Langevin dynamics from one mode stays there; annealed finds both (Song & Ermon 2019, sec. 3.2.2)."""
     far, process = MixtureData((0.2, 0.8), (-4.0, 4.0), (0.4, 0.4)), VE(0.05, 10.0)

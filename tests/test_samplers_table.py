@@ -193,7 +193,9 @@ def test_sharded_equals_one_device_and_noise_is_drawn_in_place(row):
 
 
 @pytest.mark.parametrize(
-    "sampler", [DDIM(grid=GRID), EulerMaruyama(), UniPC(order=3)], ids=lambda s: type(s).__name__
+    "sampler",
+    [DDIM(grid=GRID), *(pytest.param(s, marks=pytest.mark.slow) for s in (EulerMaruyama(), UniPC(order=3)))],
+    ids=lambda s: type(s).__name__,
 )
 def test_memory_does_not_grow_with_the_steps(sampler):
     """The program's temporary memory is that of one step; only a trace costs memory for each."""

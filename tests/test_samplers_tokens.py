@@ -117,6 +117,7 @@ def test_confidence_reveals_the_surest_and_as_many_as_the_schedule_says():
     assert compared > 100
 
 
+@pytest.mark.slow
 def test_temperature_and_nucleus_change_the_law_of_one_step():
     process = Absorbing(3)
     law = JOINT.posterior(process, 1.0)[-1]

@@ -73,7 +73,9 @@ def test_diffusion_at_discrete_levels_is_ncsn():
     np.testing.assert_allclose(loss, 2.0 / 2 * np.mean(sigma[:, 0] ** 2 * each), rtol=1e-4)
 
 
-@pytest.mark.parametrize("predict", [Score(), Eps()], ids=lambda kind: type(kind).__name__)
+@pytest.mark.parametrize(
+    "predict", [Score(), pytest.param(Eps(), marks=pytest.mark.slow)], ids=lambda kind: type(kind).__name__
+)
 def test_exact_loss_is_hyvarinens(predict):
     """Against a Jacobian made entry by entry, with the weight on the score's error whatever is predicted."""
     times = DiscreteTimes(4, low=0.0)
@@ -97,6 +99,7 @@ def field(x):
     return jnp.tanh(x @ mix) - 0.5 * x * jnp.sum(x**2, axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_projections_average_to_hyvarinens_loss():
     """All four sign vectors of the plane, enumerated; one alone differs, and differs less with reduced variance."""
     with jax.enable_x64(True):
@@ -111,6 +114,7 @@ def test_projections_average_to_hyvarinens_loss():
         assert 0.1 < variance["reduced"] < variance["sliced"]
 
 
+@pytest.mark.slow
 def test_sliced_and_denoising_losses_differ_by_a_constant():
     """E_eps |s + eps / sigma|^2 - E_eps [2 tr J + |s|^2] = d / sigma^2 for any s, by Gauss-Hermite quadrature."""
     with jax.enable_x64(True):

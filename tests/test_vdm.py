@@ -148,6 +148,7 @@ def test_the_bound_does_not_depend_on_the_interior():
         assert np.abs(leaf).max() < 1e-8 or name in ("start", "end"), name
 
 
+@pytest.mark.slow
 def test_monotone_rises_between_its_ends():
     t = jnp.linspace(0.0, 1.0, 1001)
     for seed in range(5):
@@ -162,6 +163,7 @@ def test_monotone_rises_between_its_ends():
     np.testing.assert_allclose(line, 4.0 * t - 1.0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_each_part_of_the_schedule_follows_its_own_loss():
     """Ends: the bound's slope, by differences. Interior: that of the estimate's mean square, written out here."""
     objective, params = exact(LEARNED, bias=0.2, bend=0.5), parameters(LEARNED)
