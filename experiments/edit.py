@@ -1,7 +1,7 @@
-"""Edits test images by a trained diffusion model, shows what an autoencoder's latents stand for, or translates.
+"""Edits test images by a trained diffusion model, shows what latents stand for, or translates.
 
 python -m experiments.edit --workdir=DIR --task=inpaint|colourise|superres|sdedit|interpolate --num=8 [--strength=0.5]
-python -m experiments.edit --workdir=DIR --task=reconstruct|interpolate|traverse|manifold|codes [--points=8]
+python -m experiments.edit --workdir=DIR --task=reconstruct|interpolate|traverse|manifold|codes|mix [--points=8]
 python -m experiments.edit --workdir=DIR --task=translate --num=8
 """
 

@@ -2,15 +2,14 @@
 
 By a diffusion model:
 
-
 inpaint      half of each image is kept, the other drawn
 colourise    the grey values are kept
 superres     the averages of blocks of pixels are kept
 sdedit       noised to a time and denoised, as its own or as another class
 interpolate  from one image to another by way of their latents
 
-The tasks of models with latents of their own (autoencoders) are in `explore`. A translator's task is the one that it
-was trained for:
+The tasks of models with latents of their own (autoencoders, generators) are in `explore`. A translator's task is the
+one that it was trained for:
 
 translate    the inputs, what is made of them, the targets, and the way back where there is one
 """
@@ -35,7 +34,7 @@ from genjax.evaluate import translations, whole
 from genjax.explore import View, explore
 from genjax.exports import write_arrays
 from genjax.loop import Run
-from genjax.objective import HasLatents, HasTranslation
+from genjax.objective import HasDecoder, HasTranslation
 from genjax.objectives.diffusion import Diffusion
 from genjax.pictures import grid
 from genjax.samplers.grids import Quadratic
@@ -158,7 +157,7 @@ def edit_workdir(
     """Edits the first test images of a work directory's data; writes an npz and a picture beside it.
 
     Args:
-        workdir: of a run on images with a checkpoint: of Diffusion, or of an objective with latents.
+        workdir: of a run on images with a checkpoint: of Diffusion, or of an objective with a decoder.
         overrides: of what sampling depends on, e.g. ("objective.sampler.steps", "20").
         how: the edit.
         num: images (for interpolate pairs of images).
@@ -174,7 +173,7 @@ def edit_workdir(
     """
     run = verbs.reopen(workdir, overrides)
     out = out or workdir / f"{how.task}.npz"
-    if isinstance(run.experiment.objective, HasLatents):
+    if isinstance(run.experiment.objective, HasDecoder):
         state = verbs.load_state(run, workdir)
         view = View(run, state, num, how.points, how.path, how.label, seed)
         arrays, image = explore(view, how.task)

@@ -1,11 +1,14 @@
-"""What an autoencoder's latents stand for: the tasks of `edit` for objectives that have latents.
+"""What latents stand for: the tasks of `edit` for autoencoders, and for generators of latents N(0, I).
 
 reconstruct  test images, and what is decoded of their latents
-interpolate  from one test image to another, on the arc or on the chord between their latents
+interpolate  from one image to another, on the arc or on the chord between their latents
 traverse     one latent after the other moved over -SPAN ... SPAN, the others as they are
 manifold     of two latents: the images over the square of their quantiles under N(0, I)
              (Kingma & Welling 2014, arXiv:1312.6114, appendix A)
 codes        how often each code occurs in the test split
+mix          coarse styles of one image with the fine ones of another (Karras et al. 2019, arXiv:1812.04948, figure 3)
+
+An autoencoder's images are those of the test split, a generator's those of draws.
 """
 
 import functools
@@ -25,7 +28,7 @@ from genjax.errors import UserError, nearest
 from genjax.evaluate import eval_batch_size, whole
 from genjax.figures import histogram
 from genjax.loop import Run
-from genjax.objective import HasLatents
+from genjax.objective import HasDecoder, HasEncoder, HasLatents, HasStyles
 from genjax.parallel import shard_batch
 from genjax.pictures import grid
 from genjax.quantizers import usage
@@ -64,10 +67,10 @@ def quantile_grid(points: int) -> Float[Array, "n 2"]:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """An autoencoder, the test images that are looked at, and how.
+    """An autoencoder or a generator, the images that are looked at, and how.
 
     Attributes:
-        run: its objective has latents.
+        run: its objective has a decoder.
         state: its moving average is used.
         num: images; of interpolate pairs of images.
         points: latents on the way, values of each latent, or latents along each side of the manifold.
@@ -85,11 +88,23 @@ class View:
     seed: int = 0
 
     @property
-    def coder(self) -> HasLatents:
+    def coder(self) -> HasDecoder:
         """The run's objective."""
         objective = self.run.experiment.objective
-        assert isinstance(objective, HasLatents)
+        assert isinstance(objective, HasDecoder)
         return objective
+
+    def start(self, count: int) -> tuple[Array, Array | None]:
+        """(latents, labels where there are any): of the first test images, or drawn, the classes in turn."""
+        if isinstance(self.coder, HasEncoder):
+            given = self.examples(count)
+            return self.latents(given), given.get("label")
+        key = named(jax.random.key(self.seed), "explore")
+        z, classes = (
+            jax.random.normal(key, (count, *self.coder.latent_shape)),
+            getattr(self.coder, "classes", 0),
+        )
+        return z, jnp.arange(count, dtype=jnp.int32) % classes if classes else None
 
     def examples(self, count: int) -> Batch:
         """The first `count` test examples in the data's own units."""
@@ -100,6 +115,7 @@ class View:
 
     def latents(self, examples: Batch) -> Array:
         """Their latents."""
+        assert isinstance(self.coder, HasEncoder)
         key = named(jax.random.key(self.seed), "explore")
         seen = self.run.experiment.data.forward(examples, key, False)
         return jax.jit(self.coder.encode)(self.state.ema, self.state.extra, seen, named(key, "encode"))
@@ -107,14 +123,19 @@ class View:
     def images(self, z: Array, label: Array | None) -> np.ndarray:
         """Decodes [*n, *latent_shape]; labels are given for, or broadcast to, [*n]."""
         shape, data = self.coder.latent_shape, self.run.experiment.data
-        outer, cond = z.shape[: z.ndim - len(shape)], None
-        if getattr(self.coder, "classes", 0):
-            label = jnp.zeros((), jnp.int32) if label is None else label
-            label = label if self.label is None else jnp.asarray(self.label, jnp.int32)
-            cond = {"label": jnp.broadcast_to(label, outer).reshape(-1)}
+        outer = z.shape[: z.ndim - len(shape)]
+        cond = self.condition(label, outer)
         key = named(jax.random.key(self.seed), "decode")
         out = jax.jit(self.coder.decode)(self.state.ema, self.state.extra, z.reshape(-1, *shape), key, cond)
         return data.inverse(gather(out)).reshape(*outer, *data.shape)
+
+    def condition(self, label: Array | None, outer: tuple[int, ...]) -> Batch | None:
+        """Labels broadcast to [*outer] and flattened; None for a model without classes."""
+        if not getattr(self.coder, "classes", 0):
+            return None
+        label = jnp.zeros((), jnp.int32) if label is None else label
+        label = label if self.label is None else jnp.asarray(self.label, jnp.int32)
+        return {"label": jnp.broadcast_to(label, outer).reshape(-1)}
 
     def picture(self, images: np.ndarray) -> Image.Image:
         """Images [rows, columns, ...], at most `SHOWN` of each."""
@@ -133,18 +154,16 @@ def reconstruct(view: View) -> Looked:
 
 def interpolate(view: View) -> Looked:
     """`samples` [points, num, ...], of the class of the first image of each pair."""
-    given = view.examples(2 * view.num)
-    a, b = jnp.split(view.latents(given), 2)
-    label = given.get("label")
+    z, label = view.start(2 * view.num)
+    a, b = jnp.split(z, 2)
     out = view.images(between(a, b, view.points, view.path), None if label is None else label[: view.num])
     return {"samples": out}, view.picture(out.swapaxes(0, 1))
 
 
 def traverse(view: View) -> Looked:
     """`samples` [num, latents, points, ...]; the picture is of the first image, a row for each latent."""
-    given = view.examples(view.num)
-    label = given.get("label")
-    z = traversals(view.latents(given), view.points)
+    start, label = view.start(view.num)
+    z = traversals(start, view.points)
     out = view.images(z, None if label is None else label[:, None, None])
     return {"samples": out}, view.picture(out[0])
 
@@ -163,6 +182,7 @@ def manifold(view: View) -> Looked:
 def codes(view: View) -> Looked:
     """`usage` [values]: the share of each code among those of the test split."""
     objective, data, state = view.coder, view.run.experiment.data, view.state
+    assert isinstance(objective, HasLatents)
     values = objective.values
 
     @jax.jit
@@ -179,13 +199,35 @@ def codes(view: View) -> Looked:
     return {"usage": shares}, histogram(shares, "code")
 
 
+def mix(view: View) -> Looked:
+    """`samples` [num, num, ...]: a row's coarse styles with a column's fine ones, half of the layers each.
+
+    In the picture the images that give them stand at the head of each row and column.
+    """
+    objective, num, data = view.coder, view.num, view.run.experiment.data
+    assert isinstance(objective, HasStyles)
+    (z, label), key = view.start(2 * num), named(jax.random.key(view.seed), "decode")
+    coarse, fine = (jnp.repeat(z[:num], num, axis=0), jnp.tile(z[num:], (num, 1)))
+    cond = view.condition(None if label is None else label[:num, None], (num, num))
+    mixed = jax.jit(objective.mix, static_argnums=4)
+    out = mixed(view.state.ema, view.state.extra, coarse, fine, objective.styles // 2, key, cond)
+    samples = data.inverse(gather(out)).reshape(num, num, *data.shape)
+    own = view.images(z, label)
+    blank = np.zeros_like(own[:1])
+    rows = [np.concatenate([blank, own[num:]])]
+    rows += [np.concatenate([own[i : i + 1], samples[i]]) for i in range(num)]
+    return {"samples": samples, "coarse": own[:num], "fine": own[num:]}, view.picture(np.stack(rows))
+
+
 TASKS: Mapping[str, Callable[[View], Looked]] = {
     "reconstruct": reconstruct,
     "interpolate": interpolate,
     "traverse": traverse,
     "manifold": manifold,
     "codes": codes,
+    "mix": mix,
 }
+NEEDS: Mapping[str, type] = {"reconstruct": HasEncoder, "codes": HasLatents, "mix": HasStyles}
 
 
 def explore(view: View, task: str) -> Looked:
@@ -204,13 +246,16 @@ def explore(view: View, task: str) -> Looked:
     objective, data = view.coder, view.run.experiment.data
     if task not in TASKS:
         raise UserError(f"a {type(objective).__name__} has no task '{task}': {nearest(task, TASKS)}")
+    if not isinstance(objective, NEEDS.get(task, HasDecoder)):
+        raise UserError(f"--task={task} cannot be done with a {type(objective).__name__}")
     if data.kind != "image":
         raise UserError(f"edits are of images, and this run's data are {data.kind}")
     for name, value, least in (("num", view.num, 1), ("points", view.points, 2)):
         if value < least:
             raise UserError(f"--{name}={value} must be at least {least}")
-    if task != "reconstruct" and (task == "codes") != bool(objective.values):
-        kind = "codes" if objective.values else "real numbers"
+    values = getattr(objective, "values", 0)
+    if task != "reconstruct" and (task == "codes") != bool(values):
+        kind = "codes" if values else "real numbers"
         raise UserError(f"--task={task} cannot be done: this run's latents are {kind}")
     classes = getattr(objective, "classes", 0)
     if view.label is not None and not 0 <= view.label < classes:

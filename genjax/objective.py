@@ -191,32 +191,64 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
-class HasLatents(Protocol):
-    """An objective that maps data to latents and back: an autoencoder.
-
-    Attributes:
-        latent_shape: of one example's latents.
-        values: number of values of a latent that is an integer; 0 for real latents.
-    """
+class HasDecoder(Protocol):
+    """An objective that makes data of latents: a generator, whose latents are N(0, I), or an autoencoder."""
 
     @property
-    def latent_shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def values(self) -> int: ...
-
-    def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Array:
-        """Latents [b, *latent_shape] of each example: a draw, or the codes."""
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one example's latents."""
         ...
 
     def decode(self, params: Params, extra: Extra, z: Array, key: Key, cond: Batch | None = None) -> PyTree:
         """What latents stand for, in the scale of `batch["x"]`."""
         ...
 
+
+@runtime_checkable
+class HasEncoder(HasDecoder, Protocol):
+    """An objective that maps data to latents, too."""
+
+    def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Array:
+        """Latents [b, *latent_shape] of each example: a draw, or the codes."""
+        ...
+
+
+@runtime_checkable
+class HasLatents(HasEncoder, Protocol):
+    """An objective that maps data to latents and back, with probabilities: an autoencoder."""
+
+    @property
+    def values(self) -> int:
+        """Number of values of a latent that is an integer; 0 for real latents."""
+        ...
+
     def log_decode(
         self, params: Params, extra: Extra, batch: Batch, key: Key
     ) -> tuple[Array, Float[Array, " b"]]:
         """(z as `encode` gives it, log p(x|z) - log q(z|x) in nats): with a log p(z) it makes a bound on log p(x)."""
+        ...
+
+
+@runtime_checkable
+class HasStyles(HasDecoder, Protocol):
+    """A generator that takes latents layer by layer, coarse ones first."""
+
+    @property
+    def styles(self) -> int:
+        """Number of layers."""
+        ...
+
+    def mix(
+        self,
+        params: Params,
+        extra: Extra,
+        coarse: Array,
+        fine: Array,
+        place: int,
+        key: Key,
+        cond: Batch | None = None,
+    ) -> PyTree:
+        """Data of the latents `coarse` in the layers before `place`, and of `fine` from there on."""
         ...
 
 

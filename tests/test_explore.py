@@ -6,16 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rows import DIGITS, SMALL, on_one_device
+from rows import DIGITS, ROWS, SMALL, on_one_device
 from scipy import stats
 
 from genjax.data import Digits
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.explore import View, between, explore, quantile_grid, traversals
+from genjax.objectives.gan import GAN
 from genjax.objectives.vae import VAE
 from genjax.objectives.vqvae import VQVAE
 from genjax.quantizers import FSQ
+from genjax.types import named
 
 pytestmark = pytest.mark.xdist_group("explore")  # one process makes what these tests share
 
@@ -99,3 +101,35 @@ def test_codes_are_counted_over_the_whole_split():
     )
     with pytest.raises(UserError, match="this run's latents are codes"):
         explore(coded, "traverse")
+
+
+def test_a_generators_latents_are_draws_and_decode_as_samples_do():
+    looked = view(GAN(SMALL, SMALL, (8, 8, 1), 2, classes=10), num=3, points=4)
+    z, label = looked.start(12)
+    np.testing.assert_array_equal(label, np.arange(12) % 10)
+    assert abs(float(jnp.mean(z))) < 1.0
+    objective, params = looked.coder, looked.state.ema
+    key = jax.random.key(5)
+    prior = jax.random.normal(named(key, "prior"), (12, 2))
+    drawn = objective.sample(params, {}, key, 12, {"label": label})
+    np.testing.assert_allclose(objective.decode(params, {}, prior, key, {"label": label}), drawn, atol=1e-6)
+    assert explore(looked, "interpolate")[0]["samples"].shape == (4, 3, 8, 8, 1)
+    for task in ("reconstruct", "mix", "codes"):
+        with pytest.raises(UserError, match="cannot be done with a GAN"):
+            explore(looked, task)
+
+
+@pytest.mark.slow
+def test_mixed_styles_are_one_images_before_a_layer_and_anothers_from_it_on():
+    looked = view(ROWS["stylegan-digits"].objective, num=2)
+    objective, params, extra = looked.coder, looked.state.ema, looked.state.extra
+    (z, label), key = looked.start(4), jax.random.key(1)
+    cond = None if label is None else {"label": label[:2]}
+    decode = lambda z: objective.decode(params, extra, z, key, cond)
+    mix = lambda place: objective.mix(params, extra, z[:2], z[2:], place, key, cond)
+    np.testing.assert_allclose(mix(objective.styles), decode(z[:2]), atol=1e-6)
+    np.testing.assert_allclose(mix(0), decode(z[2:]), atol=1e-6)
+    assert float(jnp.abs(mix(1) - decode(z[:2])).max()) > 1e-4
+    found, picture = explore(looked, "mix")
+    assert found["samples"].shape == (2, 2, *found["coarse"].shape[1:])
+    assert picture.width == picture.height

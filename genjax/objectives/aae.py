@@ -119,6 +119,11 @@ class AAE:
         """Decodes draws from the prior."""
         return self.decode(params, extra, self.draw(key, num), key, cond)
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one example's z."""
+        return (self.latent,)
+
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Latents:
         """E(x)."""
         return self.code(params, batch["x"], condition(batch, len(batch["x"]), self.classes))

@@ -118,6 +118,11 @@ class BiGAN:
         z = jax.random.normal(named(key, "prior"), (num, self.latent))
         return self.generate(params, z, condition(cond, num, self.classes))
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one example's z."""
+        return (self.latent,)
+
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Latents:
         """E(x)."""
         return self.infer(params, batch["x"], condition(batch, len(batch["x"]), self.classes))

@@ -172,3 +172,15 @@ class GAN:
     ) -> Float[Array, "b ..."]:
         """G(z), given labels if any."""
         return self.generate(params, key, num, condition(cond, num, self.classes))
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one z."""
+        return (self.latent,)
+
+    def decode(
+        self, params: Params, extra: Extra, z: Array, key: Key, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """G(z), given labels if any."""
+        labels = condition(cond, len(z), self.classes)
+        return self.generator.apply(params["generator"], z, None, labels, out=self.shape)

@@ -157,6 +157,36 @@ class StyleGAN:
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
         """Images of truncated styles, given labels if any."""
-        w, mean = self.style(params, key, num, condition(cond, num, self.classes)), extra["style"]["mean"]
-        w = mean[None] + self.truncation * (w - mean[None])
-        return self.images(params, jnp.repeat(w[:, None], self.styles, axis=1), key)
+        z = jax.random.normal(named(key, "prior"), (num, self.gan.latent))
+        return self.decode(params, extra, z, key, cond)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one z."""
+        return self.gan.latent_shape
+
+    def _truncated(self, params: Params, extra: Extra, z: Array, cond: Batch | None) -> Float[Array, "b w"]:
+        labels, mean = condition(cond, len(z), self.classes), extra["style"]["mean"]
+        w = self.mapping.apply(params["generator"]["mapping"], z, None, labels, out=self.gan.latent)
+        return mean[None] + self.truncation * (w - mean[None])
+
+    def decode(
+        self, params: Params, extra: Extra, z: Array, key: Key, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """Images of the truncated styles of z."""
+        return self.mix(params, extra, z, z, self.styles, key, cond)
+
+    def mix(
+        self,
+        params: Params,
+        extra: Extra,
+        coarse: Array,
+        fine: Array,
+        place: int,
+        key: Key,
+        cond: Batch | None = None,
+    ) -> Float[Array, "b ..."]:
+        """Images of the truncated styles of one z before layer `place`, and of another from there on."""
+        first, last = (self._truncated(params, extra, z, cond)[:, None] for z in (coarse, fine))
+        later = (jnp.arange(self.styles) >= place)[None, :, None]
+        return self.images(params, jnp.where(later, last, first), key)
