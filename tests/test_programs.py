@@ -241,3 +241,29 @@ def test_the_readmes_objective_trains_from_one_file_outside(tmp_path):
     assert np.load(workdir / "samples.npz")["samples"].shape == (20, 8, 8, 1)
     last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"discriminator/loss", "vae/loss"} <= last.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--what=compare", "--config=gan_mixture", "--config.batch_size=64", "--drawn=16"],
+            "time per sample",
+        ),
+        (["--what=game", "--config=gan_digits", "--config.batch_size=8"], "ratio"),
+        (["--what=train", "--config=gan_mixture"], "x bare"),
+    ],
+)
+def test_benchmarks_time_what_they_say(words, said):
+    done = program("benchmark", "--rounds=1", "--steps=20", *words)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout.splitlines()[-1]
+
+
+def test_a_game_that_nobody_wrote_by_hand_is_not_compared():
+    done = program("benchmark", "--what=game", "--config=gan_mixture")
+    assert done.returncode == 2
+    assert (
+        done.stderr.strip().splitlines()[-1].startswith("error: the hand-written step is that of gan_digits")
+    )
