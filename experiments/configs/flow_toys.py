@@ -1,4 +1,4 @@
-"""Normalizing flows of points in the plane whose entropy is known; a minute on 2 cores.
+"""Normalizing flows of points in the plane whose entropy is known; a minute on 2 cores, of cnf half an hour.
 
 flow_toys:MODEL[-TOY] with MODEL of spline (the default), coupling, maf, iaf, cnf and TOY of moons (the default),
 mixture, rings, spirals, checkerboard. `./launch/local.sh sample --workdir=runs/flow_toys --num=2000 --trace=7` shows
