@@ -4,6 +4,7 @@ Every number is of the moving average of the parameters. What goes into it is re
 seed, steps, examples seen, parameters.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,11 +26,11 @@ from genjax.metrics.likelihood import summarise
 from genjax.metrics.modes import Mixture, mode_report
 from genjax.metrics.report import distribution_report
 from genjax.metrics.translation import translation_report
-from genjax.objective import HasLogProb, HasTranslation
+from genjax.objective import HasLogProb, HasTranslation, Objective
 from genjax.parallel import batch_shards, shard_batch
 from genjax.sampling import draw_samples, gather
-from genjax.step import TrainState, make_eval_step
-from genjax.types import named
+from genjax.step import TrainState, Transform, make_eval_step
+from genjax.types import Metrics, named
 
 Report = dict[str, Any]
 
@@ -56,6 +57,12 @@ def eval_batch_size(experiment: Experiment, mesh: Mesh) -> int:
     return -(-experiment.evaluation.batch_size // shards) * shards
 
 
+@functools.lru_cache(maxsize=8)
+def compile_losses(objective: Objective, transform: Transform) -> Callable[..., Metrics]:
+    """Compiles `make_eval_step`'s function, once for all looks at a run."""
+    return jax.jit(make_eval_step(objective, transform))
+
+
 def held_out_losses(
     experiment: Experiment, state: TrainState, mesh: Mesh, split: str = "test"
 ) -> dict[str, float]:
@@ -70,7 +77,7 @@ def held_out_losses(
     Returns:
         Means over whole batches, by "player/metric"; compare with training's to see overfitting.
     """
-    step = jax.jit(make_eval_step(experiment.objective, experiment.data.forward))
+    step = compile_losses(experiment.objective, experiment.data.forward)
     root, rows = named(jax.random.key(experiment.evaluation.seed), "held out"), []
     size = eval_batch_size(experiment, mesh)
     whole_batches = sweep(experiment.data.load(split), size, jax.process_index(), jax.process_count())

@@ -1,16 +1,20 @@
 """Looks at a run's samples while it trains: what they miss, which step was the best, and when to stop.
 
 A game's losses do not say how good its samples are, and its last step need not be its best. So every `every` steps
-samples of the moving average are compared with a quarter of the training data (the test data choose nothing, so that
-what evaluation says of them is no choice's luck); the state that is best by `metric` is kept in WORKDIR/best, and is
-what sampling and evaluation use. What was found is among the run's metrics, from which a resumed run goes on.
+samples of the moving average are compared with a quarter of the training data (the test data choose nothing unless
+`metric` is one of the held-out losses, so that what evaluation says of them is no choice's luck); the state that is
+best by `metric` is kept in WORKDIR/best, and is what sampling and evaluation use. What was found is among the run's
+metrics, from which a resumed run goes on.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from genjax.checkpoint import Checkpoints
 from genjax.data import GaussianMixture
@@ -46,6 +50,16 @@ def _judge(run: Run) -> Judge:
     )
 
 
+def agreed(found: Mapping[str, float]) -> dict[str, float]:
+    """The numbers as process 0 has them: others may round differently, and all must keep and stop alike."""
+    if jax.process_count() == 1:
+        return dict(found)
+    # As bits, because float64 itself would be rounded on the way.
+    bits = np.array([*found.values()], np.float64).view(np.uint32)
+    values = np.asarray(multihost_utils.broadcast_one_to_all(bits), np.uint32).view(np.float64)
+    return dict(zip(found, values.tolist(), strict=True))
+
+
 class Looks:
     """The looks of one run.
 
@@ -71,24 +85,37 @@ class Looks:
             plain: the run and the state to draw samples from, an adapter's merged.
 
         Raises:
-            UserError: the data are neither images nor points.
+            UserError: the data are neither images nor points, or there are looks and none has the metric.
         """
         if run.experiment.data.kind not in ("image", "points"):
             raise UserError(f"config.monitor looks at images and points, not at {run.experiment.data.kind}")
         self._run, self._workdir, self._say, self._plain = run, workdir, say, plain
         self._made: Judge | None = None
         rows = kept(workdir / METRICS, start)
-        named = lambda row: {name.removeprefix(PREFIX): value for name, value in row.items()}
-        self.rows = [named(row) for row in rows if any(name.startswith(PREFIX) for name in row)]
+        found = lambda row: {
+            name.removeprefix(PREFIX): float(value) for name, value in row.items() if name.startswith(PREFIX)
+        }
+        self.rows = [{"step": row["step"], **found(row)} for row in rows if found(row)]
+        if self.rows and not any(self._how.metric in row for row in self.rows):
+            raise self._unknown(self.rows[-1])
 
     @property
     def _how(self) -> Monitor:
         return self._run.experiment.monitor
 
     def best(self) -> dict[str, Any] | None:
-        """The best look."""
+        """The best look; one without the metric, or whose metric is no number, is worse than any other."""
         sign = -1.0 if self._how.largest else 1.0
-        return min(self.rows, key=lambda row: sign * row[self._how.metric], default=None)
+
+        def badness(row: Mapping[str, float]) -> float:
+            value = sign * row.get(self._how.metric, math.nan)
+            return math.inf if math.isnan(value) else value
+
+        return min(self.rows, key=badness, default=None)
+
+    def _unknown(self, found: Mapping[str, float]) -> UserError:
+        metric, known = self._how.metric, found.keys() - {"step"}
+        return UserError(f"config.monitor.metric: there is no '{metric}': {nearest(metric, known)}")
 
     def look(self, step: int, state: TrainState) -> dict[str, float]:
         """Judges the state, keeps it if it is the best so far, and says what it misses.
@@ -99,10 +126,9 @@ class Looks:
         Raises:
             UserError: `metric` is none of those that were found.
         """
-        found = self._measure(state)
-        metric = self._how.metric
-        if metric not in found:
-            raise UserError(f"config.monitor.metric: there is no '{metric}': {nearest(metric, found)}")
+        found = agreed(self._measure(state))
+        if self._how.metric not in found:
+            raise self._unknown(found)
         before = self.best()
         self.rows.append({"step": step, **found})
         if self.best() is not before:
@@ -127,12 +153,16 @@ class Looks:
             num=how.num,
             batch_size=experiment.evaluation.batch_size,
         )
-        found = {k: v for k, v in self._made.report(samples, labels).items() if isinstance(v, float)}
-        found |= twin_report(samples, self._made.test.x)
+        found = twin_report(samples, self._made.test.x)
+        if (samples == samples[:1]).all():  # nothing to compare, and as bad as can be; it may get better
+            found.setdefault(how.metric, -math.inf if how.largest else math.inf)
+        else:
+            report = self._made.report(samples, labels)
+            found |= {name: value for name, value in report.items() if isinstance(value, float)}
         if isinstance(experiment.data.source, GaussianMixture):
             found |= mode_report(samples, Mixture(*experiment.data.source.modes()))
         losses = held_out_losses(experiment, state, run.mesh)
-        return found | {f"held_out/{name}": value for name, value in losses.items() if np.isfinite(value)}
+        return found | {f"held_out/{name}": value for name, value in losses.items()}
 
     def enough(self) -> bool:
         """Whether the last `patience` looks were no better than one before."""

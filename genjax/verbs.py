@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from genjax import experiment as experiments
+from genjax import manifest
 from genjax.checkpoint import Checkpoints
 from genjax.errors import UserError
 from genjax.evaluate import Report, count_params, evaluate
@@ -70,7 +71,8 @@ def load_state(run: Run, workdir: Path) -> TrainState:
     Raises:
         UserError: there is none, or it does not fit the experiment.
     """
-    watched = run.experiment.monitor.every and (workdir / BEST).is_dir()
+    # A run that was killed while its first look was kept has the folder, and nothing whole in it.
+    watched = run.experiment.monitor.every and any((workdir / BEST).glob(f"*/{manifest.NAME}"))
     with Checkpoints(workdir / (BEST if watched else experiments.CHECKPOINTS)) as checkpoints:
         return checkpoints.restore(run.template())[1]
 
@@ -234,7 +236,7 @@ def inventory(workdir: Path) -> list[str]:
 
 
 def evaluate_workdir(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Report:
-    """Evaluates a work directory's newest checkpoint and writes its evaluation.json.
+    """Evaluates a work directory's checkpoint, see `load_state`, and writes its evaluation.json.
 
     Raises:
         UserError: no run there, or an override that only training could follow.

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from genjax import monitor, verbs
 from genjax.checkpoint import Checkpoints
 from genjax.data import Data, GaussianMixture, Scale
 from genjax.errors import UserError
+from genjax.evaluate import held_out_losses
 from genjax.experiment import Evaluation, Experiment, Monitor
 from genjax.metrics.collapse import NEAR, collapse, twin_report
 from genjax.metrics.modes import Mixture, mode_report
@@ -100,3 +104,59 @@ def test_looks_of_a_resumed_run_are_those_up_to_where_it_goes_on(stopped, monkey
     monkeypatch.setattr(looks, "_measure", lambda state: {"recall": 0.5})
     with pytest.raises(UserError, match="no 'frechet_ratio'"):
         looks.look(10, state)
+
+
+def test_looks_come_back_from_the_metrics_and_what_is_no_number_is_the_worst(stopped, tmp_path):
+    run, _ = stopped
+    lines = [{"monitor/recall": 0.5, "monitor/frechet_ratio": word} for word in ("nan", "inf", 9.0)]
+    rows = [{"step": step, "time": 1.0, **line} for step, line in enumerate(lines)]
+    (tmp_path / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def looks(**how):
+        ready = verbs.prepare(dataclasses.replace(run, monitor=Monitor(every=2, **how)))
+        return monitor.Looks(ready, tmp_path, 2, print, lambda state: (ready, state))
+
+    assert looks().best() == {"step": 2, "recall": 0.5, "frechet_ratio": 9.0}
+    assert looks(metric="recall", largest=True).best()["step"] == 0
+    with pytest.raises(UserError, match="no 'recal': did you mean 'recall'"):
+        looks(metric="recal")
+
+
+@pytest.mark.slow
+def test_a_generator_of_one_point_is_said_to_have_collapsed_and_goes_on(stopped, tmp_path):
+    run, _ = stopped
+    ready, said = verbs.prepare(run), []
+    looks = monitor.Looks(ready, tmp_path, 0, said.append, lambda state: (ready, state))
+    state = ready.make_state()
+    flat = dataclasses.replace(state, ema=jax.tree.map(jnp.zeros_like, state.ema))
+    found = looks.look(2, flat)
+    assert found["monitor/frechet_ratio"] == np.inf
+    assert "100% of the samples have a twin" in said[0]
+    looks.look(4, state)
+    assert looks.best()["step"] == 4
+
+
+@pytest.mark.slow
+def test_looks_share_the_compiled_losses(stopped):
+    run, _ = stopped
+    traced = []
+
+    class Counted(GAN):
+        def generator_loss(self, *args):
+            traced.append(args)
+            return super().generator_loss(*args)
+
+    net = MLP(width=8, depth=1)
+    ready = verbs.prepare(dataclasses.replace(run, objective=Counted(net, net, (2,), 2)))
+    state = ready.make_state()
+    first, again = (held_out_losses(ready.experiment, state, ready.mesh) for _ in range(2))
+    assert first == again
+    assert len(traced) == 1
+
+
+def test_a_first_best_state_that_was_not_finished_is_passed_over(stopped, tmp_path):
+    run, workdir = stopped
+    shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
+    (tmp_path / monitor.BEST / "2.orbax-checkpoint-tmp").mkdir(parents=True)
+    assert int(verbs.load_state(verbs.prepare(run), tmp_path).step) == 6
+    assert int(verbs.load_state(verbs.prepare(run), workdir).step) == 2
