@@ -19,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 
+from genjax.errors import UserError
 from genjax.types import Array, Batch, Extra, Key, Params, PyTree, record
 
 
@@ -91,11 +92,15 @@ class Player:
 
     Attributes:
         loss: (params, extra, batch, context) -> (scalar float32, Aux).
-        every: the player moves on steps divisible by `every`.
+        every: the player moves on steps divisible by `every`, at least 1.
     """
 
     loss: LossFn
     every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UserError(f"every={self.every}: a player moves on steps divisible by 1 or more")
 
 
 @runtime_checkable

@@ -19,12 +19,14 @@ from genjax.adversarial.conditioning import Auxiliary
 from genjax.adversarial.losses import LeastSquares, Minimax, Relativistic, Wasserstein
 from genjax.adversarial.penalties import R1, GradientPenalty
 from genjax.adversarial.spectral import SpectralNorm
+from genjax.errors import UserError
 from genjax.networks import MLP, FeedForward, WithMinibatch
 from genjax.networks.minibatch import closeness, group_std
 from genjax.objective import Context
 from genjax.objectives.aae import AAE
 from genjax.objectives.bigan import BiGAN
 from genjax.objectives.gan import GAN
+from genjax.priors import Mixture
 
 KEY = jax.random.key(0)
 POINTS = np.linspace(-8.0, 8.0, 4001, dtype=np.float32)
@@ -249,6 +251,13 @@ def test_the_bigans_encoder_inverts_its_generator():
     assert jnp.mean((back - z) ** 2) < 0.1
     codes = gan.encode(params, {}, {"x": draw(jax.random.key(2))}, KEY)
     np.testing.assert_allclose(np.cov(codes.T), np.eye(2), atol=0.3)
+
+
+def test_a_prior_that_would_have_to_be_trained_is_refused_by_the_adversarial_autoencoder():
+    net = MLP(4, 1)
+    aae = AAE(net, net, net, (2,), 2, prior=Mixture(3))
+    with pytest.raises(UserError, match="a Mixture has parameters"):
+        jax.eval_shape(aae.init, KEY, {"x": jnp.zeros((4, 2))})
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Pairs, the history of made pictures, translators and StyleGAN: what holds exactly."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,12 +12,13 @@ from test_networks import normal
 
 from genjax.adversarial.history import History
 from genjax.adversarial.path_length import PathLength, lengths, projected
+from genjax.adversarial.penalties import R1, Lazy
 from genjax.adversarial.slopes import of_slopes
 from genjax.data import Both, DigitOutlines, Digits, Flip
 from genjax.data.pairs import beside, enlarged, halves, outlines
 from genjax.errors import UserError
 from genjax.metrics.translation import neighbours, translation_report
-from genjax.objective import Context
+from genjax.objective import Context, Player
 from genjax.sampling import draw_samples
 
 pytestmark = pytest.mark.xdist_group("translation")  # one process makes what these tests share
@@ -150,6 +152,28 @@ def test_a_lazy_path_length_is_the_eager_one_in_the_mean():
     judged, kept = lazy.cost(make, W, mean, KEY, Context(KEY, jnp.ones((), jnp.int32), train=False))
     np.testing.assert_allclose(judged, value, rtol=1e-6)
     assert kept == mean
+
+
+@pytest.mark.slow
+def test_a_stylegans_lazy_path_length_counts_the_generators_moves():
+    """A generator that moves on every 2nd step, and a penalty on every 2nd move: on every 4th step, times 2."""
+    run = ROWS["stylegan-digits"].objective
+    stylegan = dataclasses.replace(run, gan=dataclasses.replace(run.gan, every=2))
+    assert stylegan.path_length.every == 2
+    batch = {"x": jax.random.normal(KEY, (4, 8, 8, 1)), "label": jnp.arange(4)}
+    params, extra = jax.jit(stylegan.init)(KEY, batch)
+
+    @jax.jit
+    def penalty(step):
+        return stylegan.generator_loss(params, extra, batch, Context(KEY, step))[1].metrics["path_penalty"]
+
+    assert [bool(penalty(jnp.asarray(step)) > 0) for step in (0, 2, 4, 6)] == [True, False, True, False]
+
+
+def test_periods_of_no_steps_are_refused():
+    for wrong in (lambda: PathLength(every=0), lambda: Lazy(R1(), 0), lambda: Player(lambda *args: None, 0)):
+        with pytest.raises(UserError, match="every=0"):
+            wrong()
 
 
 def test_pairs_are_put_side_by_side_and_taken_apart():

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.adversarial.slopes import of_slopes
+from genjax.errors import UserError
 from genjax.objective import Context
 from genjax.types import Array, Key
 
@@ -26,7 +27,7 @@ class PathLength:
 
     Attributes:
         weight: factor; 0 turns it off.
-        every: on steps divisible by this, times this.
+        every: on the generator's moves divisible by this, times this.
         share: it is taken on batch / share images.
         decay: of a's moving average, at each step on which it is computed.
     """
@@ -35,6 +36,10 @@ class PathLength:
     every: int = 4
     share: int = 2
     decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        if min(self.every, self.share) < 1:
+            raise UserError(f"every={self.every} and share={self.share} of a path length must be at least 1")
 
     def cost(
         self, make: Make, w: Float[Array, "b s d"], mean: Float[Array, ""], key: Key, ctx: Context
@@ -46,7 +51,8 @@ class PathLength:
             w: styles, on which the gradient with respect to the generator's parameters may depend.
             mean: a.
             key: of y.
-            ctx: of the generator's loss; in evaluation the penalty is taken as on every step, and a stays.
+            ctx: of the generator's loss, its step counting the generator's moves; in evaluation the penalty is taken
+                as on every move, and a stays.
 
         Returns:
             (weighted penalty, new a, held fixed).

@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from genjax.adversarial.augment import DiffAugment, Transformation
 from genjax.adversarial.slopes import of_slopes
+from genjax.errors import UserError
 from genjax.objective import Context
 from genjax.objectives.common import sum_dims
 from genjax.types import Array, Key, PyTree, named
@@ -178,6 +179,10 @@ class Lazy:
 
     penalty: Penalty
     every: int = 16
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UserError(f"every={self.every} of a lazy penalty must be at least 1")
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import R1, Penalty, total
+from genjax.errors import UserError
 from genjax.likelihoods import Gaussian, Likelihood
 from genjax.objective import Aux, Context, Network, Player
 from genjax.objectives.common import check_shape, condition
@@ -56,8 +57,16 @@ class AAE:
     weight: float = 0.1
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """Two players; encoder and decoder move together."""
+        """Two players; encoder and decoder move together.
+
+        Raises:
+            UserError: the batch has another shape than `shape`, or the prior has parameters.
+        """
         check_shape(self.shape, batch, self.classes)
+        if self.prior.init(key, batch["x"], (self.latent,)):
+            raise UserError(
+                f"an AAE's prior is not trained, and a {type(self.prior).__name__} has parameters"
+            )
         x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
         z, out = jnp.zeros((len(x), self.latent)), self.likelihood.outputs(self.shape)
         autoencoder = {

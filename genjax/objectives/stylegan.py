@@ -141,9 +141,10 @@ class StyleGAN:
             key, num = named(ctx.key, "path"), max(1, len(w) // self.path_length.share)
             own = None if cond is None else cond[:num]
             make = lambda w: self.images(params, w, key)
+            moves = ctx.step // self.gan.every  # the penalty's `every` counts the generator's
             bent, _ = self.mixed(params, key, num, own)
             cost, carried["length"] = self.path_length.cost(
-                make, bent, style["length"], named(key, "direction"), ctx
+                make, bent, style["length"], named(key, "direction"), Context(ctx.key, moves, ctx.train)
             )
             loss = loss + cost
             metrics |= {"path_penalty": cost, "path_length": carried["length"]}
