@@ -185,6 +185,39 @@ def translations(
     return {name: data.inverse(x) for name, x in rows.items()}
 
 
+def distances(data: Data, samples: np.ndarray, labels: np.ndarray | None, seed: int) -> Report:
+    """How far samples are from a data set's, and in words what they miss.
+
+    Args:
+        data: of images or points that fit in memory.
+        samples: in the data's own units.
+        labels: the classes that they were asked for, if any.
+        seed: of subsets and feature networks.
+
+    Returns:
+        "distribution" (of samples that are all equal only their twins: there is nothing to compare), "modes" of a
+        mixture, "collapse".
+    """
+    train, test = whole(data, "train"), whole(data, "test")
+    found: dict[str, float | str] = dict(twin_report(samples, test["x"]))
+    same = bool((samples == samples[:1]).all())
+    if not same:
+        found |= distribution_report(
+            train=train["x"],
+            test=test["x"],
+            samples=samples,
+            train_labels=train.get("label"),
+            test_labels=test.get("label"),
+            sample_labels=labels,
+            seed=seed,
+        )
+    numbers: Report = {"distribution": found}
+    if isinstance(data.source, GaussianMixture):
+        numbers["modes"] = mode_report(samples, Mixture(*data.source.modes()))
+    words = "all samples are equal" if same else collapse(found | numbers.get("modes", {}))
+    return numbers | {"collapse": words or "none"}
+
+
 def evaluate(
     experiment: Experiment, state: TrainState, mesh: Mesh, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Report, np.ndarray]:
@@ -239,18 +272,5 @@ def evaluate(
         numbers["documents"] = novelty(decode(data, samples), documents("train"), documents("test"))
     if data.kind in ("image", "points"):
         report("evaluate: distances")
-        train, test = whole(data, "train"), whole(data, "test")
-        numbers["distribution"] = distribution_report(
-            train=train["x"],
-            test=test["x"],
-            samples=samples,
-            train_labels=train.get("label"),
-            test_labels=test.get("label"),
-            sample_labels=labels,
-            seed=how.seed,
-        )
-        numbers["distribution"] |= twin_report(samples, test["x"])
-        if isinstance(data.source, GaussianMixture):
-            numbers["modes"] = mode_report(samples, Mixture(*data.source.modes()))
-        numbers["collapse"] = collapse(numbers["distribution"] | numbers.get("modes", {})) or "none"
+        numbers |= distances(data, samples, labels, how.seed)
     return numbers, samples

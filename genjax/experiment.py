@@ -32,7 +32,7 @@ CONFIGS = Path(__file__).parent.parent / "experiments" / "configs"
 CONFIG_MODULE = "genjax_config_"  # modules made from config files, named by their contents
 CONFIG_COPY = "config.py"  # in the work directory
 DESCRIPTION = "experiment.json"
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, BEST = "checkpoints", "best"
 
 
 @dataclass(frozen=True)

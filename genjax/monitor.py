@@ -20,7 +20,7 @@ from genjax.checkpoint import Checkpoints
 from genjax.data import GaussianMixture
 from genjax.errors import UserError, nearest
 from genjax.evaluate import held_out_losses, whole
-from genjax.experiment import Monitor
+from genjax.experiment import BEST, Monitor
 from genjax.loop import Run
 from genjax.metrics.collapse import collapse, twin_report
 from genjax.metrics.modes import Mixture, mode_report
@@ -29,7 +29,7 @@ from genjax.sampling import draw_samples
 from genjax.step import TrainState
 from genjax.writers import METRICS, kept
 
-BEST, PREFIX = "best", "monitor/"
+PREFIX = "monitor/"
 MOST = 20_000  # training examples that are used
 SHOWN = ("frechet_ratio", "precision", "recall", "twins", "modes_covered", "high_quality")
 

@@ -22,7 +22,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 from genjax import experiment as experiments
-from genjax import tree
+from genjax import manifest, tree
 from genjax.checkpoint import Checkpoints
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -57,14 +57,13 @@ class Pretrained:
         return self.experiment().objective
 
     def parameters(self) -> tuple[Params, Extra]:
-        """The moving average of the parameters and `extra`, NumPy, of the newest intact checkpoint.
+        """The moving average of the parameters and `extra`, NumPy, of the checkpoint that sampling would use.
 
         Raises:
             UserError: there is no such directory, or no intact checkpoint in it.
         """
-        self.experiment()
-        where = Path(self.workdir).resolve()
-        with Checkpoints(where / experiments.CHECKPOINTS) as checkpoints:
+        experiment, where = self.experiment(), Path(self.workdir).resolve()
+        with Checkpoints(trained(where, experiment)) as checkpoints:
             step = checkpoints.latest()
         return _read(where, step)
 
@@ -103,6 +102,16 @@ class Pretrained:
         return [jnp.asarray(leaf) for leaf in leaves]
 
 
+def trained(workdir: Path, experiment: Experiment) -> Path:
+    """The folder of the checkpoints that are used: of a run that is looked at, that of the best state.
+
+    A run that was killed while its first look was kept has that folder and nothing whole in it: then all checkpoints'.
+    """
+    best = workdir / experiments.BEST
+    watched = experiment.monitor.every and any(best.glob(f"*/{manifest.NAME}"))
+    return best if watched else workdir / experiments.CHECKPOINTS
+
+
 def _shapes(experiment: Experiment) -> PyTree:
     """Shapes and dtypes of parameters and extra, without reading any data."""
     data, size = experiment.data, (experiment.batch_size,)
@@ -119,9 +128,10 @@ def _shapes(experiment: Experiment) -> PyTree:
 @functools.lru_cache(maxsize=4)
 def _read(where: Path, step: int | None) -> tuple[Params, Extra]:
     """Reads a work directory; `step` tells one state of it from another, so that a longer run is read anew."""
-    shapes = _shapes(experiments.restore(where))
+    experiment = experiments.restore(where)
+    shapes = _shapes(experiment)
     params, extra = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
-    with Checkpoints(where / experiments.CHECKPOINTS) as checkpoints:
+    with Checkpoints(trained(where, experiment)) as checkpoints:
         state = checkpoints.restore({"ema": params, "extra": extra}, partial=True)[1]
     return state["ema"], state["extra"]
 

@@ -11,14 +11,14 @@ import jax
 import numpy as np
 
 from genjax import experiment as experiments
-from genjax import manifest
+from genjax import pretrained
 from genjax.checkpoint import Checkpoints
 from genjax.errors import UserError
 from genjax.evaluate import Report, count_params, evaluate
 from genjax.experiment import Experiment
 from genjax.exports import export
 from genjax.loop import Run, StopSignal, prepare, run_steps
-from genjax.monitor import BEST, Looks
+from genjax.monitor import Looks
 from genjax.objective import Adapter
 from genjax.pictures import curves
 from genjax.sampling import draw_samples
@@ -71,9 +71,7 @@ def load_state(run: Run, workdir: Path) -> TrainState:
     Raises:
         UserError: there is none, or it does not fit the experiment.
     """
-    # A run that was killed while its first look was kept has the folder, and nothing whole in it.
-    watched = run.experiment.monitor.every and any((workdir / BEST).glob(f"*/{manifest.NAME}"))
-    with Checkpoints(workdir / (BEST if watched else experiments.CHECKPOINTS)) as checkpoints:
+    with Checkpoints(pretrained.trained(workdir, run.experiment)) as checkpoints:
         return checkpoints.restore(run.template())[1]
 
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import monitor, verbs
+from genjax import monitor, pretrained, verbs
 from genjax.checkpoint import Checkpoints
 from genjax.data import Data, GaussianMixture, Scale
 from genjax.errors import UserError
-from genjax.evaluate import held_out_losses
+from genjax.evaluate import distances, held_out_losses
 from genjax.experiment import Evaluation, Experiment, Monitor
 from genjax.metrics.collapse import NEAR, collapse, twin_report
 from genjax.metrics.modes import Mixture, mode_report
@@ -72,7 +72,7 @@ def test_a_run_that_gets_no_better_stops_and_its_best_state_is_what_is_used(stop
     looked = [row["step"] for row in rows if "monitor/frechet_ratio" in row]
     assert looked == [2, 4, 6]
     assert len({row["monitor/frechet_ratio"] for row in rows if "monitor/frechet_ratio" in row}) == 1
-    with Checkpoints(workdir / monitor.BEST) as best, Checkpoints(workdir / "checkpoints") as last:
+    with Checkpoints(workdir / "best") as best, Checkpoints(workdir / "checkpoints") as last:
         assert (best.steps(), last.steps()) == ([2], [6])
     found = json.loads((workdir / verbs.EVALUATION).read_text())
     assert found["step"] == 2
@@ -157,6 +157,19 @@ def test_looks_share_the_compiled_losses(stopped):
 def test_a_first_best_state_that_was_not_finished_is_passed_over(stopped, tmp_path):
     run, workdir = stopped
     shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
-    (tmp_path / monitor.BEST / "2.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / "best" / "2.orbax-checkpoint-tmp").mkdir(parents=True)
     assert int(verbs.load_state(verbs.prepare(run), tmp_path).step) == 6
     assert int(verbs.load_state(verbs.prepare(run), workdir).step) == 2
+
+
+def test_what_is_used_lies_in_the_best_states_folder_only_if_it_was_looked_for(stopped):
+    run, workdir = stopped
+    assert pretrained.trained(workdir, run) == workdir / "best"
+    assert pretrained.trained(workdir, dataclasses.replace(run, monitor=Monitor())) == workdir / "checkpoints"
+
+
+def test_equal_samples_are_a_collapse_and_not_an_error():
+    found = distances(Data(RING), np.zeros((64, 2), np.float32), None, seed=0)
+    assert found["collapse"] == "all samples are equal"
+    assert found["distribution"]["twins"] == 1.0
+    assert found["modes"]["modes_covered"] == 0.0

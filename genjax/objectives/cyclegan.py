@@ -5,9 +5,10 @@
         L_G(D_b(G(a))) + L_G(D_a(F(b)))
         + cycle ( E | F(G(a)) - a | + E | G(F(b)) - b | ) + identity ( E | G(b) - b | + E | F(a) - a | )
 
-(equation 3, section 5.2) with distances as means over pixels. The discriminators are shown pictures from a history of
-what the generators made (`adversarial.history`). Examples are pictures a and b side by side; no term of any loss
-depends on which a stands beside which b.
+(equation 3, section 5.2) with distances as means over pixels. `LeastSquares` has a factor 1/2 that the paper's
+generator loss has not: its balance is that of cycle = 5 and identity = 2.5 here. The discriminators are shown pictures
+from a history of what the generators made (`adversarial.history`). Examples are pictures a and b side by side; no term
+of any loss depends on which a stands beside which b.
 """
 
 from collections.abc import Mapping
