@@ -199,6 +199,7 @@ def images(seed: int, count: int = 16):
     return jnp.asarray(np.random.default_rng(seed).uniform(-1, 1, (count, 6, 8, 3)), jnp.float32)
 
 
+@pytest.mark.slow
 def test_augmentation_is_differentiable_and_the_identity_at_zero():
     x, augment = images(0), DiffAugment(translation=0.25)
     np.testing.assert_array_equal(NoAugment().apply({}, KEY, x), x)

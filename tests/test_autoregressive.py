@@ -181,6 +181,7 @@ def test_walking_draws_what_running_on_everything_draws(net):
     assert walked.reshape(4, 6)[0, :3].tolist() == [1, 2, 0]
 
 
+@pytest.mark.slow
 def test_guidance_is_its_equation():
     """Scale 1 is the conditional model, 0 the unconditional one, and 3 goes as far beyond."""
     objective, params = model("llama", classes=2)

@@ -107,6 +107,7 @@ def test_speculative_draws_have_the_large_models_distribution(knobs):
     assert np.all(np.asarray(done.length) == 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pair",
     [("learned", "tied, window"), pytest.param(("tied, window", "llama"), marks=pytest.mark.slow)],

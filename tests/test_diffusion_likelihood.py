@@ -172,6 +172,7 @@ def test_the_objective_gives_the_model_s_density_given_the_label(classes):
     np.testing.assert_allclose(ours, DATA.log_density(np.asarray(x) - shift), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_adaptive_solver_keeps_its_tolerance_or_gives_nan():
     """Against the closed flow, with VE's large numbers too; NaN when the steps do not suffice."""
     x = points()

@@ -151,6 +151,7 @@ class Crossing(Denoiser):
         return velocity(DATA.denoise(flow)(x, t), flow, t)
 
 
+@pytest.mark.slow
 def test_reflow_straightens_the_teachers_paths():
     """The straight velocity has no loss left but the solver's, the crossing one has; one Euler step is the ODE."""
     process = VP()

@@ -195,6 +195,7 @@ def test_rectified_flow_is_the_interpolant_without_latent_noise():
     np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_loss_is_the_two_regressions():
     """Written out with scipy's assignment on the same draws, between a ring and data."""
     x0 = np.random.RandomState(0).randn(32, 2).astype(np.float32)

@@ -137,6 +137,7 @@ def filled(process, sampler, repeats: int, num: int = 4000) -> np.ndarray:
     return np.asarray(jax.jit(draw)(jax.random.key(2)), np.float64)
 
 
+@pytest.mark.slow
 def test_repeats_bring_replacement_to_the_conditional_law():
     mean, std = conditional()
     bias, spread = {}, {}

@@ -84,6 +84,7 @@ def test_one_step_and_four_draw_the_data():
     assert stats.kstest(drawn[1][:, 0], law.cdf).statistic < 1.63 / np.sqrt(num)
 
 
+@pytest.mark.slow
 def test_intervals_have_their_shares_and_their_order():
     num = 1000
     r, t = known(apart=0.3).ends(jax.random.key(3), num)

@@ -63,6 +63,7 @@ def test_logits_are_linear_in_the_features_whatever_the_chunks(digits, classifie
     np.testing.assert_allclose(classifier.features(digits["test"][0]), features, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_classifier_of_vectors():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(600, 2)) * np.array([1.0, 1000.0])

@@ -66,6 +66,7 @@ def stopped(tmp_path_factory):
     return run, workdir
 
 
+@pytest.mark.slow
 def test_a_run_that_gets_no_better_stops_and_its_best_state_is_what_is_used(stopped, capsys):
     run, workdir = stopped
     rows = [json.loads(line) for line in (workdir / METRICS).read_text().splitlines()]
@@ -83,6 +84,7 @@ def test_a_run_that_gets_no_better_stops_and_its_best_state_is_what_is_used(stop
     assert "2 looks were no better than frechet_ratio" in said
 
 
+@pytest.mark.slow
 def test_looks_of_a_resumed_run_are_those_up_to_where_it_goes_on(stopped, monkeypatch):
     """The order of `largest`, ties and patience, on numbers that are given."""
     run, workdir = stopped
@@ -106,6 +108,7 @@ def test_looks_of_a_resumed_run_are_those_up_to_where_it_goes_on(stopped, monkey
         looks.look(10, state)
 
 
+@pytest.mark.slow
 def test_looks_come_back_from_the_metrics_and_what_is_no_number_is_the_worst(stopped, tmp_path):
     run, _ = stopped
     lines = [{"monitor/recall": 0.5, "monitor/frechet_ratio": word} for word in ("nan", "inf", 9.0)]
@@ -154,6 +157,7 @@ def test_looks_share_the_compiled_losses(stopped):
     assert len(traced) == 1
 
 
+@pytest.mark.slow
 def test_a_first_best_state_that_was_not_finished_is_passed_over(stopped, tmp_path):
     run, workdir = stopped
     shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
@@ -162,6 +166,7 @@ def test_a_first_best_state_that_was_not_finished_is_passed_over(stopped, tmp_pa
     assert int(verbs.load_state(verbs.prepare(run), workdir).step) == 2
 
 
+@pytest.mark.slow
 def test_what_is_used_lies_in_the_best_states_folder_only_if_it_was_looked_for(stopped):
     run, workdir = stopped
     assert pretrained.trained(workdir, run) == workdir / "best"

@@ -121,6 +121,7 @@ def test_a_token_that_no_expert_takes_passes_by_the_residual():
     assert not y[:, 1:].any()
 
 
+@pytest.mark.slow
 def test_dropping_keeps_logits_causal_and_sequences_apart():
     """Capacity for half: gradients of logits i at places j > i, and in other sequences, are exact zeros."""
     net = TokenTransformer(width=8, depth=2, heads=2, causal=True, experts=Mixture(4, 2, 0.5))

@@ -125,6 +125,7 @@ def test_computing_again_changes_neither_values_nor_gradients(remat):
     assert "checkpoint" in program or "remat" in program
 
 
+@pytest.mark.slow
 def test_adaln_zero_starts_as_the_identity_and_the_diffusion_transformer_as_zero():
     net = Body(**SMALL, position="none")
     np.testing.assert_array_equal(jax.jit(lambda: net.apply(net.init(KEY, X, E), X, E))(), X)
@@ -185,6 +186,7 @@ def test_causal_logits_do_not_depend_on_later_tokens(causal):
     np.testing.assert_array_equal(size[np.triu_indices(5, 1)] == 0, causal)
 
 
+@pytest.mark.slow
 def test_tokens_are_read_from_the_table_as_one_hot_weights_are():
     net = TokenTransformer(**TOKENS, extra=2)
     x = jnp.asarray(np.random.default_rng(0).integers(0, 5, (8, 2, 3)))

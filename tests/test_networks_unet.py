@@ -75,7 +75,7 @@ def tiny(**options):
     return UNet(channels=4, blocks=1, attention=(), **options)
 
 
-@pytest.mark.parametrize("kind", ["pool", "fir"])
+@pytest.mark.parametrize("kind", ["pool", pytest.param("fir", marks=pytest.mark.slow)])
 def test_skip_outputs_add_up_the_images_of_all_levels(kind):
     net, x = (
         tiny(multipliers=(1, 1, 1), outputs="skip", padding="CIRCULAR", resample=kind),
@@ -91,6 +91,7 @@ def test_skip_outputs_add_up_the_images_of_all_levels(kind):
     np.testing.assert_allclose(y, jnp.broadcast_to(jnp.asarray([111.0, -13.0]), y.shape), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_skip_inputs_read_the_image_downsampled_to_each_level():
     net, x = tiny(multipliers=(1, 1, 1), inputs="skip", resample="fir"), normal(0, 1, 8, 8, 2)
     params = filled(net, x, T[:1], out=1)
@@ -106,7 +107,7 @@ def test_skip_inputs_read_the_image_downsampled_to_each_level():
         np.testing.assert_allclose(seen["intermediates"][f"read{level}"]["__call__"][0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("inputs", ["skip", "residual"])
+@pytest.mark.parametrize("inputs", ["skip", pytest.param("residual", marks=pytest.mark.slow)])
 def test_inputs_that_are_read_as_zero_change_nothing(inputs):
     net, x = tiny(multipliers=(1, 1), inputs=inputs, skip_rescale=False), normal(0, 1, 4, 4, 2)
     params = filled(net, x, T[:1], out=1)["params"]
@@ -149,6 +150,7 @@ def test_gradients_reach_every_parameter(options):
         assert jnp.abs(leaf).max() > 1e-6, jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 def test_heads_can_be_given_by_their_size_and_attention_kept_for_the_last_block():
     net, x = UNet(**SMALL), normal(0, 2, 4, 4, 2)
     params = filled(net, x, T[:2], out=2)

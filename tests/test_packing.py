@@ -51,7 +51,7 @@ def test_a_row_holds_its_documents_whole_and_in_order():
 
 TRANSFORMERS = [
     pytest.param("llama", True, marks=pytest.mark.slow),
-    ("learned", True),
+    pytest.param("learned", True, marks=pytest.mark.slow),
     ("tied, window", False),
     pytest.param("learned", False, marks=pytest.mark.slow),
 ]

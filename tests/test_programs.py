@@ -187,11 +187,11 @@ def test_terminate_saves_and_the_same_command_goes_on(finished, tiny, tmp_path):
     ("verb", "words", "expected"),
     [
         ("train", ["--wrkdir=x"], "workdir"),
-        ("train", ["steps=3"], "stray word 'steps=3'"),
+        pytest.param("train", ["steps=3"], "stray word 'steps=3'", marks=pytest.mark.slow),
         ("train", ["--config=difusion_digits"], "did you mean 'diffusion_digits'"),
         ("train", ["--config.steps"], "needs a value"),
         ("sample", ["--workdir=nowhere"], "no work directory"),
-        ("sample", ["--num=3"], "workdir"),
+        pytest.param("sample", ["--num=3"], "workdir", marks=pytest.mark.slow),
         ("vary", ["--workdir=nowhere", "--over=steps"], "write --over=objective.sampler.steps=5,10,20"),
     ],
 )

@@ -24,7 +24,10 @@ named_class = lambda value: type(value).__name__
 
 @pytest.mark.parametrize(
     ("process", "grid"),
-    [(VE(sigma_max=5.0), LogSNR(0.9, 0.1)), (RectifiedFlow(), Uniform(0.9, 0.1))],
+    [
+        pytest.param(VE(sigma_max=5.0), LogSNR(0.9, 0.1), marks=pytest.mark.slow),
+        (RectifiedFlow(), Uniform(0.9, 0.1)),
+    ],
     ids=named_class,
 )
 def test_third_order_from_exact_starting_values(process, grid):
@@ -130,6 +133,7 @@ def test_unipc_corrector_integrates_polynomials(order):
     assert abs(ours - exact) < (1.5 * h**3 / 12 if order == 1 else 1e-13)
 
 
+@pytest.mark.slow
 def test_unipc_beats_its_predictor_and_converges():
     """Order 2's corrector takes the error's order past 2; few steps land nearer the exact solution."""
     process = VE(sigma_max=5.0)

@@ -111,6 +111,9 @@ def compiled(sampler, num):
 
 
 LONG = {
+    "Ancestral",
+    "AdaptiveODE",
+    "SDEDPMSolverPP2",
     "Ancestral, v 0",
     "DDIM, eta 0.5",
     "UniPC3",

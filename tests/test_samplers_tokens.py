@@ -19,7 +19,7 @@ pytestmark = pytest.mark.optimised
 
 JOINT = Joint(3, 2)
 NUM = 20_000
-PROCESSES = [Absorbing(3, CosineNoise()), UniformNoise(3)]
+PROCESSES = [Absorbing(3, CosineNoise()), pytest.param(UniformNoise(3), marks=pytest.mark.slow)]
 by_name = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
 
 

@@ -32,7 +32,10 @@ class CrossEntropy:
 
 @pytest.mark.parametrize(
     ("process", "bound", "nodes"),
-    [(Absorbing(3), ContinuousTime(), 40), (UniformNoise(3), DiscreteTime(4), 0)],
+    [
+        (Absorbing(3), ContinuousTime(), 40),
+        pytest.param(UniformNoise(3), DiscreteTime(4), 0, marks=pytest.mark.slow),
+    ],
     ids=["mdlm", "d3pm"],
 )
 def test_loss_and_log_prob_are_unbiased(process, bound, nodes):

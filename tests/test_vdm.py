@@ -132,6 +132,7 @@ def test_a_bad_network_pays_what_it_errs():
     np.testing.assert_allclose(jnp.mean(bound(exact(bias=bias), x=x)), entropy + gap, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_bound_does_not_depend_on_the_interior():
     """For any network that is told gamma; nor does its gradient. The ends matter."""
     linear = exact(FixedLinear(-6.0, 5.0), bias=0.2, bend=0.5)
@@ -187,6 +188,7 @@ def test_each_part_of_the_schedule_follows_its_own_loss():
         np.testing.assert_allclose(jnp.sum(slope[name] * direction), expected, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_descending_the_square_lowers_the_variance_alone():
     """Some steps of the schedule's player on its interior: the bound stays, the estimate's variance falls."""
     objective, params = exact(LEARNED, bias=0.2, bend=0.5), parameters(LEARNED)
@@ -213,6 +215,7 @@ def test_descending_the_square_lowers_the_variance_alone():
     np.testing.assert_allclose(integrated(objective, after), integrated(objective, params), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_discrete_time_moves_the_whole_schedule_down_the_bound():
     objective, params = exact(LEARNED, steps=3), parameters(LEARNED)
     batch, ctx = {"x": POINTS}, Context(KEY, 0, True)

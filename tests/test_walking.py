@@ -39,6 +39,7 @@ def test_each_place_has_the_output_of_the_whole_network(name):
     assert differences(objective, params) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [pytest.param("bfloat16", marks=pytest.mark.slow), "int8"])
 @pytest.mark.parametrize(
     "name", ["tied, window", *(pytest.param(n, marks=pytest.mark.slow) for n in ("learned", "llama"))]
