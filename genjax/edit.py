@@ -198,9 +198,8 @@ def edit_workdir(
     key = named(jax.random.key(seed), "edit")
     rows = [gather(part) for part in run_edit(state.ema, batch["x"], label, key)]
     rows = [data.inverse(part.reshape(-1, *data.shape)).reshape(part.shape) for part in rows]
-    if jax.process_index() == 0:
-        write(out, how, rows, data.levels)
-        verbs.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
+    write(out, how, rows, data.levels)
+    verbs.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
     return out
 
 
@@ -235,8 +234,4 @@ def write(out: Path, how: Edit, rows: list[np.ndarray], levels: int) -> None:
         arrays = {name: part[0] for name, part in zip(names, rows, strict=True)}
         shown = np.concatenate(rows)[:, :16]
     image = grid(shown.reshape(-1, *shown.shape[2:]), levels=levels, columns=shown.shape[1])
-    try:
-        np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
-        image.save(out.with_suffix(".png"))
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    write_arrays(out, image, **arrays)
