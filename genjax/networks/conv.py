@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from genjax.errors import UserError
-from genjax.networks.blocks import Conditioning, ResBlock, TimeFeatures
+from genjax.networks.blocks import Conditioning, Embedding, ResBlock, TimeFeatures
 from genjax.networks.layers import Activation, Conv, Dense, GroupNorm, activate, lecun, zeros
 from genjax.networks.resample import Downsample, Upsample
 from genjax.types import Array
@@ -24,6 +24,34 @@ Norm = Literal["group", "none"]
 def halved(n: int, times: int) -> int:
     """Size of an axis after halving it and rounding up, `times` times."""
     return -(-n // 2**times)
+
+
+def check_image(out: int | tuple[int, ...], maker: str) -> tuple[int, ...]:
+    """`out`, if it is the shape (h, w, c) of an image.
+
+    Raises:
+        UserError: it is not; `maker` is what was asked for it, in words.
+    """
+    if isinstance(out, int) or len(out) != 3:
+        raise UserError(f"{maker} makes images: out must be (h, w, c), not {out}")
+    return out
+
+
+def coarsest(
+    x: Float[Array, "b n"],
+    t: Float[Array, " b"] | None,
+    cond: Float[Array, "b k"] | None,
+    out: tuple[int, ...],
+    channels: tuple[int, ...],
+) -> tuple[Array, Embedding]:
+    """How a generator begins, within its own scope: a map as small as the image halved len(channels) times.
+
+    Returns:
+        (the map [b, h', w', channels[0]] of the vectors x, the embedding of t and cond).
+    """
+    grid, first = (halved(out[0], len(channels)), halved(out[1], len(channels))), channels[0]
+    e = Conditioning(first - first % 2, first, name="embed")(t, cond)
+    return Dense(grid[0] * grid[1] * first, name="in")(x).reshape(-1, *grid, first), e
 
 
 def _block(net: "ConvEncoder | ConvDecoder", channels: int) -> ResBlock:
@@ -167,8 +195,7 @@ class ConvDecoder(nn.Module):
         Raises:
             UserError: `out` is no image shape, or x a map of another shape than the coarsest.
         """
-        if isinstance(out, int) or len(out) != 3:
-            raise UserError(f"a decoder makes images: out must be (h, w, c), not {out}")
+        out = check_image(out, "a decoder")
         h = self._start(x, (halved(out[0], len(self.channels)), halved(out[1], len(self.channels))))
         e = Conditioning(self.channels[-1], 4 * self.channels[-1], self.time, self.time_scale, name="embed")(
             t, cond

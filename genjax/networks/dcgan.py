@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from genjax.errors import UserError
 from genjax.networks.blocks import Conditioning, Modulation
-from genjax.networks.conv import Norm, halved
+from genjax.networks.conv import Norm, check_image, coarsest, halved
 from genjax.networks.layers import Activation, Conv, Dense, GroupNorm, activate
 from genjax.networks.resample import Upsample
 from genjax.types import Array
@@ -52,12 +51,8 @@ class DCGANGenerator(nn.Module):
         Raises:
             UserError: `out` is no image shape.
         """
-        if isinstance(out, int) or len(out) != 3:
-            raise UserError(f"a DCGAN generator makes images: out must be (h, w, c), not {out}")
-        levels, first = len(self.channels), self.channels[0]
-        grid = halved(out[0], levels), halved(out[1], levels)
-        e = Conditioning(first - first % 2, first, name="embed")(t, cond)
-        h = Dense(grid[0] * grid[1] * first, name="in")(x).reshape(-1, *grid, first)
+        out, levels = check_image(out, "a DCGAN generator"), len(self.channels)
+        h, e = coarsest(x, t, cond, out, self.channels)
         for left, channels in zip(reversed(range(levels)), (*self.channels[1:], out[-1]), strict=True):
             h = GroupNorm()(h) if self.norm == "group" else h
             h = activate(self.activation, Modulation()(h, e))

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from genjax.errors import UserError
 from genjax.networks import ops
 from genjax.networks.blocks import Conditioning, ResBlock
-from genjax.networks.conv import Norm, halved
+from genjax.networks.conv import Norm, check_image, coarsest, halved
 from genjax.networks.layers import Activation, Conv, Dense, GroupNorm, activate
 from genjax.types import Array
 
@@ -54,12 +54,8 @@ class ResGenerator(nn.Module):
         Raises:
             UserError: `out` is no image shape.
         """
-        if isinstance(out, int) or len(out) != 3:
-            raise UserError(f"a generator of images makes out=(h, w, c), not {out}")
-        levels, first = len(self.channels), self.channels[0]
-        grid = halved(out[0], levels), halved(out[1], levels)
-        e = Conditioning(first - first % 2, first, name="embed")(t, cond)
-        h = Dense(grid[0] * grid[1] * first, name="in")(x).reshape(-1, *grid, first)
+        out, levels = check_image(out, "a residual generator"), len(self.channels)
+        h, e = coarsest(x, t, cond, out, self.channels)
         for left, channels in zip(reversed(range(levels)), self.channels, strict=True):
             h = ResBlock(channels, self.norm, self.activation, zero=False, dropout=self.dropout, change="up")(
                 h, e, train

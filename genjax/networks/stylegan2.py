@@ -17,7 +17,7 @@ from jaxtyping import Float
 from genjax.errors import UserError
 from genjax.networks import resample
 from genjax.networks.blocks import Conditioning, TimeFeatures
-from genjax.networks.conv import halved
+from genjax.networks.conv import check_image, halved
 from genjax.networks.equalised import EqualConv, EqualDense, leaky, unit_rms
 from genjax.networks.minibatch import MinibatchStd
 from genjax.types import Array
@@ -113,8 +113,7 @@ class StyleSynthesis(nn.Module):
         Raises:
             UserError: `out` is no image shape, or x has another number of styles.
         """
-        if isinstance(out, int) or len(out) != 3:
-            raise UserError(f"a synthesis network makes images: out must be (h, w, c), not {out}")
+        out = check_image(out, "a synthesis network")
         if x.ndim == 3 and x.shape[1] != self.styles:
             raise UserError(f"this synthesis network takes 1 or {self.styles} styles, not {x.shape[1]}")
         width = x.shape[-1]
