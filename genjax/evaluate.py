@@ -24,7 +24,7 @@ from genjax.metrics.collapse import collapse, twin_report
 from genjax.metrics.documents import novelty
 from genjax.metrics.likelihood import summarise
 from genjax.metrics.modes import Mixture, mode_report
-from genjax.metrics.report import distribution_report
+from genjax.metrics.report import Judge, make_judge
 from genjax.metrics.translation import translation_report
 from genjax.objective import HasLogProb, HasTranslation, Objective
 from genjax.parallel import batch_shards, shard_batch
@@ -185,32 +185,23 @@ def translations(
     return {name: data.inverse(x) for name, x in rows.items()}
 
 
-def distances(data: Data, samples: np.ndarray, labels: np.ndarray | None, seed: int) -> Report:
+def distances(judge: Judge, data: Data, samples: np.ndarray, labels: np.ndarray | None) -> Report:
     """How far samples are from a data set's, and in words what they miss.
 
     Args:
-        data: of images or points that fit in memory.
+        judge: has the examples that samples are compared with.
+        data: of images or points; a mixture's modes are counted.
         samples: in the data's own units.
         labels: the classes that they were asked for, if any.
-        seed: of subsets and feature networks.
 
     Returns:
         "distribution" (of samples that are all equal only their twins: there is nothing to compare), "modes" of a
         mixture, "collapse".
     """
-    train, test = whole(data, "train"), whole(data, "test")
-    found: dict[str, float | str] = dict(twin_report(samples, test["x"]))
+    found: dict[str, float | str] = dict(twin_report(samples, judge.test.x))
     same = bool((samples == samples[:1]).all())
     if not same:
-        found |= distribution_report(
-            train=train["x"],
-            test=test["x"],
-            samples=samples,
-            train_labels=train.get("label"),
-            test_labels=test.get("label"),
-            sample_labels=labels,
-            seed=seed,
-        )
+        found |= judge.report(samples, labels)
     numbers: Report = {"distribution": found}
     if isinstance(data.source, GaussianMixture):
         numbers["modes"] = mode_report(samples, Mixture(*data.source.modes()))
@@ -272,5 +263,13 @@ def evaluate(
         numbers["documents"] = novelty(decode(data, samples), documents("train"), documents("test"))
     if data.kind in ("image", "points"):
         report("evaluate: distances")
-        numbers |= distances(data, samples, labels, how.seed)
+        train, test = whole(data, "train"), whole(data, "test")
+        judge = make_judge(
+            train=train["x"],
+            test=test["x"],
+            train_labels=train.get("label"),
+            test_labels=test.get("label"),
+            seed=how.seed,
+        )
+        numbers |= distances(judge, data, samples, labels)
     return numbers, samples

@@ -17,13 +17,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from genjax.checkpoint import Checkpoints
-from genjax.data import GaussianMixture
 from genjax.errors import UserError, nearest
-from genjax.evaluate import held_out_losses, whole
+from genjax.evaluate import distances, held_out_losses, whole
 from genjax.experiment import BEST, Monitor
 from genjax.loop import Run
-from genjax.metrics.collapse import collapse, twin_report
-from genjax.metrics.modes import Mixture, mode_report
+from genjax.metrics.collapse import collapse
 from genjax.metrics.report import Judge, Settings, make_judge
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
@@ -153,14 +151,11 @@ class Looks:
             num=how.num,
             batch_size=experiment.evaluation.batch_size,
         )
-        found = twin_report(samples, self._made.test.x)
-        if (samples == samples[:1]).all():  # nothing to compare, and as bad as can be; it may get better
+        report = distances(self._made, experiment.data, samples, labels)
+        numbers = report["distribution"] | report.get("modes", {})
+        found = {name: value for name, value in numbers.items() if isinstance(value, float)}
+        if "frechet_ratio" not in found:  # equal samples, as bad as can be; they may get better
             found.setdefault(how.metric, -math.inf if how.largest else math.inf)
-        else:
-            report = self._made.report(samples, labels)
-            found |= {name: value for name, value in report.items() if isinstance(value, float)}
-        if isinstance(experiment.data.source, GaussianMixture):
-            found |= mode_report(samples, Mixture(*experiment.data.source.modes()))
         losses = held_out_losses(experiment, state, run.mesh)
         return found | {f"held_out/{name}": value for name, value in losses.items()}
 

@@ -13,10 +13,11 @@ from genjax import monitor, pretrained, verbs
 from genjax.checkpoint import Checkpoints
 from genjax.data import Data, GaussianMixture, Scale
 from genjax.errors import UserError
-from genjax.evaluate import distances, held_out_losses
+from genjax.evaluate import distances, held_out_losses, whole
 from genjax.experiment import Evaluation, Experiment, Monitor
 from genjax.metrics.collapse import NEAR, collapse, twin_report
 from genjax.metrics.modes import Mixture, mode_report
+from genjax.metrics.report import make_judge
 from genjax.networks import MLP
 from genjax.objectives.gan import GAN
 from genjax.optimizers import SGD
@@ -174,7 +175,8 @@ def test_what_is_used_lies_in_the_best_states_folder_only_if_it_was_looked_for(s
 
 
 def test_equal_samples_are_a_collapse_and_not_an_error():
-    found = distances(Data(RING), np.zeros((64, 2), np.float32), None, seed=0)
+    judge = make_judge(train=whole(Data(RING), "train")["x"], test=whole(Data(RING), "test")["x"])
+    found = distances(judge, Data(RING), np.zeros((64, 2), np.float32), None)
     assert found["collapse"] == "all samples are equal"
     assert found["distribution"]["twins"] == 1.0
     assert found["modes"]["modes_covered"] == 0.0
