@@ -6,6 +6,7 @@ python -m experiments.benchmark --what=decode --config=NAME [--rounds=5]
 python -m experiments.benchmark --what=contexts [--rounds=5]
 python -m experiments.benchmark --what=compare --config=A [--config.x=y] [--other=B] [--drawn=250]    # A B A B
 python -m experiments.benchmark --what=game --config=gan_digits    # beside a step written by hand
+python -m experiments.benchmark --what=layout --config=NAME --config.mesh=data:2,fsdp:4    # bytes and collectives
 
 Each round times all settings one after the other on the same machine in the same state; reported are medians over
 rounds and their ratios. Set --config.steps_per_call=20 to compare calls of 20 steps with single ones.
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import comparing, decoding_speed, gan_speed, sampling_speed
+from experiments import comparing, decoding_speed, gan_speed, layouts, sampling_speed
 from genjax import cli, experiment
 from genjax.checkpoint import Checkpoints
 from genjax.experiment import Experiment
@@ -29,7 +30,10 @@ from genjax.step import TrainState
 from genjax.writers import Writer
 
 WHAT = flags.DEFINE_enum(
-    "what", "train", ["train", "sample", "decode", "contexts", "compare", "game"], "What is timed."
+    "what",
+    "train",
+    ["train", "sample", "decode", "contexts", "compare", "game", "layout"],
+    "What is measured.",
 )
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
@@ -93,6 +97,9 @@ def main(overrides: cli.Overrides) -> None:
         other = comparing.OTHER.value or CONFIG.value
         names = (CONFIG.value, other)
         comparing.report(chosen, experiment.load(other), names, ROUNDS.value, STEPS.value)
+        return
+    if WHAT.value == "layout":
+        layouts.report(chosen)
         return
     if WHAT.value == "game":
         gan_speed.report(chosen, ROUNDS.value, STEPS.value)

@@ -22,9 +22,9 @@ import optax
 from genjax import tree
 from genjax.data import Data
 from genjax.errors import UserError, nearest
+from genjax.layout import Rule
 from genjax.objective import Objective
 from genjax.optimizers import Adam, Optimizer
-from genjax.parallel import Rule
 from genjax.tree import tunable
 
 FORMAT = 1  # of experiment.json
@@ -92,7 +92,8 @@ class Experiment:
         steps_per_call: steps in one compiled call; more than 1 pays for networks of less than a millisecond.
             Tunable.
         mesh: devices by axis, like "data:-1" or "data:2,fsdp:4". Tunable.
-        rules: where parameters go on the mesh. Tunable.
+        rules: where parameters go on the mesh, before the networks' own. Tunable.
+        zero1: split optimizer state and average over `data` (ZeRO-1). Tunable.
         compile: "jit" partitions the global computation, "pmap" runs a replica on each device. Tunable.
         log_every: steps between lines of metrics. Tunable.
         checkpoint_every: steps between checkpoints. Tunable.
@@ -114,6 +115,7 @@ class Experiment:
     steps_per_call: int = tunable(1)
     mesh: str = tunable("data:-1")
     rules: tuple[Rule, ...] = tunable(())
+    zero1: bool = tunable(False)
     compile: Literal["jit", "pmap"] = tunable("jit")
     log_every: int = tunable(100)
     checkpoint_every: int = tunable(1000)

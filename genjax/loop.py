@@ -23,6 +23,7 @@ from genjax.checkpoint import Checkpoints
 from genjax.data import Batches
 from genjax.errors import UserError
 from genjax.experiment import Experiment
+from genjax.layout import network_rules
 from genjax.parallel import check_batch, compile_step, make_mesh, shard_batch, state_sharding
 from genjax.step import Step, TrainState, init_state, make_train_step
 from genjax.types import Batch, PyTree
@@ -107,7 +108,8 @@ def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
         axis="data" if experiment.compile == "pmap" else None,
     )
     shapes = jax.eval_shape(_initialiser(experiment), shard_batch(batches(0), mesh))
-    shardings = state_sharding(shapes, mesh, experiment.rules)
+    layout = network_rules(experiment.objective)
+    shardings = state_sharding(shapes, mesh, experiment.rules, layout, experiment.zero1)
 
     @functools.cache
     def compile_form(stacked: bool) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from genjax.data import Data
 from genjax.errors import UserError
 from genjax.objective import HasTranslation, Objective
-from genjax.parallel import batch_sharding, batch_shards
+from genjax.parallel import batch_sharding, batch_shards, within
 from genjax.types import Array, Batch, Extra, Key, Params, named
 
 
@@ -40,7 +40,7 @@ def compile_sampler(objective: Objective, mesh: Mesh, num: int) -> Callable[...,
     def draw(params: Params, extra: Extra, key: Key, cond: Batch | None) -> Array:
         return objective.sample(params, extra, key, num, cond)
 
-    return jax.jit(draw, out_shardings=batch_sharding(mesh))
+    return jax.jit(within(draw, mesh), out_shardings=batch_sharding(mesh))
 
 
 def draw_samples(

@@ -20,6 +20,7 @@ from genjax.exports import export
 from genjax.loop import Run, StopSignal, prepare, run_steps
 from genjax.monitor import Looks
 from genjax.objective import Adapter
+from genjax.parallel import bytes_held
 from genjax.pictures import curves
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
@@ -137,6 +138,9 @@ def train(experiment: Experiment, spec: str, workdir: Path) -> None:
             start, state, looks = 0, run.make_state(), _looks(run, workdir, 0)
         devices = f"{run.mesh.size} {jax.devices()[0].platform} devices"
         say(f"training {spec} for {experiment.steps - start} steps on {devices}")
+        whole, held = bytes_held(state)
+        if held < whole:
+            say(f"the state is {whole / 1e6:.1f} MB, of which a device holds {held / 1e6:.1f} MB")
         state = _walk(run, state, workdir, checkpoints, stop, looks)
     trained = time.monotonic()
     write_evaluation(run, load_state(run, workdir) if looks else state, workdir)

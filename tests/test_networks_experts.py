@@ -9,12 +9,12 @@ from rows import make_run, start
 from test_networks import KEY, filled, normal
 
 from genjax.errors import UserError
+from genjax.layout import Rule
 from genjax.networks import TokenTransformer
 from genjax.networks.experts import Experts, Mixture, Perceptron, penalised
 from genjax.objective import Context, Penalised
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.optimizers import Muon
-from genjax.parallel import Rule
 
 pytestmark = pytest.mark.xdist_group("networks_experts")
 

@@ -172,3 +172,21 @@ def test_the_published_networks_have_the_published_numbers_of_parameters(net, si
     x, cond = jnp.zeros((1, side, side, 3)), jnp.zeros((1, classes)) if classes else None
     params = jax.eval_shape(functools.partial(net.init, out=out), KEY, x, T[:1], cond)
     assert abs(sum(a.size for a in jax.tree.leaves(params)) / (millions * 1e6) - 1) < 0.002
+
+
+@pytest.mark.slow
+def test_blocks_computed_again_change_neither_parameters_nor_gradients():
+    nets = [
+        UNet(channels=8, multipliers=(1, 2), blocks=1, dropout=0.3, remat=remat) for remat in (False, True)
+    ]
+    x, t = normal(0, 2, 4, 4, 1), jnp.ones(2)
+    params = [filled(net, x, t, out=1) for net in nets]
+
+    def gradient(net, params):
+        rngs = {"dropout": KEY}
+        loss = lambda params: (net.apply(params, x, t, out=1, train=True, rngs=rngs) ** 2).sum()
+        return jax.grad(loss)(params)
+
+    plain, again = (run(functools.partial(gradient, net), p) for net, p in zip(nets, params, strict=True))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), plain, again)
+    assert "remat" in str(jax.make_jaxpr(functools.partial(gradient, nets[1]))(params[1]))

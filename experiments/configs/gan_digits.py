@@ -2,7 +2,7 @@
 
 gan_digits              non-saturating with R1, residual convolutions, both networks given the label
 gan_digits:dcgan        plain convolutions (Radford et al. 2016), non-saturating without a penalty
-gan_digits:wgan_gp      residual networks, five critic steps to one of the generator (Gulrajani et al. 2017)
+gan_digits:wgan_gp      the same, no norms in the critic, five steps of it to one (Gulrajani et al. 2017)
 gan_digits:projection   hinge, spectral normalisation, projected labels (Miyato & Koyama 2018)
 gan_digits:auxiliary    an auxiliary classifier in place of the label (Odena et al. 2017)
 gan_digits:r3gan        paired relativistic loss with R1 and R2 (Huang et al. 2024)
@@ -42,12 +42,19 @@ BASE = GAN(
 RESIDUAL = dataclasses.replace(
     BASE, generator=ResGenerator((64, 32)), discriminator=ResDiscriminator((32, 64))
 )
+PLAIN = dataclasses.replace(
+    BASE, generator=DCGANGenerator((64, 32)), discriminator=DCGANDiscriminator((32, 64)), penalties=()
+)
 VARIANTS = {
     "r1": BASE,
-    "dcgan": dataclasses.replace(
-        BASE, generator=DCGANGenerator((64, 32)), discriminator=DCGANDiscriminator((32, 64)), penalties=()
+    "dcgan": PLAIN,
+    "wgan_gp": dataclasses.replace(
+        PLAIN,
+        discriminator=DCGANDiscriminator((32, 64), norm="none"),
+        game=Wasserstein(),
+        penalties=(GradientPenalty(10.0),),
+        every=5,
     ),
-    "wgan_gp": dataclasses.replace(RESIDUAL, game=Wasserstein(), penalties=(GradientPenalty(10.0),), every=5),
     "projection": dataclasses.replace(
         RESIDUAL, game=Hinge(), penalties=(), spectral=SpectralNorm(), conditioning=Projection(), every=2
     ),
@@ -62,13 +69,14 @@ ADAM = Adam(learning_rate=1e-3, b1=0.0, b2=0.99)
 OPTIMIZERS = {
     "dcgan": {
         "discriminator": Adam(learning_rate=2e-4, b1=0.5),
-        "generator": Adam(learning_rate=1e-3, b1=0.5),
+        "generator": Adam(learning_rate=2e-4, b1=0.5),
     },
     "projection": {
         "discriminator": Adam(learning_rate=1e-3, b1=0.0),
         "generator": Adam(learning_rate=1e-3, b1=0.0),
     },
 }
+STEPS = {"dcgan": 5000}
 
 
 def get_experiment(variant: str = "r1") -> Experiment:
@@ -80,7 +88,7 @@ def get_experiment(variant: str = "r1") -> Experiment:
         objective=objective,
         data=DATA,
         optimizer=OPTIMIZERS.get(variant, {"discriminator": ADAM, "generator": ADAM}),
-        steps=1000 * objective.every,
+        steps=STEPS.get(variant, 1000 * objective.every),
         checkpoint_every=500,
         sample_every=500,
     )

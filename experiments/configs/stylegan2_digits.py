@@ -1,4 +1,8 @@
-"""Class-conditional StyleGAN2 on handwritten digits; some ten minutes on 2 cores."""
+"""Class-conditional StyleGAN2 on handwritten digits; five minutes on a core.
+
+Weights of equalised layers have variance 1: the paper's rate, 0.002, moves them by so much of themselves in a step,
+which suits its millions of steps. After 2000 of them the samples of a class were all alike (recall 0.32 of 0.89).
+"""
 
 from genjax.adversarial.conditioning import Projection
 from genjax.adversarial.penalties import R1, Lazy
@@ -25,8 +29,8 @@ def get_experiment() -> Experiment:
     return Experiment(
         objective=StyleGAN(gan=gan, mapping=StyleMapping(width=64, depth=3)),
         data=data,
-        optimizer=Adam(learning_rate=2e-3, b1=0.0, b2=0.99),
-        steps=2000,
+        optimizer=Adam(learning_rate=1e-2, b1=0.0, b2=0.99),
+        steps=4000,
         batch_size=64,
         ema=0.998,
         checkpoint_every=500,

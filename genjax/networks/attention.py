@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from genjax.errors import UserError
+from genjax.layout import BATCH, constrain, shares
 from genjax.networks import cache, ops, positions
 from genjax.networks.blocks import Embedding
 from genjax.networks.experts import Experts, Form, Mixture, Perceptron, matrix_init
@@ -98,7 +99,7 @@ class Block(nn.Module):
         Raises:
             UserError: `heads` does not divide the width, or `groups` the heads.
         """
-        x = x.astype(self.dtype)
+        x = constrain(x.astype(self.dtype), BATCH, "sequence", None)
         moves: list[Array | None] = [None] * 2
         gates: list[Array | None] = [None] * 2
         if e is not None:
@@ -114,8 +115,8 @@ class Block(nn.Module):
         x = self._add(x, self._perceptron(h, train), gates[1], train)
         return x if memory is None else (x, memory)
 
-    def _dense(self, features: int, name: str, factor: float = 1.0) -> Dense:
-        return Dense(features, self.bias, self.dtype, matrix_init(self.init_std, factor), name=name)
+    def _dense(self, features: int, name: str, factor: float = 1.0, **dealt: Any) -> Dense:
+        return Dense(features, self.bias, self.dtype, matrix_init(self.init_std, factor), name=name, **dealt)
 
     def _add(self, x: Array, h: Array, gate: Array | None, train: bool) -> Array:
         """x + gate * dropout(h); the way back to the gate sums over positions, so it is float32."""
@@ -132,19 +133,24 @@ class Block(nn.Module):
                 f"heads={self.heads} must divide the width {c}, and groups={self.groups} must divide the heads"
             )
         d = c // self.heads
-        qkv = self._dense((self.heads + 2 * groups) * d, "qkv")(h).reshape(b, n, -1, d)
-        q, k, v = jnp.split(qkv, (self.heads, self.heads + groups), axis=2)
+        parts, ways = (self.heads * d, groups * d, groups * d), shares("tensor", self.heads, groups)
+        qkv = self._dense(sum(parts), "qkv", shares=ways, parts=parts)(h).reshape(b, n, ways, -1, d)
+        borders = (self.heads // ways, (self.heads + groups) // ways)
+        q, k, v = (z.reshape(b, n, -1, d) for z in jnp.split(qkv, borders, axis=3))
         if self.qk_norm:
             q, k = (
                 Norm("rms", epsilon=self.epsilon, name=f"{name}_norm")(z) for name, z in (("q", q), ("k", k))
             )
         if angles is not None:
             q, k = positions.rotate(q, angles), positions.rotate(k, angles)
+        q = constrain(q, BATCH, "sequence", "tensor", None)
+        k, v = (constrain(z, BATCH, None, "tensor", None) for z in (k, v))
         if memory is not None and turn is not None:
             h, memory = cache.attend(q, k, v, memory, turn)
         else:
             h = ops.attention(q, k, v, causal=self.causal, mask=mask, window=self.window)
-        return self._dense(c, "out", self.residual)(h.reshape(b, n, c)), memory
+        h = constrain(h.reshape(b, n, c), BATCH, "sequence", "tensor")
+        return self._dense(c, "out", self.residual, rows=True)(h), memory
 
     def _perceptron(self, h: Array, train: bool) -> Array:
         form = (self.hidden, self.mlp, self.bias, self.residual, self.init_std, self.dtype)

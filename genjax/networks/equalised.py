@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.layout import gathered
 from genjax.networks import ops
 from genjax.networks.layers import add, zeros
 from genjax.types import Array
@@ -84,7 +85,7 @@ class EqualDense(nn.Module):
     def __call__(self, x: Float[Array, "b *n i"]) -> Float[Array, "b *n o"]:
         """Maps [..., in] to [..., features]."""
         normal = nn.initializers.normal(1.0 / self.multiplier)
-        kernel = self.param("kernel", normal, (x.shape[-1], self.features), jnp.float32)
+        kernel = gathered(self.param("kernel", normal, (x.shape[-1], self.features), jnp.float32))
         kernel = kernel * (self.multiplier * x.shape[-1] ** -0.5)
         y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
         if not self.use_bias:
@@ -120,7 +121,7 @@ class EqualConv(nn.Module):
         """Convolves; `noise` is added before the bias, where the kernel's output is normalised."""
         i = x.shape[-1]
         shape = (*(self.size,) * (x.ndim - 2), i, self.features)
-        kernel = self.param("kernel", nn.initializers.normal(1.0), shape, jnp.float32)
+        kernel = gathered(self.param("kernel", nn.initializers.normal(1.0), shape, jnp.float32))
         kernel = kernel * (i * self.size ** (x.ndim - 2)) ** -0.5
         x = x.astype(self.dtype)
         if style is None:

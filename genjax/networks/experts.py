@@ -32,6 +32,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.errors import UserError
+from genjax.layout import BATCH, constrain, shares, ways
 from genjax.networks import ops
 from genjax.networks.layers import Dense
 from genjax.types import Array, PyTree
@@ -101,15 +102,18 @@ class Perceptron(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         """At each place alone."""
-        dense = lambda features, name, factor: Dense(
-            features, self.bias, self.dtype, matrix_init(self.init_std, factor), name=name
+        dense = lambda features, name, factor, **dealt: Dense(
+            features, self.bias, self.dtype, matrix_init(self.init_std, factor), name=name, **dealt
         )
         if self.mlp == "swiglu":
-            gate, h = jnp.split(dense(2 * self.hidden, "mlp_in", 1.0)(x), 2, axis=-1)
-            h = jax.nn.silu(gate) * h
+            ways = shares("tensor", self.hidden)
+            both = dense(2 * self.hidden, "mlp_in", 1.0, shares=ways, parts=(self.hidden,) * 2)(x)
+            gate, h = jnp.split(both.reshape(*x.shape[:-1], ways, -1), 2, axis=-1)
+            h = (jax.nn.silu(gate) * h).reshape(*x.shape[:-1], self.hidden)
         else:
             h = ops.gelu(dense(self.hidden, "mlp_in", 1.0)(x))
-        return dense(x.shape[-1], "mlp_out", self.residual)(h)
+        h = constrain(h, BATCH, "sequence", "tensor")
+        return dense(x.shape[-1], "mlp_out", self.residual, rows=True)(h)
 
 
 class Experts(Perceptron):
@@ -149,7 +153,12 @@ class Experts(Perceptron):
         fetch = jax.vmap(lambda done, *where: done.at[where].get(mode="fill", fill_value=0.0))
         held = send(x, chosen, rank)
         each = nn.vmap(
-            Perceptron, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=1, out_axes=1
+            Perceptron,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=1,
+            out_axes=1,
+            spmd_axis_name="expert" if ways("expert") > 1 else None,
         )
         form = (self.hidden, self.mlp, self.bias, self.residual, self.init_std, self.dtype)
         done = each(*form, name="each")(held)

@@ -6,8 +6,10 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
+from genjax.layout import constrain, gathered
 from genjax.networks import ops
 from genjax.networks.packed import Packed
 from genjax.types import Array
@@ -37,22 +39,61 @@ def add(y: Array, bias: Array) -> Array:
     return (ops.wide(y) + ops.along_last(bias, y.ndim)).astype(y.dtype)
 
 
+def dealt(z: Float[Array, "*n o"], shares: int, parts: tuple[int, ...]) -> Float[Array, "*n o"]:
+    """Deals the parts of the last axis to equal shares: the first share gets the beginning of every part, and so on.
+
+    Devices that split queries, keys and values, made by one matrix, then hold heads that belong together: to deal the
+    columns of the matrix moves less than to move what it makes.
+
+    Args:
+        z: features, or the columns or the bias that make them.
+        shares: divides every part.
+        parts: widths, of sum o.
+
+    Returns:
+        z, reordered; z itself if there is one share.
+    """
+    if shares == 1:
+        return z
+    pieces = jnp.split(z, np.cumsum(parts[:-1]), axis=-1)
+    whole = jnp.concatenate([piece.reshape(*z.shape[:-1], shares, -1) for piece in pieces], axis=-1)
+    return constrain(whole, *(None,) * (z.ndim - 1), "tensor", None).reshape(z.shape)
+
+
 class Dense(nn.Module):
-    """Affine map of the last axis: y = x kernel + bias, kernel [in, features]."""
+    """Affine map of the last axis: y = x kernel + bias, kernel [in, features].
+
+    Attributes:
+        features: of the output.
+        use_bias: whether there is a bias.
+        dtype: in which it computes.
+        kernel_init: of the kernel.
+        shares: 1, or in how many the features come: see `dealt`.
+        parts: widths of what the features hold one after the other, to be dealt each by itself.
+        rows: whether devices of the axis `tensor` split the input instead of the features.
+    """
 
     features: int
     use_bias: bool = True
     dtype: str = "float32"
     kernel_init: Initializer = lecun
+    shares: int = 1
+    parts: tuple[int, ...] = ()
+    rows: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *n i"]) -> Float[Array, "b *n o"]:
         """Maps [..., in] to [..., features], computed and returned in `dtype`; the kernel may be `Packed`."""
         kernel: Any = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32) if self.use_bias else None
+        deal = lambda z: dealt(z, self.shares, self.parts)
         x = x.astype(self.dtype)
-        y = kernel.multiply(x) if isinstance(kernel, Packed) else ops.dense(x, kernel.astype(self.dtype))
-        return y if bias is None else add(y, bias)
+        if isinstance(kernel, Packed):
+            y = deal(kernel.multiply(x))
+        else:
+            kernel = gathered(deal(kernel), split=0 if self.rows else 1)
+            y = ops.dense(x, kernel.astype(self.dtype))
+        return y if bias is None else add(y, deal(bias))
 
 
 class Conv(nn.Module):
@@ -81,7 +122,7 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "b *n i"]) -> Float[Array, "b *m o"]:
         """Convolves; computed and returned in `dtype`."""
         shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        kernel = gathered(self.param("kernel", self.kernel_init, shape, jnp.float32))
         bias = self.param("bias", zeros, (self.features,), jnp.float32) if self.use_bias else None
         y = ops.conv(
             x.astype(self.dtype),

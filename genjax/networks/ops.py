@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from genjax.errors import UserError
+from genjax.layout import AXES, ways
 from genjax.networks import cpu, plain
 from genjax.networks.plain import Window, wide
 from genjax.types import Array
@@ -22,8 +23,12 @@ Padding = str | tuple[tuple[int, int], ...]
 
 
 def _forms() -> ModuleType:
-    """The forms of `conv` and `dense` for this machine; they differ in speed and rounding only."""
-    return cpu if jax.default_backend() == "cpu" else plain
+    """The forms for this machine; they differ in speed and rounding only.
+
+    Those for CPUs are made for one device, or a batch over several; what a mesh does with other axes is left to the
+    compiler, which knows the plain forms.
+    """
+    return cpu if jax.default_backend() == "cpu" and ways(AXES[1:]) == 1 else plain
 
 
 def along_last(vector: Float[Array, " c"], ndim: int) -> Array:

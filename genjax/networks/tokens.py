@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.errors import UserError
+from genjax.layout import constrain
 from genjax.networks import cache as caches
 from genjax.networks import segments
 from genjax.networks.cache import Cache
@@ -95,11 +96,12 @@ class TokenTransformer(Transformer):
         """From tokens [b, n], or their weights, to logits [b, n, number], and what else the blocks give."""
         shape = (number + self.extra, self.width)
         table, e = self.param("tokens", self.embedding_init, shape, jnp.float32), self.embed(t, cond)
-        h, more = blocks(table[x] if x.ndim == 2 else x @ table, e), None
+        rows = constrain(table, "tensor", None)  # gathered before the look-up, not what it finds
+        h, more = blocks(rows[x] if x.ndim == 2 else x @ rows, e), None
         if isinstance(h, tuple):
             h, more = h
-        rows = self.get_variable("params", "head", table[:number]) if self.tied else None
-        return self.head(h, e, number, table=rows, bias=self.bias), more
+        head = self.get_variable("params", "head", table[:number]) if self.tied else None
+        return self.head(h, e, number, table=head, bias=self.bias), more
 
     def step(
         self,

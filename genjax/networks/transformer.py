@@ -14,7 +14,7 @@ The parameters of all blocks are stacked along a leading axis, layer by layer; b
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.errors import UserError
+from genjax.layout import Rule
 from genjax.networks import ops, positions
 from genjax.networks.attention import Angles, Block, Mask, ada_norm
 from genjax.networks.blocks import Conditioning, Embedding
@@ -85,6 +86,16 @@ class Transformer(nn.Module):
     unroll: int = 1
     remat: Literal["none", "dots", "full"] = "none"
     dtype: str = "float32"
+
+    layout: ClassVar[tuple[Rule, ...]] = (
+        Rule("experts/each/mlp_in/kernel", ("expert", "fsdp", "tensor")),
+        Rule("experts/each/mlp_out/kernel", ("expert", "tensor", "fsdp")),
+        Rule("blocks/(qkv|mlp_in|modulate)/kernel", ("fsdp", "tensor")),
+        Rule("blocks/(qkv|mlp_in|modulate)/bias", ("tensor",)),
+        Rule("blocks/(out|mlp_out)/kernel", ("tensor", "fsdp")),
+        Rule("params/tokens$", ("tensor", "fsdp")),
+        Rule("params/positions$", (None, "fsdp")),
+    )
 
     def embed(self, t: Float[Array, " b"] | None, cond: Float[Array, "b k"] | None) -> Embedding:
         """The conditioning vector e, float32 [b, width]; None where there is neither time nor cond."""

@@ -54,6 +54,7 @@ class UNet(nn.Module):
             ("skip"), or the image carried on as a residual path of its own ("residual").
         outputs: what the output is made of: the finest level, the sum of an upsampled image of each level ("skip"), or
             the finest level with a residual path through all levels ("residual").
+        remat: compute the inside of each residual block again on the way back, instead of keeping it.
     """
 
     channels: int = 64
@@ -76,6 +77,7 @@ class UNet(nn.Module):
     time_features: int = 0
     inputs: Progressive = "none"
     outputs: Progressive = "none"
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -178,7 +180,8 @@ class UNet(nn.Module):
         return Upsample(h.shape[-1], self.padding, self.dtype, self._filter, name=name)(h)
 
     def _residual(self, level: int, name: str, change: Literal["none", "down", "up"] = "none") -> ResBlock:
-        return ResBlock(
+        block = nn.remat(ResBlock, static_argnums=(3,)) if self.remat else ResBlock  # 3: whether it trains
+        return block(
             self.channels * self.multipliers[level],
             modulation=self.modulation,
             rescale=self.skip_rescale,

@@ -1,0 +1,315 @@
+"""Layouts on a mesh: every split of a state takes the steps of one device, and moves what it should and no more."""
+
+import dataclasses
+import functools
+import math
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from genjax import loop, parallel
+from genjax.collectives import Collective, collectives
+from genjax.data import Data, Digits, Scale, StdlibBytes
+from genjax.errors import UserError
+from genjax.evaluate import likelihood_report
+from genjax.experiment import Evaluation, Experiment
+from genjax.layout import Rule, constrain
+from genjax.networks import ConvDecoder, ConvEncoder, UNet
+from genjax.networks.dit import DiT
+from genjax.networks.experts import Mixture
+from genjax.networks.layers import dealt
+from genjax.networks.tokens import gpt2, llama
+from genjax.objectives.autoregressive import Autoregressive
+from genjax.objectives.diffusion import Diffusion
+from genjax.objectives.gan import GAN
+from genjax.optimizers import Adam
+from genjax.sampling import draw_samples
+
+TEXT = Data(StdlibBytes(length=32))
+GRAY = Data(Digits(), (Scale(0.0, 16.0),))
+
+
+def text(net) -> Experiment:
+    objective = Autoregressive(net=net, shape=TEXT.shape, values=TEXT.levels)
+    return Experiment(objective, TEXT, Adam(learning_rate=1e-3), steps=20, batch_size=16)
+
+
+def image(objective) -> Experiment:
+    return Experiment(objective, GRAY, Adam(learning_rate=1e-3), steps=20, batch_size=16)
+
+
+NETS = {
+    "gpt": lambda: text(gpt2(depth=2, width=64, heads=4)),
+    "llama": lambda: text(llama(depth=2, width=64, heads=8, groups=4)),
+    "experts": lambda: text(gpt2(depth=2, width=32, heads=4, experts=Mixture(experts=4, active=1))),
+    "dit": lambda: image(Diffusion(net=DiT(width=64, depth=2, heads=4), shape=GRAY.shape)),
+    "unet": lambda: image(Diffusion(net=UNet(channels=32, multipliers=(1, 2), blocks=1), shape=GRAY.shape)),
+    "gan": lambda: image(
+        GAN(ConvDecoder((32, 32)), ConvEncoder((32, 32), norm="none"), shape=GRAY.shape, latent=16)
+    ),
+}
+SPLIT = ("data:8", "data:2,fsdp:4", "data:4,tensor:2", "data:2,fsdp:2,tensor:2")
+TABLE = [(name, mesh) for name in ("gpt", "dit", "unet", "gan") for mesh in SPLIT]
+TABLE += [("gpt", "data:2,sequence:4"), ("gpt", "data:2,tensor:2,sequence:2"), ("llama", "data:2,tensor:4")]
+TABLE += [
+    ("experts", "data:2,expert:4"),
+    ("experts", "data:2,tensor:2,expert:2"),
+    ("dit", "data:4,sequence:2"),
+]
+
+
+def ready(name: str, mesh: str, **changes) -> loop.Run:
+    experiment = dataclasses.replace(NETS[name](), **changes)
+    if mesh.startswith("devices:"):
+        devices = jax.devices()[: int(mesh.removeprefix("devices:"))]
+        return loop.prepare(experiment, Mesh(np.array(devices), ("data",)))
+    return loop.prepare(dataclasses.replace(experiment, mesh=mesh))
+
+
+def walk(run: loop.Run, state, first: int, last: int) -> tuple:
+    """(state, every player's loss in each step)."""
+    losses = []
+    for step in range(first, last):
+        state, metrics = run.compiled(state, run.batch(step, 1), False)
+        losses.append([float(value) for name, value in metrics.items() if name.endswith("/loss")])
+    return state, np.asarray(losses)
+
+
+@functools.cache
+def on_one_device(name: str) -> np.ndarray:
+    run = ready(name, "devices:1")
+    return walk(run, run.make_state(), 0, 20)[1]
+
+
+@functools.cache
+def program(name: str, mesh: str) -> list[Collective]:
+    run = ready(name, mesh)
+    step: Any = parallel.compile_step(run.step, run.mesh, run.shardings)
+    return collectives(step.lower(run.template(), run.batch(0, 1)).compile().as_text())
+
+
+def sizes(name: str) -> list[int]:
+    """Numbers in each of the parameters, stacked ones by layer."""
+    leaves = jax.tree_util.tree_leaves_with_path(ready(name, "data:8").template().params)
+    stacked = ["blocks" in jax.tree_util.keystr(path) for path, _ in leaves]
+    return [leaf.size // (leaf.shape[0] if s else 1) for s, (_, leaf) in zip(stacked, leaves, strict=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "mesh"), TABLE)
+def test_twenty_steps_are_those_of_one_device(name, mesh):
+    run = ready(name, mesh)
+    _, losses = walk(run, run.make_state(), 0, 20)
+    np.testing.assert_allclose(losses, on_one_device(name), rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt", "gan"])
+def test_zero1_splits_what_only_the_optimizer_reads(name):
+    """Parameters on every device, optimizer state and average in eighths, the same steps."""
+    run = ready(name, "data:8", zero1=True)
+    state = run.make_state()
+    whole, held = parallel.bytes_held(state.params)
+    assert held == whole
+    for part in (state.moments, state.ema):
+        whole, held = parallel.bytes_held(part)
+        assert held < whole / 8 * 1.2
+    state, losses = walk(run, state, 0, 20)
+    np.testing.assert_allclose(losses, on_one_device(name), rtol=2e-4, atol=1e-5)
+    assert parallel.bytes_held(state.moments)[1] < parallel.bytes_held(state.moments)[0] / 8 * 1.2
+
+
+@pytest.mark.parametrize("name", ["gpt", "dit", "unet", "gan"])
+def test_fsdp_divides_the_bytes_on_a_device(name):
+    """By four, but for arrays of less than a thousand numbers, which stay whole."""
+    shapes = ready(name, "data:2,fsdp:4").template()
+    numbers = lambda leaf: math.prod(leaf.sharding.shard_shape(leaf.shape))
+    arrays = jax.tree.leaves((shapes.params, shapes.moments, shapes.ema))
+    whole, held = sum(leaf.size for leaf in arrays), sum(map(numbers, arrays))
+    small = sum(leaf.size for leaf in arrays if leaf.size < parallel.SMALLEST_SPLIT)
+    assert held == (whole - small) / 4 + small
+    assert held < whole / 4 * 1.1
+
+
+def test_bytes_are_read_off_the_arrays():
+    mesh = parallel.make_mesh("data:2,fsdp:4")
+    split = jax.device_put(jnp.zeros((8, 4)), jax.NamedSharding(mesh, P("fsdp")))
+    whole = jax.device_put(jnp.zeros(3), jax.NamedSharding(mesh, P()))
+    assert parallel.bytes_held({"a": split, "b": whole}) == (4 * 35, 4 * (8 + 3))
+
+
+def count(tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt", "dit", "unet", "gan"])
+def test_data_parallel_steps_send_every_gradient_once(name):
+    """All-reduces, of as many numbers as there are parameters, and of a few scalars.
+
+    What is used in two places is sent for each: GPT-2's table of tokens, which is its head too, and the GAN's
+    discriminator, whose penalty is a place of its own.
+    """
+    sent = program(name, "data:8")
+    assert {one.kind for one in sent} == {"all-reduce"}
+    params = ready(name, "data:8").template().params
+    twice = {"gpt": 256 * 64, "gan": count(params.get("discriminator"))}.get(name, 0)
+    counted = sum(sum(one.sizes) for one in sent)
+    assert sum(sizes(name)) <= counted <= sum(sizes(name)) + twice + 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt", "dit", "unet", "gan"])
+def test_fsdp_gathers_parameters_and_nothing_else(name):
+    """No batch and no activation is gathered: what arrives has the size of a parameter; sums are of gradients."""
+    sent = program(name, "data:2,fsdp:4")
+    assert {one.kind for one in sent} <= {"all-gather", "all-reduce", "reduce-scatter"}
+    assert any(one.kind == "all-gather" for one in sent)
+    known = set(sizes(name))
+    for one in sent:
+        if one.kind == "all-gather":
+            assert set(one.sizes) <= known
+        else:
+            assert all(size in known or 4 * size in known or size <= 8 for size in one.sizes)
+
+
+@pytest.mark.slow
+def test_tensor_parallel_blocks_sum_four_times():
+    """Twice forwards and twice backwards in a block (Shoeybi et al. 2019, figure 4), and once on the way back from the
+    head; no activation is gathered."""
+    sent = program("gpt", "data:4,tensor:2")
+    activations = 16 // 4 * 32 * 64
+    assert sum(one.sizes == (activations,) for one in sent if one.kind == "all-reduce") == 5
+    assert all(max(one.sizes) < activations for one in sent if one.kind != "all-reduce")
+
+
+@pytest.mark.slow
+def test_a_split_sequence_gathers_keys_and_values_only():
+    """Of each example; and the rows of the table of places, each of which one device has moved."""
+    sent = program("gpt", "data:2,sequence:4")
+    keys = 16 // 2 * 32 * 64
+    gathered = [one.sizes for one in sent if one.kind == "all-gather"]
+    assert gathered.count((keys,)) == 2
+    assert set(gathered) <= {(keys,), (32 * 64,)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["data:2,fsdp:2,tensor:2", "data:2,sequence:4"])
+@pytest.mark.parametrize("name", ["gpt", "dit", "gan"])
+def test_samples_and_likelihoods_are_those_of_one_device(name, mesh):
+    found = []
+    for run in (ready(name, "devices:1"), ready(name, mesh)):
+        experiment = dataclasses.replace(run.experiment, evaluation=Evaluation(batch_size=16, likelihoods=16))
+        state, objective = run.make_state(), experiment.objective
+        samples = draw_samples(objective, experiment.data, state.ema, state.extra, run.mesh, seed=0, num=16)[
+            0
+        ]
+        exact = name == "gpt"
+        report = likelihood_report(experiment, state, run.mesh) if exact else {}
+        found.append((np.float64(samples), report.get("nats", 0.0)))
+    (one, likely), (many, as_likely) = found
+    assert np.mean(one != many) < 0.01 if name == "gpt" else np.abs(one - many).max() <= 1.0
+    assert one.std() > 0.1
+    assert likely == pytest.approx(as_likely, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_devices_and_layout(tmp_path):
+    """Saved on 8 devices after 10 steps, the next 10 are the same on 4, 2, 1 and on other axes."""
+    begun = ready("gpt", "data:2,fsdp:4")
+    state, _ = walk(begun, begun.make_state(), 0, 10)
+    with loop.Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(10, state)
+    for mesh in ("devices:4", "devices:2", "devices:1", "data:4,tensor:2", "data:2,sequence:4"):
+        run = ready("gpt", mesh)
+        with loop.Checkpoints(tmp_path / "checkpoints") as checkpoints:
+            step, restored = checkpoints.restore(run.template())
+        _, losses = walk(run, restored, step, 20)
+        np.testing.assert_allclose(losses, on_one_device("gpt")[10:], rtol=2e-4)
+
+
+def test_every_rule_of_the_transformers_places_something():
+    """In one network or another; else a renamed parameter would be placed by its size alone, without a word."""
+    nets = [gpt2(depth=1, width=8, heads=2, position=where) for where in ("learned", "rotary")]
+    nets += [gpt2(depth=1, width=8, heads=2, experts=Mixture(experts=2)), DiT(width=8, depth=1, heads=2)]
+    placement = parallel.Placement(parallel.make_mesh("fsdp:2,tensor:2,expert:2"), (), nets[0].layout)
+    placed = {}
+    for net in nets:
+        x = jnp.zeros((1, 4, 4, 1)) if isinstance(net, DiT) else jnp.zeros((1, 4), jnp.int32)
+        shapes = jax.eval_shape(lambda x, net=net: net.init(jax.random.key(0), x, jnp.zeros(1), out=4), x)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            rule = next((rule for rule in net.layout if re.search(rule.path, name)), None)
+            placed.setdefault(rule, []).append(placement.spec(name, leaf.shape))
+    for rule in nets[0].layout:
+        assert any(spec[-len(rule.spec) :] == rule.spec for spec in placed[rule]), rule
+
+
+def test_layouts_split_what_they_can():
+    """Axes that the mesh lacks or that do not divide split nothing; `fsdp` then takes the largest whole dimension."""
+    layout = (Rule("kernel", ("fsdp", "tensor")),)
+    spec = parallel.Placement(parallel.make_mesh("data:2,fsdp:2,tensor:2"), (), layout).spec
+    assert spec("net/kernel", (3, 64, 32)) == P(None, "fsdp", "tensor")
+    assert spec("net/kernel", (63, 32)) == P(None, "tensor")
+    assert spec("net/kernel", (64, 33)) == P("fsdp", None)
+    assert spec("net/other", (64, 128)) == P("fsdp", "tensor")
+    assert spec("net/other", (4, 64, 63)) == P(None, "fsdp", None)
+    assert spec("net/other", (63, 63)) == P()
+    assert spec("net/other", (5000,)) == P("fsdp")
+    assert spec("net/kernel", ()) == P()
+    spec = parallel.Placement(parallel.make_mesh("data:8"), (), layout, zero1=True).spec
+    assert spec("params/net/kernel", (64, 128)) == P()
+    assert spec("moments/net/mu/kernel", (64, 128)) == P(None, "data")
+    with pytest.raises(UserError, match="every device would hold all of it"):
+        parallel.state_sharding({"a": jnp.zeros((1001, 1049))}, parallel.make_mesh("fsdp:8"))
+
+
+def test_slices_are_told_apart_along_the_first_axis():
+    """Two slices of four devices: each row of the last axes lies within one."""
+    devices = [
+        SimpleNamespace(id=i, slice_index=i // 4, process_index=i // 4, platform="cpu", device_kind="x")
+        for i in range(8)
+    ]
+    placed = parallel.arrange((4, 2), devices)
+    slices = np.vectorize(lambda device: device.slice_index)(placed)
+    assert (slices == slices[:, :1]).all()
+    assert (slices[:2] == slices[0, 0]).all()
+    assert slices[0, 0] != slices[2, 0]
+    assert {device.id for device in placed.flat} == set(range(8))
+    with pytest.raises(UserError, match="2 slices do not divide"):
+        parallel.arrange((1, 8), devices)
+
+
+def test_dealt_parts_keep_heads_together():
+    """The first of two shares gets the first half of the queries, of the keys and of the values."""
+    z = jnp.arange(12.0)  # queries 0 ... 5, keys 6 ... 7, values 8 ... 11
+    assert dealt(z, 2, (6, 2, 4)).tolist() == [0, 1, 2, 6, 8, 9, 3, 4, 5, 7, 10, 11]
+    assert dealt(z, 1, (6, 2, 4)) is z
+
+
+def test_constraints_are_nothing_without_a_mesh():
+    x = jnp.ones((4, 4))
+    assert constrain(x, "tensor", None) is x
+
+
+def test_collectives_are_read_off_a_program():
+    """By hand: bytes, joined ones, asynchronous ones, and none of what only sounds like one."""
+    text = """
+  %all-gather.1 = f32[64,192]{1,0} all-gather(%p), dimensions={0}
+  %all-reduce.2 = (f32[3]{0}, bf16[2,2]{1,0}) all-reduce(%a, %b), to_apply=%add
+  %ags = (f32[8]{0}, f32[32]{0}) all-gather-start(%p), dimensions={0}
+  %agd = f32[32]{0} all-gather-done(%ags)
+  %fusion = f32[7]{0} fusion(%all-gather.1), calls=%all-reduce.9
+"""
+    assert collectives(text) == [
+        Collective("all-gather", ((64, 192),), 4 * 64 * 192),
+        Collective("all-reduce", ((3,), (2, 2)), 12 + 8),
+        Collective("all-gather", ((32,),), 128),
+    ]
