@@ -76,10 +76,10 @@ def vary(
     """
     chosen = settings(over)
     runs = [reopen(workdir, [*overrides, *setting]) for setting in chosen]
-    state, judge = load_state(runs[0], workdir), _judge(runs[0])
+    state, judge = load_state(runs[0], workdir), fit_judge(runs[0])
     rows, pictures = [], []
     for run, setting in zip(runs, chosen, strict=True):
-        row, samples = _measure(run, state, judge, num, seed)
+        row, samples = measure(run, state, judge, num, seed)
         rows.append({**dict(setting), **row})
         pictures.append((caption(setting), _shown(run, samples)))
         say(f"{caption(setting)}: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
@@ -108,7 +108,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _judge(run: Run) -> Judge | None:
+def fit_judge(run: Run) -> Judge | None:
     """The judge of samples, fitted once for all settings; none for data without feature spaces."""
     data = run.experiment.data
     if data.kind not in ("image", "points"):
@@ -124,7 +124,7 @@ def _judge(run: Run) -> Judge | None:
     )
 
 
-def _measure(
+def measure(
     run: Run, state: TrainState, judge: Judge | None, num: int, seed: int
 ) -> tuple[dict[str, float], np.ndarray]:
     """Numbers of one setting, and its samples in the data's own units."""

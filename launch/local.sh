@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# One machine, one process: ./launch/local.sh train|sample|evaluate|vary|edit|convert|benchmark|test [flags]
+# One machine, one process: ./launch/local.sh train|sample|evaluate|vary|compare|edit|convert|benchmark|test [flags]
 #
 # On first use it makes the virtual environment .venv from requirements.txt (again only if that file changes).
 # GENJAX_PYTHON=/path/to/python uses an environment of your own instead.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-verbs="train sample evaluate vary edit convert benchmark test"
+verbs="train sample evaluate vary compare edit convert benchmark test"
 verb=${1:-}
 if [[ " $verbs " != *" $verb "* || -z $verb ]]; then
   echo "error: './launch/local.sh ${verb}' is unknown: say one of: $verbs" >&2

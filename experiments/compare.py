@@ -1,0 +1,34 @@
+"""Several trained models of the same data on one page of HTML, which needs no network to be read.
+
+python -m experiments.compare --run=DIR --run=DIR@objective.sampler.steps=10 ... [--out=comparison.html]
+
+Runs that differ in their seed alone become one row; see `genjax.comparison`.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from genjax import cli
+from genjax.comparison import compare
+from genjax.comparison_page import render, write
+from genjax.errors import UserError
+from genjax.verbs import say
+
+RUN = flags.DEFINE_multi_string("run", [], "A work directory, or DIR@field=value with settings of sampling.")
+NUM = flags.DEFINE_integer("num", 1000, "Samples of each.", lower_bound=32)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.")
+OUT = flags.DEFINE_string("out", "comparison.html", "The page.")
+
+
+def main(overrides: cli.Overrides) -> None:
+    """Runs what the flags say."""
+    if overrides:
+        raise UserError("settings belong to a run: --run=DIR@objective.sampler.steps=10")
+    rows = compare(RUN.value, NUM.value, SEED.value)
+    write(Path(OUT.value), render(rows, NUM.value, SEED.value))
+    say(f"wrote {OUT.value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,118 @@
+"""A comparison's page: who is best, what stands where, and that the page needs nothing beside it."""
+
+import dataclasses
+import html.parser
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genjax import charts, page
+from genjax.comparison import Entry, group, likelihood, parse
+from genjax.comparison_page import mean_and_spread, title
+from genjax.data import Data, Digits, Scale
+from genjax.errors import UserError
+from genjax.experiment import Experiment
+from genjax.loop import Run
+from genjax.networks import MLP
+from genjax.objectives.vae import VAE
+from genjax.optimizers import Adam
+from genjax.step import TrainState
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Reader(html.parser.HTMLParser):
+    """Notes what a page loads, and that its elements are closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loaded, self.counts = [], [], {}
+
+    def handle_starttag(self, tag, attrs):
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        self.loaded += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def read(text):
+    reader = Reader()
+    reader.feed(text)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def test_the_front_is_what_nothing_beats():
+    """Against every pair of points: one is on the front unless another is as fast and better, or as good and faster."""
+    points = [tuple(p) for p in np.random.default_rng(0).integers(0, 6, (12, 2)).astype(float)]
+    beaten = {
+        i
+        for i, j in itertools.permutations(range(len(points)), 2)
+        if points[j] != points[i] and points[j][0] <= points[i][0] and points[j][1] <= points[i][1]
+    }
+    on = {points[i] for i in range(len(points)) if i not in beaten}
+    assert {points[i] for i in charts.front(points)} == on
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("values", [[1.2, 1.6], [0.001, 900.0], [5.0, 5.0], [3.0, 4.0, 90.0]])
+def test_axes_hold_their_values_and_have_round_ticks(values, log):
+    axis = charts.Axis.around("x", values, log)
+    assert all(0.0 <= axis.place(value) <= 1.0 for value in values)
+    ticks = axis.ticks()
+    assert 3 <= len(ticks) <= 9
+    assert all(axis.low <= tick <= axis.high for tick in ticks)
+    assert all(float(f"{tick:.3g}") == pytest.approx(tick) for tick in ticks)
+    places = [axis.place(value) for value in sorted(values)]
+    assert places == sorted(places)
+
+
+def test_a_page_loads_nothing_and_escapes_what_it_is_told():
+    picture = page.figure("a < b", Image.new("RGB", (4, 3)))
+    chart = charts.scatter([("<i>", 1.0, 2.0), ("b", 3.0, 1.0)], "x & y", "z")
+    curve = charts.lines([("c", 0, [(0.0, 1.0), (1.0, math.nan), (2.0, 3.0)])], "x", "y")
+    rows = page.table(["run", "n"], [["a", "1"], ["b", "2"]], [[False, True], [False, False]])
+    text = page.page("T", "w", page.section("s", "w", rows, chart, curve, page.cards([picture] * 2)))
+    reader = read(text)
+    assert all(link.startswith("data:") for link in reader.loaded)
+    assert reader.counts["img"] == 2
+    assert reader.counts["td"] == 4
+    assert "i" not in reader.counts
+    assert "nan" not in text
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def entry(name, seed, width=8, **numbers) -> Entry:
+    data = Data(Digits(), (Scale(0.0, 16.0),))
+    net = MLP(width=width)
+    objective = VAE(net, net, shape=data.shape, latent=2)
+    run = object.__new__(Run)  # what is grouped is the experiment: nothing is made ready
+    object.__setattr__(run, "experiment", Experiment(objective, data, Adam(), seed=seed))
+    return Entry(name, Path(name), run, object.__new__(TrainState), numbers, "", np.zeros(0))
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_row():
+    rows = group([entry("a", 0, ratio=1.0), entry("b", 0, 16), entry("c", 1, ratio=2.0)])
+    assert [[one.name for one in row] for row in rows] == [["a", "c"], ["b"]]
+    assert title(rows[0]) == "a (2 seeds)"
+    assert mean_and_spread(rows[0], "ratio") == (1.5, pytest.approx(0.5**0.5))
+    assert mean_and_spread(rows[1], "ratio") is None
+    assert math.isnan(mean_and_spread([dataclasses.replace(rows[0][0])], "ratio")[1])
+
+
+def test_runs_are_named_with_settings(tmp_path):
+    assert parse("runs/a@config.x.y=3@z=b") == (Path("runs/a"), [("x.y", "3"), ("z", "b")])
+    with pytest.raises(UserError, match="write DIR@"):
+        parse("runs/a@x")
+    numbers = '{"likelihood": {"bits_per_dim": 2.5, "bits_per_dim_error": 0.125, "log_prob_kind": "ELBO"}}'
+    (tmp_path / "evaluation.json").write_text(numbers)
+    assert likelihood(tmp_path) == "≤ 2.500 ± 0.125 bits/dim (ELBO)"
+    assert likelihood(tmp_path / "none") == ""
