@@ -1,40 +1,57 @@
 #!/usr/bin/env bash
-# One machine, one process: ./launch/local.sh train|sample|evaluate|vary|compare|edit|convert|benchmark|test [flags]
+# This machine: ./launch/local.sh [options] train|sample|evaluate|vary|edit|convert|benchmark|sweep|test|setup [flags]
 #
 # On first use it makes the virtual environment .venv from requirements.txt (again only if that file changes).
-# GENJAX_PYTHON=/path/to/python uses an environment of your own instead.
-set -euo pipefail
+# GENJAX_PYTHON=/path/to/python uses an environment of your own instead. `setup` does no more than that.
+#
+# With --processes, K processes of M devices each form one run; the lines of all but the first are marked. When one
+# fails, the others are ended. --retries starts a failed run again, which resumes; a user's mistake (exit code 2) is
+# not tried again, nor is a run that was stopped.
+#
+#   ./launch/local.sh --processes=2 --devices=2 train --config=gan_digits
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-verbs="train sample evaluate vary compare edit convert benchmark test"
-verb=${1:-}
-if [[ " $verbs " != *" $verb "* || -z $verb ]]; then
-  echo "error: './launch/local.sh ${verb}' is unknown: say one of: $verbs" >&2
-  exit 2
-fi
-shift
+# shellcheck source=common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+actions="test setup"
 
-find_python() {
-  local candidate
-  for candidate in python3 python3.13 python3.12 python3.11 python; do
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      echo "$candidate"
-      return
-    fi
-  done
-  echo "error: genjax needs Python 3.11 or newer" >&2
-  exit 2
-}
+option devices size "" "devices of each process: GPUs where there are enough, else virtual CPU devices"
+option processes size 1 "processes on this machine"
+option retries count "" "how often a failed run is started again; default 3 for several processes, else 0"
+option pause seconds 10 "seconds before it is"
+option grace seconds 60 "seconds that processes have to save and end before they are killed"
+option accelerator text "" "kind of jax to set up: cpu, cuda13, cuda12, tpu; default what is set up, else cpu"
+option dry_run flag "" "print the commands and do nothing"
+parse "$@"
+set -- ${words[@]+"${words[@]}"}
 
 set_up() {
-  local wanted stamp="$root/.venv/requirements.installed"
+  local wanted stamp="$root/.venv/requirements.installed" kind="$root/.venv/accelerator"
+  [[ -z $opt_accelerator ]] || one_of accelerator "$opt_accelerator" cpu cuda13 cuda12 tpu
+  local extra=${opt_accelerator:-$(cat "$kind" 2>/dev/null || echo cpu)}
   wanted=$(cat "$root/requirements.txt")
+  [[ $extra == cpu ]] || wanted+=$'\n'"jax[$extra]"
   if [[ -f $stamp && $(cat "$stamp") == "$wanted" ]]; then
+    return
+  fi
+  if [[ -n $opt_dry_run ]]; then
+    echo "# sets up $root/.venv from requirements.txt${extra:+ for $extra}"
+    return
+  fi
+  mkdir -p "$root/.venv"
+  if command -v flock >/dev/null && [[ -z ${setting_up:-} ]]; then # hosts that share this folder take turns
+    exec 9>"$root/.venv/setup.lock"
+    flock 9
+    setting_up=yes
+    set_up
+    flock -u 9
     return
   fi
   echo "setting up $root/.venv (once)"
   "$(find_python)" -m venv "$root/.venv"
-  "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/requirements.txt"
+  local packages=(-r "$root/requirements.txt")
+  [[ $extra == cpu ]] || packages+=("jax[$extra]")
+  "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}"
+  echo "$extra" >"$kind"
   printf '%s\n' "$wanted" >"$stamp"
 }
 
@@ -45,24 +62,81 @@ else
   python=$root/.venv/bin/python
 fi
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+[[ $verb != setup ]] || exit 0
 
 if [[ $verb == test ]]; then
+  [[ $opt_processes == 1 && -z $opt_devices$opt_retries ]] || fail "'test' takes none of the options of runs"
   cd "$root"
-  "$python" -m ruff format --check --quiet .
-  "$python" -m ruff check --quiet .
-  "$python" -m mypy --no-error-summary
-  exec "$python" -m pytest -n "${GENJAX_TEST_WORKERS:-2}" --dist loadgroup "$@"
+  act "$python" -m ruff format --check --quiet .
+  act "$python" -m ruff check --quiet .
+  act "$python" -m mypy --no-error-summary
+  act "$python" -m pytest -n "${GENJAX_TEST_WORKERS:-2}" --dist loadgroup "$@"
+  exit
 fi
 
 # On CPU: one virtual device per core (a power of two, so that batches divide), and an allocator that keeps its
-# memory. Neither matters on GPU and TPU.
-cores=$("$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
-devices=1
-while ((devices * 2 <= cores && devices < 8)); do devices=$((devices * 2)); done
-if [[ ${XLA_FLAGS:-} != *xla_force_host_platform_device_count* ]]; then
+# memory. Neither matters on GPU and TPU. A sweep leaves the devices to its runs, which share the cores.
+if [[ -z $opt_devices ]]; then
+  cores=$("$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())' 2>/dev/null || getconf _NPROCESSORS_ONLN)
+  devices=1
+  while ((devices * 2 * opt_processes <= cores && devices < 8)); do devices=$((devices * 2)); done
+else
+  devices=$opt_devices
+  # shellcheck disable=SC2001  # digits of any number
+  XLA_FLAGS=$(sed 's/--xla_force_host_platform_device_count=[0-9]*//' <<<"${XLA_FLAGS:-}")
+fi
+if [[ ${XLA_FLAGS:-} != *xla_force_host_platform_device_count* && ($verb != sweep || -n $opt_devices) ]]; then
   export XLA_FLAGS="${XLA_FLAGS:-} --xla_force_host_platform_device_count=$devices"
 fi
 export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
+export GENJAX_PYTHON=$python
 
-exec "$python" -m "experiments.$verb" "$@"
+count_gpus() { # GPUs of this machine that may be used
+  if [[ ${JAX_PLATFORMS:-} == cpu ]]; then
+    echo 0
+  elif [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
+    awk -F, '{ print NF }' <<<"$CUDA_VISIBLE_DEVICES"
+  elif command -v nvidia-smi >/dev/null; then
+    nvidia-smi --list-gpus 2>/dev/null | wc -l
+  else
+    echo 0
+  fi
+}
+
+visible_gpus() { # visible_gpus PROCESS: those of one process, as CUDA_VISIBLE_DEVICES
+  local all=${CUDA_VISIBLE_DEVICES:-$(seq -s, 0 $((gpus - 1)))}
+  cut -d, -f "$(($1 * devices + 1))-$((($1 + 1) * devices))" <<<"$all"
+}
+
+gpus=0
+if [[ -n $opt_devices || $opt_processes != 1 ]]; then
+  gpus=$(count_gpus)
+  [[ $gpus == 0 || -n $opt_devices ]] || devices=$((gpus / opt_processes))
+  ((gpus == 0 || (devices > 0 && devices * opt_processes <= gpus))) ||
+    fail "--processes=$opt_processes --devices=$devices needs more than the $gpus GPUs here: JAX_PLATFORMS=cpu has as many devices as you like"
+fi
+
+commands=()
+for ((process = 0; process < opt_processes; process++)); do
+  ((process == 0)) || commands+=(":::")
+  ((gpus == 0)) || commands+=(env "CUDA_VISIBLE_DEVICES=$(visible_gpus "$process")")
+  commands+=("$python" -m "experiments.$verb" "$@")
+  ((opt_processes == 1)) ||
+    commands+=("--coordinator=localhost:0" "--num_processes=$opt_processes" "--process_id=$process")
+done
+if ((opt_processes > 1)); then
+  [[ $verb != sweep ]] || fail "a sweep starts its runs itself: --jobs=$opt_processes after the verb"
+  retries=${opt_retries:-3}
+else
+  retries=${opt_retries:-0}
+fi
+if ((opt_processes > 1 || retries > 0)); then
+  commands=("$python" -m genjax.supervise "--retries=$retries" "--pause=$opt_pause" "--grace=$opt_grace" -- "${commands[@]}")
+fi
+if [[ -n $opt_dry_run ]]; then
+  [[ -z ${XLA_FLAGS:-} ]] || echo "export XLA_FLAGS=$(quote "$XLA_FLAGS")"
+  echo "export PYTHONPATH=$(quote "$PYTHONPATH") GENJAX_PYTHON=$(quote "$python")"
+fi
+# Port 0 stands for a free one, chosen anew at each try.
+finish "${commands[@]}"
