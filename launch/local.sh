@@ -47,7 +47,9 @@ set_up() {
     return
   fi
   echo "setting up $root/.venv (once)"
-  "$(find_python)" -m venv "$root/.venv"
+  local system
+  system=$(find_python)
+  "$system" -m venv "$root/.venv"
   local packages=(-r "$root/requirements.txt")
   [[ $extra == cpu ]] || packages+=("jax[$extra]")
   "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}"

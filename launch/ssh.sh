@@ -68,9 +68,9 @@ for ((process = 0; process < ${#hosts[@]}; process++)); do
   commands+=("${ssh[@]}" -o BatchMode=yes -o ServerAliveInterval=15 "${hosts[process]}" "$(watched "${command[@]}")")
   labels+=${labels:+,}${hosts[process]}
 done
-supervised=(python3)
-[[ -n $opt_dry_run ]] || supervised=("$(find_python)")
-supervised+=(-m genjax.supervise "--retries=$opt_retries" "--pause=$opt_pause" "--grace=$opt_grace")
+python=python3
+[[ -n $opt_dry_run ]] || python=$(find_python)
+supervised=("$python" -m genjax.supervise "--retries=$opt_retries" "--pause=$opt_pause" "--grace=$opt_grace")
 supervised+=("--labels=$labels" --stop=stdin -- "${commands[@]}")
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 [[ -z $opt_dry_run ]] || echo "export PYTHONPATH=$(quote "$PYTHONPATH")"
