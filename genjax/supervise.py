@@ -1,6 +1,6 @@
 """Runs a group of processes, ends all when one fails, and starts them again: what the launchers stand on.
 
-python -m genjax.supervise [--retries=3] [--pause=10] [--grace=60] [--labels=A,B] [--stop=stdin] -- COMMAND [::: COMMAND]...
+python -m genjax.supervise [--retries=3] [--pause=10] [--grace=60] [--labels=A,B] -- COMMAND [::: COMMAND]...
 
 Exit codes of the programs: 0 done; 2 the user's mistake; 130, 143 stopped with everything saved; 75 a peer died or
 got stuck; all others a crash. A group that ends with any code but 0 and 2 is started again, at most `retries` times,
@@ -243,9 +243,15 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="genjax.supervise", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--retries", type=int, default=3, help="how often a failed group is started again")
     parser.add_argument("--pause", type=float, default=10.0, help="seconds before it is")
-    parser.add_argument("--grace", type=float, default=60.0, help="seconds from asking processes to killing them")
-    parser.add_argument("--labels", default="", help="marks of the processes' lines, with commas between them")
-    parser.add_argument("--stop", choices=("signal", "stdin"), default="signal", help="how processes are asked to end")
+    parser.add_argument(
+        "--grace", type=float, default=60.0, help="seconds from asking processes to killing them"
+    )
+    parser.add_argument(
+        "--labels", default="", help="marks of the processes' lines, with commas between them"
+    )
+    parser.add_argument(
+        "--stop", choices=("signal", "stdin"), default="signal", help="how processes are asked to end"
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- COMMAND [::: COMMAND]...")
     flags = parser.parse_args(argv)
     commands = split(flags.command[1:] if flags.command[:1] == ["--"] else flags.command)

