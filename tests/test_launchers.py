@@ -217,19 +217,32 @@ count = []
 signal.signal({int(number)}, lambda *_: count.append(1))
 open(sys.argv[1], "w").close()
 while not count: time.sleep(0.01)
-time.sleep(0.3)
+time.sleep(float(sys.argv[2]))
 print(f"got {{len(count)}}", flush=True)
 sys.exit({128 + number})"""
     path = program(tmp_path / "program", text, sys.executable)
     marks = [tmp_path / "a", tmp_path / "b"]
-    command = [sys.executable, "-S", "-m", "genjax.supervise", "--pause=0", "--", str(path), str(marks[0])]
-    command += [":::", str(path), str(marks[1])]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
+    command = [
+        sys.executable,
+        "-S",
+        "-m",
+        "genjax.supervise",
+        "--pause=0",
+        "--",
+        str(path),
+        str(marks[0]),
+        "0.2",
+    ]
+    command += [":::", str(path), str(marks[1]), "0.5"]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    )
     while not all(mark.exists() for mark in marks):
         time.sleep(0.02)
     running.send_signal(number)
-    out, _ = running.communicate(timeout=20)
+    out, said = running.communicate(timeout=20)
     assert running.returncode == 128 + number
+    assert "try 2" not in said
     assert sorted(out.splitlines()) == ["[1] got 1", "got 1"]
 
 
@@ -277,7 +290,8 @@ def slurm_script(tmp_path: Path, codes: list[int], *words: str) -> tuple[Path, d
     program(
         tmp_path / "bin" / "srun",
         f"{note}\necho $$ >{tmp_path}/srun.pid\n{tmp_path}/bin/next\ncode=$?\n"
-        f"((code != 143)) || {{ trap 'exit 143' TERM; {SLEEP}; }}\nexit $code",
+        f"end() {{ sleep 0.2; echo saved >>{tmp_path}/calls; exit 143; }}\n"
+        f"((code != 143)) || {{ trap end TERM; {SLEEP}; }}\nexit $code",
     )
     program(tmp_path / "bin" / "scancel", f"{note}\nkill -TERM $(cat {tmp_path}/srun.pid)")
     program(tmp_path / "bin" / "scontrol", note)
@@ -306,7 +320,7 @@ def test_slurm_saves_before_the_limit_and_queues_again(tmp_path, restarts):
     running.communicate(timeout=20)
     assert running.returncode == 143
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert calls[1:] == ["scancel --signal=TERM 7", "scontrol requeue 7"][: 2 - restarts // 100]
+    assert calls[1:] == ["scancel --signal=TERM 7", "saved", "scontrol requeue 7"][: 3 - restarts // 100]
 
 
 def test_slurm_directives():
@@ -353,7 +367,10 @@ def test_jobset():
     claim = pod["volumes"][0]["persistentVolumeClaim"]["claimName"]
     assert (container["volumeMounts"][0]["mountPath"], claim) == ("/genjax/runs", "runs")
     flags = ["--coordinator=genjax-worker-0-0.genjax:8476", "--num_processes=2"]
-    assert [word.replace("$$(", "$(") for word in container["args"]] == ["train", *NASTY, *flags]
+    kept = [
+        word.replace("$(", "$$(") for word in NASTY
+    ]  # Kubernetes would put a variable's value for $(HOME)
+    assert container["args"] == ["train", *kept, *flags]
     ran = subprocess.run(
         [*container["command"], "train", *NASTY],
         env={"PATH": os.environ["PATH"], "JOB_COMPLETION_INDEX": "1"},
