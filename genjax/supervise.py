@@ -230,10 +230,13 @@ def run(job: Job) -> int:
     Raises:
         OSError: a command cannot be started.
     """
+    received: list[int] = []  # acted on between two looks: a handler may run while a process is being started
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: job.stop(number))
+        signal.signal(number, lambda number, frame: received.append(number))
     job.start()
     while (code := job.poll()) is None:
+        while received:
+            job.stop(received.pop(0))
         time.sleep(POLL)
     return code
 

@@ -101,10 +101,12 @@ def expand(configs: Sequence[str], over: Sequence[tuple[str, list[str]]], common
     return trials
 
 
-def finished(trial: Trial, root: Path) -> bool:
-    """Whether a run is trained to its last step and evaluated."""
-    report = read_report(root / trial.name)
-    return bool(report) and report.get("step") == trial.experiment().steps
+def evaluated(trial: Trial, root: Path) -> int | None:
+    """The step that a run's evaluation is of; None where there is none, or a damaged one, which will be replaced."""
+    try:
+        return read_report(root / trial.name).get("step")
+    except UserError:
+        return None
 
 
 def read_report(workdir: Path) -> dict[str, Any]:
@@ -158,6 +160,7 @@ class Queue:
         self.program = program or command
         self.codes: dict[str, int] = {}
         self.stopped: int | None = None
+        self._signals: list[int] = []
         self._waiting = list(self.trials)
         self._running: dict[int, tuple[Trial, str, supervise.Job, float]] = {}
 
@@ -172,19 +175,22 @@ class Queue:
             while self._waiting and self.stopped is None and len(self._running) < self.jobs:
                 slot = min({*range(self.jobs)} - {*self._running})
                 self._begin(self._waiting.pop(0), slot)
+            while self._signals:
+                number = self._signals.pop(0)
+                for _, _, job, _ in self._running.values():
+                    job.stop(number)
             for slot in list(self._running):
                 self._look(slot)
             time.sleep(supervise.POLL)
         return self.codes
 
     def stop(self, number: int) -> None:
-        """Passes a signal on to all runs; nothing is started after it."""
+        """Passes a signal on to all runs, soon; nothing is started after it. Signal handlers may call it."""
         self.stopped = number
-        for _, _, job, _ in self._running.values():
-            job.stop(number)
+        self._signals.append(number)
 
     def _begin(self, trial: Trial, slot: int, verb: str = "train") -> None:
-        if verb == "train" and finished(trial, self.root):
+        if verb == "train" and evaluated(trial, self.root) == trial.experiment().steps:
             self.report(f"{trial.name}: finished before")
             self.codes[trial.name] = 0
             return
@@ -209,7 +215,7 @@ class Queue:
             return
         del self._running[slot]
         self.codes[trial.name] = code
-        if code == 0 and verb == "train" and self.stopped is None and not read_report(self.root / trial.name):
+        if code == 0 and verb == "train" and self.stopped is None and evaluated(trial, self.root) is None:
             self._begin(trial, slot, "evaluate")  # it was killed between its last step and its evaluation
             return
         done = len(self.codes) - sum(1 for other, *_ in self._running.values() if other.name in self.codes)

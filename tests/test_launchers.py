@@ -269,10 +269,10 @@ def test_ssh_passes_words_ends_and_codes_through(tmp_path):
     done = launch("ssh", *options, "train", *NASTY, RECORD=str(record))
     assert done.returncode == 75, done.stderr
     flags = ["--coordinator=one:8476", "--num_processes=2"]
-    expected = [["--accelerator=cpu", "train", *NASTY, *flags, f"--process_id={k}"] for k in (0, 0, 1, 1)]
+    expected = [["--accelerator=cpu", "train", *NASTY, *flags, f"--process_id={k}"] for k in (0, 1)]
     assert sorted(recorded(record)) == expected
-    assert Path(f"{record}.hosts").read_text().split().count("me@one") == 2
-    assert Path(f"{record}.saved").read_text() == "saved\nsaved\n"
+    assert Path(f"{record}.hosts").read_text().split().count("me@one") == 1
+    assert Path(f"{record}.saved").read_text() == "saved\n"
 
 
 # -- SLURM
@@ -469,7 +469,7 @@ def test_a_preempted_slice_is_asked_for_again_and_the_run_goes_on(tmp_path):
     assert (tmp_path / "calls").read_text().split() == [*once, "delete", *once, "delete"]
 
 
-@pytest.mark.parametrize("code", [2, 75])
+@pytest.mark.parametrize("code", [2, pytest.param(75, marks=pytest.mark.slow)])
 def test_a_run_that_failed_for_good_is_not_tried_on_another_slice(tmp_path, code):
     done = launch("tpu", *LEAST["tpu"], "train", **gcloud(tmp_path, [code]))
     assert done.returncode == code
