@@ -7,6 +7,7 @@ python -m experiments.benchmark --what=contexts [--rounds=5]
 python -m experiments.benchmark --what=compare --config=A [--config.x=y] [--other=B] [--drawn=250]    # A B A B
 python -m experiments.benchmark --what=game --config=gan_digits    # beside a step written by hand
 python -m experiments.benchmark --what=layout --config=NAME --config.mesh=data:2,fsdp:4    # bytes and collectives
+python -m experiments.benchmark --what=input --config=diffusion_mnist    # what the loop waits for its batches
 
 Each round times all settings one after the other on the same machine in the same state; reported are medians over
 rounds and their ratios. Set --config.steps_per_call=20 to compare calls of 20 steps with single ones.
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import comparing, decoding_speed, gan_speed, layouts, sampling_speed
+from experiments import comparing, decoding_speed, gan_speed, input_speed, layouts, sampling_speed
 from genjax import cli, experiment
 from genjax.checkpoint import Checkpoints
 from genjax.experiment import Experiment
@@ -32,13 +33,14 @@ from genjax.writers import Writer
 WHAT = flags.DEFINE_enum(
     "what",
     "train",
-    ["train", "sample", "decode", "contexts", "compare", "game", "layout"],
+    ["train", "sample", "decode", "contexts", "compare", "game", "layout", "input"],
     "What is measured.",
 )
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
 )
 ROUNDS = flags.DEFINE_integer("rounds", 5, "How often every setting is timed.", lower_bound=1)
+WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "Numbers of data workers to time, for --what=input.")
 STEPS = flags.DEFINE_integer("steps", 40, "Steps in one timing.", lower_bound=2)
 
 
@@ -100,6 +102,9 @@ def main(overrides: cli.Overrides) -> None:
         return
     if WHAT.value == "layout":
         layouts.report(chosen)
+        return
+    if WHAT.value == "input":
+        input_speed.report(chosen, tuple(map(int, WORKERS.value)), ROUNDS.value, STEPS.value)
         return
     if WHAT.value == "game":
         gan_speed.report(chosen, ROUNDS.value, STEPS.value)

@@ -5,6 +5,7 @@ the discriminator, moves the generator against it, averages the generator's para
 losses, no micro-batches, no sharding rules.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from experiments.comparing import walk
 from genjax.adversarial.losses import NonSaturating
 from genjax.adversarial.penalties import R1
 from genjax.adversarial.slopes import of_slopes
+from genjax.data.loading import Input
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.loop import prepare
@@ -82,9 +84,10 @@ def report(experiment: Experiment, rounds: int, steps: int) -> None:
             "the hand-written step is that of gan_digits: a conditional non-saturating game with R1"
         )
     assert isinstance(gan, GAN)
-    run = prepare(experiment)
+    # Both steps get their batch from outside.
+    run = prepare(dataclasses.replace(experiment, input=Input(resident=False)))
     state: TrainState = run.make_state()
-    batch, params = run.batch(0, 1), jax.tree.map(jnp.copy, state.params)
+    batch, params = run.raw(0), jax.tree.map(jnp.copy, state.params)
     moments = jax.tree.map(jnp.copy, state.moments)
     own: Moved = (
         params["discriminator"],

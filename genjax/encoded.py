@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Int, UInt32
 
 from genjax.data import sweep
-from genjax.data.examples import Examples
+from genjax.data.examples import Examples, Table
 from genjax.data.source import Kind, Source
 from genjax.errors import UserError
 from genjax.experiment import CHECKPOINTS
@@ -111,6 +111,8 @@ class Encoded:
         if not (Path(self.weights.workdir) / CHECKPOINTS).is_dir():
             return examples
         made = _encodings(self.source, self.weights, split)  # type: ignore[arg-type]  # sources are frozen
+        if isinstance(examples, Table):
+            return Table({**examples.arrays, **made})
         return Joined(examples, made)
 
 

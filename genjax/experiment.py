@@ -21,6 +21,7 @@ import optax
 
 from genjax import tree
 from genjax.data import Data
+from genjax.data.loading import Input
 from genjax.errors import UserError, nearest
 from genjax.layout import Rule
 from genjax.objective import Objective
@@ -102,6 +103,7 @@ class Experiment:
         sample_every: steps between pictures of samples; 0 for none before the end. Tunable.
         evaluation: how the run is judged. Tunable.
         monitor: how it is looked at meanwhile. Tunable.
+        input: how batches get to the devices. Tunable.
     """
 
     objective: Objective
@@ -124,6 +126,7 @@ class Experiment:
     sample_every: int = tunable(0)
     evaluation: Evaluation = tunable(Evaluation())
     monitor: Monitor = tunable(Monitor())
+    input: Input = tunable(Input())
 
     def optimizers(self) -> dict[str, optax.GradientTransformation]:
         """One optax transformation for each player.
@@ -156,6 +159,11 @@ def check(experiment: Experiment) -> Experiment:
         if getattr(experiment.monitor, name) < smallest:
             raise UserError(
                 f"config.monitor.{name}={getattr(experiment.monitor, name)} must be at least {smallest}"
+            )
+    for name, smallest in {"workers": 0, "ahead": 1, "resident_mib": 0}.items():
+        if getattr(experiment.input, name) < smallest:
+            raise UserError(
+                f"config.input.{name}={getattr(experiment.input, name)} must be at least {smallest}"
             )
     if not 0.0 <= experiment.ema < 1.0:
         raise UserError(f"config.ema={experiment.ema} must be in [0, 1)")

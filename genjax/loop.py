@@ -6,6 +6,7 @@ so that a run which was killed continues to the same bits.
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import signal
@@ -21,14 +22,14 @@ from jax.sharding import Mesh
 
 from genjax.checkpoint import Checkpoints
 from genjax.data import Batches
+from genjax.data import resident as residents
+from genjax.data.loading import Rows, read_ahead
 from genjax.errors import UserError
-from genjax.experiment import Experiment
+from genjax.experiment import CONFIG_MODULE, Experiment
 from genjax.layout import network_rules
 from genjax.parallel import check_batch, compile_step, make_mesh, shard_batch, state_sharding
 from genjax.step import Step, TrainState, init_state, make_train_step
 from genjax.types import Batch, PyTree
-
-AHEAD = 2  # batches made before they are needed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +43,7 @@ class Run:
         step: the uncompiled train step.
         shardings: where each array of the state lives.
         compiled: (state, batch, stacked) -> (state, metrics); each form is compiled when it is first needed.
+        resident: whether the examples live on the devices, and `batch` gives their indices.
     """
 
     experiment: Experiment
@@ -50,27 +52,55 @@ class Run:
     step: Step
     shardings: PyTree
     compiled: Callable[[TrainState, Batch, bool], Any]
+    resident: bool = False
 
     def make_state(self) -> TrainState:
         """The state of step 0, made where it lives."""
         # An initialiser runs once and is all random numbers, which XLA:CPU takes long to optimise.
         quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         make = _initialiser(self.experiment)
-        return jax.jit(make, out_shardings=self.shardings, compiler_options=quick)(self.batch(0, 1))
+        return jax.jit(make, out_shardings=self.shardings, compiler_options=quick)(self.raw(0))
 
     def template(self) -> PyTree:
         """Shapes, dtypes and shardings of the state, for restoring."""
-        shapes = jax.eval_shape(_initialiser(self.experiment), self.batch(0, 1))
+        shapes = jax.eval_shape(_initialiser(self.experiment), self.raw(0))
         place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
         return jax.tree.map(place, shapes, self.shardings)
 
-    def batch(self, first: int, length: int) -> Batch:
-        """The global batch of step `first`, or a stack of those of `length` > 1 steps, on the devices."""
+    def raw(self, step: int) -> Batch:
+        """The global batch of examples of one step, on the devices."""
+        return shard_batch(self.batches(step), self.mesh)
+
+    def rows(self, step: int) -> dict[str, np.ndarray]:
+        """This process's part of what goes to the devices for one step: examples, or indices where they live there."""
+        if self.resident:
+            return {residents.INDEX: self.batches.indices(step).astype(np.int32)}
+        return self.batches(step)
+
+    def batch(self, first: int, length: int, rows: Rows | None = None) -> Batch:
+        """What `compiled` takes for step `first`, or a stack for `length` > 1 steps: global arrays on the devices.
+
+        Args:
+            first: step.
+            length: number of steps.
+            rows: makes the rows of a step; `self.rows` if None.
+        """
+        rows = rows or self.rows
         if length == 1:
-            return shard_batch(self.batches(first), self.mesh)
-        parts = [self.batches(first + index) for index in range(length)]
+            return shard_batch(rows(first), self.mesh)
+        parts = [rows(first + index) for index in range(length)]
         stack = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
         return shard_batch(stack, self.mesh, stacked=True)
+
+    @contextlib.contextmanager
+    def reading(self, start: int) -> Iterator[Rows]:
+        """Opens the stream of rows from step `start` on, made ahead where the experiment says so."""
+        if self.resident:
+            yield self.rows
+            return
+        how = self.experiment
+        with read_ahead(self.batches, start, how.steps, how.input, CONFIG_MODULE) as rows:
+            yield rows
 
 
 def _initialiser(experiment: Experiment) -> Callable[[Batch], TrainState]:
@@ -111,12 +141,16 @@ def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
     layout = network_rules(experiment.objective)
     shardings = state_sharding(shapes, mesh, experiment.rules, layout, experiment.zero1)
 
+    stays = residents.choose(examples, mesh, experiment.input) if experiment.compile == "jit" else None
+    gather = residents.gather(stays) if stays else None
+    placed = functools.cache(lambda: (residents.place(stays, mesh),) if stays else ())
+
     @functools.cache
     def compile_form(stacked: bool) -> Callable[..., Any]:
-        return compile_step(step, mesh, shardings, kind=experiment.compile, stacked=stacked)
+        return compile_step(step, mesh, shardings, kind=experiment.compile, stacked=stacked, gather=gather)
 
-    run_form = lambda state, batch, stacked: compile_form(stacked)(state, batch)
-    return Run(experiment, mesh, batches, step, shardings, run_form)
+    run_form = lambda state, batch, stacked: compile_form(stacked)(state, batch, *placed())
+    return Run(experiment, mesh, batches, step, shardings, run_form, stays is not None)
 
 
 def plan(experiment: Experiment, start: int) -> Iterator[tuple[int, int]]:
@@ -138,14 +172,15 @@ def plan(experiment: Experiment, start: int) -> Iterator[tuple[int, int]]:
 
 
 def prefetch(run: Run, start: int) -> Iterator[tuple[int, int, Batch]]:
-    """Yields (first step, number of steps, batch on the devices); makes batches ahead in a thread."""
+    """Yields (first step, number of steps, batch on the devices); a thread makes batches ahead, see `Input`."""
     calls = plan(run.experiment, start)
     waiting: collections.deque[tuple[int, int, Future[Batch]]] = collections.deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="data") as thread:
+    # The stream closes before the thread that may be waiting for it is joined.
+    with ThreadPoolExecutor(1, thread_name_prefix="data") as thread, run.reading(start) as rows:
         try:
             while True:
-                while len(waiting) < AHEAD and (call := next(calls, None)) is not None:
-                    waiting.append((*call, thread.submit(run.batch, *call)))
+                while len(waiting) < run.experiment.input.ahead and (call := next(calls, None)) is not None:
+                    waiting.append((*call, thread.submit(run.batch, *call, rows)))
                 if not waiting:
                     return
                 first, length, batch = waiting.popleft()

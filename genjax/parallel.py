@@ -267,6 +267,7 @@ def compile_step(
     *,
     kind: Literal["jit", "pmap"] = "jit",
     stacked: bool = False,
+    gather: Callable[[Mapping[str, Any], Batch], Batch] | None = None,
 ) -> Callable[..., Any]:
     """Compiles (state, global batch) -> (state, metrics); the state's buffers are reused.
 
@@ -276,6 +277,8 @@ def compile_step(
         state_shardings: from `state_sharding`.
         kind: "jit" partitions the global computation; "pmap" runs one replica on each device.
         stacked: the call takes a stack of batches and makes one step with each.
+        gather: "jit" only: (arrays on every device, what the call gets as batch) -> the batch that the step sees; the
+            compiled function takes the arrays as third argument.
 
     Returns:
         The compiled function; state and metrics have the same global form for both kinds.
@@ -283,11 +286,23 @@ def compile_step(
     Raises:
         UserError: "pmap" with parameters split over the mesh.
     """
+    everywhere = NamedSharding(mesh, P())
+    shardings, out = (state_shardings, batch_sharding(mesh, stacked)), (state_shardings, everywhere)
+    if gather is not None:
+
+        def call(state: Any, batch: Batch, arrays: Mapping[str, Any]) -> Any:
+            def gathered(state: Any, batch: Batch) -> Any:
+                seen = jax.lax.with_sharding_constraint(gather(arrays, batch), batch_sharding(mesh))
+                # The step is then optimised by itself, and gives the bits that it gives for a batch from outside.
+                return step(state, jax.lax.optimization_barrier(seen))
+
+            return (repeat(gathered) if stacked else gathered)(state, batch)
+
+        given = (*shardings, everywhere)
+        return jax.jit(within(call, mesh), in_shardings=given, out_shardings=out, donate_argnums=0)
     step = repeat(step) if stacked else step
     if kind == "jit":
         step = within(step, mesh)
-        shardings = (state_shardings, batch_sharding(mesh, stacked))
-        out = (state_shardings, NamedSharding(mesh, P()))
         return jax.jit(step, in_shardings=shardings, out_shardings=out, donate_argnums=0)
     if batch_shards(mesh) != mesh.shape.get("data"):
         raise UserError("compile=pmap replicates parameters: use a mesh with the axis 'data' alone")

@@ -71,7 +71,7 @@ def describe(experiment: Experiment, default: Experiment) -> str:
         Lines of text.
     """
     run = prepare(experiment)
-    state, batch = run.template(), jax.eval_shape(lambda: run.batch(0, 1))
+    state, batch = run.template(), jax.eval_shape(lambda: run.raw(0))
     lines = [draw_tree(experiment, default)]
     for name, params in state.params.items():
         lines.append(f"parameters of {name}: {count_params(params):,}")

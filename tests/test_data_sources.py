@@ -1,6 +1,7 @@
 """Sources: what they load equals what was put there, splits are declared and disjoint, mistakes are one line."""
 
 import calendar
+import dataclasses
 import heapq
 import io
 import json
@@ -260,10 +261,10 @@ def test_tfds_text_joins_texts_by_newlines(root):
     assert source.vocabulary.decode(source.load("train").stream) == PLAY
 
 
-def test_tfds_reads_from_disk_what_does_not_fit(root, monkeypatch):
-    in_memory = TFDS("tiny", str(root)).load("train")
-    monkeypatch.setattr("genjax.data.tfds.IN_MEMORY", 1)
-    on_disk = TFDS("tiny", str(root)).load("train")
+@pytest.mark.parametrize("name", ["tfds", "folder"])
+def test_what_does_not_fit_in_memory_stays_on_disk(root, name):
+    source = sources(root)[name]
+    in_memory, on_disk = source.load("train"), dataclasses.replace(source, memory_mib=0).load("train")
     assert type(on_disk) is not type(in_memory)
     assert len(on_disk) == len(in_memory)
     order = np.array([5, 0, 5, 3])

@@ -179,7 +179,7 @@ def test_log_prob_is_one_number_for_each_example_alone(name):
     if not isinstance(objective, HasLogProb):
         assert not hasattr(objective, "log_prob")
         return
-    batch = run.experiment.data.forward(run.batch(0, 1), jax.random.key(0), False)
+    batch = run.experiment.data.forward(run.raw(0), jax.random.key(0), False)
     log_prob = jax.jit(lambda batch: objective.log_prob(state.params, state.extra, batch, jax.random.key(1)))
     if not objective.log_prob_kind:  # a form that has none says so
         with pytest.raises(UserError, match="no likelihood"):

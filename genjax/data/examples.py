@@ -5,11 +5,14 @@ import functools
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Integer
 
 from genjax.data.permutation import shuffled
 from genjax.errors import UserError
+from genjax.types import Array
 
 
 @runtime_checkable
@@ -22,6 +25,30 @@ class Examples(Protocol):
 
     def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
         """Gathers the examples at `indices`, in that order: name -> array whose first axis is b."""
+        ...
+
+
+@runtime_checkable
+class Gatherable(Examples, Protocol):
+    """Examples that are made of arrays, which can lie on a device as well; see `resident`."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        ...
+
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """What the examples are made of."""
+        ...
+
+    def gather(self, arrays: Mapping[str, Array], indices: Int[Array, " b"]) -> dict[str, Array]:
+        """What `self[indices]` is, bit for bit, from its `arrays` on a device. Pure; works under jit.
+
+        Args:
+            arrays: as `self.arrays`, but those of more than two axes as [n, -1].
+            indices: 0 ... len(self) - 1, unchecked.
+        """
         ...
 
 
@@ -45,6 +72,19 @@ class Table:
 
     def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
         return {name: array[indices] for name, array in self.arrays.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def gather(self, arrays: Mapping[str, Array], indices: Int[Array, " b"]) -> dict[str, Array]:
+        """See `Gatherable.gather`."""
+        taken = {
+            name: array.at[indices].get(mode="promise_in_bounds", wrap_negative_indices=False)
+            for name, array in arrays.items()
+        }
+        return {name: rows.reshape(len(rows), *self.arrays[name].shape[1:]) for name, rows in taken.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +117,26 @@ class Windows:
         windows = np.lib.stride_tricks.sliding_window_view(self.stream, self.length)[:: self.stride]
         return {"x": windows[indices].astype(np.int32)}
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stream."""
+        return self.stream.nbytes
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The stream."""
+        return {"stream": self.stream}
+
+    def gather(self, arrays: Mapping[str, Array], indices: Int[Array, " b"]) -> dict[str, Array]:
+        """See `Gatherable.gather`."""
+        return cut(arrays["stream"], indices * self.stride, self.length)
+
+
+def cut(stream: Integer[Array, " n"], starts: Int[Array, " b"], length: int) -> dict[str, Array]:
+    """Windows stream[start : start + length] as "x", int32 [b, length], on a device."""
+    window = lambda start: jax.lax.dynamic_slice(stream, (start,), (length,))
+    return {"x": jax.vmap(window)(starts).astype(jnp.int32)}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Some:
@@ -99,3 +159,10 @@ class Some:
     @functools.cached_property
     def _chosen(self) -> Int[np.ndarray, " num"]:
         return shuffled(len(self.examples))[: self.num]
+
+
+def in_memory(examples: Examples, together: int) -> Table:
+    """Gathers all examples, so many at once."""
+    chunks = np.split(np.arange(len(examples)), range(together, len(examples), together))
+    parts = [examples[chunk] for chunk in chunks]
+    return Table({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})

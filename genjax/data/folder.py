@@ -6,19 +6,57 @@ import pathlib
 from typing import ClassVar, Literal
 
 import numpy as np
+from jaxtyping import Int
 from PIL import Image, ImageOps
 
-from genjax.data.examples import Table
+from genjax.data.examples import Table, in_memory
 from genjax.data.source import Kind, check_split, split_rows
 from genjax.errors import UserError
+from genjax.tree import tunable
 
+CHUNK = 256
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pictures:
+    """Picture files, decoded with each access.
+
+    Attributes:
+        files: their paths.
+        label: int32 [n], or None.
+        size: height and width to scale to.
+        channels: of the examples.
+    """
+
+    files: tuple[str, ...]
+    label: np.ndarray | None
+    size: int
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        """Raises UserError for a file that is no picture."""
+        arrays = {"x": np.stack([self._decode(self.files[index]) for index in indices])}
+        return arrays if self.label is None else arrays | {"label": self.label[indices]}
+
+    def _decode(self, file: str) -> np.ndarray:
+        try:
+            with Image.open(file) as image:
+                square = ImageOps.fit(
+                    image.convert(MODES[self.channels]), (self.size, self.size), Image.Resampling.LANCZOS
+                )
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"cannot decode the picture '{file}': {error}") from error
+        return np.asarray(square).reshape(self.size, self.size, self.channels)
+
+
 @dataclasses.dataclass(frozen=True)
 class ImageFolder:
-    """Pictures of a folder, cut to a square at the centre, scaled to one size and decoded once into memory.
+    """Pictures of a folder, cut to a square at the centre and scaled to one size.
 
     `path/train` and `path/test`, if both are there, are the splits; otherwise a fixed random part of all
     files is the test split. Within them, a file's folder is its class (classes in the order of their names);
@@ -29,12 +67,15 @@ class ImageFolder:
         size: height and width, in pixels, that every picture is scaled to (Lanczos' filter).
         channels: 1 grey, 3 RGB, 4 RGB and opacity.
         test: fraction of the test split where the folder has none.
+        memory_mib: MiB of decoded pictures up to which a split is decoded into memory, once; the pictures of a larger
+            one are decoded with each access (see `loading.Input.workers`). Tunable.
     """
 
     path: str
     size: int = 32
     channels: Literal[1, 3, 4] = 3
     test: float = 0.1
+    memory_mib: int = tunable(4096)
 
     kind: ClassVar[Kind] = "image"
     dtype: ClassVar[str] = "uint8"
@@ -51,15 +92,17 @@ class ImageFolder:
         """Number of sub-folders that hold pictures; 0 if pictures lie beside them."""
         return len(self._class_names)
 
-    def load(self, split: str) -> Table:
-        """Decodes one split; see `Source.load`."""
+    def load(self, split: str) -> Table | Pictures:
+        """Lists one split, and decodes it if that takes no more than `memory_mib`; see `Source.load`."""
         check_split(split, self.splits)
-        files = self._files[split]
-        arrays = {"x": np.stack([self._decode(file) for file in files])}
+        files, label = self._files[split], None
         if self._class_names:
-            label = [self._class_names.index(file.parent.name) for file in files]
-            arrays["label"] = np.array(label, np.int32)
-        return Table(arrays)
+            numbers = {name: number for number, name in enumerate(self._class_names)}
+            label = np.array([numbers[file.parent.name] for file in files], np.int32)
+        pictures = Pictures(tuple(map(str, files)), label, self.size, self.channels)
+        if len(files) * self.size**2 * self.channels > self.memory_mib * 2**20:
+            return pictures
+        return in_memory(pictures, CHUNK)
 
     @functools.cached_property
     def _files(self) -> dict[str, list[pathlib.Path]]:
@@ -78,16 +121,6 @@ class ImageFolder:
         if parents & {root, *(root / split for split in self.splits)}:
             return ()
         return tuple(sorted({parent.name for parent in parents}))
-
-    def _decode(self, file: pathlib.Path) -> np.ndarray:
-        try:
-            with Image.open(file) as image:
-                square = ImageOps.fit(
-                    image.convert(MODES[self.channels]), (self.size, self.size), Image.Resampling.LANCZOS
-                )
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"cannot decode the picture '{file}': {error}") from error
-        return np.asarray(square).reshape(self.shape)
 
 
 def pictures(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from genjax.data.examples import Examples, Table
+from genjax.data.examples import Examples, in_memory
 from genjax.data.source import Kind, check_split, dtype_levels
 from genjax.data.text import Unit, Vocabulary, windows
 from genjax.errors import UserError, nearest
+from genjax.tree import tunable
 
-IN_MEMORY = 2**32  # bytes of decoded examples that one split may take before it is read from disk instead
 CHUNK = 4096
 KINDS: dict[str, Kind] = {"Image": "image", "Text": "text", "Audio": "audio", "Tensor": "points"}
 
@@ -49,6 +49,8 @@ class TFDS:
         unit: tokens of text: "byte" (256) or "char" (those that occur in any split).
         values: number of integer values of "x"; None: as many as its dtype has, up to 16 bits, and of text as many as
             there are different tokens.
+        memory_mib: MiB of decoded examples up to which a split is read into memory; a larger one stays on disk, and
+            examples are decoded with each access (see `loading.Input.workers`). Tunable.
     """
 
     name: str
@@ -59,6 +61,7 @@ class TFDS:
     length: int = 128
     unit: Unit = "byte"
     values: int | None = None
+    memory_mib: int = tunable(4096)
 
     @property
     def kind(self) -> Kind:
@@ -119,16 +122,14 @@ class TFDS:
         return Vocabulary.of(texts, self.unit)
 
     def load(self, split: str) -> Examples:
-        """Reads one split, into memory if that takes no more than 4 GiB; see `Source.load`."""
+        """Reads one split, into memory if that takes no more than `memory_mib`; see `Source.load`."""
         check_split(split, tuple(self._split_words))
         if self.kind == "text":
             return windows(self.vocabulary.encode(self._text(split)), self.length, split)
         records = Records(self._records(split), self.x_name, self.label if self.classes else None)
-        if len(records) * int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize > IN_MEMORY:
+        if len(records) * int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize > self.memory_mib * 2**20:
             return records
-        chunks = np.split(np.arange(len(records)), range(CHUNK, len(records), CHUNK))
-        parts = [records[chunk] for chunk in chunks]
-        return Table({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        return in_memory(records, CHUNK)
 
     @functools.cached_property
     def _described(self) -> Any:
