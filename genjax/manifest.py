@@ -20,15 +20,40 @@ class Damaged(Exception):
     """Says what is wrong with one checkpoint, and is passed over by whoever looks for a good one."""
 
 
-def _text(body: Mapping[str, Any]) -> str:
-    """The exact text of a manifest, with the sum of itself."""
+def sealed(body: Mapping[str, Any]) -> str:
+    """The exact text of a json file, with the sum of itself as last entry."""
     text = json.dumps(body, indent=1)
     return json.dumps({**body, "sha256": hashlib.sha256(text.encode()).hexdigest()}, indent=1)
 
 
-def _sum(path: Path) -> dict[str, Any]:
+def summed(path: Path) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     with path.open("rb") as file:
         return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def unsealed(path: Path) -> dict[str, Any]:
+    """Reads what `sealed` wrote, without its sum.
+
+    Raises:
+        Damaged: it is missing, or not what was written.
+    """
+    try:
+        text = path.read_bytes().decode()
+        body = json.loads(text)
+        body.pop("sha256")
+        intact = text == sealed(body)
+    except FileNotFoundError:
+        raise Damaged(f"{path.name} is missing") from None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        intact = False
+    if not intact:
+        raise Damaged(f"{path.name} is damaged")
+    return body
 
 
 def write(folder: Path, step: int, arrays: Mapping[str, Any]) -> None:
@@ -43,10 +68,10 @@ def write(folder: Path, step: int, arrays: Mapping[str, Any]) -> None:
         OSError: the file system refused.
     """
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != f"{NAME}.tmp")
-    files = {p.relative_to(folder).as_posix(): _sum(p) for p in paths}
+    files = {p.relative_to(folder).as_posix(): summed(p) for p in paths}
     temporary = folder / f"{NAME}.tmp"
     with temporary.open("w") as file:
-        file.write(_text({"format": FORMAT, "step": step, "arrays": arrays, "files": files}))
+        file.write(sealed({"format": FORMAT, "step": step, "arrays": arrays, "files": files}))
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, folder / NAME)
@@ -65,17 +90,7 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         Damaged: it is missing, or not what was written, or of another format.
     """
-    try:
-        text = (folder / NAME).read_bytes().decode()
-        body = json.loads(text)
-        body.pop("sha256")
-        intact = text == _text(body)
-    except FileNotFoundError:
-        raise Damaged(f"{NAME} is missing") from None
-    except (OSError, ValueError, KeyError, AttributeError):
-        intact = False
-    if not intact:
-        raise Damaged(f"{NAME} is damaged")
+    body = unsealed(folder / NAME)
     if body["format"] != FORMAT:
         raise Damaged(f"its format is {body['format']}, this version reads {FORMAT}")
     return body
@@ -85,7 +100,7 @@ def verify(folder: Path) -> None:
     """Raises `Damaged` unless every file is there and has the manifest's size and sum."""
     for name, expected in read(folder)["files"].items():
         try:
-            found = _sum(folder / name)
+            found = summed(folder / name)
         except OSError as error:
             raise Damaged(f"{name}: {error.strerror}") from None
         if found["size"] != expected["size"]:

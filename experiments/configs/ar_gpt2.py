@@ -1,6 +1,7 @@
 """GPT-2 of 12 layers and width 768 for a GPU or TPU: on the bytes of Python's standard library, or from files.
 
 ar_gpt2            from scratch, 85 million parameters, context 1024 bytes
+ar_gpt2:TOKENS     from scratch on token files that `prepare` has written, in their vocabulary
 ar_gpt2:FOLDER     the network and tokens of a model in Hugging Face's layout, GPT-2 or Llama; `experiments.convert`
                    puts its weights into a work directory, which this config then trains further
 """
@@ -8,7 +9,7 @@ ar_gpt2:FOLDER     the network and tokens of a model in Hugging Face's layout, G
 from pathlib import Path
 
 from genjax import bridge
-from genjax.data import Data, StdlibBytes, TokenizedText
+from genjax.data import Data, StdlibBytes, TokenizedText, Tokens, tokens
 from genjax.data.source import Source
 from genjax.decode import Decoding
 from genjax.experiment import Evaluation, Experiment
@@ -19,9 +20,13 @@ from genjax.optimizers import AdamW, Cosine
 
 def get_experiment(variant: str = "") -> Experiment:
     """With a FOLDER, --config.data.source.path=FILE.txt is what is learned; by default Python's standard library."""
-    net, values, stop, length = gpt2(extra=1, dtype="bfloat16", remat="dots"), 256, (), 1024
+    net, values, length = gpt2(extra=1, dtype="bfloat16", remat="dots"), 256, 1024
+    stop: tuple[int, ...] = ()
     source: Source = StdlibBytes(length)
-    if variant:
+    if variant and (Path(variant) / tokens.NAME).is_file():
+        source = files = Tokens(variant, length)
+        values, stop, variant = files.levels, () if files.end is None else (files.end,), ""
+    elif variant:
         net, config = bridge.describe(Path(variant))
         length = min(1024, config.get("n_positions") or config.get("max_position_embeddings") or 1024)
         ends = config.get("eos_token_id")
@@ -36,7 +41,7 @@ def get_experiment(variant: str = "") -> Experiment:
             shape=(length,),
             values=values,
             start=not variant,
-            first=stop[0] if stop else 0,
+            first=stop[0] if variant and stop else 0,
             decoding=Decoding(temperature=0.8, top_p=0.95),
             stop=stop,
         ),

@@ -15,6 +15,7 @@ from genjax.data.source import Kind, Source
 from genjax.data.text import StdlibBytes, TextFile, Vocabulary
 from genjax.data.tfds import TFDS
 from genjax.data.tokenized import TokenizedText
+from genjax.data.tokens import Tokens
 from genjax.data.toys import Checkerboard, GaussianMixture, Moons, Rings, Spirals
 from genjax.data.transforms import Binarize, Crop, Dequantize, Flip, Quantize, Scale, Transform
 
@@ -51,6 +52,7 @@ __all__ = [
     "Table",
     "TextFile",
     "TokenizedText",
+    "Tokens",
     "Transform",
     "Vocabulary",
     "Windows",

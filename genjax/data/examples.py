@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +87,28 @@ class Table:
         return {name: rows.reshape(len(rows), *self.arrays[name].shape[1:]) for name, rows in taken.items()}
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """Integer tokens [n] that are not one array in memory; `numpy.asarray` reads them all."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tokens."""
+        ...
+
+    def __len__(self) -> int:
+        """Counts the tokens."""
+        ...
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All tokens."""
+        ...
+
+    def windows(self, starts: Int[np.ndarray, " b"], length: int) -> Integer[np.ndarray, "b length"]:
+        """Reads tokens[start : start + length] for each start."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Windows:
     """The windows of a token stream, never materialised: example i is stream[i stride : i stride + length].
@@ -98,7 +120,7 @@ class Windows:
             (what is left over at the end of the stream belongs to no window).
     """
 
-    stream: Integer[np.ndarray, " n"]
+    stream: Integer[np.ndarray, " n"] | Stream
     length: int
     stride: int = 1
 
@@ -114,8 +136,11 @@ class Windows:
         return (len(self.stream) - self.length) // self.stride + 1
 
     def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
-        windows = np.lib.stride_tricks.sliding_window_view(self.stream, self.length)[:: self.stride]
-        return {"x": windows[indices].astype(np.int32)}
+        starts = indices * self.stride
+        if isinstance(self.stream, Stream):
+            return {"x": self.stream.windows(starts, self.length).astype(np.int32)}
+        windows = np.lib.stride_tricks.sliding_window_view(self.stream, self.length)
+        return {"x": windows[starts].astype(np.int32)}
 
     @property
     def nbytes(self) -> int:
@@ -125,7 +150,7 @@ class Windows:
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The stream."""
-        return {"stream": self.stream}
+        return {"stream": np.asarray(self.stream)}
 
     def gather(self, arrays: Mapping[str, Array], indices: Int[Array, " b"]) -> dict[str, Array]:
         """See `Gatherable.gather`."""
@@ -159,6 +184,13 @@ class Some:
     @functools.cached_property
     def _chosen(self) -> Int[np.ndarray, " num"]:
         return shuffled(len(self.examples))[: self.num]
+
+
+def is_in_memory(examples: Examples) -> bool:
+    """Whether access is a matter of microseconds, and sending the examples to another process is not."""
+    return isinstance(examples, Table) or (
+        isinstance(examples, Windows) and isinstance(examples.stream, np.ndarray)
+    )
 
 
 def in_memory(examples: Examples, together: int) -> Table:

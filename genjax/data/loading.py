@@ -25,7 +25,7 @@ import numpy as np
 from absl import flags, logging
 
 from genjax.data.batches import Batches
-from genjax.data.examples import Table, Windows
+from genjax.data.examples import is_in_memory
 from genjax.errors import UserError
 
 Rows = Callable[[int], dict[str, np.ndarray]]  # step -> this process's rows of the global batch
@@ -90,7 +90,7 @@ def read_ahead(batches: Batches, start: int, stop: int, how: Input, by_value: st
     Raises:
         UserError: by the stream: a worker could not make a batch, or was killed.
     """
-    if how.workers == 0 or stop <= start or isinstance(batches.examples, Table | Windows):
+    if how.workers == 0 or stop <= start or is_in_memory(batches.examples):
         yield batches
         return
     for name, module in list(sys.modules.items()):

@@ -1,0 +1,56 @@
+"""Turns text files into token files, which training maps into memory: for texts of any size.
+
+python -m experiments.prepare --text=FILES --tokenizer=tokenizer.json --out=DIR [--separator='\\n\\n'] [--test=0.01]
+python -m experiments.prepare --text='corpus/*.txt' --tokenizer=byte --out=DIR
+
+`train --config=ar_gpt2:DIR` learns from them, or any language model's config with
+--config.data.source=Tokens --config.data.source.path=DIR. `experiments.convert --tokens=FILE` learns a tokenizer.json.
+"""
+
+import glob
+from pathlib import Path
+
+from absl import flags
+
+from genjax import cli
+from genjax.data import token_files
+from genjax.errors import UserError
+
+TEXT = flags.DEFINE_list("text", None, "Text files (UTF-8) or patterns, separated by commas.")
+TOKENIZER = flags.DEFINE_string("tokenizer", "byte", "Path of a tokenizer.json, or 'byte'.")
+OUT = flags.DEFINE_string("out", None, "The folder to make.")
+SEPARATOR = flags.DEFINE_string(
+    "separator", "", "What stands between documents in a file (\\n is a line's end); empty: a file is one."
+)
+TEST = flags.DEFINE_float("test", 0.1, "Fraction of documents in the test split.")
+END = flags.DEFINE_string(
+    "end", None, "The tokenizer's token that ends a document; default <|endoftext|> if it has that."
+)
+SHARD = flags.DEFINE_integer("shard", token_files.SHARD, "Tokens in a file, about.", lower_bound=1)
+
+
+def main(overrides: cli.Overrides) -> None:
+    """Runs what the flags say."""
+    if not TEXT.value or not OUT.value:
+        raise UserError("say --text=FILES and --out=DIR")
+    if overrides:
+        raise UserError("prepare has no experiment: leave out --config")
+    paths = [path for word in TEXT.value for path in sorted(glob.glob(word, recursive=True)) or [word]]
+    separator = SEPARATOR.value.replace("\\n", "\n")
+    body = token_files.write(
+        paths,
+        TOKENIZER.value,
+        Path(OUT.value),
+        separator=separator,
+        test=TEST.value,
+        end=END.value,
+        shard=SHARD.value,
+    )
+    for split, found in body["splits"].items():
+        files = f"{len(found['files'])} files of {body['dtype']}"
+        print(f"{split:6} {found['documents']:,} documents, {found['tokens']:,} tokens in {files}")
+    print(f"wrote {OUT.value}: a vocabulary of {body['vocabulary']:,}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
