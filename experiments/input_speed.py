@@ -28,18 +28,16 @@ QUARTERS = 4
 
 def settings(chosen: Experiment, workers: tuple[int, ...]) -> dict[str, Run]:
     """The kinds of input that the data allow, by name: from memory, from disk by workers, on the devices."""
-    source, found = chosen.data.source, {}
-
-    def run(how: Input, **changes: int) -> Run:
-        data = dataclasses.replace(chosen.data, source=dataclasses.replace(source, **changes))  # type: ignore[type-var]
-        return prepare(dataclasses.replace(chosen, data=data, input=how))
-
-    found["memory"] = run(Input(resident=False))
+    run = prepare(dataclasses.replace(chosen, input=Input(resident=False)))
+    found, source = {"memory": run}, chosen.data.source
     if hasattr(source, "memory_mib"):
+        examples = dataclasses.replace(source, memory_mib=0).load("train")  # type: ignore[type-var]
+        batches = dataclasses.replace(run.batches, examples=examples)
         for count in workers:
-            found[f"disk, workers={count}"] = run(Input(workers=count, resident=False), memory_mib=0)
-    if isinstance(found["memory"].batches.examples, Gatherable):
-        found["resident"] = run(Input(resident=True))
+            how = dataclasses.replace(chosen, input=Input(workers=count, resident=False))
+            found[f"disk, workers={count}"] = dataclasses.replace(run, experiment=how, batches=batches)
+    if isinstance(run.batches.examples, Gatherable):
+        found["resident"] = prepare(dataclasses.replace(chosen, input=Input(resident=True)))
     return found
 
 
