@@ -13,6 +13,7 @@ import gc
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
 import signal
 import sys
 import threading
@@ -103,7 +104,12 @@ def read_ahead(batches: Batches, start: int, stop: int, how: Input, by_value: st
             try:
                 made, found = next(stream)
             except RuntimeError as error:  # Grain's, when a process is no longer there
-                raise UserError(f"a data worker ended before its batch was made (killed?): {error}") from None
+                code = re.search(r"exit code (-?\d+)", str(error))
+                how_it_ended = f"exit code {code[1]}" if code else " ".join(str(error).split())
+                raise UserError(
+                    f"a data worker ended before its batch was made ({how_it_ended}; -9: killed, perhaps for want of "
+                    "memory); the same command goes on from the last checkpoint"
+                ) from None
         if made != step:
             raise ValueError(f"batch {made} came where {step} was asked for")
         # Copies: what lies in memory shared with a worker must not outlive this stream, as a device's array might.
