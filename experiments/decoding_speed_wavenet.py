@@ -116,4 +116,4 @@ def run(rounds: int) -> None:
 
 if __name__ == "__main__":
     ROUNDS = flags.DEFINE_integer("rounds", 5, "How often every setting is timed.", lower_bound=1)
-    cli.run(lambda overrides: run(ROUNDS.value))
+    cli.run(lambda overrides: run(ROUNDS.value), alone=True)

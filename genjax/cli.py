@@ -12,7 +12,9 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
+from genjax import distributed
 from genjax.errors import UserError
+from genjax.hosts import cluster
 
 PREFIX = "--config."
 Overrides = list[tuple[str, str]]
@@ -23,6 +25,12 @@ flags.DEFINE_string(
     str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "genjax" / "xla"),
     "Folder in which compiled programs are kept for the next start; empty for none.",
 )
+flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, of a run of several processes; see docs/hosts.md."
+)
+flags.DEFINE_integer("num_processes", None, "How many processes there are; default: as the environment says.")
+flags.DEFINE_integer("process_id", None, "Which of them this is, 0 ... num_processes - 1.")
+flags.DEFINE_float("watchdog", 300.0, "Seconds without a sign of life, or a step, after which a run of several ends.")
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], Overrides]:
@@ -64,20 +72,39 @@ def _parse(argv: Sequence[str]) -> Overrides:
     return overrides
 
 
-def run(main: Callable[[Overrides], None]) -> None:
+def _place(alone: bool) -> cluster.Place | None:
+    """This process's place among several.
+
+    Raises:
+        UserError: the flags do not fit together, or the program is for one process.
+    """
+    given = flags.FLAGS
+    place = cluster.find(given.coordinator, given.num_processes, given.process_id)
+    if place is not None and alone:
+        raise UserError(
+            f"{Path(sys.argv[0]).stem} is for one process, and by {place.found} there are {place.count}: "
+            "add --num_processes=1 and start it once"
+        )
+    return place
+
+
+def run(main: Callable[[Overrides], None], alone: bool = False) -> None:
     """Runs a program: parses its flags, calls `main(overrides)`, and prints a user's mistake as one line.
 
-    Exit codes: 0, or 2 after a mistake of the user, or 143 after SIGTERM with everything saved.
+    Exit codes: 0; 2 after a mistake of the user; 143 or 130 after SIGTERM or SIGINT with everything saved; 75 if
+    another process of the run was lost, or not all came.
 
     Args:
-        main: the program, after its flags are parsed.
+        main: the program, after its flags are parsed and all processes of the run are there.
+        alone: whether it is for one process only.
     """
 
     def start(overrides: Overrides) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         jax.config.update("jax_compilation_cache_dir", flags.FLAGS.compilation_cache or None)
-        main(overrides)
+        with distributed.joined(_place(alone), flags.FLAGS.watchdog):
+            main(overrides)
 
     try:
         app.run(start, flags_parser=_parse)
@@ -85,4 +112,4 @@ def run(main: Callable[[Overrides], None]) -> None:
         if flags.FLAGS.is_parsed() and flags.FLAGS.traceback:
             raise
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.code)

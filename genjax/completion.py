@@ -15,6 +15,7 @@ from genjax.decode.speculative import speculate
 from genjax.errors import UserError
 from genjax.loop import Run
 from genjax.objectives.autoregressive import Autoregressive
+from genjax.sampling import gather
 from genjax.step import TrainState
 from genjax.types import named
 
@@ -62,7 +63,7 @@ def _open(run: Run, prompts: Sequence[str]) -> tuple[Autoregressive, jax.Array, 
 def _texts(run: Run, tokens: Any, lengths: Any) -> list[str]:
     """Rows of tokens as text, each as long as it says."""
     vocabulary = getattr(run.experiment.data.source, "vocabulary", Vocabulary())
-    rows, lengths = jax.device_get((tokens, lengths))
+    rows, lengths = map(gather, (tokens, lengths))
     return [vocabulary.decode(row[:length]) for row, length in zip(rows, lengths, strict=True)]
 
 
@@ -131,7 +132,7 @@ def search(run: Run, state: TrainState, prompts: Sequence[str], beam: Beam) -> l
 
     found = jax.jit(find)(state.ema, tokens, count)
     results = []
-    given = jax.device_get((found.tokens, found.length, found.score))
+    given = map(gather, (found.tokens, found.length, found.score))
     for prompt, rows, lengths, scores in zip(prompts, *given, strict=True):
         there = lengths > 0
         texts = _texts(run, rows[there], lengths[there])

@@ -5,7 +5,13 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something that the user can put right; the message is one line that says how."""
+    """Something that the user can put right; the message is one line that says how.
+
+    Attributes:
+        code: of the program's exit.
+    """
+
+    code = 2
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from genjax import tree
+from genjax import distributed, tree
 from genjax.data import Data, GaussianMixture, sweep
 from genjax.data.examples import Examples, Some
 from genjax.data.pairs import halves
@@ -80,7 +80,7 @@ def held_out_losses(
     step = compile_losses(experiment.objective, experiment.data.forward)
     root, rows = named(jax.random.key(experiment.evaluation.seed), "held out"), []
     size = eval_batch_size(experiment, mesh)
-    whole_batches = sweep(experiment.data.load(split), size, jax.process_index(), jax.process_count())
+    whole_batches = sweep(experiment.data.load(split), size, *distributed.block(mesh, size))
     for call, (batch, count) in enumerate(whole_batches):
         if count == size or call == 0:
             key = jax.random.fold_in(root, call)
@@ -117,7 +117,7 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
     examples: Examples = data.load(split)
     if experiment.evaluation.likelihoods:
         examples = Some(examples, experiment.evaluation.likelihoods)
-    for call, (batch, count) in enumerate(sweep(examples, size, jax.process_index(), jax.process_count())):
+    for call, (batch, count) in enumerate(sweep(examples, size, *distributed.block(mesh, size))):
         shared = shard_batch(batch, mesh)
         rows, sizes = log_prob(state.ema, state.extra, shared, jax.random.fold_in(root, call))
         values.append(gather(rows)[:count])
@@ -173,7 +173,7 @@ def translations(
         return objective.translate(params, extra, seen, named(key, "translate"))
 
     root, parts = named(jax.random.key(seed), "translations"), []
-    batches = sweep(examples, size, jax.process_index(), jax.process_count())
+    batches = sweep(examples, size, *distributed.block(mesh, size))
     for call, (batch, count) in enumerate(batches):
         if call * size < num:
             shown = translate(
@@ -221,7 +221,7 @@ def evaluate(
         report: called with a line of progress now and then.
 
     Returns:
-        (numbers and words for json, samples in the data's own units).
+        (numbers and words for json, samples in the data's own units); distances on the first process alone.
     """
     objective, data, how = experiment.objective, experiment.data, experiment.evaluation
     num = how.num
@@ -261,7 +261,7 @@ def evaluate(
         )
     if documents := getattr(data.source, "documents", None):
         numbers["documents"] = novelty(decode(data, samples), documents("train"), documents("test"))
-    if data.kind in ("image", "points"):
+    if data.kind in ("image", "points") and jax.process_index() == 0:
         report("evaluate: distances")
         train, test = whole(data, "train"), whole(data, "test")
         judge = make_judge(

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from genjax import distributed
 from genjax.data import sweep
 from genjax.diffusion.editing import Path, lerp, slerp
 from genjax.errors import UserError, nearest
@@ -191,10 +192,11 @@ def codes(view: View) -> Looked:
         found = objective.encode(state.ema, state.extra, seen, jax.random.key(0))
         return jax.vmap(functools.partial(usage, values=values))(found)
 
-    size, rows = eval_batch_size(view.run.experiment, view.run.mesh), []
-    batches = sweep(data.load("test"), size, jax.process_index(), jax.process_count())
+    mesh, rows = view.run.mesh, []
+    size = eval_batch_size(view.run.experiment, mesh)
+    batches = sweep(data.load("test"), size, *distributed.block(mesh, size))
     for batch, there in batches:
-        rows.append(gather(count(shard_batch(batch, view.run.mesh)))[:there])
+        rows.append(gather(count(shard_batch(batch, mesh)))[:there])
     shares = np.concatenate(rows).mean(axis=0)
     return {"usage": shares}, histogram(shares, "code")
 

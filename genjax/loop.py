@@ -17,9 +17,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from genjax import distributed
 from genjax.checkpoint import Checkpoints
 from genjax.data import Batches
 from genjax.data import resident as residents
@@ -123,11 +123,13 @@ def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
     Raises:
         UserError: anything in the experiment that does not fit its data or its devices.
     """
+    if experiment.compile == "pmap" and jax.process_count() > 1:
+        raise UserError("config.compile=pmap is for one process: use jit")
     mesh = make_mesh(experiment.mesh) if mesh is None else mesh
     check_batch(experiment.batch_size, mesh, experiment.accumulate)
     examples = experiment.data.load("train")
-    processes = (jax.process_index(), jax.process_count())
-    batches = Batches(examples, experiment.batch_size, experiment.seed, *processes)
+    block = distributed.block(mesh, experiment.batch_size)
+    batches = Batches(examples, experiment.batch_size, experiment.seed, *block)
     step = make_train_step(
         experiment.objective,
         experiment.optimizers(),
@@ -191,20 +193,28 @@ def prefetch(run: Run, start: int) -> Iterator[tuple[int, int, Batch]]:
 
 
 class StopSignal:
-    """Notes SIGTERM and SIGINT, so that the loop can save before it ends; a second one ends it at once."""
+    """Notes SIGTERM and SIGINT, so that the loop can save before it ends; a second one ends it at once.
+
+    In a run of several processes a signal to one is a signal to all; see `genjax.hosts.member`.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._before: dict[int, Any] = {}
+        self._member = distributed.member()
 
     def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT) if self._member is None else ():
             self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._member is not None:
+            self._member.outside()
+            if self._member.signal and kind is None:
+                raise SystemExit(128 + self._member.signal)  # it came after the last step: all is saved
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
@@ -213,9 +223,14 @@ class StopSignal:
 
     def reached(self, step: int) -> bool:
         """Whether to stop after `step`; in a run of several processes all agree."""
-        if jax.process_count() > 1:
-            return bool(multihost_utils.reached_preemption_sync_point(step))
+        if self._member is not None and self._member.reached(step):
+            self.received = self._member.signal
         return self.received is not None
+
+    def expect(self, due: bool) -> None:
+        """Says whether the next step is a matter of computing it alone: nothing to compile, save or draw."""
+        if self._member is not None:
+            self._member.expect(due)
 
 
 def check_finite(step: int, metrics: Mapping[str, float], last: int | None) -> None:
@@ -280,6 +295,7 @@ def run_steps(
     """
     experiment, done = run.experiment, int(state.step)
     pending: list[Any] = []
+    compiled: set[bool] = set()
     due: tuple[int, list[Any]] | None = None
 
     def write(now: tuple[int, list[Any]] | None) -> None:
@@ -290,7 +306,9 @@ def run_steps(
             log(step, means)
 
     for first, length, batch in prefetch(run, done):
+        stop.expect((length > 1) in compiled)
         state, metrics = run.compiled(state, batch, length > 1)
+        compiled.add(length > 1)
         write(due)
         due = None
         if pending:
@@ -300,15 +318,18 @@ def run_steps(
         last = done == experiment.steps
         stopping = stop.reached(done)
         if experiment.monitor.every and (last or done % experiment.monitor.every == 0):
+            stop.expect(False)
             stopping = look(done, state) or stopping
         if done // experiment.log_every > first // experiment.log_every or last:
             due, pending = (done, pending), []
         if stopping or done % experiment.checkpoint_every == 0 or last:
+            stop.expect(False)
             write(due)
             check_finite(done, average([metrics]), checkpoints.latest())
             due = None
             checkpoints.save(done, state)
         if experiment.sample_every and done % experiment.sample_every == 0 and done < experiment.steps:
+            stop.expect(False)
             picture(done, state)
         if stopping:
             break

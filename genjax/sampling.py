@@ -17,9 +17,9 @@ from genjax.parallel import batch_sharding, batch_shards, within
 from genjax.types import Array, Batch, Extra, Key, Params, named
 
 
-def gather(array: Array) -> np.ndarray:
+def gather(array: Array | np.ndarray) -> np.ndarray:
     """The whole of a global array as NumPy, on every process."""
-    if array.is_fully_addressable:
+    if isinstance(array, np.ndarray) or array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 

@@ -109,9 +109,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def fit_judge(run: Run) -> Judge | None:
-    """The judge of samples, fitted once for all settings; none for data without feature spaces."""
+    """The judge of samples, fitted once for all settings; none for data without feature spaces, or on other processes."""
     data = run.experiment.data
-    if data.kind not in ("image", "points"):
+    if data.kind not in ("image", "points") or jax.process_index():
         return None
     say("fitting the feature spaces")
     train, test = whole(data, "train"), whole(data, "test")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from genjax import experiment as experiments
-from genjax import pretrained
+from genjax import distributed, pretrained
 from genjax.checkpoint import Checkpoints
 from genjax.errors import UserError
 from genjax.evaluate import Report, count_params, evaluate
@@ -38,19 +38,22 @@ def say(line: str) -> None:
 
 
 def open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
-    """Makes a work directory, or checks that the one there is of the same experiment.
+    """Makes a work directory, or checks that the one there is of the same experiment; on the first process.
 
     Raises:
         UserError: it belongs to another experiment, or cannot be written.
     """
+    distributed.first(lambda: _open_workdir(experiment, spec, workdir), "work directory")
+
+
+def _open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
     if (workdir / experiments.DESCRIPTION).exists():
         experiments.check_resume(experiments.restore(workdir), experiment, workdir)
     elif workdir.is_dir() and any(workdir.iterdir()):
         raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
-            experiments.save(experiment, spec, workdir)
+        experiments.save(experiment, spec, workdir)
     except OSError as error:
         raise UserError(f"cannot write to {workdir}: {error.strerror}") from None
 
@@ -126,7 +129,7 @@ def train(experiment: Experiment, spec: str, workdir: Path) -> None:
     open_workdir(experiment, spec, workdir)
     keep = (experiment.keep_last, experiment.keep_every)
     with Checkpoints(workdir / experiments.CHECKPOINTS, *keep) as checkpoints, StopSignal() as stop:
-        if checkpoints.steps():
+        if distributed.agreed(len(checkpoints.steps())):
             start, state = checkpoints.restore(run.template())
             looks = _looks(run, workdir, start)
             if start >= experiment.steps or (looks and looks.enough()):
@@ -137,6 +140,7 @@ def train(experiment: Experiment, spec: str, workdir: Path) -> None:
         else:
             start, state, looks = 0, run.make_state(), _looks(run, workdir, 0)
         devices = f"{run.mesh.size} {jax.devices()[0].platform} devices"
+        devices += f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
         say(f"training {spec} for {experiment.steps - start} steps on {devices}")
         whole, held = bytes_held(state)
         if held < whole:
@@ -145,7 +149,8 @@ def train(experiment: Experiment, spec: str, workdir: Path) -> None:
     trained = time.monotonic()
     write_evaluation(run, load_state(run, workdir) if looks else state, workdir)
     say(f"took {trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate")
-    say("files:\n" + "\n".join(f"  {line}" for line in inventory(workdir)))
+    if jax.process_index() == 0:
+        say("files:\n" + "\n".join(f"  {line}" for line in inventory(workdir)))
 
 
 def _looks(run: Run, workdir: Path, start: int) -> Looks | None:

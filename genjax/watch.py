@@ -17,6 +17,7 @@ from genjax.figures import density, field, tiles
 from genjax.loop import Run
 from genjax.objective import HasLogProb, HasPath, HasVelocity, HasWarp
 from genjax.pictures import grid, picture
+from genjax.sampling import gather
 from genjax.step import TrainState
 from genjax.types import named
 
@@ -74,8 +75,9 @@ def draw_path(
     )
     key = jax.random.fold_in(named(jax.random.key(seed), "samples"), 0)  # as the first call of `draw_samples`
     times, states = jax.jit(objective.path, static_argnums=3)(state.ema, state.extra, key, num, cond)
-    chosen = spread_frames(np.asarray(states), frames)
-    return np.asarray(times)[chosen], np.stack([data.inverse(np.asarray(states[i])) for i in chosen])
+    times, states = gather(times), gather(states)
+    chosen = spread_frames(states, frames)
+    return times[chosen], np.stack([data.inverse(states[i]) for i in chosen])
 
 
 def spread_frames(states: Shaped[ndarray, "n ..."], frames: int) -> Int[ndarray, " k"]:
@@ -145,9 +147,9 @@ def warped_grids(run: Run, state: TrainState) -> dict[float, Float[ndarray, "n n
     if not isinstance(objective, HasWarp):
         return {}
     grid = jnp.asarray(_lattice(objective.window, CELLS), jnp.float32)
-    times, states = jax.jit(objective.warp)(state.ema, state.extra, grid)
+    times, states = map(gather, jax.jit(objective.warp)(state.ema, state.extra, grid))
     shape = (CELLS, CELLS, 2)
-    moved = [data.inverse(np.asarray(points)).astype(np.float64).reshape(shape) for points in states]
+    moved = [data.inverse(points).astype(np.float64).reshape(shape) for points in states]
     return dict(zip(map(float, times), moved, strict=True))
 
 
@@ -167,7 +169,7 @@ def _velocity(run: Run, state: TrainState, x: Float[ndarray, "n 2"], t: float) -
     objective = run.experiment.objective
     assert isinstance(objective, HasVelocity)
     rate = jax.jit(objective.velocity)(state.ema, state.extra, _seen(run.experiment.data, x), jnp.asarray(t))
-    return np.nan_to_num(np.asarray(rate, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    return np.nan_to_num(gather(rate).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def log_density(run: Run, state: TrainState, window: tuple[float, float]) -> Float[ndarray, "n n"]:
@@ -182,4 +184,4 @@ def log_density(run: Run, state: TrainState, window: tuple[float, float]) -> Flo
     assert isinstance(objective, HasLogProb)
     batch = {"x": _seen(data, _lattice(window, CELLS))}
     values = jax.jit(objective.log_prob)(state.ema, state.extra, batch, jax.random.key(0))
-    return np.asarray(values, np.float64).reshape(CELLS, CELLS) + data.log_det()
+    return gather(values).astype(np.float64).reshape(CELLS, CELLS) + data.log_det()

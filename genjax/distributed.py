@@ -1,0 +1,191 @@
+"""Runs of several processes: they come together before anything touches a device, and end together.
+
+    with joined(place, watchdog):           # nothing for a run of one process
+        ...
+
+Process 0 opens a hub at the coordinator's address, at which all processes come together and stay in touch (see
+`genjax.hosts`); JAX's own service is at another port of the same host, which the hub tells.
+
+JAX has one connection to the others for each process, made once; so there is one `Member` here.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from genjax.errors import UserError
+from genjax.hosts.cluster import Place
+from genjax.hosts.hub import LOST, Hub
+from genjax.hosts.member import Member, Unreachable, end, join
+from genjax.hosts.relay import relay
+from genjax.parallel import batch_sharding
+
+LEFT_TO_JAX = 3600  # seconds more than the watchdog's after which JAX would end processes in its own way
+CLOSING = 20.0  # seconds for JAX to take leave of the others once all are done
+
+_member: Member | None = None
+
+
+def member() -> Member | None:
+    """This process's part in a run of several; None in a run of one."""
+    return _member
+
+
+def _listen(port: int, limit: float) -> socket.socket:
+    """A socket at a port that an earlier attempt of this run may still hold for a moment."""
+    until = time.monotonic() + min(limit, 30.0)
+    while True:
+        try:
+            if socket.has_dualstack_ipv6():
+                return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+            return socket.create_server(("", port))
+        except OSError as error:
+            if time.monotonic() > until:
+                raise UserError(f"process 0 cannot listen at port {port}: {error.strerror}") from None
+        time.sleep(0.2)
+
+
+def _initialize(place: Place, port: int, watchdog: float) -> None:
+    """Starts JAX's service and client; several processes of one machine with GPUs take one each."""
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # Ours, in `hosts.member`, covers more signals and the time outside the training loop.
+    jax.config.update("jax_enable_preemption_service", False)
+    local = None
+    if place.local and place.local[1] > 1 and os.environ.get("CUDA_VISIBLE_DEVICES", ",").count(",") > 0:
+        local = place.local[0]
+    address = f"127.0.0.1:{port}" if place.index == 0 else relay(place.host, port)
+    bind = {"coordinator_bind_address": f"[::]:{port}"} if place.index == 0 else {}
+    logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)
+    try:
+        jax.distributed.initialize(
+            address,
+            place.count,
+            place.index,
+            local_device_ids=local,
+            cluster_detection_method="deactivate",
+            initialization_timeout=int(watchdog) + 60,
+            heartbeat_timeout_seconds=int(watchdog) + LEFT_TO_JAX,
+            **bind,
+        )
+    except RuntimeError as error:
+        raise Unreachable(f"jax.distributed does not start: {' '.join(str(error).split())[:200]}") from error
+
+
+def _closed() -> None:
+    """Takes leave of JAX's service; if that hangs, the process ends all the same: everything is done."""
+    late = threading.Timer(CLOSING, os._exit, (0,))
+    late.daemon = True
+    late.start()
+    jax.distributed.shutdown()
+    late.cancel()
+
+
+@contextlib.contextmanager
+def joined(place: Place | None, watchdog: float) -> Iterator[None]:
+    """Comes together with the other processes, and ends with them.
+
+    An error of this process is told to the others and ends it here, after it was printed: to raise it further
+    would be to wait for them.
+
+    Args:
+        place: of this process; None does nothing.
+        watchdog: seconds to wait for the others, of a process's silence, and of a step.
+
+    Yields:
+        Once all processes are there.
+
+    Raises:
+        UserError: they do not come together.
+        SystemExit: as what is inside raises it, once all have.
+    """
+    global _member
+    if place is None:
+        yield
+        return
+    if watchdog < 2:
+        raise UserError(f"--watchdog={watchdog:g} must be at least 2 seconds")
+    hub = Hub(_listen(place.port, watchdog), place.count, watchdog) if place.index == 0 else None
+    host = "127.0.0.1" if hub else place.host
+    _member, port = join((host, place.port), place.index, place.count, watchdog)
+    code: object = 0
+    try:
+        _initialize(place, port, watchdog)
+        yield
+    except SystemExit as leaving:
+        code = leaving.code or 0
+    except UserError as error:
+        _member.fail(error.code, str(error))
+        end(error.code, str(error))
+    except BaseException as error:
+        if _member.signal:  # others are leaving already, which ends what is done with them
+            end(128 + _member.signal, "")
+        words = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        _member.fail(LOST, words)
+        traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(1)
+    _member.finish(code if isinstance(code, int) else 1)
+    _closed()
+    if hub:
+        hub.close()
+    _member = None
+    if code:
+        raise SystemExit(code)
+
+
+def barrier(name: str) -> None:
+    """Waits for all processes to come to this place of the program."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def first(action: Callable[[], None], name: str) -> None:
+    """Does something on process 0 alone, while the others wait; an error of it ends them all."""
+    if jax.process_index() == 0:
+        action()
+    barrier(name)
+
+
+def agreed(number: int) -> int:
+    """A number as process 0 has it."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def block(mesh: Mesh, size: int) -> tuple[int, int]:
+    """Which of how many equal consecutive blocks of a batch's rows this process's devices hold.
+
+    Processes that share rows, because the mesh splits over them something else than the batch, hold the same block.
+
+    Args:
+        mesh: the devices of all processes.
+        size: rows of the batch, which the mesh can split.
+
+    Returns:
+        (index, count), as `Batches` takes them.
+
+    Raises:
+        UserError: this process's rows are no such block.
+    """
+    places = batch_sharding(mesh).addressable_devices_indices_map((size,)).values()
+    spans = sorted({rows[0].indices(size)[:2] for rows in places if rows is not None})
+    start, stop = spans[0][0], spans[-1][1]
+    covered = sum(end - begin for begin, end in spans)
+    if covered != stop - start or size % covered or start % covered:
+        raise UserError(
+            f"a process would hold rows {spans} of a batch of {size}: choose a mesh that gives each process "
+            "consecutive rows (the axes that split the batch first)"
+        )
+    return start // covered, size // covered
