@@ -137,6 +137,7 @@ def joined(place: Place | None, watchdog: float) -> Iterator[None]:
         os._exit(1)
     _member.finish(code if isinstance(code, int) else 1)
     _closed()
+    _member.close()
     if hub:
         hub.close()
     _member = None

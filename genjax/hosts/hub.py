@@ -68,10 +68,12 @@ class Hub:
             if now - since >= PULSE:
                 self._tell(pulse=True)
                 since = now
-        self._listener.close()
+        for key in list(self._selector.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+        self._selector.close()
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the thread, and with it all connections."""
         self._gone = True
         self._thread.join(2 * PULSE)
 

@@ -61,7 +61,7 @@ class Member:
         self._wire, self._index, self._limit, self._quit = wire, index, limit, quit
         self._step, self._due, self._inside = -1, False, False
         self._asked, self._stop, self._signal = False, None, 0  # type: tuple[bool, int | None, int]
-        self._changed = threading.Condition()
+        self._changed, self._gone = threading.Condition(), False
         self._all_done = threading.Event()
         self._leaving: tuple[float, int, str] | None = None  # when, and how
         self._signalled = -AGAIN
@@ -111,11 +111,21 @@ class Member:
         self._wire.send(bye=code, why=why)
         time.sleep(2 * PULSE if self._index == 0 else 0.0)  # the hub is in this process
 
+    def close(self) -> None:
+        """Ends the thread, after `finish`."""
+        self._gone = True
+        self._thread.join(2 * PULSE)
+
     # The thread.
 
     def _run(self) -> None:
+        self._watch()
+        self._wire.close()
+        os.close(self._reader)  # its other end is written to by a handler of signals, if at all
+
+    def _watch(self) -> None:
         silent, last, sent = 0.0, time.monotonic(), 0.0
-        while True:
+        while not self._gone:
             ready, _, _ = select.select([self._wire, self._reader], [], [], PULSE / 2)
             if self._reader in ready:
                 for number in os.read(self._reader, 64):
@@ -174,8 +184,9 @@ class Member:
                 self._changed.wait_for(lambda: not self._inside, LEAVING if self._stop is None else 0.0)
             self._wire.send(bye=code)
         if self._index == 0:
-            time.sleep(PULSE / 2)  # what the hub has told the others is on its way
+            time.sleep(PULSE / 4)  # what the hub has told the others is on its way
         advice = ": the same command goes on from the last checkpoint" if code == LOST else ""
+        self._gone = True
         self._quit(code, line + advice)
 
 
@@ -213,12 +224,22 @@ def join(
         UserError: process 0 does not want this one.
     """
     wire = Wire(_connect(address, limit))
+    try:
+        port = _wait(wire, index, count, limit)
+    except BaseException:
+        wire.close()
+        raise
+    return Member(wire, index, limit, **options), port
+
+
+def _wait(wire: Wire, index: int, count: int, limit: float) -> int:
+    """Says who has come, and waits for `go`."""
     wire.send(hello=index, of=count, host=socket.gethostname())
     while True:
         ready, _, _ = select.select([wire], [], [], limit + 10 * PULSE)
         messages = wire.receive() if ready else None
         if messages is None:
-            raise Unreachable(f"process 0 at {address[0]}:{address[1]} has gone before all processes came")
+            raise Unreachable("process 0 has gone before all processes came")
         for message in messages:
             if "refused" in message:
                 raise UserError(message["refused"])
@@ -226,4 +247,4 @@ def join(
                 raise Unreachable(message["lost"])
             if "go" in message:
                 with contextlib.suppress(ValueError):
-                    return Member(wire, index, limit, **options), message["go"]
+                    return int(message["go"])

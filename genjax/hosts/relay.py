@@ -18,6 +18,7 @@ def _pump(source: socket.socket, target: socket.socket, hold: bool) -> None:
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
 
 def _serve(listener: socket.socket, host: str, port: int) -> None:

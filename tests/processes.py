@@ -1,0 +1,173 @@
+"""Real processes of one run over loopback, and the config that they run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from genjax.hosts.hub import free_port
+
+ROOT = Path(__file__).parent.parent
+CONFIG = '''"""A tiny VAE in the plane that keeps in its state how often, and in which step last, it has seen each example."""
+
+import os
+import time
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.data import Data, Digits, Scale, Table
+from genjax.diffusion.prediction import V
+from genjax.experiment import Evaluation, Experiment
+from genjax.networks import MLP
+from genjax.objective import Aux, Player
+from genjax.objectives.diffusion import Diffusion
+from genjax.objectives.vae import VAE, Gaussian
+from genjax.optimizers import SGD
+from genjax.samplers.ode import DDIM
+
+NUM = 256
+
+
+class Paced(Table):
+    """Examples that take their time to load, for ever once a file says so."""
+
+    def __getitem__(self, indices):
+        time.sleep(float(os.environ.get("PAUSE", 0.0)))
+        while os.path.exists(os.environ.get("STUCK", "")):
+            time.sleep(0.1)
+        return super().__getitem__(indices)
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Points on a ring, with their numbers."""
+
+    kind = "points"
+    shape = (2,)
+    dtype = "float32"
+    classes = 0
+    levels = 0
+    splits = ("train", "test")
+
+    def load(self, split):
+        rng = np.random.default_rng(split == "test")
+        angle = rng.uniform(0.0, 2 * np.pi, NUM)
+        x = np.stack([np.cos(angle), np.sin(angle)], axis=1) + 0.1 * rng.standard_normal((NUM, 2))
+        return Paced({"x": x.astype(np.float32), "number": np.arange(NUM)})
+
+
+@dataclass(frozen=True)
+class Counted(VAE):
+    def init(self, key, batch):
+        params, extra = super().init(key, batch)
+        zeros = jnp.zeros(NUM, jnp.int32)
+        return params, {**extra, "times": zeros, "step": zeros}
+
+    def players(self):
+        inner = super().players()["vae"].loss
+
+        def loss(params, extra, batch, ctx):
+            value, aux = inner(params, extra, batch, ctx)
+            if not ctx.train:
+                return value, aux
+            seen = {
+                "times": extra["times"].at[batch["number"]].add(1),
+                "step": extra["step"].at[batch["number"]].set(ctx.step.astype(jnp.int32)),
+            }
+            return value, Aux(aux.metrics, {**aux.extra, **seen})
+
+        return {"vae": Player(loss)}
+
+
+def get_experiment(variant="points"):
+    how = dict(batch_size=32, log_every=1, checkpoint_every=4)
+    if variant == "digits":
+        data = Data(Digits(), (Scale(0.0, 16.0),))
+        model = Diffusion(MLP(width=32, depth=1), data.shape, predict=V(), sampler=DDIM(steps=4), classes=10)
+        judged = Evaluation(num=64, batch_size=64, pictured=20)
+        return Experiment(model, data, SGD(learning_rate=1e-3), steps=2, evaluation=judged, **how)
+    data, net = Data(Numbered(), (Scale(-2.0, 2.0),)), MLP(width=16, depth=1)
+    model = Counted(net, net, data.shape, 2, likelihood=Gaussian(0.1))
+    judged = Evaluation(num=100, batch_size=50, pictured=50)
+    return Experiment(model, data, SGD(learning_rate=1e-3), steps=24, evaluation=judged, **how)
+'''
+
+
+def environment(devices: int, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return kept | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | more
+
+
+class Processes:
+    """`count` processes of one program with `devices` each; a context manager that leaves none behind."""
+
+    def __init__(self, count, devices, *words, present=None, stuck=None, **more):
+        """Starts them; `present` are those that come, and process `stuck` has the variable STUCK."""
+        self.began, port = time.monotonic(), free_port()
+        self.all = []
+        for index in range(count) if present is None else present:
+            place = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", f"--process_id={index}"]
+            command = [sys.executable, *map(str, words), *(place if count > 1 else [])]
+            env = environment(devices, **{k: v for k, v in more.items() if k != "STUCK" or index == stuck})
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            self.all.append(subprocess.Popen(command, text=True, env=env, **pipes))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for process in self.all:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+    def send(self, index, number):
+        self.began = time.monotonic()
+        self.all[index].send_signal(number)
+        return self
+
+    def ends(self, but=(), timeout=600):
+        """(code, stderr) of all but some, and seconds from the start or the last signal to the last end."""
+        rest = [process for index, process in enumerate(self.all) if index not in but]
+        texts = [process.communicate(timeout=timeout)[1] for process in rest]
+        took = time.monotonic() - self.began
+        for index in but:
+            self.all[index].send_signal(signal.SIGCONT)
+            self.all[index].kill()
+            self.all[index].communicate()
+        return [(process.returncode, text) for process, text in zip(rest, texts, strict=True)], took
+
+
+def verb(name, *words):
+    return "-m", f"experiments.{name}", *words
+
+
+def finished(count, devices, *words, **more):
+    """Runs processes that are to end well."""
+    with Processes(count, devices, *words, **more) as processes:
+        ends, _ = processes.ends()
+    assert [code for code, _ in ends] == [0] * count, ends
+
+
+def metrics(workdir):
+    path = Path(workdir) / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def wait_for_step(workdir, step, processes):
+    """Until a run has logged a step."""
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        if any(row["step"] >= step for row in metrics(workdir)):
+            return
+        dead = [p for p in processes.all if p.poll() is not None]
+        assert not dead, [p.communicate()[1] for p in dead]
+        time.sleep(0.05)
+    raise AssertionError("the run does not get on")

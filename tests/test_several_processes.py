@@ -1,0 +1,298 @@
+"""Runs of several real processes over loopback: the same numbers as one process, and what happens when one is lost.
+
+The slow ones, about ten minutes on 2 cores, with the times that docs/hosts.md gives:
+
+./launch/local.sh test -n 0 -m slow -s tests/test_several_processes.py
+"""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh
+from processes import CONFIG, Processes, finished, metrics, verb, wait_for_step
+
+from genjax import experiment, loop
+from genjax.checkpoint import Checkpoints
+
+pytestmark = pytest.mark.xdist_group("several processes")
+
+FEW_STEPS = """
+import os
+import jax
+import numpy as np
+from genjax import cli, experiment, loop
+from genjax.sampling import gather
+
+def main(overrides):
+    run = loop.prepare(experiment.load(os.environ["CONFIG"]))
+    state, losses, seen = run.make_state(), [], []
+    for step in range(3):
+        batch = run.batch(step, 1)
+        state, metrics = run.compiled(state, batch, False)
+        seen.append(gather(batch["x"]))
+        losses.append(gather(metrics["vae/loss"]))
+    if jax.process_index() == 0:
+        np.savez(os.environ["OUT"], seen=seen, losses=losses, times=gather(state.extra["times"]))
+
+cli.run(main)
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "several.py"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_two_processes_are_one(config, tmp_path):
+    """The same examples to the bit, and the same losses, as one process with two devices."""
+    program, out = tmp_path / "few_steps.py", tmp_path / "out.npz"
+    program.write_text(FEW_STEPS)
+    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    with Processes(2, 1, program, CONFIG=str(config), OUT=str(out), **quick) as processes:
+        mesh = Mesh(np.array(jax.devices()[:2]), ("data",), axis_types=(AxisType.Auto,))
+        run = loop.prepare(experiment.load(str(config)), mesh)
+        state = run.make_state()
+        losses, seen = [], []
+        for step in range(3):
+            batch = run.batch(step, 1)
+            state, found = run.compiled(state, batch, False)
+            seen.append(np.asarray(batch["x"]))
+            losses.append(np.asarray(found["vae/loss"]))
+        ends, _ = processes.ends()
+    assert ends == [(0, ""), (0, "")]
+    theirs = np.load(out)
+    np.testing.assert_array_equal(theirs["seen"], seen)
+    np.testing.assert_array_equal(theirs["times"], state.extra["times"])
+    np.testing.assert_allclose(theirs["losses"], losses, rtol=1e-5)
+
+
+def state_of(workdir: Path) -> dict[str, np.ndarray]:
+    """All arrays of a run's last checkpoint, and its step."""
+    run = loop.prepare(experiment.restore(workdir, [("mesh", "data:-1")]))
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        step, state = checkpoints.restore(run.template())
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {"at": step} | {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def assert_same_state(ours: Path, theirs: Path) -> None:
+    """Examples seen to the bit, and all else to float32."""
+    ours, theirs = state_of(ours), state_of(theirs)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        if np.issubdtype(np.asarray(value).dtype, np.integer):
+            np.testing.assert_array_equal(ours[name], value, err_msg=name)
+        else:
+            np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def assert_same_numbers(ours: dict, theirs: dict, rtol: float = 1e-4) -> None:
+    """Nested reports whose numbers agree."""
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        if isinstance(value, dict):
+            assert_same_numbers(ours[name], value, rtol)
+        elif isinstance(value, float):
+            np.testing.assert_allclose(ours[name], value, rtol=rtol, atol=1e-6, err_msg=name)
+        else:
+            assert ours[name] == value, name
+
+
+def train(config, workdir, *words):
+    return verb("train", f"--config={config}", f"--workdir={workdir}", *words)
+
+
+@pytest.fixture(scope="module")
+def one(config, tmp_path_factory) -> Path:
+    """A run of one process with 8 devices."""
+    workdir = tmp_path_factory.mktemp("one") / "run"
+    finished(1, 8, *train(config, workdir))
+    return workdir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["data:-1", "data:4,fsdp:2", "data:2,tensor:4"])
+def test_four_processes_train_sample_and_evaluate_as_one(mesh, one, config, tmp_path):
+    """4 processes with 2 devices each; with tensor:4 two processes share each row."""
+    workdir = tmp_path / "four"
+    finished(4, 2, *train(config, workdir, f"--config.mesh={mesh}"))
+    assert_same_state(workdir, one)
+    for ours, theirs in zip(metrics(workdir), metrics(one), strict=True):
+        np.testing.assert_allclose(ours["vae/loss"], theirs["vae/loss"], rtol=1e-5)
+    read = lambda folder: json.loads((folder / "evaluation.json").read_text())
+    assert_same_numbers(read(workdir), read(one), rtol=1e-3)
+    if mesh == "data:-1":
+        for count, devices in ((1, 8), (4, 2)):
+            out = tmp_path / f"samples{count}.npz"
+            finished(count, devices, *verb("sample", f"--workdir={one}", "--num=30", f"--out={out}"))
+        np.testing.assert_allclose(
+            *(np.load(tmp_path / f"samples{count}.npz")["samples"] for count in (1, 4)), rtol=1e-5, atol=1e-6
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 2])
+def test_a_killed_process_ends_the_others_with_one_line_and_the_run_resumes(victim, config, tmp_path, one):
+    workdir, words = tmp_path / "run", train(config, tmp_path / "run")
+    with Processes(4, 2, *words, PAUSE="0.1") as processes:
+        wait_for_step(workdir, 9, processes)
+        ends, took = processes.send(victim, signal.SIGKILL).ends(but=(victim,))
+    print(f"\nkill -9 of process {victim}: the others ended after {took:.1f} s")
+    assert took < 15
+    for code, said in ends:
+        assert code == 75, said
+        assert len(said.strip().splitlines()) == 1, said
+        assert said.startswith(f"error: process {victim} ")
+        assert "died: the same command goes on from the last checkpoint" in said
+    finished(4, 2, *words)
+    assert_same_state(workdir, one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_stopped_process_ends_the_others_within_the_watchdogs_time(victim, config, tmp_path):
+    workdir, limit = tmp_path / "run", 10
+    with Processes(4, 2, *train(config, workdir, f"--watchdog={limit}"), PAUSE="0.1") as processes:
+        wait_for_step(workdir, 3, processes)
+        ends, took = processes.send(victim, signal.SIGSTOP).ends(but=(victim,))
+    print(f"\nSIGSTOP of process {victim}: the others ended after {took:.1f} s of a watchdog of {limit} s")
+    assert took < limit + 10
+    for code, said in ends:
+        assert code == 75, said
+        assert len(said.strip().splitlines()) == 1, said
+        assert f"process {victim} " in said
+        assert "silent for 10 s" in said
+
+
+@pytest.mark.slow
+def test_a_process_that_lives_and_makes_no_step_is_named(config, tmp_path):
+    workdir, limit, stuck = tmp_path / "run", 10, tmp_path / "stuck"
+    words = train(config, workdir, f"--watchdog={limit}", "--config.checkpoint_every=1000")
+    with Processes(2, 1, *words, PAUSE="0.1", STUCK=str(stuck), stuck=1) as processes:
+        wait_for_step(workdir, 3, processes)
+        stuck.touch()
+        processes.began = time.monotonic()
+        ends, took = processes.ends()
+    print(f"\na process without data: all ended after {took:.1f} s of a watchdog of {limit} s")
+    assert took < limit + 10
+    for code, said in ends:
+        assert code == 75, said
+        assert len(said.strip().splitlines()) == 1, said
+        assert "process 1 " in said
+        assert "has been stuck after step" in said
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_is_a_signal_to_all_and_two_processes_go_on(config, tmp_path, one):
+    """All save the same step; the run of 2 processes sees each example that is left of each epoch once."""
+    workdir, words = tmp_path / "run", train(config, tmp_path / "run", "--config.checkpoint_every=1000")
+    with Processes(4, 2, *words, PAUSE="0.1") as processes:
+        wait_for_step(workdir, 5, processes)
+        ends, took = processes.send(3, signal.SIGTERM).ends()
+    print(f"\nSIGTERM to process 3: all ended after {took:.1f} s")
+    assert took < 30
+    assert [(code, said) for code, said in ends] == [(143, "")] * 4
+    stopped = state_of(workdir)
+    assert 5 <= stopped["at"] < 24
+    assert stopped[".extra['times']"].sum() == stopped["at"] * 32
+    finished(2, 2, *words)
+    assert_same_state(workdir, one)
+    np.testing.assert_array_equal(state_of(workdir)[".extra['times']"], 3)
+
+
+@pytest.mark.slow
+def test_a_signal_while_evaluating_ends_all_at_once(config, tmp_path):
+    workdir = tmp_path / "run"
+    with Processes(2, 1, *train(config, workdir, "--config.evaluation.num=100000")) as processes:
+        wait_for_step(workdir, 24, processes)
+        time.sleep(8.0)
+        ends, took = processes.send(0, signal.SIGTERM).ends()
+    print(f"\nSIGTERM in evaluation: all ended after {took:.1f} s")
+    assert took < 30
+    assert [code for code, _ in ends] == [143, 143]
+
+
+@pytest.mark.slow
+def test_who_does_not_come_is_named_in_time(config, tmp_path):
+    words = train(config, tmp_path / "run", "--watchdog=6")
+    with Processes(3, 1, *words, present=(0, 2)) as processes:
+        ends, took = processes.ends()
+    line = "error: process 1 of 3 did not come within 6 s\n"
+    assert ends == [(75, line), (75, line)]
+    assert took < 60
+    with Processes(3, 1, *words, present=(2,)) as processes:
+        ends, took = processes.ends()
+    ((code, said),) = ends
+    assert code == 75
+    assert "process 0 cannot be reached at 127.0.0.1:" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_mistake_ends_all_with_one_line_each(config, tmp_path):
+    with Processes(2, 1, *train(config, tmp_path / "run", "--config.batch_size=33")) as processes:
+        ends, _ = processes.ends()
+    for code, said in ends:
+        assert code == 2
+        assert "batch_size=33 cannot be split over 2 devices" in said
+        assert len(said.splitlines()) == 1, said
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with Processes(2, 1, *train(config, tmp_path / "full")) as processes:
+        ends, _ = processes.ends()
+    for code, said in ends:  # process 0 alone looks
+        assert code == 2
+        assert "is not empty and holds no run" in said
+        assert len(said.splitlines()) == 1, said
+
+
+@pytest.fixture(scope="module")
+def digits(config, tmp_path_factory) -> Path:
+    """A diffusion model of digits, hardly trained, by one process with 2 devices."""
+    workdir = tmp_path_factory.mktemp("digits") / "run"
+    finished(1, 2, *train(f"{config}:digits", workdir))
+    return workdir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sample", "--num=20"),
+        ("sample", "--num=4", "--trace=3"),
+        ("edit", "--task=inpaint", "--num=4"),
+        ("edit", "--task=interpolate", "--num=2"),
+        ("evaluate",),
+        ("vary", "--over=objective.sampler.steps=2,3", "--num=64"),
+    ],
+    ids=" ".join,
+)
+def test_every_verb_does_on_two_processes_what_it_does_on_one(words, digits, tmp_path):
+    found = {}
+    for count in (1, 2):
+        out = tmp_path / f"out{count}.npz"
+        given = () if words[0] == "evaluate" else (f"--out={out}",)
+        finished(count, 2 // count, *verb(words[0], f"--workdir={digits}", *words[1:], *given))
+        if words[0] == "evaluate":
+            found[count] = json.loads((digits / "evaluation.json").read_text())
+        elif words[0] == "vary":
+            rows = json.loads((out / "rows.json").read_text())
+            found[count] = {
+                row["objective.sampler.steps"]: {k: v for k, v in row.items() if "seconds" not in k}
+                for row in rows
+            }
+        else:
+            found[count] = dict(np.load(out))
+    if words[0] in ("evaluate", "vary"):
+        assert_same_numbers(found[2], found[1], rtol=2e-2)
+        return
+    assert found[1].keys() == found[2].keys()
+    for name, value in found[1].items():
+        np.testing.assert_allclose(found[2][name].astype(float), value.astype(float), atol=1.0, err_msg=name)
