@@ -30,7 +30,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("num_processes", None, "How many processes there are; default: as the environment says.")
 flags.DEFINE_integer("process_id", None, "Which of them this is, 0 ... num_processes - 1.")
-flags.DEFINE_float("watchdog", 300.0, "Seconds without a sign of life, or a step, after which a run of several ends.")
+flags.DEFINE_float(
+    "watchdog", 300.0, "Seconds without a sign of life, or a step, after which a run of several ends."
+)
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], Overrides]:

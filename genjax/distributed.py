@@ -65,7 +65,7 @@ def _initialize(place: Place, port: int, watchdog: float) -> None:
     if place.local and place.local[1] > 1 and os.environ.get("CUDA_VISIBLE_DEVICES", ",").count(",") > 0:
         local = place.local[0]
     address = f"127.0.0.1:{port}" if place.index == 0 else relay(place.host, port)
-    bind = {"coordinator_bind_address": f"[::]:{port}"} if place.index == 0 else {}
+    os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112
     logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)
     try:
         jax.distributed.initialize(
@@ -76,15 +76,14 @@ def _initialize(place: Place, port: int, watchdog: float) -> None:
             cluster_detection_method="deactivate",
             initialization_timeout=int(watchdog) + 60,
             heartbeat_timeout_seconds=int(watchdog) + LEFT_TO_JAX,
-            **bind,
         )
     except RuntimeError as error:
         raise Unreachable(f"jax.distributed does not start: {' '.join(str(error).split())[:200]}") from error
 
 
-def _closed() -> None:
+def _close(code: int) -> None:
     """Takes leave of JAX's service; if that hangs, the process ends all the same: everything is done."""
-    late = threading.Timer(CLOSING, os._exit, (0,))
+    late = threading.Timer(CLOSING, os._exit, (code,))
     late.daemon = True
     late.start()
     jax.distributed.shutdown()
@@ -118,12 +117,12 @@ def joined(place: Place | None, watchdog: float) -> Iterator[None]:
     hub = Hub(_listen(place.port, watchdog), place.count, watchdog) if place.index == 0 else None
     host = "127.0.0.1" if hub else place.host
     _member, port = join((host, place.port), place.index, place.count, watchdog)
-    code: object = 0
+    code = 0
     try:
         _initialize(place, port, watchdog)
         yield
     except SystemExit as leaving:
-        code = leaving.code or 0
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except UserError as error:
         _member.fail(error.code, str(error))
         end(error.code, str(error))
@@ -135,8 +134,8 @@ def joined(place: Place | None, watchdog: float) -> Iterator[None]:
         traceback.print_exc()
         sys.stdout.flush()
         os._exit(1)
-    _member.finish(code if isinstance(code, int) else 1)
-    _closed()
+    _member.finish(code)
+    _close(code)
     _member.close()
     if hub:
         hub.close()

@@ -118,7 +118,8 @@ def complete(
         texts = _show_stream(stream(run, state, prompts, seed), len(prompts))
     out = out or workdir / "completions.txt"
     try:
-        out.write_text("\n---\n".join(texts) + "\n")
+        if jax.process_index() == 0:
+            out.write_text("\n---\n".join(texts) + "\n")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from None
     say(f"wrote {out}")

@@ -109,7 +109,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def fit_judge(run: Run) -> Judge | None:
-    """The judge of samples, fitted once for all settings; none for data without feature spaces, or on other processes."""
+    """The judge of samples, fitted once; none for data without feature spaces, and on processes but the first."""
     data = run.experiment.data
     if data.kind not in ("image", "points") or jax.process_index():
         return None

@@ -10,8 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from genjax import experiment as experiments
 from genjax import distributed, pretrained
+from genjax import experiment as experiments
 from genjax.checkpoint import Checkpoints
 from genjax.errors import UserError
 from genjax.evaluate import Report, count_params, evaluate

@@ -11,7 +11,7 @@ from pathlib import Path
 from genjax.hosts.hub import free_port
 
 ROOT = Path(__file__).parent.parent
-CONFIG = '''"""A tiny VAE in the plane that keeps in its state how often, and in which step last, it has seen each example."""
+CONFIG = '''"""A tiny VAE in the plane whose state says how often, and in which step last, it has seen each example."""
 
 import os
 import time

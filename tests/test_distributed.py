@@ -49,7 +49,10 @@ SLICES = {
         ({}, None),
         (SLURM, ("node003:61441", 16, 5, (1, 2))),
         (SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, None),
-        ({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, None),  # the batch script, not a step
+        (
+            {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"},
+            None,
+        ),  # the batch script, not a step
         (OPEN_MPI, ("10.96.0.1:62624", 4, 3, None)),
         (JOBSET, ("run-0-0.run:99", 3, 2, None)),
         (SLICES, ("s0:8471", 4, 3, None)),

@@ -1,11 +1,11 @@
 """A process's own part: it says that it lives and where it is, and ends when the hub says that another is lost.
 
 All of it happens in a thread, because the main thread may be waiting, for a collective with a process that is no
-longer there. Ending is `os._exit` after one line on stderr: to leave in any gentler way JAX would wait for the lost one.
+longer there. Ending is `os._exit` after one line on stderr: in any gentler way JAX would wait for the lost one.
 
 A signal (SIGTERM, SIGINT) reaches the thread through a pipe at once. It tells the hub; the hub asks everyone; each
-answers with the step that it has reached and waits there, so that none is beyond the step after the furthest, after which
-all stop. Outside the training loop there is nothing to save, and all leave at once.
+answers with the step that it has reached and waits there, so that none is beyond the step after the furthest, after
+which all stop. Outside the training loop there is nothing to save, and all leave at once.
 """
 
 import contextlib
@@ -47,7 +47,12 @@ class Member:
     """This process among those of the run; `join` makes it."""
 
     def __init__(
-        self, wire: Wire, index: int, limit: float, quit: Callable[[int, str], None] = end, signals: bool = True
+        self,
+        wire: Wire,
+        index: int,
+        limit: float,
+        quit: Callable[[int, str], None] = end,
+        signals: bool = True,
     ):
         """Starts the thread.
 
@@ -126,11 +131,11 @@ class Member:
     def _watch(self) -> None:
         silent, last, sent = 0.0, time.monotonic(), 0.0
         while not self._gone:
-            ready, _, _ = select.select([self._wire, self._reader], [], [], PULSE / 2)
+            ready, _, _ = select.select([self._wire.fileno(), self._reader], [], [], PULSE / 2)
             if self._reader in ready:
                 for number in os.read(self._reader, 64):
                     self._signal_came(number)
-            if self._wire in ready:
+            if self._wire.fileno() in ready:
                 messages = self._wire.receive()
                 if messages is None:
                     if not self._all_done.is_set():
