@@ -43,12 +43,16 @@ def member() -> Member | None:
 
 
 def _listen(port: int, limit: float) -> socket.socket:
-    """A socket at a port that an earlier attempt of this run may still hold for a moment."""
+    """A socket at a port that an earlier attempt of this run may still hold for a moment.
+
+    Raises:
+        UserError: another program listens there.
+    """
     until = time.monotonic() + min(limit, 30.0)
     while True:
+        with contextlib.suppress(OSError, ValueError):  # no IPv6 here, or the port is taken
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
         try:
-            if socket.has_dualstack_ipv6():
-                return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
             return socket.create_server(("", port))
         except OSError as error:
             if time.monotonic() > until:

@@ -333,5 +333,6 @@ def run_steps(
             picture(done, state)
         if stopping:
             break
+        stop.expect(not last)
     checkpoints.wait()
     return state

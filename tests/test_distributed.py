@@ -146,6 +146,7 @@ def test_the_process_at_the_earliest_step_is_the_stuck_one():
 def test_compiling_saving_and_drawing_may_take_as_long_as_they_like():
     judge = judged((3, True), (3, False), (3, True))
     assert advance(judge, 100, (4, True), (3, False), (4, True)) == []
+    assert advance(judge, 100, (3, True), (3, False), (4, True)) == [], "who waits for it is not stuck"
     assert advance(judge, 9, (4, True), (3, True), (4, True)) == [], "its time begins when the step is due"
     assert advance(judge, 9, (4, True), (3, True), (4, True)) == [1]
 

@@ -65,7 +65,8 @@ class Member:
         """
         self._wire, self._index, self._limit, self._quit = wire, index, limit, quit
         self._step, self._due, self._inside = -1, False, False
-        self._asked, self._stop, self._signal = False, None, 0  # type: tuple[bool, int | None, int]
+        self._asked, self._signal = False, 0
+        self._stop: int | None = None
         self._changed, self._gone = threading.Condition(), False
         self._all_done = threading.Event()
         self._leaving: tuple[float, int, str] | None = None  # when, and how
@@ -114,7 +115,7 @@ class Member:
         if code == LOST:
             time.sleep(GRACE)
         self._wire.send(bye=code, why=why)
-        time.sleep(2 * PULSE if self._index == 0 else 0.0)  # the hub is in this process
+        time.sleep(2 * PULSE if self._index == 0 else PULSE / 4)  # the hub is in process 0
 
     def close(self) -> None:
         """Ends the thread, after `finish`."""
