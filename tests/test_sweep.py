@@ -169,8 +169,9 @@ def test_what_is_finished_is_left_alone_and_what_is_not_evaluated_is(tmp_path):
 
 
 def test_a_stop_reaches_all_runs_and_begins_none(tmp_path):
-    shell = 'trap \'touch "$0.saved"; exit 143\' TERM; touch "$0.begun"; sleep 20 & wait $!'
-    made, _ = queue(tmp_path, "seed=0,1,2", shell, jobs=2, retries=5)
+    shell = 'end() { sleep "0.$1"; touch "$0.saved"; exit 143; }; trap end TERM; touch "$0.begun"; '
+    shell += "sleep 100 & wait $!"
+    made, _ = queue(tmp_path, "seed=1,3,5", shell, jobs=2, retries=5)
 
     def stop():
         while len(list(tmp_path.glob("*.begun"))) < 2:
