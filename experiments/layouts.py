@@ -7,7 +7,8 @@ import jax
 from genjax.collectives import collectives, table
 from genjax.experiment import Experiment
 from genjax.loop import prepare
-from genjax.parallel import bytes_held, compile_step
+from genjax.parallel import compile_step
+from genjax.placement import bytes_held
 
 
 def report(experiment: Experiment) -> None:

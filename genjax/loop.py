@@ -27,7 +27,8 @@ from genjax.data.loading import Rows, read_ahead
 from genjax.errors import UserError
 from genjax.experiment import CONFIG_MODULE, Experiment
 from genjax.layout import network_rules
-from genjax.parallel import check_batch, compile_step, make_mesh, shard_batch, state_sharding
+from genjax.parallel import check_batch, compile_step, make_mesh, shard_batch
+from genjax.placement import state_sharding
 from genjax.step import Step, TrainState, init_state, make_train_step
 from genjax.types import Batch, PyTree
 

@@ -20,8 +20,8 @@ from genjax.exports import export
 from genjax.loop import Run, StopSignal, prepare, run_steps
 from genjax.monitor import Looks
 from genjax.objective import Adapter
-from genjax.parallel import bytes_held
 from genjax.pictures import curves
+from genjax.placement import bytes_held
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
 from genjax.watch import show

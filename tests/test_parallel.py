@@ -14,7 +14,7 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from genjax import loop, parallel
+from genjax import loop, parallel, placement
 from genjax.collectives import Collective, collectives
 from genjax.data import Data, Digits, Scale, StdlibBytes
 from genjax.errors import UserError
@@ -116,14 +116,14 @@ def test_zero1_splits_what_only_the_optimizer_reads(name):
     """Parameters on every device, optimizer state and average in eighths, the same steps."""
     run = ready(name, "data:8", zero1=True)
     state = run.make_state()
-    whole, held = parallel.bytes_held(state.params)
+    whole, held = placement.bytes_held(state.params)
     assert held == whole
     for part in (state.moments, state.ema):
-        whole, held = parallel.bytes_held(part)
+        whole, held = placement.bytes_held(part)
         assert held < whole / 8 * 1.2
     state, losses = walk(run, state, 0, 20)
     np.testing.assert_allclose(losses, on_one_device(name), rtol=2e-4, atol=1e-5)
-    assert parallel.bytes_held(state.moments)[1] < parallel.bytes_held(state.moments)[0] / 8 * 1.2
+    assert placement.bytes_held(state.moments)[1] < placement.bytes_held(state.moments)[0] / 8 * 1.2
 
 
 @pytest.mark.parametrize("name", ["gpt", "dit", "unet", "gan"])
@@ -133,7 +133,7 @@ def test_fsdp_divides_the_bytes_on_a_device(name):
     numbers = lambda leaf: math.prod(leaf.sharding.shard_shape(leaf.shape))
     arrays = jax.tree.leaves((shapes.params, shapes.moments, shapes.ema))
     whole, held = sum(leaf.size for leaf in arrays), sum(map(numbers, arrays))
-    small = sum(leaf.size for leaf in arrays if leaf.size < parallel.SMALLEST_SPLIT)
+    small = sum(leaf.size for leaf in arrays if leaf.size < placement.SMALLEST_SPLIT)
     assert held == (whole - small) / 4 + small
     assert held < whole / 4 * 1.1
 
@@ -142,7 +142,7 @@ def test_bytes_are_read_off_the_arrays():
     mesh = parallel.make_mesh("data:2,fsdp:4")
     split = jax.device_put(jnp.zeros((8, 4)), jax.NamedSharding(mesh, P("fsdp")))
     whole = jax.device_put(jnp.zeros(3), jax.NamedSharding(mesh, P()))
-    assert parallel.bytes_held({"a": split, "b": whole}) == (4 * 35, 4 * (8 + 3))
+    assert placement.bytes_held({"a": split, "b": whole}) == (4 * 35, 4 * (8 + 3))
 
 
 def count(tree) -> int:
@@ -239,7 +239,7 @@ def test_every_rule_of_the_transformers_places_something():
     """In one network or another; else a renamed parameter would be placed by its size alone, without a word."""
     nets = [gpt2(depth=1, width=8, heads=2, position=where) for where in ("learned", "rotary")]
     nets += [gpt2(depth=1, width=8, heads=2, experts=Mixture(experts=2)), DiT(width=8, depth=1, heads=2)]
-    placement = parallel.Placement(parallel.make_mesh("fsdp:2,tensor:2,expert:2"), (), nets[0].layout)
+    place = placement.Placement(parallel.make_mesh("fsdp:2,tensor:2,expert:2"), (), nets[0].layout)
     placed = {}
     for net in nets:
         x = jnp.zeros((1, 4, 4, 1)) if isinstance(net, DiT) else jnp.zeros((1, 4), jnp.int32)
@@ -247,7 +247,7 @@ def test_every_rule_of_the_transformers_places_something():
         for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             rule = next((rule for rule in net.layout if re.search(rule.path, name)), None)
-            placed.setdefault(rule, []).append(placement.spec(name, leaf.shape))
+            placed.setdefault(rule, []).append(place.spec(name, leaf.shape))
     for rule in nets[0].layout:
         assert any(spec[-len(rule.spec) :] == rule.spec for spec in placed[rule]), rule
 
@@ -255,7 +255,7 @@ def test_every_rule_of_the_transformers_places_something():
 def test_layouts_split_what_they_can():
     """Axes that the mesh lacks or that do not divide split nothing; `fsdp` then takes the largest whole dimension."""
     layout = (Rule("kernel", ("fsdp", "tensor")),)
-    spec = parallel.Placement(parallel.make_mesh("data:2,fsdp:2,tensor:2"), (), layout).spec
+    spec = placement.Placement(parallel.make_mesh("data:2,fsdp:2,tensor:2"), (), layout).spec
     assert spec("net/kernel", (3, 64, 32)) == P(None, "fsdp", "tensor")
     assert spec("net/kernel", (63, 32)) == P(None, "tensor")
     assert spec("net/kernel", (64, 33)) == P("fsdp", None)
@@ -264,11 +264,11 @@ def test_layouts_split_what_they_can():
     assert spec("net/other", (63, 63)) == P()
     assert spec("net/other", (5000,)) == P("fsdp")
     assert spec("net/kernel", ()) == P()
-    spec = parallel.Placement(parallel.make_mesh("data:8"), (), layout, zero1=True).spec
+    spec = placement.Placement(parallel.make_mesh("data:8"), (), layout, zero1=True).spec
     assert spec("params/net/kernel", (64, 128)) == P()
     assert spec("moments/net/mu/kernel", (64, 128)) == P(None, "data")
     with pytest.raises(UserError, match="every device would hold all of it"):
-        parallel.state_sharding({"a": jnp.zeros((1001, 1049))}, parallel.make_mesh("fsdp:8"))
+        placement.state_sharding({"a": jnp.zeros((1001, 1049))}, parallel.make_mesh("fsdp:8"))
 
 
 def test_slices_are_told_apart_along_the_first_axis():

@@ -17,7 +17,8 @@ from genjax.experiment import Experiment
 from genjax.layout import Rule
 from genjax.objective import Aux, Player
 from genjax.optimizers import SGD
-from genjax.parallel import check_batch, make_mesh, shard_batch, state_sharding
+from genjax.parallel import check_batch, make_mesh, shard_batch
+from genjax.placement import state_sharding
 from genjax.step import TrainState, ema_decay, init_state, make_eval_step, make_train_step
 
 IDENTITY = lambda batch, key, train: batch
