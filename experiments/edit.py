@@ -2,7 +2,7 @@
 
 python -m experiments.edit --workdir=DIR --task=inpaint|colourise|superres|sdedit|interpolate --num=8 [--strength=0.5]
 python -m experiments.edit --workdir=DIR --task=reconstruct|interpolate|traverse|manifold|codes|mix [--points=8]
-python -m experiments.edit --workdir=DIR --task=translate --num=8
+python -m experiments.edit --workdir=DIR --task=translate --num=8 [--beside=OTHER_DIR]
 """
 
 from pathlib import Path
@@ -37,6 +37,7 @@ PATH = flags.DEFINE_enum(
     "path", "spherical", ["spherical", "linear"], "interpolate, of an autoencoder: the way between latents."
 )
 LABEL = flags.DEFINE_integer("label", None, "One class for all results; default: the images' own.")
+BESIDE = flags.DEFINE_string("beside", None, "translate: another run of the same data, to be shown too.")
 OUT = flags.DEFINE_string("out", None, "The .npz to write, a picture beside it; default WORKDIR/TASK.npz.")
 
 
@@ -53,7 +54,8 @@ def main(overrides: cli.Overrides) -> None:
         label=LABEL.value,
     )
     out = Path(OUT.value) if OUT.value else None
-    edit_workdir(Path(WORKDIR.value), overrides, how, num=NUM.value, seed=SEED.value, out=out)
+    beside = Path(BESIDE.value) if BESIDE.value else None
+    edit_workdir(Path(WORKDIR.value), overrides, how, num=NUM.value, seed=SEED.value, out=out, beside=beside)
 
 
 if __name__ == "__main__":

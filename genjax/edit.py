@@ -11,7 +11,8 @@ interpolate  from one image to another by way of their latents
 The tasks of models with latents of their own (autoencoders, generators) are in `explore`. A translator's task is the
 one that it was trained for:
 
-translate    the inputs, what is made of them, the targets, and the way back where there is one
+translate    the inputs, what is made of them, by another run too (`beside`), the target of the nearest training input
+             where there are pairs, the targets, and the way back where there is one
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ import numpy as np
 from jaxtyping import Float
 
 from genjax import verbs
+from genjax.data.pairs import halves
 from genjax.diffusion.editing import Path as Way
 from genjax.diffusion.editing import interpolate, sdedit
 from genjax.diffusion.inverse import Linear, adjoint, grey, masked, onto, pooled, pseudo_inverse, restore
@@ -34,6 +36,7 @@ from genjax.evaluate import translations, whole
 from genjax.explore import View, explore
 from genjax.exports import write_arrays
 from genjax.loop import Run
+from genjax.metrics.translation import neighbours
 from genjax.objective import HasDecoder, HasTranslation
 from genjax.objectives.diffusion import Diffusion
 from genjax.pictures import grid
@@ -153,6 +156,7 @@ def edit_workdir(
     num: int,
     seed: int,
     out: Path | None = None,
+    beside: Path | None = None,
 ) -> Path:
     """Edits the first test images of a work directory's data; writes an npz and a picture beside it.
 
@@ -163,6 +167,7 @@ def edit_workdir(
         num: images (for interpolate pairs of images).
         seed: of the randomness.
         out: the npz; None is WORKDIR/TASK.npz.
+        beside: of translate: another run's work directory.
 
     Returns:
         Path of the npz: `samples`, for interpolate [points, num, ...], and for the other tasks [num, ...] with what
@@ -181,7 +186,7 @@ def edit_workdir(
         verbs.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
         return out
     if isinstance(run.experiment.objective, HasTranslation):
-        translated(run, verbs.load_state(run, workdir), how, num, seed, out)
+        translated(run, verbs.load_state(run, workdir), how, num, seed, out, beside)
         return out
     objective, data = how.check(run, num), run.experiment.data
     state = verbs.load_state(run, workdir)
@@ -203,25 +208,47 @@ def edit_workdir(
     return out
 
 
-def translated(run: Run, state: TrainState, how: Edit, num: int, seed: int, out: Path) -> None:
+def translated(
+    run: Run, state: TrainState, how: Edit, num: int, seed: int, out: Path, beside: Path | None = None
+) -> None:
     """The npz of a translator's pictures by name, and a picture of at most 16 rows, one for each input.
 
+    Args:
+        run: its objective translates.
+        state: its moving average is used.
+        how: the task.
+        num: test examples.
+        seed: of the translators' noise.
+        out: the npz.
+        beside: work directory of another translator of the same data.
+
     Raises:
-        UserError: another task is asked for, or more test examples than there are.
+        UserError: another task is asked for, more test examples than there are, or the other run is of other data.
     """
+    data = run.experiment.data
     if how.task != "translate":
         raise UserError(
             f"a {type(run.experiment.objective).__name__} has no task '{how.task}': --task=translate"
         )
-    there = len(run.experiment.data.load("test"))
+    there = len(data.load("test"))
     if not 1 <= num <= there:
         raise UserError(f"--num={num} must be 1 ... {there}, the number of test examples")
-    shown = translations(run.experiment, state, run.mesh, num, seed)
+    made = translations(run.experiment, state, run.mesh, num, seed)
+    shown = {name: made.pop(name) for name in ("input", "output")}
+    if beside is not None:
+        other = verbs.reopen(beside, ())
+        if other.experiment.data != data or not isinstance(other.experiment.objective, HasTranslation):
+            raise UserError(f"{beside} does not translate the data of this run")
+        theirs = translations(other.experiment, verbs.load_state(other, beside), other.mesh, num, seed)
+        shown["beside"] = theirs["output"]
+    if getattr(data.source, "paired", True):
+        inputs, targets = halves(whole(data, "train")["x"])
+        shown["neighbour"] = targets[neighbours(inputs, shown["input"])]
+    shown |= made
     rows = np.stack([pictures[:16] for pictures in shown.values()], axis=1)
-    image = grid(
-        rows.reshape(-1, *rows.shape[2:]), levels=run.experiment.data.levels or 256, columns=len(shown)
-    )
+    image = grid(rows.reshape(-1, *rows.shape[2:]), levels=data.levels or 256, columns=len(shown))
     write_arrays(out, image, **shown)
+    verbs.say(f"columns: {', '.join(shown)}")
     verbs.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
 
 

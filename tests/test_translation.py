@@ -10,12 +10,15 @@ import pytest
 from rows import OUTLINES, ROWS, on_one_device
 from test_networks import normal
 
+from genjax import experiment, loop, verbs
 from genjax.adversarial.history import History
 from genjax.adversarial.path_length import PathLength, lengths, projected
 from genjax.adversarial.penalties import R1, Lazy
 from genjax.adversarial.slopes import of_slopes
+from genjax.checkpoint import Checkpoints
 from genjax.data import Both, DigitOutlines, Digits, Flip
 from genjax.data.pairs import beside, enlarged, halves, outlines
+from genjax.edit import Edit, edit_workdir
 from genjax.errors import UserError
 from genjax.metrics.translation import neighbours, translation_report
 from genjax.objective import Context, Player
@@ -240,3 +243,26 @@ def test_a_translators_samples_are_of_test_examples(name):
         assert given == {picture.tobytes() for picture in halves(rows(OUTLINES.load("test")))[0]}
     with pytest.raises(UserError, match="no samples of its own"):
         run.experiment.objective.sample(state.ema, state.extra, KEY, 4)
+
+
+@pytest.mark.slow
+def test_a_translator_is_shown_beside_another_and_the_nearest_neighbour(tmp_path):
+    """Each run's pictures are those that it makes alone; the neighbour is the one found by trying all."""
+    for name, seed in (("one", 0), ("two", 1)):
+        own = experiment.load(
+            "pix2pix_digits:l1", [("seed", str(seed)), ("objective.generator.channels", "(8,)")]
+        )
+        verbs.open_workdir(own, "pix2pix_digits:l1", tmp_path / name)
+        with Checkpoints(tmp_path / name / experiment.CHECKPOINTS) as checkpoints:
+            checkpoints.save(1, loop.prepare(own).make_state())
+    show = functools.partial(edit_workdir, overrides=(), how=Edit("translate"), num=8, seed=0)
+    alone = [np.load(show(tmp_path / name, out=tmp_path / f"{name}.npz")) for name in ("one", "two")]
+    both = np.load(show(tmp_path / "one", out=tmp_path / "both.npz", beside=tmp_path / "two"))
+    assert list(both) == ["input", "output", "beside", "neighbour", "target"]
+    np.testing.assert_array_equal(both["output"], alone[0]["output"])
+    np.testing.assert_array_equal(both["beside"], alone[1]["output"])
+    assert (both["output"] != both["beside"]).any()
+    inputs, targets = halves(np.float64(rows(DigitOutlines().load("train"))))
+    for given, found in zip(np.float64(both["input"]), both["neighbour"], strict=True):
+        best = np.argmin(((inputs - given[None]) ** 2).sum(axis=(1, 2, 3)))
+        np.testing.assert_array_equal(found, targets[best])

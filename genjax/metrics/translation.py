@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Shaped
 
-Pictures = Shaped[np.ndarray, "n h w c"]
+Pictures = Shaped[np.ndarray, "_ h w c"]
 
 
 def l1(x: Pictures, y: Pictures, levels: int) -> float:
