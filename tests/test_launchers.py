@@ -469,7 +469,7 @@ def test_a_preempted_slice_is_asked_for_again_and_the_run_goes_on(tmp_path):
     assert (tmp_path / "calls").read_text().split() == [*once, "delete", *once, "delete"]
 
 
-@pytest.mark.parametrize("code", [2, pytest.param(75, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("code", [75, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_failed_for_good_is_not_tried_on_another_slice(tmp_path, code):
     done = launch("tpu", *LEAST["tpu"], "train", **gcloud(tmp_path, [code]))
     assert done.returncode == code

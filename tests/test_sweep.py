@@ -169,7 +169,7 @@ def test_what_is_finished_is_left_alone_and_what_is_not_evaluated_is(tmp_path):
 
 
 def test_a_stop_reaches_all_runs_and_begins_none(tmp_path):
-    shell = 'end() { sleep "0.$1"; touch "$0.saved"; exit 143; }; trap end TERM; touch "$0.begun"; '
+    shell = 'last=0.$1; end() { sleep $last; touch "$0.saved"; exit 143; }; trap end TERM; touch "$0.begun"; '
     shell += "sleep 100 & wait $!"
     made, _ = queue(tmp_path, "seed=1,3,5", shell, jobs=2, retries=5)
 
