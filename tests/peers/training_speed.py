@@ -1,147 +1,163 @@
-"""Steps per second of our GPT beside nanoGPT's, equal sizes, batches and optimizers, same machine, A B A B.
+"""Time of our training steps over plain PyTorch's, same sizes, same machine, A B A B; see `twins`.
 
     pip install -r requirements-peers.txt; git clone https://github.com/karpathy/nanoGPT FOLDER
-    python tests/peers/training_speed.py --nanogpt FOLDER --text FILE [--setting cpu|short|baby] [--position rotary]
-    python tests/peers/training_speed.py --nanogpt FOLDER --text FILE --loss (trains theirs for 2000 steps)
+    python tests/peers/training_speed.py [--setting cpu] [--nanogpt FOLDER]      # the rows of docs/speed.md
+    python tests/peers/training_speed.py --setting unet,vae [--rounds 7] [--seconds 2]
+    python tests/peers/training_speed.py --setting gpu --nanogpt FOLDER          # on a GPU: bfloat16, torch.compile, MFU
+    python tests/peers/training_speed.py --setting gpt-tiny --nanogpt FOLDER --loss FILE
 
-Both loops make their batches, clip, follow a schedule and read the loss now and then. Times are medians over rounds of
-`steps` steps; the first round compiles and does not count. `--loss` is what theirs reaches on our evaluation's windows.
+Both sides take steps on one batch that lies in memory: draw what they need, losses, gradients, moves, averages. A ratio
+below 1 says that ours is faster; reported are the median over rounds and the extremes. `--loss` trains nanoGPT for 2000
+steps on a text, as its train.py does, and says what it reaches on our evaluation's windows.
 """
 
 import argparse
-import os
-import sys
 import time
+from collections.abc import Callable
 
-CORES = len(os.sched_getaffinity(0))
-os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={CORES}")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+import sides
 
-import dataclasses
+if __name__ == "__main__":
+    sides.settle()
 
+import jax
 import numpy as np
 import torch
+from twins import CASES, DEVICE, DTYPE, GROUPS, Case, NanoGPT, Twin
 
-from experiments.benchmark import looped
-from genjax import experiment
+from experiments.comparing import walk
+from genjax.chips import utilisation
 from genjax.data import TextFile
 from genjax.evaluate import count_params
+from genjax.flops import count_flops
 from genjax.loop import prepare
 
-SETTINGS = {"cpu": (4, 4, 128, 64, 12), "baby": (6, 6, 384, 256, 12), "short": (6, 6, 384, 64, 12)}
 
+class Ours:
+    """The compiled step of a case.
 
-def ours(text: str, setting: str, position: str, steps: int):
-    """A function of nothing that takes `steps` steps of the shipped loop and says seconds per step."""
-    depth, heads, width, context, batch = SETTINGS[setting]
-    changes = {"objective.net.depth": depth, "objective.net.heads": heads, "objective.net.width": width}
-    changes |= {"objective.net.position": position, "optimizer.learning_rate": 1e-3}
-    changes |= {"batch_size": batch, "data.source.length": context + 1, "objective.shape": f"{context + 1},"}
-    chosen = experiment.load(
-        f"ar_shakespeare:{text}", [(name, str(value)) for name, value in changes.items()]
-    )
-    run = prepare(dataclasses.replace(chosen, checkpoint_every=10**9, sample_every=0, log_every=steps))
-    state = run.make_state()
-    params = count_params(state.params)
+    Attributes:
+        flops: of a step.
+        parameters: of all players.
+    """
 
-    def advance() -> float:
-        nonlocal state
-        state, took = looped(run, state, steps)
+    def __init__(self, case: Case) -> None:
+        self.run = prepare(case.experiment)
+        self.length = case.experiment.steps_per_call
+        self.state, self.batch = self.run.make_state(), self.run.batch(0, self.length)
+        self.parameters = count_params(self.state.params)
+        one = jax.eval_shape(lambda: self.run.batch(0, 1))
+        self.flops = count_flops(self.run.step, self.run.template(), one)
+
+    def steps(self, count: int) -> float:
+        """Seconds per step of at least `count` steps."""
+        calls = max(1, count // self.length)
+        self.state, took = walk(self.run, self.state, self.batch, calls)
         return took
 
-    return advance, params
+
+def theirs(twin: Twin, count: int) -> float:
+    """Seconds per step of `count` steps."""
+    began = time.perf_counter()
+    for _ in range(count):
+        loss = twin.step()
+    loss.item()
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / count
 
 
-class Theirs:
-    """nanoGPT's model and optimizer, in the loop of its train.py without the evaluations."""
+def fitting(step: Callable[[int], float], seconds: float) -> int:
+    """How many steps take about so many seconds, after a first one that compiles."""
+    step(1)
+    return max(1, min(2000, round(seconds / step(2))))
 
-    def __init__(self, folder: str, text: str, setting: str, compiled: bool = False) -> None:
-        sys.path.insert(0, folder)
-        from model import GPT, GPTConfig
 
-        torch.set_num_threads(CORES)
-        torch.manual_seed(1337)
-        depth, heads, width, self.context, self.batch = SETTINGS[setting]
-        self.net = GPT(GPTConfig(self.context, 65, depth, heads, width, 0.0, False))
-        self.run = torch.compile(self.net) if compiled else self.net
-        self.optimizer = self.net.configure_optimizers(0.1, 1e-3, (0.9, 0.99), "cpu")
-        split = lambda name: TextFile(text, unit="char", length=self.context + 1, validation=0.0).load(name)
-        self.test = split("test")
-        self.stream = torch.from_numpy(np.asarray(split("train").stream, np.int64))
-        self.number = 0
+def compare(name: str, folder: str, rounds: int, seconds: float) -> None:
+    """Prints one row for each side, and their ratio.
 
-    def step(self) -> torch.Tensor:
-        """One step: batch, schedule, loss, gradients, clipping, move."""
-        rate = 1e-3 * (self.number + 1) / 101
-        if self.number >= 100:
-            rate = 1e-4 + 0.5 * (1 + np.cos(np.pi * min(1, (self.number - 100) / 1900))) * 9e-4
-        for group in self.optimizer.param_groups:
+    Raises:
+        ValueError: the sides have other numbers of parameters than the case says.
+    """
+    case = CASES[name]()
+    ours, twin = Ours(case), case.twin(folder)
+    if ours.parameters - case.less != twin.parameters:
+        raise ValueError(f"{name}: {ours.parameters:,} - {case.less:,} parameters, the twin {twin.parameters:,}")
+    counts = (fitting(ours.steps, seconds), fitting(lambda n: theirs(twin, n), seconds))
+    timed = sides.alternate(
+        {"genjax": lambda: ours.steps(counts[0]), "torch": lambda: theirs(twin, counts[1])}, rounds
+    )
+    ratios = np.asarray(timed["genjax"]) / np.asarray(timed["torch"])
+    unit, each = case.unit
+    items, kind = case.experiment.batch_size * each, jax.devices()[0].device_kind
+    for side, count in (("genjax", ours.parameters), ("torch", twin.parameters)):
+        took = float(np.median(timed[side]))
+        used = utilisation(ours.flops, took, kind, jax.device_count(), DTYPE)
+        mfu = "" if used is None else f"  MFU {used:6.1%}"
+        print(
+            f"{name:14} {side:7} {count:>12,} parameters  {1e3 * took:9.3f} ms/step  {items / took:10.0f} {unit}/s"
+            f"  {ours.flops / took / 1e9:9.1f} GFLOP/s{mfu}"
+        )
+    print(
+        f"{name:14} genjax / torch: {np.median(ratios):.3f} x the time "
+        f"({ratios.min():.3f} ... {ratios.max():.3f} over {rounds} rounds)",
+        flush=True,
+    )
+
+
+@torch.no_grad()
+def loss_on(net: torch.nn.Module, windows: np.ndarray) -> tuple[float, float]:
+    """Mean nats a token of windows [n, context + 1], and its standard error over windows."""
+    means = []
+    for first in range(0, len(windows), 128):
+        x = torch.from_numpy(windows[first : first + 128].astype(np.int64)).to(DEVICE)
+        logits = net(x[:, :-1], x[:, 1:].contiguous())[0]
+        each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), x[:, 1:], reduction="none")
+        means.append(each.mean(1).cpu().numpy())
+    whole = np.concatenate(means)
+    return float(whole.mean()), float(whole.std() / len(whole) ** 0.5)
+
+
+def train_nanogpt(name: str, folder: str, text: str, steps: int = 2000) -> None:
+    """Trains theirs on a text by the schedule of its train.py, and prints the loss on our evaluation's windows."""
+    case = CASES[name]()
+    twin = case.twin(folder)
+    assert isinstance(twin, NanoGPT)
+    source = TextFile(text, unit="char", length=case.unit[1] + 1, validation=0.0)
+    stream = torch.from_numpy(np.asarray(source.load("train").stream, np.int64))
+    began = time.perf_counter()
+    for number in range(steps):
+        rate = 1e-3 * (number + 1) / 101
+        if number >= 100:
+            rate = 1e-4 + 0.5 * (1 + np.cos(np.pi * min(1, (number - 100) / (steps - 100)))) * 9e-4
+        for group in twin.optimizer.param_groups:
             group["lr"] = rate
-        starts = torch.randint(len(self.stream) - self.context, (self.batch,)).tolist()
-        x = torch.stack([self.stream[i : i + self.context] for i in starts])
-        y = torch.stack([self.stream[i + 1 : i + 1 + self.context] for i in starts])
-        loss = self.run(x, y)[1]
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.number += 1
-        return loss
-
-    def steps(self, steps: int) -> float:
-        """Seconds per step."""
-        began = time.perf_counter()
-        for _ in range(steps):
-            loss = self.step()
-        loss.item()
-        return (time.perf_counter() - began) / steps
-
-    @torch.no_grad()
-    def loss(self) -> tuple[float, float]:
-        """Mean nats a character of the test windows, and its standard error over windows."""
-        means = []
-        for first in range(0, len(self.test), 128):
-            window = self.test[np.arange(first, min(first + 128, len(self.test)))]["x"]
-            x = torch.from_numpy(window.astype(np.int64))
-            logits = self.net(x[:, :-1], x[:, 1:].contiguous())[0]
-            each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), x[:, 1:], reduction="none")
-            means.append(each.mean(1).numpy())
-        whole = np.concatenate(means)
-        return float(whole.mean()), float(whole.std() / len(whole) ** 0.5)
+        starts = torch.randint(len(stream) - case.unit[1], (case.experiment.batch_size,)).tolist()
+        rows = torch.stack([stream[i : i + case.unit[1] + 1] for i in starts]).to(DEVICE)
+        twin.move(rows[:, :-1], rows[:, 1:].contiguous())
+    took, test = time.perf_counter() - began, source.load("test")
+    mean, error = loss_on(twin.net, test[np.arange(len(test))]["x"])
+    print(f"nanoGPT: {mean:.4f} +- {error:.4f} nats a character after {steps} steps, {took:.0f} s")
 
 
 def main() -> None:
-    """Prints a line for each side, and the ratio."""
+    """Compares what the command line says."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--nanogpt", required=True)
-    parser.add_argument("--text", required=True)
-    parser.add_argument("--setting", choices=SETTINGS, default="cpu")
-    parser.add_argument("--position", choices=("learned", "rotary"), default="learned")
-    parser.add_argument("--loss", action="store_true")
-    for name, default in (("rounds", 7), ("steps", 40)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    known = f"cases of {', '.join(CASES)}, separated by commas; or {' or '.join(GROUPS)}"
+    parser.add_argument("--setting", default="cpu", help=known)
+    parser.add_argument("--nanogpt", default="nanoGPT", help="folder with nanoGPT's model.py")
+    parser.add_argument("--loss", metavar="FILE", help="train nanoGPT on this text")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each timing")
     flags = parser.parse_args()
-    theirs = Theirs(flags.nanogpt, flags.text, flags.setting)
+    names = GROUPS.get(flags.setting, tuple(flags.setting.split(",")))
+    if unknown := [name for name in names if name not in CASES]:
+        parser.error(f"no case {unknown[0]}: {known}")
     if flags.loss:
-        took = 2000 * theirs.steps(2000)
-        print(
-            "nanoGPT: {:.4f} +- {:.4f} nats a character after 2000 steps,".format(*theirs.loss()),
-            f"{took:.0f} s",
-        )
+        train_nanogpt(names[0], flags.nanogpt, flags.loss)
         return
-    advance, params = ours(flags.text, flags.setting, flags.position, flags.steps)
-    sides = {"genjax": advance, "nanoGPT": lambda: theirs.steps(flags.steps)}
-    sizes = {"genjax": params, "nanoGPT": sum(p.numel() for p in theirs.net.parameters())}
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(flags.rounds + 1):
-        for name, side in sides.items():
-            took = side()
-            if number:
-                seconds[name].append(took)
-    medians = {name: float(np.median(values)) for name, values in seconds.items()}
-    for name, size in sizes.items():
-        print(f"{name:8} {size:>10,} parameters  {1e3 * medians[name]:8.2f} ms/step")
-    print(f"genjax / nanoGPT: {medians['genjax'] / medians['nanoGPT']:.3f} x the time per step")
+    for name in names:
+        compare(name, flags.nanogpt, flags.rounds, flags.seconds)
 
 
 if __name__ == "__main__":
