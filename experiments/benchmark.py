@@ -1,7 +1,8 @@
-"""Measures what loops cost: training and a diffusion model's sampling beside the bare compiled work, and decoding.
+"""Measures work: time, items a second, FLOPs and the part of the machine's best that they are, compile time, memory.
 
-python -m experiments.benchmark [--what=train] [--config=NAME] [--rounds=5] [--steps=40]
+python -m experiments.benchmark [--what=train] [--config=NAME] [--rounds=5] [--steps=40]    # bare step, and the loop
 python -m experiments.benchmark --what=sample [--config=NAME] [--rounds=5] [--samples=128]
+python -m experiments.benchmark --what=likelihood --config=NAME [--rounds=5]
 python -m experiments.benchmark --what=decode --config=NAME [--rounds=5]
 python -m experiments.benchmark --what=contexts [--rounds=5]
 python -m experiments.benchmark --what=compare --config=A [--config.x=y] [--other=B] [--drawn=250]    # A B A B
@@ -10,30 +11,43 @@ python -m experiments.benchmark --what=layout --config=NAME --config.mesh=data:2
 python -m experiments.benchmark --what=input --config=diffusion_mnist    # what the loop waits for its batches
 
 Each round times all settings one after the other on the same machine in the same state; reported are medians over
-rounds and their ratios. Set --config.steps_per_call=20 to compare calls of 20 steps with single ones.
+rounds and their ratios; what the columns mean: `costs`. Set --config.steps_per_call=20 to compare calls of 20 steps
+with single ones. --trace=DIR writes a profiler trace of one more round.
 """
 
 import dataclasses
 import io
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
-from experiments import comparing, decoding_speed, gan_speed, input_speed, layouts, sampling_speed
+from experiments import (
+    comparing,
+    decoding_speed,
+    gan_speed,
+    input_speed,
+    layouts,
+    likelihood_speed,
+    sampling_speed,
+)
+from experiments.costs import Costs, Row, compile_costs, compute_dtype, heading, table
+from experiments.timing import alternate
 from genjax import cli, experiment
 from genjax.checkpoint import Checkpoints
 from genjax.experiment import Experiment
 from genjax.loop import Run, StopSignal, prepare, run_steps
+from genjax.parallel import compile_step
 from genjax.step import TrainState
 from genjax.writers import Writer
 
 WHAT = flags.DEFINE_enum(
     "what",
     "train",
-    ["train", "sample", "decode", "contexts", "compare", "game", "layout", "input"],
+    ["train", "sample", "decode", "likelihood", "contexts", "compare", "game", "layout", "input"],
     "What is measured.",
 )
 CONFIG = flags.DEFINE_string(
@@ -70,59 +84,81 @@ def looped(run: Run, state: TrainState, steps: int) -> tuple[TrainState, float]:
     return state, (stamps[-1] - began) / steps
 
 
-def measure(chosen: Experiment) -> dict[str, list[float]]:
-    """Seconds per step of each setting in each round; the first round compiles and does not count."""
+def forms(chosen: Experiment) -> dict[str, tuple[Run, Costs]]:
+    """The runs with one step per call, and with as many as chosen if these are more, compiled."""
     quiet = dataclasses.replace(
         chosen, checkpoint_every=10**9, sample_every=0, log_every=max(1, STEPS.value // 4)
     )
-    runs = {"1 step per call": prepare(dataclasses.replace(quiet, steps_per_call=1))}
-    if chosen.steps_per_call > 1:
-        runs[f"{chosen.steps_per_call} steps per call"] = prepare(quiet)
-    states = {name: run.make_state() for name, run in runs.items()}
-    seconds: dict[str, list[float]] = {}
-    for number in range(ROUNDS.value + 1):
-        for name, run in runs.items():
-            for kind, timed in (("bare", bare), ("loop", looped)):
-                states[name], took = timed(run, states[name], STEPS.value)
-                if number:
-                    seconds.setdefault(f"{name}, {kind}", []).append(took)
-    return seconds
+    found = {}
+    for length in dict.fromkeys((1, chosen.steps_per_call)):
+        run = prepare(dataclasses.replace(quiet, steps_per_call=length))
+        step = compile_step(run.step, run.mesh, run.shardings, stacked=length > 1)
+        costs = compile_costs(step, run.template(), run.batch(0, length), devices=run.mesh.size)
+        compiled = lambda state, batch, stacked, step=step: step(state, batch)
+        name = f"{length} step{'s' if length > 1 else ''} per call"
+        found[name] = (dataclasses.replace(run, compiled=compiled), costs)
+    return found
+
+
+def train_report(chosen: Experiment, rounds: int) -> None:
+    """Prints a line for the compiled step alone and one for the whole loop, for each number of steps per call."""
+    runs = forms(chosen)
+    states = {name: run.make_state() for name, (run, _) in runs.items()}
+
+    def timed(name: str, take: Callable[..., tuple[TrainState, float]]) -> Callable[[], float]:
+        def once() -> float:
+            states[name], seconds = take(runs[name][0], states[name], STEPS.value)
+            return seconds
+
+        return once
+
+    kinds = {"bare": bare, "loop": looped}
+    sides = {(name, kind): timed(name, take) for name in runs for kind, take in kinds.items()}
+    seconds = alternate({f"{name}, {kind}": side for (name, kind), side in sides.items()}, rounds)
+    mesh = next(iter(runs.values()))[0].mesh
+    print(heading(chosen, mesh, next(iter(states.values())).params))
+    rows = [
+        Row(
+            f"{name}, {kind}",
+            seconds[f"{name}, {kind}"],
+            chosen.batch_size,
+            runs[name][1],
+            runs[name][0].experiment.steps_per_call,
+        )
+        for name, kind in sides
+    ]
+    print("\n".join(table(rows, "step", "items", compute_dtype(chosen.objective), mesh.size)))
+    for name in runs:
+        ratios = np.asarray(seconds[f"{name}, loop"]) / np.asarray(seconds[f"{name}, bare"])
+        print(
+            f"{name}: loop / bare {np.median(ratios):.3f} ({ratios.min():.3f} ... {ratios.max():.3f} "
+            f"over {rounds} rounds)"
+        )
+
+
+def compare(chosen: Experiment) -> None:
+    """Two settings side by side."""
+    names = (CONFIG.value, comparing.OTHER.value or CONFIG.value)
+    comparing.report(chosen, experiment.load(names[1]), names, ROUNDS.value, STEPS.value)
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Prints one line for each setting."""
+    """Prints what the flags ask for."""
     if WHAT.value == "contexts":
         decoding_speed.by_context(ROUNDS.value)
         return
     chosen = experiment.load(CONFIG.value, overrides)
-    if WHAT.value == "compare":
-        other = comparing.OTHER.value or CONFIG.value
-        names = (CONFIG.value, other)
-        comparing.report(chosen, experiment.load(other), names, ROUNDS.value, STEPS.value)
-        return
-    if WHAT.value == "layout":
-        layouts.report(chosen)
-        return
-    if WHAT.value == "input":
-        input_speed.report(chosen, tuple(map(int, WORKERS.value)), ROUNDS.value, STEPS.value)
-        return
-    if WHAT.value == "game":
-        gan_speed.report(chosen, ROUNDS.value, STEPS.value)
-        return
-    if WHAT.value == "decode":
-        decoding_speed.report(chosen, ROUNDS.value)
-        return
-    if WHAT.value == "sample":
-        medians = {k: float(np.median(v)) for k, v in sampling_speed.measure(chosen, ROUNDS.value).items()}
-        for name, value in medians.items():
-            rate = f"{1.0 / value:10.1f} samples/s"
-            print(f"{name:28} {1e3 * value:9.3f} ms/sample  {rate}  {value / medians['bare']:6.3f} x bare")
-        return
-    medians = {name: float(np.median(values)) for name, values in measure(chosen).items()}
-    reference = medians["1 step per call, bare"]
-    for name, value in medians.items():
-        rate = f"{chosen.batch_size / value:10.0f} items/s"
-        print(f"{name:28} {1e3 * value:9.3f} ms/step  {rate}  {value / reference:6.3f} x bare")
+    reports: dict[str, Callable[[], None]] = {
+        "train": lambda: train_report(chosen, ROUNDS.value),
+        "sample": lambda: sampling_speed.report(chosen, ROUNDS.value),
+        "decode": lambda: decoding_speed.report(chosen, ROUNDS.value),
+        "likelihood": lambda: likelihood_speed.report(chosen, ROUNDS.value),
+        "compare": lambda: compare(chosen),
+        "game": lambda: gan_speed.report(chosen, ROUNDS.value, STEPS.value),
+        "layout": lambda: layouts.report(chosen),
+        "input": lambda: input_speed.report(chosen, tuple(map(int, WORKERS.value)), ROUNDS.value, STEPS.value),
+    }
+    reports[WHAT.value]()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from experiments.timing import alternate
 from genjax.evaluate import count_params
 from genjax.experiment import Experiment
 from genjax.loop import Run, prepare
@@ -77,19 +78,21 @@ def report(first: Experiment, second: Experiment, names: tuple[str, str], rounds
     """Prints medians over rounds, and the ratios of A's time to B's; a first round compiles and does not count."""
     settings = [Setting(experiment, steps, DRAWN.value) for experiment in (first, second)]
     whats = ("step", "sample") if DRAWN.value else ("step",)
-    seconds: dict[tuple[str, int], list[float]] = {}
-    for number in range(rounds + 1):
-        for what in whats:
-            for index, setting in enumerate(settings):
-                took = getattr(setting, what)()
-                if number:
-                    seconds.setdefault((what, index), []).append(took)
-    median = {key: float(np.median(values)) for key, values in seconds.items()}
+    seconds = alternate(
+        {
+            f"{what} {'AB'[index]}": getattr(setting, what)
+            for what in whats
+            for index, setting in enumerate(settings)
+        },
+        rounds,
+    )
+    median = {name: float(np.median(values)) for name, values in seconds.items()}
     for index, (name, experiment) in enumerate(zip(names, (first, second), strict=True)):
-        drawn = f"{1e3 * median['sample', index]:9.3f} ms/sample" if DRAWN.value else ""
+        side = "AB"[index]
+        drawn = f"{1e3 * median[f'sample {side}']:9.3f} ms/sample" if DRAWN.value else ""
         size = f"batch {experiment.batch_size}, {settings[index].parameters:,} parameters"
-        print(f"{'AB'[index]} {name:36} {1e3 * median['step', index]:9.3f} ms/step {drawn}  ({size})")
+        print(f"{side} {name:36} {1e3 * median[f'step {side}']:9.3f} ms/step {drawn}  ({size})")
     for what in whats:
-        ratios = np.asarray(seconds[what, 0]) / np.asarray(seconds[what, 1])
+        ratios = np.asarray(seconds[f"{what} A"]) / np.asarray(seconds[f"{what} B"])
         spread = f"{ratios.min():.3f} ... {ratios.max():.3f} over {rounds} rounds"
         print(f"A / B, time per {what}: {np.median(ratios):.3f} ({spread})")

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.costs import compile_costs, heading
 from genjax.decode import Decoding
 from genjax.decode.generate import advance, start
 from genjax.errors import UserError
@@ -34,6 +35,8 @@ class Timed:
         params: as decoding reads them.
         prompt: [b, p].
         tokens: of each timing.
+        flops: of products, for one more token of all rows.
+        compiling: seconds that compiling both took.
         first: seconds to the first token's logits, by round.
         each: seconds per token after it, by round.
     """
@@ -43,6 +46,8 @@ class Timed:
     params: Params
     prompt: Array
     tokens: int
+    flops: float = 0.0
+    compiling: float = 0.0
     first: list[float] = dataclasses.field(default_factory=list)
     each: list[float] = dataclasses.field(default_factory=list)
 
@@ -74,11 +79,14 @@ def make(objective: Autoregressive, params: Params, batch: int, prompt: int, tok
     def go(params: Params, state: Any) -> Any:
         return advance(objective.model(params, batch), greedy, state, key, tokens)
 
-    return Timed(jax.jit(begin), jax.jit(go), jax.jit(objective.ready)(params), text, tokens)
+    both, ready = (jax.jit(begin), jax.jit(go)), jax.jit(objective.ready)(params)
+    starting = compile_costs(both[0], ready, text)
+    going = compile_costs(both[1], ready, both[0](ready, text))
+    return Timed(*both, ready, text, tokens, going.flops / tokens, starting.seconds + going.seconds)
 
 
 def run(settings: Iterable[Timed], rounds: int) -> None:
-    """Times all settings in turn, A B C A B C; the first round compiles and does not count."""
+    """Times all settings in turn, A B C A B C; the first round does not count."""
     chosen = list(settings)
     for number in range(rounds + 1):
         for setting in chosen:
@@ -105,8 +113,8 @@ def report(chosen: Experiment, rounds: int) -> None:
     objective = chosen.objective
     if not isinstance(objective, Autoregressive):
         raise UserError(f"--what=decode needs an autoregressive model, this is {type(objective).__name__}")
-    params = prepare(dataclasses.replace(chosen, steps_per_call=1)).make_state().ema
-    settings = {}
+    prepared = prepare(dataclasses.replace(chosen, steps_per_call=1))
+    params, settings = prepared.make_state().ema, {}
     for batch in BATCHES:
         for kept in KEPT:
             name = ", ".join(f"{what} {kind}" for what, kind in kept.items()) or "float32"
@@ -114,6 +122,7 @@ def report(chosen: Experiment, rounds: int) -> None:
             settings[batch, name] = make(setting, params, batch, PROMPT, TOKENS)
     run(settings.values(), rounds)
     speed = read_bandwidth()
+    print(heading(chosen, prepared.mesh, params))
     print(f"reading memory: {speed / 1e9:.1f} GB/s; 'read' is the part of it that reading the weights takes")
     for (batch, name), timed in settings.items():
         each, first = float(np.median(timed.each)), float(np.median(timed.first))
@@ -121,7 +130,8 @@ def report(chosen: Experiment, rounds: int) -> None:
         print(
             f"batch {batch:3}  {name:18} {batch / each:9.1f} tokens/s  "
             f"{1e3 * each:8.3f} ms/step  first token {1e3 * first:8.2f} ms  {size / 1e6:7.1f} MB  "
-            f"read {size / each / speed:4.0%}"
+            f"read {size / each / speed:4.0%}  {timed.flops / each / 1e9:8.1f} GFLOP/s  "
+            f"compile {timed.compiling:.1f} s"
         )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from experiments.comparing import walk
+from experiments.timing import alternate
 from genjax.adversarial.losses import NonSaturating
 from genjax.adversarial.penalties import R1
 from genjax.adversarial.slopes import of_slopes
@@ -98,18 +99,23 @@ def report(experiment: Experiment, rounds: int, steps: int) -> None:
     )
     step = jax.jit(by_hand(gan, experiment.optimizers(), penalties[0].weight), donate_argnums=0)
     batch = jax.device_put(batch, batch_sharding(run.mesh))
-    seconds: dict[str, list[float]] = {"genjax": [], "by hand": []}
-    for number in range(rounds + 1):
+
+    def shipped() -> float:
+        nonlocal state
         state, took = walk(run, state, batch, steps)
+        return took
+
+    def by_itself() -> float:
+        nonlocal own
         began, before = time.perf_counter(), None
         for index in range(steps):
             own, losses = step(own, batch, jax.random.key(index))
             jax.block_until_ready(before)
             before = losses
         jax.block_until_ready((own, before))
-        if number:
-            seconds["genjax"].append(took)
-            seconds["by hand"].append((time.perf_counter() - began) / steps)
+        return (time.perf_counter() - began) / steps
+
+    seconds = alternate({"genjax": shipped, "by hand": by_itself}, rounds)
     for name, values in seconds.items():
         print(f"{name:10} {1e3 * float(np.median(values)):9.3f} ms/step")
     ratios = np.asarray(seconds["genjax"]) / np.asarray(seconds["by hand"])

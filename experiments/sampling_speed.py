@@ -1,6 +1,5 @@
-"""What the sampling loop costs beside the bare network, and beside a Python loop of compiled steps."""
+"""What samples cost; of a diffusion model beside the bare network, and beside a Python loop of compiled steps."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +8,16 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
+from experiments.costs import Row, compile_costs, compute_dtype, heading, table
+from experiments.timing import alternate
+from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.loop import Run, prepare
+from genjax.objective import HasTranslation
 from genjax.objectives.diffusion import Diffusion
-from genjax.parallel import batch_sharding
-from genjax.samplers.scan import Walk, sample
+from genjax.parallel import batch_sharding, batch_shards, within
+from genjax.samplers.scan import Walk
+from genjax.sampling import compile_sampler
 from genjax.types import Array, named
 
 SAMPLES = flags.DEFINE_integer("samples", 128, "Samples in one call of the sampler.", lower_bound=1)
@@ -22,7 +26,7 @@ Timed = Callable[[Any], Array]  # key -> samples, not waited for
 
 
 def variants(run: Run, params: Any, num: int) -> dict[str, Timed]:
-    """The same walk in three forms, each a function of a key.
+    """A diffusion model's walk in two other forms, each a function of a key.
 
     Args:
         run: of a diffusion model.
@@ -30,8 +34,8 @@ def variants(run: Run, params: Any, num: int) -> dict[str, Timed]:
         num: samples.
 
     Returns:
-        "scan": the sampler as shipped, one compiled call; "loop": a compiled step, called from Python; "bare": as many
-        evaluations of the compiled denoiser, one after the other, and nothing else.
+        "bare": as many evaluations of the compiled denoiser as the sampler makes, one after the other, and nothing
+        else; "loop": a compiled step of the sampler, called from Python.
     """
     objective, place = run.experiment.objective, batch_sharding(run.mesh)
     assert isinstance(objective, Diffusion)
@@ -40,19 +44,16 @@ def variants(run: Run, params: Any, num: int) -> dict[str, Timed]:
     given = lambda params, labels: objective.guided(params, labels if objective.classes else None)
     times = sampler.times(process)
 
-    walk_all = jax.jit(
-        lambda params, labels, key: sample(given(params, labels), process, sampler, key, shape),
-        out_shardings=place,
-    )
     begin = jax.jit(
         lambda key: process.sigma(times[0]) * jax.random.normal(named(key, "prior"), shape),
         out_shardings=place,
     )
-    step = jax.jit(
-        lambda params, labels, walk, t, s, key: sampler.step(given(params, labels), process, walk, t, s, key),
-        donate_argnums=2,
-    )
-    evaluate = jax.jit(lambda params, labels, x, t: given(params, labels)(x, t).eps)
+
+    def one_step(params: Any, labels: Array, walk: Walk, t: Array, s: Array, key: Any) -> Walk:
+        return sampler.step(given(params, labels), process, walk, t, s, key)
+
+    step = jax.jit(within(one_step, run.mesh), donate_argnums=2)
+    evaluate = jax.jit(within(lambda params, labels, x, t: given(params, labels)(x, t).eps, run.mesh))
     evaluations = getattr(sampler, "evaluations", len(times) - 1)
 
     def loop(key: Any) -> Array:
@@ -67,18 +68,41 @@ def variants(run: Run, params: Any, num: int) -> dict[str, Timed]:
             x = evaluate(params, labels, x, times[min(i, len(times) - 2)])
         return x
 
-    return {"bare": bare, "scan": lambda key: walk_all(params, labels, key), "loop": loop}
+    return {"bare evaluations": bare, "loop of compiled steps": loop}
 
 
-def measure(chosen: Experiment, rounds: int) -> dict[str, list[float]]:
-    """Seconds per sample of each form in each round, A B C A B C; the first round compiles and does not count."""
-    run = prepare(dataclasses.replace(chosen, steps_per_call=1))
-    forms = variants(run, run.make_state().ema, SAMPLES.value)
-    seconds: dict[str, list[float]] = {}
-    for number in range(rounds + 1):
-        for name, form in forms.items():
+def report(chosen: Experiment, rounds: int) -> None:
+    """Prints a line for the sampler as shipped, and for each other form.
+
+    Raises:
+        UserError: the model translates what it is given.
+    """
+    run = prepare(chosen)
+    objective, state, shards = chosen.objective, run.make_state(), batch_shards(run.mesh)
+    if isinstance(objective, HasTranslation):
+        raise UserError(
+            f"{type(objective).__name__} draws nothing of its own: --what=sample is for other models"
+        )
+    num, classes = -(-SAMPLES.value // shards) * shards, getattr(objective, "classes", 0)
+    cond = {"label": jnp.arange(num, dtype=jnp.int32) % classes} if classes else None
+    sampler: Any = compile_sampler(objective, run.mesh, num)
+    costs = compile_costs(sampler, state.ema, state.extra, jax.random.key(0), cond, devices=run.mesh.size)
+    forms: dict[str, Timed] = {"sampler": lambda key: sampler(state.ema, state.extra, key, cond)}
+    if type(objective) is Diffusion and not objective.self_conditioning:
+        forms |= variants(run, state.ema, num)
+
+    def timed(form: Timed) -> Callable[[], float]:
+        def once() -> float:
             began = time.perf_counter()
-            jax.block_until_ready(form(jax.random.key(number)))
-            if number:
-                seconds.setdefault(name, []).append((time.perf_counter() - began) / SAMPLES.value)
-    return seconds
+            jax.block_until_ready(form(jax.random.key(0)))
+            return (time.perf_counter() - began) / num
+
+        return once
+
+    seconds = alternate({name: timed(form) for name, form in forms.items()}, rounds)
+    rows = [
+        Row(name, values, 1.0, costs if name == "sampler" else None, num) for name, values in seconds.items()
+    ]
+    print(heading(chosen, run.mesh, state.params))
+    print(f"{num} samples a call, drawn by {getattr(objective, 'sampler', type(objective).__name__)}")
+    print("\n".join(table(rows, "sample", "samples", compute_dtype(objective), run.mesh.size)))

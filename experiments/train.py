@@ -11,12 +11,16 @@ from pathlib import Path
 from absl import flags
 
 from genjax import cli, experiment, summary, verbs
+from genjax.profile import window
 
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default runs/CONFIG[-variant].")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the experiment, its parameters and FLOPs, and end.")
+PROFILE = flags.DEFINE_string(
+    "profile", None, "FIRST:LAST, steps whose profiler trace is written to WORKDIR/trace."
+)
 LIST = flags.DEFINE_bool("list", False, "List the shipped configs and end.")
 
 
@@ -26,12 +30,13 @@ def main(overrides: cli.Overrides) -> None:
         print(summary.list_configs())
         return
     chosen = experiment.load(CONFIG.value, overrides)
+    profiled = window(PROFILE.value) if PROFILE.value else None
     if DRY_RUN.value:
         print(summary.describe(chosen, experiment.load(CONFIG.value)))
         return
     name, _, variant = CONFIG.value.partition(":")
     folder = Path(name).stem + (f"-{Path(variant).stem}" if variant else "")
-    verbs.train(chosen, CONFIG.value, Path(WORKDIR.value or f"runs/{folder}"))
+    verbs.train(chosen, CONFIG.value, Path(WORKDIR.value or f"runs/{folder}"), profiled)
 
 
 if __name__ == "__main__":

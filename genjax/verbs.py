@@ -22,12 +22,13 @@ from genjax.monitor import Looks
 from genjax.objective import Adapter
 from genjax.pictures import curves
 from genjax.placement import bytes_held
+from genjax.profile import Window, traced
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
 from genjax.watch import show
 from genjax.writers import METRICS, Writer
 
-EVALUATION, SAMPLES = "evaluation.json", "samples"
+EVALUATION, SAMPLES, TRACE = "evaluation.json", "samples", "trace"
 PICTURE_SEED = 0
 
 
@@ -112,13 +113,14 @@ def draw_picture(run: Run, state: TrainState) -> np.ndarray:
     )[0]
 
 
-def train(experiment: Experiment, spec: str, workdir: Path) -> None:
+def train(experiment: Experiment, spec: str, workdir: Path, profiled: Window | None = None) -> None:
     """Trains to the experiment's last step from wherever the work directory is, then evaluates.
 
     Args:
         experiment: what to run.
         spec: the config's name, kept in experiment.json.
         workdir: made if missing; a run found there is continued.
+        profiled: steps whose profiler trace is written to the work directory's folder "trace".
 
     Raises:
         UserError: the experiment, the directory or the machine does not allow it.
@@ -145,7 +147,8 @@ def train(experiment: Experiment, spec: str, workdir: Path) -> None:
         whole, held = bytes_held(state)
         if held < whole:
             say(f"the state is {whole / 1e6:.1f} MB, of which a device holds {held / 1e6:.1f} MB")
-        state = _walk(run, state, workdir, checkpoints, stop, looks)
+        with traced(run, profiled, workdir / TRACE) as walked:
+            state = _walk(walked, state, workdir, checkpoints, stop, looks)
     trained = time.monotonic()
     write_evaluation(run, load_state(run, workdir) if looks else state, workdir)
     say(f"took {trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate")

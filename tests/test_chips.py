@@ -39,7 +39,19 @@ def test_each_device_is_found_once(kind):
     assert sum(re.fullmatch(chip.kind, kind, re.IGNORECASE) is not None for chip in CHIPS) == 1
 
 
-@pytest.mark.parametrize("kind", ["cpu", "", "NVIDIA", "NVIDIA H1000", "NVIDIA H200 MIG 1g.18gb", "NVIDIA A10G", "TPU v50", "TPU v5 litepod"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "cpu",
+        "",
+        "NVIDIA",
+        "NVIDIA H1000",
+        "NVIDIA H200 MIG 1g.18gb",
+        "NVIDIA A10G",
+        "TPU v50",
+        "TPU v5 litepod",
+    ],
+)
 def test_no_peak_is_invented(kind):
     assert peak(kind) is None
     assert utilisation(1e12, 1.0, kind) is None

@@ -3,7 +3,7 @@
     pip install -r requirements-peers.txt; git clone https://github.com/karpathy/nanoGPT FOLDER
     python tests/peers/training_speed.py [--setting cpu] [--nanogpt FOLDER]      # the rows of docs/speed.md
     python tests/peers/training_speed.py --setting unet,vae [--rounds 7] [--seconds 2]
-    python tests/peers/training_speed.py --setting gpu --nanogpt FOLDER          # on a GPU: bfloat16, torch.compile, MFU
+    python tests/peers/training_speed.py --setting gpu --nanogpt FOLDER     # on a GPU: bfloat16, torch.compile, MFU
     python tests/peers/training_speed.py --setting gpt-tiny --nanogpt FOLDER --loss FILE
 
 Both sides take steps on one batch that lies in memory: draw what they need, losses, gradients, moves, averages. A ratio
@@ -82,7 +82,9 @@ def compare(name: str, folder: str, rounds: int, seconds: float) -> None:
     case = CASES[name]()
     ours, twin = Ours(case), case.twin(folder)
     if ours.parameters - case.less != twin.parameters:
-        raise ValueError(f"{name}: {ours.parameters:,} - {case.less:,} parameters, the twin {twin.parameters:,}")
+        raise ValueError(
+            f"{name}: {ours.parameters:,} - {case.less:,} parameters, the twin {twin.parameters:,}"
+        )
     counts = (fitting(ours.steps, seconds), fitting(lambda n: theirs(twin, n), seconds))
     timed = sides.alternate(
         {"genjax": lambda: ours.steps(counts[0]), "torch": lambda: theirs(twin, counts[1])}, rounds

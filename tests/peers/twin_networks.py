@@ -3,6 +3,7 @@
 Initial values differ, which no time depends on.
 """
 
+import itertools
 import math
 
 import torch
@@ -73,7 +74,12 @@ class UNet(nn.Module):
         image: int,
     ) -> None:
         super().__init__()
-        self.channels, self.multipliers, self.blocks, self.attention = channels, multipliers, blocks, attention
+        self.channels, self.multipliers, self.blocks, self.attention = (
+            channels,
+            multipliers,
+            blocks,
+            attention,
+        )
         wide = 4 * channels
         self.time = nn.Sequential(nn.Linear(channels, wide), nn.SiLU(), nn.Linear(wide, wide))
         self.first = conv(image, channels)
@@ -194,7 +200,7 @@ class GatedLayer(nn.Module):
 
 
 class PixelCNN(nn.Module):
-    """`networks.PixelCNN(width, depth, 3, hidden, levels)`: images of integers [b, h, w] to logits [b, levels, h, w]."""
+    """`networks.PixelCNN(width, depth, 3, hidden, levels)`: integers [b, h, w] to logits [b, levels, h, w]."""
 
     def __init__(self, width: int, depth: int, hidden: int, levels: int) -> None:
         super().__init__()
@@ -219,7 +225,7 @@ class PixelCNN(nn.Module):
 def feed_forward(sizes: tuple[int, ...], activation: type[nn.Module]) -> nn.Sequential:
     """`networks.FeedForward`."""
     layers: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), activation()]
     return nn.Sequential(*layers[:-1])
 

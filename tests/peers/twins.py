@@ -211,9 +211,7 @@ def dit(
 ) -> Case:
     """DiT with patches of 2 x 2 and no labels: DiT-B/2 on the latents of 256 x 256 pixels."""
     net = DiT(width, depth, heads, dtype=DTYPE)
-    return _diffusion(
-        net, lambda: networks.DiT(width, depth, heads, 2, shape[-1], shape[0]), shape, batch
-    )
+    return _diffusion(net, lambda: networks.DiT(width, depth, heads, 2, shape[-1], shape[0]), shape, batch)
 
 
 def _game(run: Mapping[str, nn.Module], latent: int) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -241,9 +239,7 @@ def dcgan(channels: tuple[int, int] = (128, 64), batch: int = 64, classic: bool 
         "discriminator": networks.Discriminator(channels[::-1]),
         "generator": maker(latent, channels),
     }
-    make = lambda _: Twin(
-        players(), lambda run: _game(run, latent), _rows(source, batch), betas=(0.5, 0.999)
-    )
+    make = lambda _: Twin(players(), lambda run: _game(run, latent), _rows(source, batch), betas=(0.5, 0.999))
     return Case(_experiment(gan, source, batch, b1=0.5), make, less=(9 - 16) * (a * b + b) if classic else 0)
 
 
@@ -281,12 +277,18 @@ def vae(size: int = 784, width: int = 400, latent: int = 20, batch: int = 128) -
 
     losses = lambda run: {"vae": lambda x: elbo(run["vae"], x)}
     return Case(
-        _experiment(objective, source, batch), lambda _: Twin({"vae": players()}, losses, _rows(source, batch))
+        _experiment(objective, source, batch),
+        lambda _: Twin({"vae": players()}, losses, _rows(source, batch)),
     )
 
 
 def flow(
-    kind: str = "coupling", size: int = 784, count: int = 4, width: int = 512, batch: int = 128, calls: int = 1
+    kind: str = "coupling",
+    size: int = 784,
+    count: int = 4,
+    width: int = 512,
+    batch: int = 128,
+    calls: int = 1,
 ) -> Case:
     """RealNVP's couplings of vectors, `count` pairs; or MAF of `count` layers."""
     source = Noise((size,), "points")
@@ -298,9 +300,7 @@ def flow(
         else models.autoregressive(MADE(width, depth=1), count=count)
     )
     losses = lambda run: {"flow": lambda x: -run["flow"](x).mean() / size}
-    make = lambda _: Twin(
-        {"flow": networks.FlowTwin(kind, size, count, width)}, losses, _rows(source, batch)
-    )
+    make = lambda _: Twin({"flow": networks.FlowTwin(kind, size, count, width)}, losses, _rows(source, batch))
     return Case(_experiment(Flow(bijector, (size,)), source, batch, calls=calls), make)
 
 
@@ -310,15 +310,11 @@ def gpt(sizes: tuple[int, ...], values: int = 65, batch: int = 12, position: str
     source = Noise((context + 1,), "text", values, num=max(64, batch))
     net = gpt2(depth, width, heads, bias=False, position=position, unroll=depth, dtype=DTYPE)
     objective = Autoregressive(net, source.shape, values, start=False)
-    optimizer = AdamW(
-        learning_rate=1e-3, b2=0.99, weight_decay=0.1, schedule=Cosine(100, 0.1), clip=1.0
-    )
+    optimizer = AdamW(learning_rate=1e-3, b2=0.99, weight_decay=0.1, schedule=Cosine(100, 0.1), clip=1.0)
     experiment = Experiment(objective, Data(source), optimizer, batch_size=batch)
     rows = _rows(source, batch).long()
     less = (2 * depth + 1) * width - (context * width if position != "learned" else 0)
-    return Case(
-        experiment, lambda folder: NanoGPT(folder, sizes, values, rows), less, ("tokens", context)
-    )
+    return Case(experiment, lambda folder: NanoGPT(folder, sizes, values, rows), less, ("tokens", context))
 
 
 CASES: dict[str, Callable[[], Case]] = {
@@ -343,4 +339,3 @@ GROUPS = {
     "gpu": ("gpt2-124m", "dit-b2", "unet-cifar"),
 }
 __all__ = ["CASES", "DEVICE", "DTYPE", "GROUPS", "Case", "NanoGPT", "Twin"]
-
