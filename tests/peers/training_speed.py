@@ -158,6 +158,8 @@ def main() -> None:
     if flags.loss:
         train_nanogpt(names[0], flags.nanogpt, flags.loss)
         return
+    where = jax.devices()[0].device_kind if DEVICE == "cuda" else f"{sides.CORES} cores"
+    print(f"{where}, {DTYPE}; jax {jax.__version__}, torch {torch.__version__}", flush=True)
     for name in names:
         compare(name, flags.nanogpt, flags.rounds, flags.seconds)
 
