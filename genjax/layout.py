@@ -89,6 +89,24 @@ def constrain(x: Array, *spec: Axes) -> Array:
     return jax.lax.with_sharding_constraint(x, P(*parts))
 
 
+def shared(x: Array) -> Array:
+    """Noise, or whatever is made within a step: its first axis is split over the devices as the batch is.
+
+    Without this the compiler may make all of it, and what becomes of it, on every device.
+
+    Args:
+        x: [b, ...]; it stays as it is where the devices do not divide b, or without a mesh.
+
+    Returns:
+        x itself.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    names = tuple(name for name in BATCH if name in mesh.shape)
+    if mesh.empty or not names or x.shape[0] % _ways(mesh, names):
+        return x
+    return jax.lax.with_sharding_constraint(x, P(names))
+
+
 def gathered(kernel: Array, split: int = -1) -> Array:
     """A parameter where it is used: gathered over `fsdp`, so that the compiler does not move activations instead.
 

@@ -120,8 +120,8 @@ class Bernoulli:
         return shape
 
     def log_prob(self, out: Float[Array, "b ..."], x: Float[Array, "b ..."]) -> Float[Array, " b"]:
-        """x log sigmoid(out) + (1 - x) log sigmoid(-out)."""
-        return sum_dims(x * jax.nn.log_sigmoid(out) + (1.0 - x) * jax.nn.log_sigmoid(-out))
+        """x log sigmoid(out) + (1 - x) log sigmoid(-out), which is x out - softplus(out)."""
+        return sum_dims(x * out - jax.nn.softplus(out))
 
     def sample(self, out: Float[Array, "b ..."], key: Key) -> Float[Array, "b ..."]:
         """The probabilities: the mean."""

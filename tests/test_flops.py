@@ -30,3 +30,15 @@ def test_loops_count_their_length_and_branches_the_dearest():
     branch = lambda x: jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x @ x, x)
     assert count_flops(branch, square) == 2 * once
     assert count_flops(jax.jit(jax.checkpoint(lambda x: x @ x)), square) == once
+
+
+def test_of_a_network_by_hand():
+    """A perceptron 5 - 7 - 3: forward 2 b (5 7 + 7 3), back to the weights as much, back to the inner layer 2 b 7 3."""
+    from genjax.networks import FeedForward
+
+    net, x = FeedForward((7,)), jnp.zeros((4, 5))
+    params = jax.eval_shape(lambda: net.init(jax.random.key(0), x, out=3))
+    loss = lambda params: net.apply(params, x, out=3).sum()
+    forward = 2 * 4 * (5 * 7 + 7 * 3)
+    assert count_flops(lambda params: net.apply(params, x, out=3), params) == forward
+    assert count_flops(jax.grad(loss), params) == 2 * forward + 2 * 4 * 7 * 3

@@ -55,9 +55,32 @@ def attention(q: Array, k: Array, v: Array, causal: bool, mask: Array | None, wi
     seen = (seen & (back < window) if window else seen)[None]
     seen = seen if mask is None else seen & mask
     logits = logits.reshape(b, groups, -1, n, m)
-    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, jnp.finfo(precise).min))
-    y = jnp.matmul(weights.astype(v.dtype).reshape(b, groups, -1, m), v)
+    logits = jnp.where(seen[:, None, None], logits, jnp.finfo(precise).min).reshape(b, groups, -1, m)
+    y = _average(logits, v)
     return y.reshape(b, groups, -1, n, d).transpose(0, 3, 1, 2, 4).reshape(b, n, heads, d)
+
+
+@jax.custom_jvp
+def _average(logits: Array, v: Array) -> Array:
+    """Means y = P v of the values v [..., m, d], weighted by P = softmax(logits [..., n, m])."""
+    return jnp.matmul(jax.nn.softmax(logits).astype(v.dtype), v)
+
+
+@_average.defjvp
+def _average_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """dy = (P ds) v - sum(P ds) y + P dv.
+
+    Its transpose sums over features where that of softmax sums over keys (Dao et al. 2022, arXiv:2205.14135, B.4), and P
+    is kept for it.
+    """
+    (logits, v), (ds, dv) = primals, tangents
+    weights = jax.lax.optimization_barrier(jax.nn.softmax(logits))
+    y = jnp.matmul(weights.astype(v.dtype), v)
+    moved = weights * ds
+    total = moved.sum(axis=-1, keepdims=True)
+    moved, kept = moved.astype(v.dtype), wide(y)
+    dy = jnp.matmul(moved, v) - (total * kept).astype(v.dtype) + jnp.matmul(weights.astype(v.dtype), dv)
+    return y, dy
 
 
 @jax.custom_jvp

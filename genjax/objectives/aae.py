@@ -18,6 +18,7 @@ from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import R1, Penalty, total
 from genjax.errors import UserError
 from genjax.likelihoods import Gaussian, Likelihood
+from genjax.layout import shared
 from genjax.objective import Aux, Context, Network, Player
 from genjax.objectives.common import check_shape, condition
 from genjax.priors import Normal, Prior
@@ -83,7 +84,7 @@ class AAE:
     def draw(self, key: Key, num: int) -> Latents:
         """z ~ p(z)."""
         posterior = lambda x: (x, x)  # which a prior without parameters does not look at
-        return self.prior.sample({}, named(key, "prior"), num, (self.latent,), posterior)
+        return shared(self.prior.sample({}, named(key, "prior"), num, (self.latent,), posterior))
 
     def code(self, params: Params, x: Float[Array, "b ..."], cond: Array | None) -> Latents:
         """E(x)."""

@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import R1, Penalty, total
+from genjax.layout import shared
 from genjax.objective import Aux, Context, Network, Player
 from genjax.objectives.common import check_shape, condition
 from genjax.types import Array, Batch, Extra, Key, Params, named
@@ -84,7 +85,7 @@ class BiGAN:
     def _pairs(self, params: Params, batch: Batch, ctx: Context) -> tuple[Array, Latents, Array, Latents]:
         """x, E(x), G(z), z."""
         x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
-        z = jax.random.normal(named(ctx.key, "prior"), (len(x), self.latent))
+        z = shared(jax.random.normal(named(ctx.key, "prior"), (len(x), self.latent)))
         return x, self.infer(params, x, cond), self.generate(params, z, cond), z
 
     def discriminator_loss(

@@ -20,6 +20,7 @@ from genjax.adversarial.conditioning import Conditioning, Given
 from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import R1, Penalty, total
 from genjax.adversarial.spectral import SpectralNorm
+from genjax.layout import shared
 from genjax.objective import Aux, Context, Network, Player
 from genjax.objectives.common import check_shape, condition
 from genjax.types import Array, Batch, Extra, Key, Params, PyTree, named
@@ -86,7 +87,7 @@ class GAN:
 
     def generate(self, params: Params, key: Key, num: int, cond: Array | None) -> Float[Array, "b ..."]:
         """G(z), z ~ N(0, I)."""
-        z = jax.random.normal(named(key, "prior"), (num, self.latent))
+        z = shared(jax.random.normal(named(key, "prior"), (num, self.latent)))
         return self.generator.apply(params["generator"], z, None, cond, out=self.shape)
 
     def judge(

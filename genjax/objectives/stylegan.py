@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from genjax.adversarial.path_length import PathLength
 from genjax.errors import UserError
+from genjax.layout import shared
 from genjax.objective import Aux, Context, Network, Player
 from genjax.objectives.common import condition
 from genjax.objectives.gan import GAN
@@ -100,7 +101,7 @@ class StyleGAN:
         self, params: Params, key: Key, num: int, cond: Array | None, name: str = "prior"
     ) -> Float[Array, "b w"]:
         """w = f(z), z ~ N(0, I) drawn by this name."""
-        z = jax.random.normal(named(key, name), (num, self.gan.latent))
+        z = shared(jax.random.normal(named(key, name), (num, self.gan.latent)))
         return self.mapping.apply(params["generator"]["mapping"], z, None, cond, out=self.gan.latent)
 
     def mixed(

@@ -257,7 +257,7 @@ def pixelcnn(width: int = 64, depth: int = 6, hidden: int = 128, levels: int = 2
     return Case(_experiment(Autoregressive(net, shape, levels), source, batch), make)
 
 
-def vae(size: int = 784, width: int = 400, latent: int = 20, batch: int = 128) -> Case:
+def vae(size: int = 784, width: int = 400, latent: int = 20, batch: int = 128, calls: int = 1) -> Case:
     """Kingma & Welling's: one hidden layer on either side, Bernoulli likelihood."""
     source = Noise((size,), "points")
     objective = VAE(FeedForward((width,)), FeedForward((width,)), (size,), latent, likelihood=Bernoulli())
@@ -277,7 +277,7 @@ def vae(size: int = 784, width: int = 400, latent: int = 20, batch: int = 128) -
 
     losses = lambda run: {"vae": lambda x: elbo(run["vae"], x)}
     return Case(
-        _experiment(objective, source, batch),
+        _experiment(objective, source, batch, calls=calls),
         lambda _: Twin({"vae": players()}, losses, _rows(source, batch)),
     )
 
@@ -323,6 +323,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "dcgan-classic": lambda: dcgan(classic=True),
     "pixelcnn": pixelcnn,
     "vae": vae,
+    "vae-10": lambda: vae(calls=10),
     "flow": flow,
     "maf": lambda: flow("maf", count=3, width=1024),
     "flow-toy": lambda: flow(size=2, width=64, batch=256),
