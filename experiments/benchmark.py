@@ -156,7 +156,9 @@ def main(overrides: cli.Overrides) -> None:
         "compare": lambda: compare(chosen),
         "game": lambda: gan_speed.report(chosen, ROUNDS.value, STEPS.value),
         "layout": lambda: layouts.report(chosen),
-        "input": lambda: input_speed.report(chosen, tuple(map(int, WORKERS.value)), ROUNDS.value, STEPS.value),
+        "input": lambda: input_speed.report(
+            chosen, tuple(map(int, WORKERS.value)), ROUNDS.value, STEPS.value
+        ),
     }
     reports[WHAT.value]()
 

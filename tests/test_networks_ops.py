@@ -272,6 +272,17 @@ def test_attention_on_cpus_equals_the_librarys(window):
     close(with_gradients(cpu.attention), with_gradients(plain.attention))
 
 
+def test_attention_on_cpus_can_be_differentiated_again():
+    """Forward over reverse, as mean flow and gradient penalties need it."""
+    q, k, v = normal(0, 2, 5, 2, 3), normal(1, 2, 5, 2, 3), normal(2, 2, 5, 2, 3)
+
+    def along(attention):
+        loss = lambda q, k, v: jnp.sin(attention(q, k, v, False, None, 0)).sum()
+        return run(lambda *x: jax.jvp(jax.grad(loss, (0, 1, 2)), x, (v, q, k)), q, k, v)
+
+    close(along(cpu.attention), along(plain.attention))
+
+
 def test_gelu_has_the_librarys_derivatives():
     x = 3.0 * normal(0, 64)
     for order in (lambda f: f, jax.grad, lambda f: jax.grad(jax.grad(f))):

@@ -166,6 +166,16 @@ def test_data_parallel_steps_send_every_gradient_once(name):
 
 
 @pytest.mark.slow
+def test_no_device_makes_the_samples_of_others():
+    """Noise that is drawn within the step is split as the batch is, and so is what the generator makes of it."""
+    run = ready("gan", "data:8")
+    step: Any = parallel.compile_step(run.step, run.mesh, run.shardings)
+    text = step.lower(run.template(), run.batch(0, 1)).compile().as_text()
+    assert re.search(r"f32\[2,8,8,\d+\]", text)
+    assert not re.search(r"f32\[16,8,8,\d+\]", text)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt", "dit", "unet", "gan"])
 def test_fsdp_gathers_parameters_and_nothing_else(name):
     """No batch and no activation is gathered: what arrives has the size of a parameter; sums are of gradients."""

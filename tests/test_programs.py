@@ -1,5 +1,6 @@
 """The programs as people run them: train, resume, sample, evaluate; killed, stopped, and with wrong input."""
 
+import gzip
 import itertools
 import json
 import os
@@ -252,13 +253,43 @@ def test_the_readmes_objective_trains_from_one_file_outside(tmp_path):
             "time per sample",
         ),
         (["--what=game", "--config=gan_digits", "--config.batch_size=8"], "ratio"),
-        (["--what=train", "--config=gan_mixture"], "x bare"),
+        (["--what=train", "--config=gan_mixture"], "loop / bare"),
+        (
+            [
+                "--what=sample",
+                "--config=diffusion_digits",
+                "--samples=8",
+                "--config.objective.sampler.steps=2",
+            ],
+            "loop of",
+        ),
+        (["--what=likelihood", "--config=vae_mixture"], "log_prob"),
     ],
 )
 def test_benchmarks_time_what_they_say(words, said):
     done = program("benchmark", "--rounds=1", "--steps=20", *words)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_traces_are_written_where_they_are_asked_for(tmp_path):
+    words = [
+        "--config=gan_mixture",
+        "--config.steps=60",
+        "--config.steps_per_call=1",
+        "--config.evaluation.num=100",
+    ]
+    done = program("train", *words, f"--workdir={tmp_path / 'run'}", "--profile=20:23")
+    assert done.returncode == 0, done.stderr
+    traces = list((tmp_path / "run" / "trace").rglob("*.trace.json.gz"))
+    assert len(traces) == 1
+    events = json.loads(gzip.decompress(traces[0].read_bytes()))["traceEvents"]
+    steps = {int(event["args"]["step_num"]) for event in events if "step_num" in event.get("args", {})}
+    assert steps == {20, 21, 22}
+    done = program("benchmark", "--rounds=1", "--steps=5", *words[:1], f"--trace={tmp_path / 'bench'}")
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "bench").rglob("*.trace.json.gz"))
 
 
 def test_a_game_that_nobody_wrote_by_hand_is_not_compared():

@@ -70,17 +70,16 @@ def _average(logits: Array, v: Array) -> Array:
 def _average_jvp(primals: tuple, tangents: tuple) -> tuple:
     """dy = (P ds) v - sum(P ds) y + P dv.
 
-    Its transpose sums over features where that of softmax sums over keys (Dao et al. 2022, arXiv:2205.14135, B.4), and P
-    is kept for it.
+    Its transpose sums over features where that of softmax sums over keys (Dao et al. 2022, arXiv:2205.14135, B.4), and
+    P is kept for it.
     """
     (logits, v), (ds, dv) = primals, tangents
     weights = jax.lax.optimization_barrier(jax.nn.softmax(logits))
     y = jnp.matmul(weights.astype(v.dtype), v)
     moved = weights * ds
-    total = moved.sum(axis=-1, keepdims=True)
-    moved, kept = moved.astype(v.dtype), wide(y)
-    dy = jnp.matmul(moved, v) - (total * kept).astype(v.dtype) + jnp.matmul(weights.astype(v.dtype), dv)
-    return y, dy
+    mean = moved.sum(axis=-1, keepdims=True) * wide(y)
+    dy = jnp.matmul(moved.astype(v.dtype), v) - mean.astype(v.dtype)
+    return y, dy + jnp.matmul(weights.astype(v.dtype), dv)
 
 
 @jax.custom_jvp

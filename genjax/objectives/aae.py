@@ -17,8 +17,8 @@ from jaxtyping import Float
 from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import R1, Penalty, total
 from genjax.errors import UserError
-from genjax.likelihoods import Gaussian, Likelihood
 from genjax.layout import shared
+from genjax.likelihoods import Gaussian, Likelihood
 from genjax.objective import Aux, Context, Network, Player
 from genjax.objectives.common import check_shape, condition
 from genjax.priors import Normal, Prior
