@@ -65,4 +65,4 @@ def main(overrides: cli.Overrides) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, alone=True)
