@@ -220,6 +220,7 @@ def test_the_loss_is_the_mean_of_the_elements_that_count():
     assert float(aux.metrics["nats"]) == float(loss)
 
 
+@pytest.mark.slow
 def test_samples_end_at_a_stop_element():
     objective, params = model("llama", (8,), stop=(2,))
     done = jax.jit(lambda key: objective.generate(params, key, 50))(jax.random.key(3))

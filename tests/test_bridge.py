@@ -61,6 +61,7 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_folder_becomes_a_work_directory_that_completes_evaluates_and_is_written_again(
     folder, tmp_path, capsys
 ):

@@ -67,6 +67,7 @@ def test_one_beam_is_greedy_and_prompts_search_alone():
         np.testing.assert_allclose(together.score[row], found.score[0], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "knobs", [{}, pytest.param({"top_k": 2, "temperature": 0.6}, marks=pytest.mark.slow)]
 )
@@ -136,6 +137,7 @@ def test_greedy_speculation_is_greedy_decoding(pair):
         np.testing.assert_array_equal(mine[:length], theirs[:length])
 
 
+@pytest.mark.slow
 def test_a_model_that_drafts_for_itself_is_always_accepted():
     objective, params = model("llama", (9,))
     draw = lambda: speculate(

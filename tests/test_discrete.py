@@ -201,6 +201,7 @@ def test_absorbing_steps_have_the_closed_form():
     np.testing.assert_allclose(*slope, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_of_uniform_noise_are_finite_where_a_prediction_is_certain():
     process, bound = UniformNoise(3), DiscreteTime(4)
     x0, x = jnp.asarray([[0, 1], [0, 1]]), jnp.asarray([[0, 2], [1, 1]])

@@ -103,6 +103,7 @@ def test_codes_are_counted_over_the_whole_split():
         explore(coded, "traverse")
 
 
+@pytest.mark.slow
 def test_a_generators_latents_are_draws_and_decode_as_samples_do():
     looked = view(GAN(SMALL, SMALL, (8, 8, 1), 2, classes=10), num=3, points=4)
     z, label = looked.start(12)

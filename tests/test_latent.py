@@ -137,6 +137,7 @@ def test_the_frozen_autoencoder_is_not_touched_and_the_loss_is_the_models_own():
     np.testing.assert_allclose(player.loss(params, extra, batch, ctx)[0], own, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_cached_codes_are_taken_if_they_are_the_carried_autoencoders():
     coder = coded()
     params, extra = coder.init(KEY, {"x": BITS})

@@ -44,6 +44,7 @@ def classifier(digits):
     return train_classifier(*digits["train"], recipe=QUICK.recipe)
 
 
+@pytest.mark.slow
 def test_classifier_learns_and_is_deterministic(digits, classifier):
     again = train_classifier(*digits["train"], recipe=QUICK.recipe)
     other = train_classifier(*digits["train"], recipe=QUICK.recipe, seed=1)
@@ -150,6 +151,7 @@ def test_report_flags_memorised_training_data(reports):
     assert new["exact_duplicates"] == new["near_copies"] == 0.0
 
 
+@pytest.mark.slow
 def test_report_reads_labels_of_samples(digits, reports):
     x, y = digits["new"]
     wrong = report(digits | {"new": (x, (y + 1) % 10)}, "new")

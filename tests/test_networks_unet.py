@@ -107,6 +107,7 @@ def test_skip_inputs_read_the_image_downsampled_to_each_level():
         np.testing.assert_allclose(seen["intermediates"][f"read{level}"]["__call__"][0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inputs", ["skip", pytest.param("residual", marks=pytest.mark.slow)])
 def test_inputs_that_are_read_as_zero_change_nothing(inputs):
     net, x = tiny(multipliers=(1, 1), inputs=inputs, skip_rescale=False), normal(0, 1, 4, 4, 2)

@@ -111,6 +111,7 @@ def test_corrector_moves_any_law_to_the_marginal():
     assert abs(x.var() / exact - 1) < 4 * np.sqrt(2 / x.size) + 0.01
 
 
+@pytest.mark.slow
 def test_predictor_corrector_wraps_one_step_of_its_predictor():
     """Predictor, then corrector at s; a multistep predictor keeps its memory, and sigma = 0 ends uncorrected."""
     pair = PredictorCorrector(DPMSolverPP(steps=6), LangevinCorrector(steps=2))

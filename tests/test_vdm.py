@@ -280,6 +280,7 @@ def test_the_process_of_vps_log_snr_is_vp():
         np.testing.assert_allclose(getattr(process, name)(t), getattr(VP(), name)(t), rtol=1e-7, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler", [Ancestral(steps=200, variance=0.0), DPMSolverPP(steps=40, grid=LogSNR(end=0.0))], ids=str
 )
