@@ -35,7 +35,7 @@ def get_experiment(variant: str = "mnist") -> Experiment:
         objective=StyleGAN(gan=gan, mapping=StyleMapping(width=64, depth=3) if size else StyleMapping()),
         data=data,
         optimizer=Adam(learning_rate=1e-2 if size else 2e-3, b1=0.0, b2=0.99),
-        steps=4000 if size else 20_000,
+        steps=3000 if size else 20_000,
         batch_size=32 if size else 64,
         ema=0.998 if size else 0.999,
         checkpoint_every=1000,
