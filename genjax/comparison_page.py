@@ -43,6 +43,8 @@ COLUMNS = (
     Column("Fréchet ratio", "frechet_ratio", "less", "{:.2f}"),
     Column("precision", "precision", "more", "{:.2f}"),
     Column("recall", "recall", "more", "{:.2f}"),
+    Column("told apart", "told_apart", "less", "{:.2f}"),
+    Column("diversity", "diversity", "", "{:.2f}"),
     Column("label as asked", "label_accuracy", "more", "{:.3f}"),
     Column("near copies", "near_copies", "less", "{:.3f}"),
     Column("s / 1000 samples", "seconds_per_1000", "less"),
@@ -96,7 +98,8 @@ def _numbers(rows: Sequence[Sequence[Entry]]) -> str:
     heads = ["run", "objective", *(c.title for c in columns), "likelihood"]
     words = (
         "The Fréchet ratio is the distance of samples to the test split over that of unseen real data to it; 1 is as "
-        "good as real data. ± is the spread between seeds. Underlined: the best of a column."
+        "good as real data. Told apart: how often a classifier is right about what is a sample; 0.5 is chance. Diversity: "
+        "distances within a class over those of real data. ± is the spread between seeds. Underlined: the best."
     )
     return page.section("Numbers", words, page.table(heads, table, marks))
 

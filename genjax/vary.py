@@ -25,7 +25,15 @@ from genjax.step import TrainState
 from genjax.verbs import load_state, reopen, say
 from genjax.watch import show
 
-COLUMNS = ("frechet_ratio", "frechet_ratio_std", "label_accuracy", "precision", "recall", "seconds_per_1000")
+COLUMNS = (
+    "frechet_ratio",
+    "frechet_ratio_std",
+    "label_accuracy",
+    "precision",
+    "recall",
+    "told_apart",
+    "diversity",
+)
 Setting = tuple[tuple[str, str], ...]  # (field's path, value) of each thing that varies
 
 

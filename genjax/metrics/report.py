@@ -22,6 +22,9 @@ from genjax.metrics.distance import RBF, Moments, Polynomial, frechet, kernel_mm
 from genjax.metrics.features import FeatureSpace, identity, of_classifier, random_convolutions
 from genjax.metrics.memorization import nearest_training
 from genjax.metrics.modes import dimension_report
+from genjax.metrics.scores import class_diversity
+from genjax.metrics.sliced import sliced_wasserstein
+from genjax.metrics.two_sample import classifier_test, neighbour_accuracy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +102,7 @@ class Judge:
             "folds": float(len(rows)),
         }
         result |= _means(rows, [_distance_name(space) for space in spaces])
+        result |= _diversity(spaces[0], self.test, made)
         result |= _memorisation(drawn[: settings.most], self.train.x, "")
         result |= _memorisation(test[: settings.most], self.train.x, "_test")
         return result | (dimension_report(samples, self.test.x) if self.train.x.ndim == 2 else {})
@@ -159,7 +163,12 @@ def distribution_report(
         - "frechet_<features>", and "frechet_ratio" to its reference (1 is as good as real data) with its
           standard deviation over folds, "frechet_ratio_std". For labelled images also
           "frechet_random_convolutions" and "frechet_random_convolutions_ratio".
-        - "precision", "recall", "density", "coverage", "mmd_polynomial", "mmd_rbf", in the main features.
+        - "precision", "recall", "density", "coverage", "mmd_polynomial", "mmd_rbf", "sliced_wasserstein", in the main
+          features.
+        - "told_apart": accuracy of a classifier that is to tell samples from data, "neighbours_alike": share of samples
+          whose nearest neighbour is a sample; 1/2 is what real data have, see `two_sample`.
+        - "diversity", "diversity_least": distances of samples of one class over those of test data of the class, as
+          the mean and the least over classes.
         - "nearer_than_neighbours", "near_copies", "extraction_ratio" (the median), "exact_duplicates", and the
           same with "_test" for test data: see `memorization`. Of at most `settings.most` samples and test data.
         - "classifier_accuracy" on test data, and "label_accuracy" on samples with labels.
@@ -237,6 +246,15 @@ def _accuracies(classifier: Classifier | None, sets: Mapping[str, Examined]) -> 
     }
 
 
+def _diversity(space: FeatureSpace, test: Examined, made: Examined) -> dict[str, float]:
+    """Within classes; nothing where there are none."""
+    if test.labels is None or made.labels is None:
+        return {}
+    found = class_diversity(space.extract(test.x), test.labels, space.extract(made.x), made.labels)
+    known = found[np.isfinite(found)]
+    return {"diversity": float(known.mean()), "diversity_least": float(known.min())} if len(known) else {}
+
+
 def _distance_name(space: FeatureSpace) -> str:
     return f"frechet_{space.name.replace(' ', '_')}"
 
@@ -261,6 +279,9 @@ def _compare(
             values |= prdc(features, other, k)
             values["mmd_polynomial"] = kernel_mmd(other, features, polynomial)
             values["mmd_rbf"] = kernel_mmd(other, features, RBF.median(features))
+            values["sliced_wasserstein"] = sliced_wasserstein(other, features)
+            values["told_apart"] = classifier_test(features, other).accuracy
+            values["neighbours_alike"] = neighbour_accuracy(features, other)[1]
         result |= {name + suffix: value for name, value in values.items()}
     return result
 
