@@ -98,8 +98,9 @@ def _numbers(rows: Sequence[Sequence[Entry]]) -> str:
     heads = ["run", "objective", *(c.title for c in columns), "likelihood"]
     words = (
         "The Fréchet ratio is the distance of samples to the test split over that of unseen real data to it; 1 is as "
-        "good as real data. Told apart: how often a classifier is right about what is a sample; 0.5 is chance. Diversity: "
-        "distances within a class over those of real data. ± is the spread between seeds. Underlined: the best."
+        "good as real data. Told apart: how often a classifier is right about what is a sample; 0.5 is chance. "
+        "Diversity: distances within a class over those of real data. ± is the spread between seeds. Underlined: "
+        "the best of a column."
     )
     return page.section("Numbers", words, page.table(heads, table, marks))
 
