@@ -127,6 +127,7 @@ follow() {
   line+="if ! kill -0 \"\$(cat run.pid 2>/dev/null)\" 2>/dev/null; then rm -f run.code; echo $(quote "$run") >run.command; "
   line+="nohup setsid bash -c $(quote "trap : TERM; $run; echo \$? >run.code") >run.log 2>&1 </dev/null & echo \$! >run.pid; "
   line+="elif [[ \$(cat run.command) != $(quote "$run") ]]; then echo 'error: another run goes on: stop it first' >&2; exit 2; fi; "
+  line+="for _ in {1..50}; do [[ -e run.log ]] && break; sleep 0.1; done; "
   line+="tail -n +1 --pid=\"\$(cat run.pid)\" -f run.log; exit \"\$(cat run.code || echo 1)\""
   on_all "bash -c $(quote "$line")"
 }

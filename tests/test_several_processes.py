@@ -30,6 +30,7 @@ import numpy as np
 from dataclasses import dataclass
 from genjax import cli, loop
 from genjax.data import Data, Table
+from genjax.data.loading import Input
 from genjax.experiment import Experiment
 from genjax.objective import Aux, Player
 from genjax.optimizers import SGD
@@ -61,7 +62,9 @@ class Line:
 
 
 def walk(mesh=None):
-    experiment = Experiment(Line(), Data(Noise()), SGD(learning_rate=0.1), batch_size=32)
+    experiment = Experiment(
+        Line(), Data(Noise()), SGD(learning_rate=0.1), batch_size=32, input=Input(resident=False)
+    )
     run = loop.prepare(experiment, mesh)
     state, losses, seen = run.make_state(), [], []
     for step in range(3):
