@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -34,13 +35,14 @@ from experiments import (
     likelihood_speed,
     sampling_speed,
 )
-from experiments.costs import Costs, Row, compile_costs, compute_dtype, heading, table
+from experiments.costs import Costs, Row, compiled_costs, compute_dtype, heading, table
 from experiments.timing import alternate
 from genjax import cli, experiment
 from genjax.checkpoint import Checkpoints
+from genjax.errors import UserError
 from genjax.experiment import Experiment
+from genjax.flops import count_flops
 from genjax.loop import Run, StopSignal, prepare, run_steps
-from genjax.parallel import compile_step
 from genjax.step import TrainState
 from genjax.writers import Writer
 
@@ -92,11 +94,13 @@ def forms(chosen: Experiment) -> dict[str, tuple[Run, Costs]]:
     found = {}
     for length in dict.fromkeys((1, chosen.steps_per_call)):
         run = prepare(dataclasses.replace(quiet, steps_per_call=length))
-        step = compile_step(run.step, run.mesh, run.shardings, stacked=length > 1)
-        costs = compile_costs(step, run.template(), run.batch(0, length), devices=run.mesh.size)
-        compiled = lambda state, batch, stacked, step=step: step(state, batch)
+        if run.lower is None:
+            raise UserError("--what=train measures compile=jit")
+        state, raw = run.template(), jax.eval_shape(lambda run=run: run.raw(0))
+        flops = length * count_flops(run.step, state, raw)
+        lowered = run.lower(state, run.batch(0, length), length > 1)
         name = f"{length} step{'s' if length > 1 else ''} per call"
-        found[name] = (dataclasses.replace(run, compiled=compiled), costs)
+        found[name] = (run, compiled_costs(lowered, flops, run.mesh.size))
     return found
 
 

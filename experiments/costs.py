@@ -8,7 +8,7 @@ replaces by a library's function.
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -38,22 +38,31 @@ class Costs:
     bytes: int
 
 
-def compile_costs(
-    jitted: Any, *args: Any, devices: int = 1, traced: Callable[..., Any] | None = None
-) -> Costs:
+def compile_costs(jitted: Any, *args: Any, devices: int = 1) -> Costs:
     """Compiles a jitted function for arguments, with which it then runs without compiling again.
 
     Args:
         jitted: of `jax.jit`.
         *args: arrays.
         devices: that it runs on.
-        traced: what to count the operations of; `jitted` itself if None.
 
     Returns:
         Its costs, the memory known before it runs.
     """
-    flops = count_flops(traced or jitted, *args)
-    lowered = jitted.lower(*args)
+    return compiled_costs(jitted.lower(*args), count_flops(jitted, *args), devices)
+
+
+def compiled_costs(lowered: Any, flops: int, devices: int) -> Costs:
+    """Compiles a lowered program; see `compile_costs`.
+
+    Args:
+        lowered: by `lower` of a jitted function.
+        flops: of products in it, over all devices.
+        devices: that it runs on.
+
+    Returns:
+        Its costs.
+    """
     began = time.perf_counter()
     program = lowered.compile()
     seconds = time.perf_counter() - began

@@ -27,5 +27,5 @@ def report(experiment: Experiment) -> None:
         if whole:
             print(f"{name:20} {whole / 1e6:10.3f} MB, {held / 1e6:10.3f} MB on a device ({held / whole:.3f})")
     step: Any = compile_step(run.step, run.mesh, run.shardings, kind="jit")
-    for line in table(collectives(step.lower(state, run.batch(0, 1)).compile().as_text())):
+    for line in table(collectives(step.lower(state, run.raw(0)).compile().as_text())):
         print(line)

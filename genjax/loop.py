@@ -45,6 +45,8 @@ class Run:
         shardings: where each array of the state lives.
         compiled: (state, batch, stacked) -> (state, metrics); each form is compiled when it is first needed.
         resident: whether the examples live on the devices, and `batch` gives their indices.
+        lower: (state, batch, stacked) -> the lowered program of `compiled`, which then need not compile it again; for
+            "jit", and for shapes too.
     """
 
     experiment: Experiment
@@ -54,6 +56,7 @@ class Run:
     shardings: PyTree
     compiled: Callable[[TrainState, Batch, bool], Any]
     resident: bool = False
+    lower: Callable[[PyTree, Batch, bool], Any] | None = None
 
     def make_state(self) -> TrainState:
         """The state of step 0, made where it lives."""
@@ -153,7 +156,11 @@ def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
         return compile_step(step, mesh, shardings, kind=experiment.compile, stacked=stacked, gather=gather)
 
     run_form = lambda state, batch, stacked: compile_form(stacked)(state, batch, *placed())
-    return Run(experiment, mesh, batches, step, shardings, run_form, stays is not None)
+    lower = lambda state, batch, stacked: compile_form(stacked).lower(state, batch, *placed())
+    jitted = experiment.compile == "jit"
+    return Run(
+        experiment, mesh, batches, step, shardings, run_form, stays is not None, lower if jitted else None
+    )
 
 
 def plan(experiment: Experiment, start: int) -> Iterator[tuple[int, int]]:

@@ -92,7 +92,7 @@ def on_one_device(name: str) -> np.ndarray:
 def program(name: str, mesh: str) -> list[Collective]:
     run = ready(name, mesh)
     step: Any = parallel.compile_step(run.step, run.mesh, run.shardings)
-    return collectives(step.lower(run.template(), run.batch(0, 1)).compile().as_text())
+    return collectives(step.lower(run.template(), run.raw(0)).compile().as_text())
 
 
 def sizes(name: str) -> list[int]:
@@ -170,7 +170,7 @@ def test_no_device_makes_the_samples_of_others():
     """Noise that is drawn within the step is split as the batch is, and so is what the generator makes of it."""
     run = ready("gan", "data:8")
     step: Any = parallel.compile_step(run.step, run.mesh, run.shardings)
-    text = step.lower(run.template(), run.batch(0, 1)).compile().as_text()
+    text = step.lower(run.template(), run.raw(0)).compile().as_text()
     assert re.search(r"f32\[2,8,8,\d+\]", text)
     assert not re.search(r"f32\[16,8,8,\d+\]", text)
 

@@ -46,7 +46,7 @@ class Ours:
         self.length = case.experiment.steps_per_call
         self.state, self.batch = self.run.make_state(), self.run.batch(0, self.length)
         self.parameters = count_params(self.state.params)
-        one = jax.eval_shape(lambda: self.run.batch(0, 1))
+        one = jax.eval_shape(lambda: self.run.raw(0))
         self.flops = count_flops(self.run.step, self.run.template(), one)
 
     def steps(self, count: int) -> float:
