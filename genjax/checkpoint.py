@@ -28,9 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
-from genjax import manifest
+from genjax import distributed, manifest
 from genjax.errors import UserError
 from genjax.types import PyTree
 
@@ -341,8 +340,7 @@ class Checkpoints:
                 continue
             found = step
             break
-        if jax.process_count() > 1:
-            found = int(multihost_utils.broadcast_one_to_all(np.int32(found)))
+        found = distributed.agreed(found)
         if found < 0:
             what = (
                 f"no intact checkpoint in {self.directory}"

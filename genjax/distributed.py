@@ -10,6 +10,7 @@ JAX has one connection to the others for each process, made once; so there is on
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import socket
@@ -18,11 +19,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from genjax.errors import UserError
 from genjax.hosts.cluster import Place
@@ -34,6 +37,7 @@ from genjax.parallel import batch_sharding
 LEFT_TO_JAX = 3600  # seconds more than the watchdog's after which JAX would end processes in its own way
 CLOSING = 20.0  # seconds for JAX to take leave of the others once all are done
 
+T = TypeVar("T")
 _member: Member | None = None
 
 
@@ -148,24 +152,40 @@ def joined(place: Place | None, watchdog: float) -> Iterator[None]:
         raise SystemExit(code)
 
 
-def barrier(name: str) -> None:
-    """Waits for all processes to come to this place of the program."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+def agreed(value: T) -> T:
+    """Waits for all processes; a value that JSON can hold, as process 0 has it."""
+    return value if _member is None else _member.meet(value)
 
 
-def first(action: Callable[[], None], name: str) -> None:
+def first(action: Callable[[], None]) -> None:
     """Does something on process 0 alone, while the others wait; an error of it ends them all."""
     if jax.process_index() == 0:
         action()
-    barrier(name)
+    agreed(None)
 
 
-def agreed(number: int) -> int:
-    """A number as process 0 has it."""
-    if jax.process_count() == 1:
-        return number
-    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+def connect(mesh: Mesh) -> None:
+    """Makes gloo connect the processes along each set of the mesh's axes, now that all are here.
+
+    It does so when a collective first needs it, and gives up after 30 s: the time by which one process may compile
+    longer than another. Other backends have no such limit.
+    """
+    if _member is None or jax.default_backend() != "cpu":
+        return
+    names = [name for name in mesh.axis_names if mesh.shape[name] > 1]
+    place = NamedSharding(mesh, P(*names))
+    one = lambda index: np.ones((1,) * len(names), np.float32)
+    x = jax.make_array_from_callback(tuple(mesh.shape[name] for name in names), place, one)
+    for axes in itertools.chain(*(itertools.combinations(names, k + 1) for k in range(len(names)))):
+        rest = P(*(None if name in axes else name for name in names))
+        total = jax.shard_map(
+            lambda x, axes=axes: jax.lax.psum(x, axes), mesh=mesh, in_specs=place.spec, out_specs=rest
+        )
+        run = jax.jit(total).lower(x).compile()
+        agreed(None)
+        jax.block_until_ready(run(x))
+    agreed(None)
+    multihost_utils.sync_global_devices("connect")  # those of `gather`, and of arrays put on all devices
 
 
 def block(mesh: Mesh, size: int) -> tuple[int, int]:

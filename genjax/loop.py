@@ -130,6 +130,7 @@ def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
     if experiment.compile == "pmap" and jax.process_count() > 1:
         raise UserError("config.compile=pmap is for one process: use jit")
     mesh = make_mesh(experiment.mesh) if mesh is None else mesh
+    distributed.connect(mesh)
     check_batch(experiment.batch_size, mesh, experiment.accumulate)
     examples = experiment.data.load("train")
     block = distributed.block(mesh, experiment.batch_size)

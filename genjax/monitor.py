@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
+from genjax import distributed
 from genjax.checkpoint import Checkpoints
 from genjax.errors import UserError, nearest
 from genjax.evaluate import distances, held_out_losses, whole
@@ -46,16 +45,6 @@ def _judge(run: Run) -> Judge:
         seed=seed,
         settings=Settings(folds=2),
     )
-
-
-def agreed(found: Mapping[str, float]) -> dict[str, float]:
-    """The numbers as process 0 has them: others may round differently, and all must keep and stop alike."""
-    if jax.process_count() == 1:
-        return dict(found)
-    # As bits, because float64 itself would be rounded on the way.
-    bits = np.array([*found.values()], np.float64).view(np.uint32)
-    values = np.asarray(multihost_utils.broadcast_one_to_all(bits), np.uint32).view(np.float64)
-    return dict(zip(found, values.tolist(), strict=True))
 
 
 class Looks:
@@ -124,7 +113,9 @@ class Looks:
         Raises:
             UserError: `metric` is none of those that were found.
         """
-        found = agreed(self._measure(state))
+        found = distributed.agreed(
+            self._measure(state)
+        )  # others may round differently, and all must stop alike
         if self._how.metric not in found:
             raise self._unknown(found)
         before = self.best()

@@ -44,7 +44,7 @@ def open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
     Raises:
         UserError: it belongs to another experiment, or cannot be written.
     """
-    distributed.first(lambda: _open_workdir(experiment, spec, workdir), "work directory")
+    distributed.first(lambda: _open_workdir(experiment, spec, workdir))
 
 
 def _open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
@@ -131,7 +131,7 @@ def train(experiment: Experiment, spec: str, workdir: Path, profiled: Window | N
     open_workdir(experiment, spec, workdir)
     keep = (experiment.keep_last, experiment.keep_every)
     with Checkpoints(workdir / experiments.CHECKPOINTS, *keep) as checkpoints, StopSignal() as stop:
-        if distributed.agreed(len(checkpoints.steps())):
+        if distributed.agreed(checkpoints.steps()):
             start, state = checkpoints.restore(run.template())
             looks = _looks(run, workdir, start)
             if start >= experiment.steps or (looks and looks.enough()):

@@ -123,9 +123,10 @@ class Processes:
 
     def __exit__(self, *error):
         for process in self.all:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+            process.kill()
+            for pipe in (process.stdout, process.stderr):
+                pipe.close()
+            process.wait()
 
     def send(self, index, number):
         self.began = time.monotonic()
@@ -163,7 +164,7 @@ def metrics(workdir):
 
 def wait_for_step(workdir, step, processes):
     """Until a run has logged a step."""
-    until = time.monotonic() + 300
+    until = time.monotonic() + 900  # on a machine that does other things, too
     while time.monotonic() < until:
         if any(row["step"] >= step for row in metrics(workdir)):
             return

@@ -262,6 +262,27 @@ def test_after_a_signal_all_stop_after_the_step_of_the_furthest(group):
     assert run.ends == {}
 
 
+def test_all_wait_for_the_last_and_have_the_value_of_process_0(group):
+    run, found = group(3), {}
+
+    def meet(index):
+        for turn in range(2):
+            found[turn, index] = run.members[index].meet({"from": index, "turn": turn, "x": float("nan")})
+
+    threads = [threading.Thread(target=meet, args=(index,)) for index in range(3)]
+    for thread in threads[:2]:
+        thread.start()
+    time.sleep(0.2)
+    assert found == {}
+    threads[2].start()
+    for thread in threads:
+        thread.join(5.0)
+    assert [(value["from"], value["turn"]) for _, value in sorted(found.items())] == [(0, 0)] * 3 + [
+        (0, 1)
+    ] * 3
+    assert all(value["x"] != value["x"] for value in found.values())
+
+
 def test_a_signal_outside_the_loop_ends_all_at_once(group):
     run = group(2)
     run.members[0].reached(3)

@@ -3,6 +3,7 @@
 Messages to it                              and what it says
     hello: process, of, host                    go: port of JAX's service, once all are there; refused: why not
     pulse: step, due                            pulse
+    wait: value                                 pass: the value of process 0, once all wait
     signal: number                              ask: every process says where it is and waits
     at: step, or none outside the loop          stop: after which step, none for at once; signal
     bye: code, why                              ended, once all have said so; lost: process, why, code, grace
@@ -46,6 +47,7 @@ class Hub:
         self._members: dict[int, Wire] = {}
         self._hosts: dict[int, str] = {}
         self._finished: set[int] = set()
+        self._values: dict[int, Any] = {}  # of those that wait
         self._at: dict[int, int | None] | None = None  # answers to `ask`
         self._signal, self._over, self._gone = 0, False, False
         self._selector = selectors.DefaultSelector()
@@ -125,6 +127,11 @@ class Hub:
     def _handle(self, process: int, message: Message) -> None:
         if "pulse" in message:
             self._judge.heard(process, message["pulse"], message["due"])
+        elif "wait" in message:
+            self._values[process] = message["wait"]
+            if len(self._values) == self._count:
+                values, self._values = self._values, {}
+                self._tell(**{"pass": values[0]})
         elif "signal" in message and not self._signal:
             self._signal, self._at = message["signal"], {}
             self._tell(ask=True)

@@ -67,6 +67,7 @@ class Member:
         self._step, self._due, self._inside = -1, False, False
         self._asked, self._signal = False, 0
         self._stop: int | None = None
+        self._passed: tuple[Any] | None = None
         self._changed, self._gone = threading.Condition(), False
         self._all_done = threading.Event()
         self._leaving: tuple[float, int, str] | None = None  # when, and how
@@ -97,6 +98,22 @@ class Member:
     def signal(self) -> int:
         """The signal that all stop for; 0 if there is none."""
         return self._signal
+
+    def meet(self, value: Any = None) -> Any:
+        """Waits until all processes are here.
+
+        Args:
+            value: anything that JSON can hold.
+
+        Returns:
+            The value of process 0.
+        """
+        with self._changed:
+            self._passed = None
+            self._wire.send(wait=value)
+            self._changed.wait_for(lambda: self._passed is not None)
+            assert self._passed is not None
+            return self._passed[0]
 
     def outside(self) -> None:
         """Says that the loop is over and everything saved."""
@@ -158,7 +175,11 @@ class Member:
                 sent = now
 
     def _handle(self, message: Message) -> None:
-        if "ask" in message:
+        if "pass" in message:
+            with self._changed:
+                self._passed = (message["pass"],)
+                self._changed.notify_all()
+        elif "ask" in message:
             with self._changed:
                 self._asked = True
                 self._wire.send(at=self._step if self._inside else None)
