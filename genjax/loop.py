@@ -153,7 +153,7 @@ def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
     placed = functools.cache(lambda: (residents.place(stays, mesh),) if stays else ())
 
     @functools.cache
-    def compile_form(stacked: bool) -> Callable[..., Any]:
+    def compile_form(stacked: bool) -> Any:
         return compile_step(step, mesh, shardings, kind=experiment.compile, stacked=stacked, gather=gather)
 
     run_form = lambda state, batch, stacked: compile_form(stacked)(state, batch, *placed())
