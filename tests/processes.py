@@ -92,7 +92,7 @@ def get_experiment(variant="points"):
         judged = Evaluation(num=64, batch_size=64, pictured=20)
         return Experiment(model, data, SGD(learning_rate=1e-3), steps=2, evaluation=judged, **how)
     data, net = Data(Numbered(), (Scale(-2.0, 2.0),)), MLP(width=16, depth=1)
-    model = Counted(net, net, data.shape, 2, likelihood=Gaussian(0.1))
+    model = Counted(net, net, data.shape, 2, likelihood=Gaussian(1.0))
     judged = Evaluation(num=100, batch_size=50, pictured=50)
     return Experiment(model, data, SGD(learning_rate=1e-3), steps=24, evaluation=judged, **how)
 '''

@@ -125,7 +125,7 @@ def assert_same_state(ours: Path, theirs: Path) -> None:
         if np.issubdtype(np.asarray(value).dtype, np.integer):
             np.testing.assert_array_equal(ours[name], value, err_msg=name)
         else:
-            np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=3e-5, err_msg=name)
+            np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def assert_same_numbers(ours: dict, theirs: dict, rtol: float = 1e-4) -> None:
