@@ -52,6 +52,7 @@ def test_permutations_are_permutations_that_depend_on_their_key(num):
             assert len({order.tobytes() for order in orders}) == len(KEYS)
 
 
+@pytest.mark.slow
 def test_scattered_places_look_random():
     """Over keys, place and value are independent: chi-square of their joint counts; so are neighbours."""
     num, keys = 20, 2000

@@ -153,6 +153,7 @@ def alive(pid: int) -> bool:
     return path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_workers_make_the_batches_of_the_host(folder, workers):
     """From the middle of an epoch on, for one process of two; then an error, which is one line, and their end."""

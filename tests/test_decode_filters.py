@@ -132,6 +132,7 @@ def test_penalties_are_their_equations():
     np.testing.assert_array_equal(found[2], logits * 2)
 
 
+@pytest.mark.slow
 def test_knobs_are_filters_in_their_order():
     """Penalties see raw logits, one's own filters come next, then temperature, and truncations last."""
     own = filters.Banned(((0,),))

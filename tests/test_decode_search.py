@@ -14,6 +14,7 @@ from genjax.errors import UserError
 NONE = jnp.zeros((1, 0), jnp.int32), jnp.zeros(1, jnp.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", ["learned", "tied, window"])
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_a_wide_beam_finds_the_best_of_all_sequences(net, penalty):

@@ -97,6 +97,7 @@ def test_each_stage_teaches_twice_the_steps_of_the_one_before():
             assert float(loss(depth(float(stage)), extra(float(stage)), step)[0]) > 1e-6
 
 
+@pytest.mark.slow
 def test_a_student_becomes_the_teacher_where_a_stage_begins():
     """On the stage's first step, at once, and never in the last stage or while evaluating."""
     objective = progressive()

@@ -54,6 +54,7 @@ def test_all_pixels_sum_to_one_and_channels_multiply(emission, channels):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [True, False])
 def test_colour_images_are_drawn_channel_by_channel_as_they_are_scored(cached):
     """Two pixels of two channels of three values: 81 images, 4,000 draws, by a chi-square test."""

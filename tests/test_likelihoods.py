@@ -103,6 +103,7 @@ def test_kl_to_the_normal_prior_is_its_monte_carlo_estimate():
 FLOW = FlowPrior(Chain((ActNorm(), Elementwise(Spline(6, 3.0)))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", [Normal(), Mixture(3), VampPrior(3), FLOW], ids=lambda p: type(p).__name__)
 def test_priors_are_densities_and_draw_from_them(prior):
     """In one dimension: the density integrates to 1, and to the shares of draws between two points."""

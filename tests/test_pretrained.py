@@ -99,6 +99,7 @@ def test_what_is_not_there_is_said_in_one_line_when_values_are_made(workdir, tmp
         )
 
 
+@pytest.mark.slow
 def test_a_student_resumes_and_samples_without_its_teachers_directory(workdir, tmp_path):
     teacher = Teacher(TAUGHT.objective, Pretrained(str(workdir)))
     objective = Consistency(

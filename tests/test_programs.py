@@ -115,6 +115,7 @@ def test_a_run_leaves_what_the_readme_says(finished):
     assert report["modes"]["modes"] == 8
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_a_longer_one_goes_on(finished, tiny, tmp_path):
     again = program("train", f"--config={tiny}", f"--workdir={finished}")
     assert again.returncode == 0

@@ -85,6 +85,7 @@ def test_infinite_log_snr_at_both_ends_takes_first_order(method, process, final)
     np.testing.assert_allclose(path[-1], last, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_lower_order_final_ends_with_ddim():
     """The last step alone is DDIM's, the last but one that of order 2."""
     grid = LogSNR(start=0.9, end=0.1)

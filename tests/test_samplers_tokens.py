@@ -69,6 +69,7 @@ def test_few_steps_have_the_predicted_law(process):
     assert p_value(x, JOINT.p) < 1e-6
 
 
+@pytest.mark.slow
 @by_name
 def test_many_steps_draw_the_data(process):
     """The bias of T steps falls like 1 / T, and with enough of them samples pass for the data."""

@@ -73,6 +73,7 @@ def test_diffusion_at_discrete_levels_is_ncsn():
     np.testing.assert_allclose(loss, 2.0 / 2 * np.mean(sigma[:, 0] ** 2 * each), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "predict", [Score(), pytest.param(Eps(), marks=pytest.mark.slow)], ids=lambda kind: type(kind).__name__
 )

@@ -30,6 +30,7 @@ class CrossEntropy:
         return -jnp.sum(log_at(log_p, x0), axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("process", "bound", "nodes"),
     [

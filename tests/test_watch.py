@@ -72,6 +72,7 @@ def test_densities_are_of_the_datas_own_units(run):
     np.testing.assert_allclose(values, values.T, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_path_ends_in_the_samples(run):
     """With the same seed and number, the last state is what `sample` draws; the picture has a tile for each time."""
     state = run.make_state()
