@@ -16,11 +16,7 @@ with single ones. --trace=DIR writes a profiler trace of one more round.
 """
 
 import dataclasses
-import io
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -38,13 +34,11 @@ from experiments import (
 from experiments.costs import Costs, Row, compiled_costs, compute_dtype, heading, table
 from experiments.timing import alternate
 from genjax import cli, experiment
-from genjax.checkpoint import Checkpoints
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.flops import count_flops
-from genjax.loop import Run, StopSignal, prepare, run_steps
+from genjax.loop import Run, prepare
 from genjax.step import TrainState
-from genjax.writers import Writer
 
 WHAT = flags.DEFINE_enum(
     "what",
@@ -67,33 +61,16 @@ def bare(run: Run, state: TrainState, steps: int) -> tuple[TrainState, float]:
 
 
 def looped(run: Run, state: TrainState, steps: int) -> tuple[TrainState, float]:
-    """Seconds per step of the training loop: batches, metrics and log included, the save at its end not."""
-    first, stamps = int(state.step), [0.0]
-    walk = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, steps=first + steps))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        StopSignal() as stop,
-        Checkpoints(Path(folder) / "checkpoints") as checkpoints,
-        Writer(folder, steps, stream=io.StringIO()) as writer,
-    ):
-
-        def log(step: int, metrics: dict[str, float]) -> None:
-            stamps.append(time.perf_counter())
-            writer.scalars(step - first, metrics)
-
-        began = time.perf_counter()
-        state = run_steps(walk, state, checkpoints, stop, log, lambda step, state: None)
-    return state, (stamps[-1] - began) / steps
+    """Seconds per step of the training loop, see `input_speed.looped`."""
+    state, found = input_speed.looped(run, state, steps)
+    return state, found.step
 
 
 def forms(chosen: Experiment) -> dict[str, tuple[Run, Costs]]:
     """The runs with one step per call, and with as many as chosen if these are more, compiled."""
-    quiet = dataclasses.replace(
-        chosen, checkpoint_every=10**9, sample_every=0, log_every=max(1, STEPS.value // 4)
-    )
     found = {}
     for length in dict.fromkeys((1, chosen.steps_per_call)):
-        run = prepare(dataclasses.replace(quiet, steps_per_call=length))
+        run = prepare(dataclasses.replace(chosen, steps_per_call=length))
         if run.lower is None:
             raise UserError("--what=train measures compile=jit")
         state, raw = run.template(), jax.eval_shape(lambda run=run: run.raw(0))

@@ -1,7 +1,13 @@
 """How much a training step waits for its batches: the loop with each kind of input beside the bare step.
 
-stall = (loop - bare) / bare, where `bare` is the compiled step on one batch that lies on the devices, again and again.
-The loop's first quarter is not timed: by then workers have started and what was made ahead has been used up.
+    waited = time in which the loop asks for a batch that is not there yet / time of the loop
+    slower = (loop - bare) / bare
+
+`bare` is the compiled step on one batch that lies on the devices, again and again. What is waited is timed at the one
+place where batches are taken; the devices may still be at work then, so that it is at least what a faster input could
+give back. `slower` is what the loop costs in all: on a CPU the threads and workers that make batches take their time
+from the step. The loop's first quarter is not timed: by then workers have started and what was made ahead has been
+used up.
 """
 
 import contextlib
@@ -9,6 +15,7 @@ import dataclasses
 import io
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -19,8 +26,9 @@ from genjax.checkpoint import Checkpoints
 from genjax.data.loading import Input
 from genjax.data.resident import Gatherable
 from genjax.experiment import Experiment
-from genjax.loop import Run, StopSignal, prepare, run_steps
+from genjax.loop import Run, StopSignal, prefetch, prepare, run_steps
 from genjax.step import TrainState
+from genjax.types import Batch
 from genjax.writers import Writer
 
 QUARTERS = 4
@@ -41,17 +49,45 @@ def settings(chosen: Experiment, workers: tuple[int, ...]) -> dict[str, Run]:
     return found
 
 
-def looped(run: Run, state: TrainState, steps: int) -> tuple[TrainState, float]:
-    """Seconds per step of the training loop, after its first quarter."""
+@dataclasses.dataclass(frozen=True)
+class Looped:
+    """What the training loop took.
+
+    Attributes:
+        step: seconds per step.
+        waited: of them, seconds in which there was no batch.
+    """
+
+    step: float
+    waited: float
+
+
+def looped(run: Run, state: TrainState, steps: int) -> tuple[TrainState, Looped]:
+    """The training loop without its first quarter: batches, metrics and log included, nothing saved or drawn."""
     length, first = run.experiment.steps_per_call, int(state.step)
     quarter = max(1, steps // QUARTERS // length) * length
+    monitor = dataclasses.replace(run.experiment.monitor, every=0)
     changed = dataclasses.replace(
-        run.experiment, steps=first + QUARTERS * quarter, log_every=quarter, checkpoint_every=10**9
+        run.experiment,
+        steps=first + QUARTERS * quarter,
+        log_every=quarter,
+        checkpoint_every=10**9,
+        sample_every=0,
+        monitor=monitor,
     )
-    changed = dataclasses.replace(
-        changed, sample_every=0, monitor=dataclasses.replace(changed.monitor, every=0)
-    )
-    stamps: list[float] = []
+    waited, stamps = 0.0, list[tuple[float, float]]()
+
+    def timed(run: Run, start: int) -> Iterator[tuple[int, int, Batch]]:
+        nonlocal waited
+        calls = prefetch(run, start)
+        while True:
+            began = time.perf_counter()
+            call = next(calls, None)
+            waited += time.perf_counter() - began
+            if call is None:
+                return
+            yield call
+
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         stop = stack.enter_context(StopSignal())
@@ -59,12 +95,14 @@ def looped(run: Run, state: TrainState, steps: int) -> tuple[TrainState, float]:
         writer = stack.enter_context(Writer(folder, steps, stream=io.StringIO()))
 
         def log(step: int, metrics: dict[str, float]) -> None:
-            stamps.append(time.perf_counter())
+            stamps.append((time.perf_counter(), waited))
             writer.scalars(step - first, metrics)
 
         walked = dataclasses.replace(run, experiment=changed)
-        state = run_steps(walked, state, checkpoints, stop, log, lambda step, state: None)
-    return state, (stamps[-1] - stamps[0]) / ((len(stamps) - 1) * quarter)
+        state = run_steps(walked, state, checkpoints, stop, log, lambda step, state: None, batches=timed)
+    counted = (len(stamps) - 1) * quarter
+    step, wait = ((after - before) / counted for before, after in zip(stamps[0], stamps[-1], strict=True))
+    return state, Looped(step, wait)
 
 
 def alone(run: Run, steps: int) -> float:
@@ -81,26 +119,34 @@ def alone(run: Run, steps: int) -> float:
 
 
 def report(chosen: Experiment, workers: tuple[int, ...], rounds: int, steps: int) -> None:
-    """Prints medians over rounds of each kind of input; a first, short round compiles and does not count."""
+    """Prints medians and extremes over rounds for each kind of input; a first, short round does not count."""
     runs = settings(chosen, workers)
     length = chosen.steps_per_call
     bare_run = runs["memory"]
     batch, state = bare_run.batch(0, length), bare_run.make_state()
-    seconds: dict[str, list[float]] = {}
+    bare: list[float] = []
+    loops: dict[str, list[Looped]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         now = steps if number else QUARTERS * length
         state, took = walk(bare_run, state, batch, max(1, now // length))
-        timed = {"bare": took}
+        timed = {}
         for name, run in runs.items():
             state, timed[name] = looped(run, state, now)
         if number:
-            for name, value in timed.items():
-                seconds.setdefault(name, []).append(value)
-    print(f"{'bare step':20} {1e3 * np.median(seconds['bare']):9.3f} ms/step")
+            bare.append(took)
+            for name, found in timed.items():
+                loops[name].append(found)
+    print(f"{'bare step':20} {1e3 * np.median(bare):9.3f} ms/step")
     for name, run in runs.items():
-        stalls = 100 * (np.asarray(seconds[name]) / np.asarray(seconds["bare"]) - 1)
+        steps_took = np.asarray([found.step for found in loops[name]])
+        waited = 100 * np.asarray([found.waited for found in loops[name]]) / steps_took
         rate = chosen.batch_size / alone(run, max(20, steps))
         print(
-            f"{name:20} {1e3 * np.median(seconds[name]):9.3f} ms/step  stall {np.median(stalls):6.2f} % "
-            f"({stalls.min():.2f} ... {stalls.max():.2f} over {rounds} rounds)  alone {rate:10.0f} examples/s"
+            f"{name:20} {1e3 * np.median(steps_took):9.3f} ms/step  waited {spread(waited)} %  "
+            f"slower {spread(100 * (steps_took / np.asarray(bare) - 1))} %  alone {rate:10.0f} examples/s"
         )
+
+
+def spread(values: np.ndarray) -> str:
+    """Median over rounds, and the extremes."""
+    return f"{np.median(values):6.2f} ({values.min():.2f} ... {values.max():.2f})"

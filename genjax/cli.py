@@ -5,6 +5,7 @@ absl parses the rest; the list of them is what absl hands to `main`.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -107,6 +108,7 @@ def run(main: Callable[[Overrides], None], alone: bool = False) -> None:
         jax.config.update("jax_compilation_cache_dir", flags.FLAGS.compilation_cache or None)
         with distributed.joined(_place(alone), flags.FLAGS.watchdog):
             main(overrides)
+        sys.stdout.flush()
 
     try:
         app.run(start, flags_parser=_parse)
@@ -115,3 +117,6 @@ def run(main: Callable[[Overrides], None], alone: bool = False) -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.code)
+    except BrokenPipeError:  # who reads the output has read enough: `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)

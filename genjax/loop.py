@@ -284,6 +284,7 @@ def run_steps(
     log: Callable[[int, dict[str, float]], None],
     picture: Callable[[int, TrainState], None],
     look: Callable[[int, TrainState], bool] = lambda step, state: False,
+    batches: Callable[[Run, int], Iterator[tuple[int, int, Batch]]] = prefetch,
 ) -> TrainState:
     """Walks from the state's step to the run's last, saving and logging on the way.
 
@@ -295,6 +296,7 @@ def run_steps(
         log: gets (step, means of the metrics since the last call).
         picture: gets (step, state) every `sample_every` steps.
         look: gets (step, state) every `monitor.every` steps and at the end; says whether to stop there.
+        batches: gives each call's (first step, number of steps, batch), from a step on.
 
     Returns:
         The state at the end, saved.
@@ -314,7 +316,7 @@ def run_steps(
             check_finite(step, means, checkpoints.latest())
             log(step, means)
 
-    for first, length, batch in prefetch(run, done):
+    for first, length, batch in batches(run, done):
         stop.expect((length > 1) in compiled)
         state, metrics = run.compiled(state, batch, length > 1)
         compiled.add(length > 1)

@@ -9,7 +9,8 @@ import pytest
 from scipy.io import wavfile
 
 from genjax import exports
-from genjax.data import Clips, Data, MuLaw, Npz
+from genjax.data import Clips, Data, MuLaw, Npz, SoundFolder
+from genjax.data.examples import Table
 from genjax.errors import UserError
 from genjax.sounds import FLOOR, decibels, write_wav
 from genjax.watch import show
@@ -131,6 +132,59 @@ def test_files_that_are_something_else_are_refused(recordings, tmp_path, changes
     np.savez(path, **{**recordings[2], **changes})
     with pytest.raises(UserError, match=words):
         Clips(str(path), 64, **{"classes": 3, **options}).load("train")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """(path, recordings by class): a stereo file of each of six lengths in two classes, and one that is no sound."""
+    found = {"a": [], "b": []}
+    for number, length in enumerate((150, 64, 10, 63, 200, 129)):
+        sound = RNG.integers(-(2**15), 2**15, (length, 2)).astype("<i2")
+        name = "ab"[number % 2]
+        (tmp_path / "sounds" / name).mkdir(parents=True, exist_ok=True)
+        wavfile.write(tmp_path / "sounds" / name / f"{number}.wav", RATE, sound)
+        found[name].append(sound)
+    (tmp_path / "sounds" / "a" / "notes.txt").write_text("not a sound")
+    return str(tmp_path / "sounds"), found
+
+
+@pytest.mark.parametrize("memory_mib", [0, 1])
+def test_recordings_of_a_folder_are_cut_into_parts(folder, memory_mib):
+    """Every disjoint part once, with its class, as SciPy reads them, whether read at once or with each access."""
+    path, found = folder
+    expected = []
+    for label, name in enumerate("ab"):
+        for sound in found[name]:
+            padded = np.pad(sound, ((0, max(0, 64 - len(sound))), (0, 0)))
+            expected += [(padded[i : i + 64].tobytes(), label) for i in range(0, len(padded) - 63, 64)]
+    source = SoundFolder(path, length=64, channels=2, test=0.3, memory_mib=memory_mib)
+    assert source.classes == 2
+    parts = []
+    for split in source.splits:
+        examples = source.load(split)
+        assert isinstance(examples, Table) == bool(memory_mib)
+        rows = examples[np.arange(len(examples))[::-1]]
+        assert rows["x"].shape[1:] == source.shape == (64, 2)
+        assert (rows["x"].dtype, rows["label"].dtype) == (np.dtype(source.dtype), np.int32)
+        parts.append([(x.tobytes(), label) for x, label in zip(rows["x"], rows["label"], strict=True)])
+    assert sorted(parts[0] + parts[1]) == sorted(expected)
+    assert all(parts)
+
+
+def test_recordings_that_are_something_else_are_refused(folder, tmp_path):
+    path, _ = folder
+    with pytest.raises(
+        UserError, match="2 channels of 16 bits at 8000 Hz, not 1 of 16 at 8000: set channels"
+    ):
+        SoundFolder(path, length=64).load("train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no recordings \(\.wav\) in the folder"):
+        SoundFolder(str(tmp_path / "empty")).load("train")
+    with pytest.raises(UserError, match="no folder"):
+        SoundFolder(str(tmp_path / "none")).load("train")
+    (tmp_path / "sounds" / "a" / "bad.wav").write_text("not a sound")
+    with pytest.raises(UserError, match=r"cannot read the recording '.*bad\.wav'"):
+        SoundFolder(path, length=64, channels=2, test=0.0).load("train")
 
 
 def test_sounds_are_written_as_other_programs_read_them(tmp_path):

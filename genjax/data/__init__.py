@@ -11,6 +11,7 @@ from genjax.data.emoji import Emoji, EmojiStyles, LineArt
 from genjax.data.examples import Examples, Table, Windows
 from genjax.data.folder import ImageFolder
 from genjax.data.pairs import Both, DigitOutlines
+from genjax.data.sound_folder import SoundFolder
 from genjax.data.source import Kind, Source
 from genjax.data.text import StdlibBytes, TextFile, Vocabulary
 from genjax.data.tfds import TFDS
@@ -46,6 +47,7 @@ __all__ = [
     "Quantize",
     "Rings",
     "Scale",
+    "SoundFolder",
     "Source",
     "Spirals",
     "StdlibBytes",

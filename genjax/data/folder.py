@@ -1,8 +1,7 @@
-"""A folder of pictures: .png and .jpg files, whose sub-folders are their classes."""
+"""A folder of pictures: .png and .jpg files; see `files`."""
 
 import dataclasses
 import functools
-import pathlib
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -10,7 +9,8 @@ from jaxtyping import Int
 from PIL import Image, ImageOps
 
 from genjax.data.examples import Table, in_memory
-from genjax.data.source import Kind, check_split, split_rows
+from genjax.data.files import Files
+from genjax.data.source import Kind
 from genjax.errors import UserError
 from genjax.tree import tunable
 
@@ -58,9 +58,7 @@ class Pictures:
 class ImageFolder:
     """Pictures of a folder, cut to a square at the centre and scaled to one size.
 
-    `path/train` and `path/test`, if both are there, are the splits; otherwise a fixed random part of all
-    files is the test split. Within them, a file's folder is its class (classes in the order of their names);
-    files that lie directly in the split's folder have none, and then no file has.
+    Splits and classes are those of `files`.
 
     Attributes:
         path: the folder.
@@ -80,7 +78,7 @@ class ImageFolder:
     kind: ClassVar[Kind] = "image"
     dtype: ClassVar[str] = "uint8"
     levels: ClassVar[int] = 256
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    splits: ClassVar[tuple[str, ...]] = Files.splits
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,48 +88,16 @@ class ImageFolder:
     @property
     def classes(self) -> int:
         """Number of sub-folders that hold pictures; 0 if pictures lie beside them."""
-        return len(self._class_names)
+        return len(self._files.classes)
 
     def load(self, split: str) -> Table | Pictures:
         """Lists one split, and decodes it if that takes no more than `memory_mib`; see `Source.load`."""
-        check_split(split, self.splits)
-        files, label = self._files[split], None
-        if self._class_names:
-            numbers = {name: number for number, name in enumerate(self._class_names)}
-            label = np.array([numbers[file.parent.name] for file in files], np.int32)
-        pictures = Pictures(tuple(map(str, files)), label, self.size, self.channels)
+        files = self._files.of(split)
+        pictures = Pictures(files, self._files.labels(split), self.size, self.channels)
         if len(files) * self.size**2 * self.channels > self.memory_mib * 2**20:
             return pictures
         return in_memory(pictures, CHUNK)
 
     @functools.cached_property
-    def _files(self) -> dict[str, list[pathlib.Path]]:
-        root = pathlib.Path(self.path)
-        if not root.is_dir():
-            raise UserError(f"no folder '{self.path}'")
-        if all((root / split).is_dir() for split in self.splits):
-            return {split: pictures(root / split) for split in self.splits}
-        files = pictures(root)
-        return {split: [files[i] for i in split_rows(len(files), self.test, split)] for split in self.splits}
-
-    @functools.cached_property
-    def _class_names(self) -> tuple[str, ...]:
-        root = pathlib.Path(self.path)
-        parents = {file.parent for files in self._files.values() for file in files}
-        if parents & {root, *(root / split for split in self.splits)}:
-            return ()
-        return tuple(sorted({parent.name for parent in parents}))
-
-
-def pictures(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Lists the pictures of a folder and of its sub-folders, in the order of their names.
-
-    Raises:
-        UserError: there are none.
-    """
-    files = sorted(
-        file for file in folder.glob("**/*") if file.suffix.lower() in SUFFIXES and file.name[0] != "."
-    )
-    if not files:
-        raise UserError(f"no pictures ({', '.join(SUFFIXES)}) in the folder '{folder}'")
-    return files
+    def _files(self) -> Files:
+        return Files(self.path, SUFFIXES, "pictures", self.test)
