@@ -174,6 +174,8 @@ def test_workers_make_the_batches_of_the_host(folder, workers):
         with pytest.raises(UserError, match="cannot decode the picture") as error:
             list(map(rows, range(12, 100)))
         assert "\n" not in str(error.value)
+        with pytest.raises(UserError, match="cannot decode the picture"):  # and does not wait for ever
+            rows(100)
     assert len(pids) == workers
     assert os.getpid() not in pids
     for _ in range(100):

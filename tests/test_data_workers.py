@@ -64,8 +64,8 @@ def get_experiment(variant: str = ""):
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> str:
     root, rng = tmp_path_factory.mktemp("workers"), np.random.default_rng(0)
-    for number in range(100):
-        path = root / "pictures" / f"{number:02}.png"
+    for number in range(400):
+        path = root / "pictures" / f"{number:03}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (6, 6, 3)).astype(np.uint8)).save(path)
     (root / "negatives.py").write_text(CONFIG)
@@ -164,6 +164,7 @@ def test_a_signal_to_all_processes_saves_and_ends_them(config, tmp_path, number)
         _, errors = running.communicate(timeout=300)
         assert running.returncode == 128 + number, errors
         assert "Traceback" not in errors
+        assert "leaked" not in errors
         assert gone(running.pid)
     assert max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()) >= 30
 

@@ -12,6 +12,7 @@ import dataclasses
 import gc
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
 import re
 import signal
@@ -98,8 +99,19 @@ def read_ahead(batches: Batches, start: int, stop: int, how: Input, by_value: st
         if by_value and name.startswith(by_value):
             cloudpickle.register_pickle_by_value(module)
     stream = _walk(Steps(batches, start, stop), how)
+    failed: Exception | None = None
 
     def rows(step: int) -> dict[str, np.ndarray]:
+        nonlocal failed
+        if failed is not None:  # Grain's threads have ended, and the next batch would be waited for in vain
+            raise failed
+        try:
+            return taken(step)
+        except Exception as error:
+            failed = error
+            raise
+
+    def taken(step: int) -> dict[str, np.ndarray]:
         with _spared():  # the first call starts the workers
             try:
                 made, found = next(stream)
@@ -119,7 +131,7 @@ def read_ahead(batches: Batches, start: int, stop: int, how: Input, by_value: st
         yield rows
     finally:
         stream.close()
-        del stream, rows
+        del stream, rows, taken
         gc.collect()  # Grain's iterators hold each other, and complain when they are found at the interpreter's end
 
 
@@ -127,6 +139,7 @@ def _walk(steps: Steps, how: Input) -> Any:
     """Grain's iterator over the steps, through processes."""
     import grain  # a third of a second, for those who use it
 
+    _start_tracker()
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own, which have defaults where nobody parses any
     reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
@@ -134,6 +147,22 @@ def _walk(steps: Steps, how: Input) -> Any:
     processes = grain.MultiprocessingOptions(min(how.workers, len(steps)), per_worker_buffer_size=how.ahead)
     data = grain.MapDataset.source(steps).to_iter_dataset(reading)
     return iter(data.mp_prefetch(processes, worker_init_fn=_begin))
+
+
+def _start_tracker() -> None:
+    """Starts Python's tracker of shared memory, which outlives all others and takes away what they leave.
+
+    What was made ahead and never used is no leak, so that it is not to warn of it at the end of a stopped run.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker:UserWarning")))
+    try:
+        multiprocessing.resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 @contextlib.contextmanager
