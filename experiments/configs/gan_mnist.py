@@ -41,7 +41,7 @@ class Kind:
 KINDS = {
     "r1": Kind(*(Adam(learning_rate=1e-3, b1=0.0, b2=0.99),) * 2, steps=10_000),
     "dcgan": Kind(*(Adam(learning_rate=2e-4, b1=0.5),) * 2, steps=5000),
-    "wgan_gp": Kind(*(Adam(learning_rate=3e-4, b1=0.0, b2=0.9),) * 2, steps=5000),
+    "wgan_gp": Kind(*(Adam(learning_rate=1e-3, b1=0.0, b2=0.99),) * 2, steps=5000),
 }
 
 
