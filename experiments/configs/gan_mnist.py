@@ -4,7 +4,7 @@ Variants: DATA[-KIND], where DATA is mnist (the default) or fashion_mnist, and K
 
     r1       projected labels, R1 on every fourth step, images shifted before they are judged (the default)
     dcgan    plain convolutions (Radford et al. 2016), non-saturating without a penalty
-    wgan_gp  those without norms in the critic, five critic steps to one of the generator (Gulrajani et al. 2017)
+    wgan_gp  those without norms in the critic, two critic steps to one of the generator (Gulrajani et al. 2017)
 
 Where TFDS has not prepared the data set yet, see the README; the original files are taken from a folder with
 --config.data.source.manual_dir=DIR.
@@ -40,8 +40,8 @@ class Kind:
 
 KINDS = {
     "r1": Kind(*(Adam(learning_rate=1e-3, b1=0.0, b2=0.99),) * 2, steps=10_000),
-    "dcgan": Kind(*(Adam(learning_rate=2e-4, b1=0.5),) * 2, steps=5000),
-    "wgan_gp": Kind(*(Adam(learning_rate=1e-3, b1=0.0, b2=0.99),) * 2, steps=5000),
+    "dcgan": Kind(*(Adam(learning_rate=2e-4, b1=0.5),) * 2, steps=2000),
+    "wgan_gp": Kind(*(Adam(learning_rate=1e-3, b1=0.0, b2=0.99),) * 2, steps=3000),
 }
 
 
@@ -73,7 +73,7 @@ def make(kind: str, data: Data) -> GAN:
         discriminator=DCGANDiscriminator((32, 64), norm="none"),
         game=Wasserstein(),
         penalties=(GradientPenalty(10.0),),
-        every=5,
+        every=2,
     )
 
 
