@@ -6,7 +6,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from genjax.errors import UserError
 from genjax.metrics.coverage import expected_coverage, prdc
-from genjax.metrics.memorization import nearer_than_neighbours, nearest, nearest_training
+from genjax.metrics.memorization import nearer_than_neighbours, nearest_training
+from genjax.metrics.pairs import nearest
 
 
 def by_definition(real, fake, k):
