@@ -16,14 +16,14 @@ from genjax.data import Data, GaussianMixture
 from genjax.data.pairs import halves
 from genjax.experiment import Experiment
 from genjax.exports import decode
-from genjax.held_out import held_out_losses, translations
+from genjax.held_out import PARAMETERS, held_out_losses, translations
 from genjax.log_probs import Report, likelihood_report
 from genjax.metrics.collapse import collapse, twin_report
 from genjax.metrics.documents import novelty
 from genjax.metrics.modes import Mixture, mode_report
 from genjax.metrics.report import Judge, make_judge
 from genjax.metrics.translation import translation_report
-from genjax.objective import HasLogProb, HasTranslation
+from genjax.objective import HasLogProb, HasTranslation, Objective
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
 
@@ -63,6 +63,35 @@ def distances(judge: Judge, data: Data, samples: np.ndarray, labels: np.ndarray 
     return numbers | {"collapse": words or "none"}
 
 
+def sampler_words(objective: Objective) -> str:
+    """How samples come about: the sampler and how often it asks the network for one sample, where it has steps."""
+    sampler = getattr(objective, "sampler", None)
+    if sampler is None:
+        return "none: the model draws directly"
+    steps = getattr(sampler, "steps", None)
+    asked = getattr(sampler, "evaluations", None)
+    words = [f"{steps} steps"] * (steps is not None) + [f"{asked} evaluations a sample"] * (asked is not None)
+    return ", ".join([type(sampler).__name__, *words])
+
+
+def circumstances(experiment: Experiment, state: TrainState) -> Report:
+    """What the numbers of an evaluation depend on: parameters, training, samples, sampler, settings."""
+    objective, how, step = experiment.objective, experiment.evaluation, int(state.step)
+    numbers: Report = {
+        "step": step,
+        "parameters_of": PARAMETERS,
+        "parameters": count_params(state.params),
+        "batch_size": experiment.batch_size,
+        "examples_seen": step * experiment.batch_size,
+        "samples": how.num,
+        "sample_seed": how.seed,
+        "sampler": sampler_words(objective),
+    }
+    free = {*tree.fields(objective)} - {*tree.untunable(objective)}
+    settings = {f"objective.{name}": tree.describe(getattr(objective, name)) for name in sorted(free)}
+    return numbers | settings
+
+
 def evaluate(
     experiment: Experiment, state: TrainState, mesh: Mesh, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Report, np.ndarray]:
@@ -90,18 +119,7 @@ def evaluate(
         batch_size=how.batch_size,
         report=lambda done: report(f"evaluate: {done}/{num} samples"),
     )
-    step = int(state.step)
-    numbers: Report = {
-        "step": step,
-        "parameters_of": "moving average (EMA)",
-        "parameters": count_params(state.params),
-        "batch_size": experiment.batch_size,
-        "examples_seen": step * experiment.batch_size,
-        "samples": num,
-        "sample_seed": how.seed,
-    }
-    free = {*tree.fields(objective)} - {*tree.untunable(objective)}
-    numbers |= {f"objective.{name}": tree.describe(getattr(objective, name)) for name in sorted(free)}
+    numbers = circumstances(experiment, state)
     report("evaluate: held-out losses")
     numbers["held_out"] = held_out_losses(experiment, state, mesh)
     if isinstance(objective, HasLogProb) and objective.log_prob_kind:

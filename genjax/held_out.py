@@ -17,6 +17,8 @@ from genjax.sampling import gather
 from genjax.step import TrainState, Transform, make_eval_step
 from genjax.types import Metrics, named
 
+PARAMETERS = "moving average (EMA)"  # whose every number of an evaluation is
+
 
 def eval_batch_size(experiment: Experiment, mesh: Mesh) -> int:
     """The evaluation's batch size, rounded up to what the devices can share."""

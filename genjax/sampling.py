@@ -1,7 +1,8 @@
 """Samples of any objective, drawn in compiled calls of one size, sharded, in the data's own units."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,17 @@ def compile_sampler(objective: Objective, mesh: Mesh, num: int) -> Callable[...,
     return jax.jit(within(draw, mesh), out_shardings=batch_sharding(mesh))
 
 
-def draw_samples(
+def in_units(data: Data, array: Array) -> Array:
+    """What the model made, in the data's own units, each process's rows where they are."""
+    held = {shard.index[0].indices(len(array))[:2]: shard.data for shard in array.addressable_shards}
+
+    def rows(index: tuple[slice, ...]) -> np.ndarray:
+        return data.inverse(held[index[0].indices(len(array))[:2]])
+
+    return jax.make_array_from_callback(array.shape, array.sharding, rows)
+
+
+def sample_batches(
     objective: Objective,
     data: Data,
     params: Params,
@@ -55,8 +66,9 @@ def draw_samples(
     batch_size: int = 250,
     label: int | None = None,
     report: Callable[[int], None] = lambda done: None,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Draws samples, the classes in turn where the data have labels; a translator's of test examples in random order.
+) -> Iterator[tuple[Array, int, np.ndarray | None]]:
+    """Draws samples batch by batch, the classes in turn where the data have labels; a translator's of test examples in
+    random order.
 
     Args:
         objective: what draws.
@@ -70,8 +82,9 @@ def draw_samples(
         label: one class for all samples.
         report: called with the number of samples drawn so far.
 
-    Returns:
-        (samples [num, ...] in the data's own units and dtype, labels int32 [num] or None).
+    Yields:
+        (samples [size, ...] in the scale of the model, split over the mesh; how many of them are asked for, from the
+        first; labels int32 [size] or None).
 
     Raises:
         UserError: there is no such class.
@@ -84,7 +97,7 @@ def draw_samples(
     size = -(-min(batch_size, num) // shards) * shards
     labels = np.arange(num, dtype=np.int32) % classes if label is None and classes else None
     labels = np.full(num, label, np.int32) if label is not None else labels
-    draw, root, parts = compile_sampler(objective, mesh, size), named(jax.random.key(seed), "samples"), []
+    draw, root = compile_sampler(objective, mesh, size), named(jax.random.key(seed), "samples")
     replicated = NamedSharding(mesh, P())
     examples = data.load("test") if isinstance(objective, HasTranslation) else None
     for call, start in enumerate(range(0, num, size)):
@@ -93,9 +106,26 @@ def draw_samples(
             order = np.random.default_rng(seed).permutation(len(examples))
             rows = np.take(order, np.arange(start, start + size), mode="wrap")
             given = {"x": data.forward(examples[rows], jax.random.fold_in(root, call), False)["x"]}
-        if labels is not None:
-            given = {**given, "label": jnp.asarray(np.resize(labels[start : start + size], size))}
+        asked = None if labels is None else np.resize(labels[start : start + size], size)
+        if asked is not None:
+            given = {**given, "label": jnp.asarray(asked)}
         cond = jax.device_put(given, replicated) if given else None
-        parts.append(data.inverse(gather(draw(params, extra, jax.random.fold_in(root, call), cond))))
+        yield draw(params, extra, jax.random.fold_in(root, call), cond), min(size, num - start), asked
         report(min(start + size, num))
-    return np.concatenate(parts)[:num], labels
+
+
+def draw_samples(
+    objective: Objective, data: Data, params: Params, extra: Extra, mesh: Mesh, **options: Any
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Draws samples and holds them all, on every process.
+
+    Args and errors are those of `sample_batches`.
+
+    Returns:
+        (samples [num, ...] in the data's own units and dtype, labels int32 [num] or None).
+    """
+    samples, labels = [], []
+    for x, count, asked in sample_batches(objective, data, params, extra, mesh, **options):
+        samples.append(data.inverse(gather(x)[:count]))
+        labels.append(None if asked is None else asked[:count])
+    return np.concatenate(samples), None if labels[0] is None else np.concatenate(labels)
