@@ -13,7 +13,7 @@ from genjax import cli, experiment, sanity
 from genjax.data import Data
 from genjax.data.examples import Some
 from genjax.errors import UserError
-from genjax.metrics.report import Examined, Settings
+from genjax.metrics.examined import Examined, Settings
 from genjax.verbs import say
 
 CONFIG = flags.DEFINE_string("config", None, "A config whose data are labelled images.", required=True)

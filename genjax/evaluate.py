@@ -117,6 +117,7 @@ def evaluate(
         seed=how.seed,
         num=num,
         batch_size=how.batch_size,
+        finite=True,
         report=lambda done: report(f"evaluate: {done}/{num} samples"),
     )
     numbers = circumstances(experiment, state)

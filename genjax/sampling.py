@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Int, Shaped
 
 from genjax.data import Data
 from genjax.errors import UserError
@@ -44,11 +45,18 @@ def compile_sampler(objective: Objective, mesh: Mesh, num: int) -> Callable[...,
     return jax.jit(within(draw, mesh), out_shardings=batch_sharding(mesh))
 
 
+@jax.jit
+def _broken(x: Shaped[Array, "n ..."]) -> Int[Array, ""]:
+    """How many examples hold values that are not finite."""
+    return jnp.sum(~jnp.all(jnp.isfinite(x.reshape(len(x), -1)), axis=1))
+
+
 def in_units(data: Data, array: Array) -> Array:
     """What the model made, in the data's own units, each process's rows where they are."""
     held = {shard.index[0].indices(len(array))[:2]: shard.data for shard in array.addressable_shards}
 
-    def rows(index: tuple[slice, ...]) -> np.ndarray:
+    def rows(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
         return data.inverse(held[index[0].indices(len(array))[:2]])
 
     return jax.make_array_from_callback(array.shape, array.sharding, rows)
@@ -65,6 +73,7 @@ def sample_batches(
     num: int,
     batch_size: int = 250,
     label: int | None = None,
+    finite: bool = False,
     report: Callable[[int], None] = lambda done: None,
 ) -> Iterator[tuple[Array, int, np.ndarray | None]]:
     """Draws samples batch by batch, the classes in turn where the data have labels; a translator's of test examples in
@@ -80,6 +89,7 @@ def sample_batches(
         num: how many.
         batch_size: in one compiled call; rounded up to a multiple of the devices.
         label: one class for all samples.
+        finite: refuse samples that are not, which integers would hide.
         report: called with the number of samples drawn so far.
 
     Yields:
@@ -87,7 +97,7 @@ def sample_batches(
         first; labels int32 [size] or None).
 
     Raises:
-        UserError: there is no such class.
+        UserError: there is no such class, or samples are not finite though they must be.
     """
     classes = getattr(objective, "classes", 0)
     if label is not None and not 0 <= label < classes:
@@ -110,7 +120,12 @@ def sample_batches(
         if asked is not None:
             given = {**given, "label": jnp.asarray(asked)}
         cond = jax.device_put(given, replicated) if given else None
-        yield draw(params, extra, jax.random.fold_in(root, call), cond), min(size, num - start), asked
+        made = draw(params, extra, jax.random.fold_in(root, call), cond)
+        if finite and (bad := int(_broken(made))):
+            raise UserError(
+                f"samples: {bad} of {size} hold values that are NaN or infinite, so there is nothing to judge"
+            )
+        yield made, min(size, num - start), asked
         report(min(start + size, num))
 
 
@@ -127,5 +142,5 @@ def draw_samples(
     samples, labels = [], []
     for x, count, asked in sample_batches(objective, data, params, extra, mesh, **options):
         samples.append(data.inverse(gather(x)[:count]))
-        labels.append(None if asked is None else asked[:count])
-    return np.concatenate(samples), None if labels[0] is None else np.concatenate(labels)
+        labels += [] if asked is None else [asked[:count]]
+    return np.concatenate(samples), np.concatenate(labels) if labels else None

@@ -10,7 +10,7 @@ import numpy as np
 from genjax.data import Data
 from genjax.data.examples import Some
 from genjax.errors import UserError, nearest
-from genjax.held_out import PARAMETERS
+from genjax.evaluate import circumstances
 from genjax.log_probs import Report
 from genjax.metrics.classifier import train_classifier
 from genjax.metrics.extraction import FeatureNetwork
@@ -72,7 +72,7 @@ def stream_workdir(
     seed = run.experiment.evaluation.seed
     network, unseen = fit_network(run.experiment.data, features, seed)
     say(f"streaming {num} samples through {network.name}")
-    report: Report = {"step": int(state.step), "parameters_of": PARAMETERS, "sample_seed": seed}
+    report: Report = circumstances(run.experiment, state)
     report |= stream_report(
         run.experiment, state, run.mesh, network, num=num, seed=seed, keep=keep, unseen=unseen
     )

@@ -63,7 +63,7 @@ def sample_stream(
     """
     objective, data, size = experiment.objective, experiment.data, experiment.evaluation.batch_size
     batches = sample_batches(
-        objective, data, state.ema, state.extra, mesh, seed=seed, num=num, batch_size=size
+        objective, data, state.ema, state.extra, mesh, seed=seed, num=num, batch_size=size, finite=True
     )
     for x, count, labels in batches:
         yield Part(in_units(data, x), count, labels)
@@ -153,6 +153,7 @@ def stream_report(
     real = look(network, mesh, data_stream(Some(test, num), mesh, size), keep)
     made = look(network, mesh, sample_stream(experiment, state, mesh, num, seed), keep)
     report: Report = {
+        "samples": num,
         "features": network.name,
         "feature_dim": len(real.moments.mean),
         "count": num,

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rows import ROWS, on_one_device
+from rows import ROWS, SMALL, on_one_device
 
 from genjax.data import Binarize, Data, Dequantize, Digits, Scale
 from genjax.diffusion.likelihood import OdeLikelihood
-from genjax.evaluate import circumstances, sampler_words
+from genjax.errors import UserError
+from genjax.evaluate import circumstances, evaluate, sampler_words
 from genjax.experiment import Evaluation, Experiment
 from genjax.likelihoods import Categorical, Gaussian
 from genjax.log_probs import dequantization, in_words, levels_of, likelihood_report
@@ -64,14 +65,18 @@ def test_an_adaptive_solver_says_its_tolerance():
 @pytest.mark.parametrize(
     ("objective", "transforms", "words"),
     [
-        (VAE(None, None, (8, 8, 1), 2, likelihood=Gaussian()), (Dequantize(), Scale(0, 17)), "uniform noise"),
         (
-            VAE(None, None, (8, 8, 1), 2, likelihood=Categorical(17)),
+            VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Gaussian()),
+            (Dequantize(), Scale(0, 17)),
+            "uniform noise",
+        ),
+        (
+            VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Categorical(17)),
             (Scale(0, 16),),
             "none: each integer's cell",
         ),
-        (VAE(None, None, (8, 8, 1), 2, likelihood=Gaussian()), (Scale(0, 16),), "none, though"),
-        (VAE(None, None, (8, 8, 1), 2), (Binarize(16),), "none: each bit"),
+        (VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Gaussian()), (Scale(0, 16),), "none, though"),
+        (VAE(SMALL, SMALL, (8, 8, 1), 2), (Binarize(16),), "none: each bit"),
     ],
 )
 def test_integers_are_dequantized_given_cells_or_neither(objective, transforms, words):
@@ -83,9 +88,9 @@ def test_levels_are_found_within_wrappers():
     class Wrapper:
         inner: object
 
-    inner = VAE(None, None, (8, 8, 1), 2, likelihood=Categorical(17))
+    inner = VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Categorical(17))
     assert levels_of(Wrapper(Wrapper(inner))) == 17
-    assert levels_of(Wrapper(VAE(None, None, (8, 8, 1), 2, likelihood=Gaussian()))) == 0
+    assert levels_of(Wrapper(VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Gaussian()))) == 0
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,16 @@ def test_an_even_density_of_dequantized_digits_has_log2_of_17_bits():
     assert found["dequantization"].startswith("uniform noise")
     assert f"{64 * math.log(2 / 17):.6g} nats of Dequantize, Scale" in found["scale"]
     assert found["parameters_of"] == "moving average (EMA)"
+
+
+def test_samples_that_are_not_finite_are_refused_though_they_become_integers():
+    class Broken(Even):
+        def sample(self, params, extra, key, num, cond=None):
+            return jnp.zeros((num, 8, 8, 1)).at[2:5, 3, 3].set(jnp.nan)
+
+    run = on_one_device(Experiment(Broken(), Data(Digits(), (Scale(0, 16),)), SGD(), batch_size=16))
+    with pytest.raises(UserError, match=r"\Asamples: 3 of 250 hold values that are NaN or infinite[^\n]*\Z"):
+        evaluate(run.experiment, run.make_state(), run.mesh)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,17 @@ def test_prdc_equals_its_definition(k, chunk):
     assert prdc(real, fake, k, chunk) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("chunk", [5, 100])
+def test_copies_lie_on_the_edge_of_balls_and_within_them(chunk):
+    """Far from the origin, where the expanded square is off by more than what a comparison hangs on."""
+    rng = np.random.default_rng(2)
+    real = 3000.0 + rng.integers(0, 3, (30, 12)) * 0.1 + rng.normal(size=(30, 1)) * 1e-3
+    real[20:] = real[:10]
+    fake = real[rng.permutation(30)][:25]
+    for k in (1, 2):
+        assert prdc(real, fake, k, chunk) == pytest.approx(by_definition(real, fake, k), rel=1e-12)
+
+
 def test_same_distribution_has_density_one_and_lemma_2s_coverage():
     """Neither constant depends on the distribution: a law of exchangeability."""
     rng = np.random.default_rng(0)

@@ -9,8 +9,7 @@ import pytest
 
 from genjax import sanity
 from genjax.data import Digits
-from genjax.metrics.classifier import Recipe
-from genjax.metrics.report import Examined, Settings
+from genjax.metrics.examined import Examined
 
 pytestmark = [pytest.mark.optimised, pytest.mark.xdist_group("sanity")]
 LEVELS = Digits.levels
@@ -49,13 +48,30 @@ def test_faulty_sets_are_what_they_are_called():
 
 @pytest.mark.slow
 def test_every_metric_sees_what_it_is_for():
-    assert sanity.wrong_ranks(judged(Settings())) == []
-
-
-def test_quick_judges_rank_alike_and_a_wrong_rank_is_told():
-    rows = judged(Settings(folds=2, recipe=Recipe(channels=(8,), steps=100)))
+    test = digits("test")
+    rows = sanity.judge_sets(digits("train"), test, LEVELS, num=len(test.x))
+    print("\n".join(["", f"{len(test.x)} digits of each set", *sanity.table(rows)]))
     assert sanity.wrong_ranks(rows) == []
-    swapped = rows | {"noise": rows["real"], "real": rows["noise"]}
-    told = " ".join(sanity.wrong_ranks(swapped))
-    for metric in ("frechet_ratio", "precision", "told_apart", "label_accuracy"):
-        assert f"{metric} does not see 'noise'" in told
+
+
+def numbers(**changed):
+    """Real data whose metrics are all 0.5, and so are their references."""
+    row = dict.fromkeys(sanity.SENSES, 0.5)
+    return row | {f"{name}_reference": value for name, value in row.items()} | changed
+
+
+def test_a_wrong_rank_is_told():
+    """All metrics of all sets worse than real data: nothing to say. One that is not, or real data off: said."""
+    bad = {name: 9.0 if sense.larger else 0.0 for name, sense in sanity.SENSES.items()}
+    good = {"real": numbers(), **dict.fromkeys((*sanity.FAULTY, "memorised"), bad)}
+    assert sanity.wrong_ranks(good) == []
+    blind = sanity.wrong_ranks(good | {"noise": bad | {"precision": 0.45, "frechet_ratio": 0.7}})
+    assert blind == [
+        "frechet_ratio does not see 'noise': 0.7, real data 0.5",
+        "precision does not see 'noise': 0.45, real data 0.5",
+    ]
+    off = sanity.wrong_ranks(good | {"real": numbers(recall_reference=0.7)})
+    assert off == ["recall of real data is 0.5, their reference 0.7"]
+    lines = sanity.table(good)
+    assert len(lines) == 2 + len(sanity.SENSES)
+    assert lines[2] == "| frechet_ratio | 0.5 | 9 * | 9 * | 9 * | 9 * | 9 * | 9 * |"

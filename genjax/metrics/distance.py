@@ -165,7 +165,10 @@ class RBF:
     def __call__(self, x: Float64[ndarray, "m d"], y: Float64[ndarray, "n d"]) -> Float64[ndarray, "m n"]:
         """Kernel values [m, n]."""
         squared = squared_distances(x, y)
-        return sum(np.exp(-squared / (2.0 * s * s)) for s in self.bandwidths) / len(self.bandwidths)
+        total = np.zeros_like(squared)
+        for s in self.bandwidths:
+            total += np.exp(-squared / (2.0 * s * s))
+        return total / len(self.bandwidths)
 
 
 def _mean_kernel(
