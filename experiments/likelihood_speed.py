@@ -8,8 +8,8 @@ from experiments.costs import Row, compile_costs, compute_dtype, heading, table
 from experiments.timing import alternate
 from genjax.data import sweep
 from genjax.errors import UserError
-from genjax.evaluate import eval_batch_size
 from genjax.experiment import Experiment
+from genjax.held_out import eval_batch_size
 from genjax.loop import prepare
 from genjax.objective import HasLogProb
 from genjax.parallel import shard_batch, within

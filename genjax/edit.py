@@ -32,9 +32,10 @@ from genjax.diffusion.editing import interpolate, sdedit
 from genjax.diffusion.inverse import Linear, adjoint, grey, masked, onto, pooled, pseudo_inverse, restore
 from genjax.diffusion.threshold import NoThreshold
 from genjax.errors import UserError, nearest
-from genjax.evaluate import translations, whole
+from genjax.evaluate import whole
 from genjax.explore import View, explore
 from genjax.exports import write_arrays
+from genjax.held_out import translations
 from genjax.loop import Run
 from genjax.metrics.translation import neighbours
 from genjax.objective import HasDecoder, HasTranslation

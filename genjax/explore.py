@@ -26,8 +26,9 @@ from genjax import distributed
 from genjax.data import sweep
 from genjax.diffusion.editing import Path, lerp, slerp
 from genjax.errors import UserError, nearest
-from genjax.evaluate import eval_batch_size, whole
+from genjax.evaluate import whole
 from genjax.figures import histogram
+from genjax.held_out import eval_batch_size
 from genjax.loop import Run
 from genjax.objective import HasDecoder, HasEncoder, HasLatents, HasStyles
 from genjax.parallel import shard_batch

@@ -17,8 +17,9 @@ import numpy as np
 from genjax import distributed
 from genjax.checkpoint import Checkpoints
 from genjax.errors import UserError, nearest
-from genjax.evaluate import distances, held_out_losses, whole
+from genjax.evaluate import distances, whole
 from genjax.experiment import BEST, Monitor
+from genjax.held_out import held_out_losses
 from genjax.loop import Run
 from genjax.metrics.collapse import collapse
 from genjax.metrics.report import Judge, Settings, make_judge

@@ -14,7 +14,6 @@ from tiny import Joint
 from genjax import loop, watch
 from genjax.data import TFDS, Data, Dequantize, GaussianMixture, Moons, Scale
 from genjax.errors import UserError
-from genjax.evaluate import likelihood_report
 from genjax.experiment import Evaluation, Experiment
 from genjax.flows import models
 from genjax.flows.base import Logistic, Normal, StudentT, Uniform
@@ -25,6 +24,7 @@ from genjax.flows.layers import Checkerboard, Coupling, Elementwise
 from genjax.flows.linear import ActNorm
 from genjax.flows.scalar import Affine, Spline
 from genjax.flows.shape import Logit
+from genjax.log_probs import likelihood_report
 from genjax.metrics.likelihood import summarise
 from genjax.objective import Context, HasLogProb, HasPath, HasWarp
 from genjax.objectives.flow import Flow

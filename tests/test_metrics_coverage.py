@@ -6,7 +6,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from genjax.errors import UserError
 from genjax.metrics.coverage import expected_coverage, prdc
-from genjax.metrics.memorization import nearer_than_neighbours, nearest, nearest_training
+from genjax.metrics.memorization import nearer_than_neighbours, nearest_training
+from genjax.metrics.pairs import nearest
 
 
 def by_definition(real, fake, k):
@@ -41,6 +42,17 @@ def test_prdc_equals_its_definition(k, chunk):
     assert 0.0 < expected["recall"] < 1.0
     assert 0.0 < expected["precision"] < 1.0
     assert prdc(real, fake, k, chunk) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [5, 100])
+def test_copies_lie_on_the_edge_of_balls_and_within_them(chunk):
+    """Far from the origin, where the expanded square is off by more than what a comparison hangs on."""
+    rng = np.random.default_rng(2)
+    real = 3000.0 + rng.integers(0, 3, (30, 12)) * 0.1 + rng.normal(size=(30, 1)) * 1e-3
+    real[20:] = real[:10]
+    fake = real[rng.permutation(30)][:25]
+    for k in (1, 2):
+        assert prdc(real, fake, k, chunk) == pytest.approx(by_definition(real, fake, k), rel=1e-12)
 
 
 def test_same_distribution_has_density_one_and_lemma_2s_coverage():

@@ -213,6 +213,18 @@ def test_report_of_vectors_is_in_their_own_units():
     assert good["variance_ratio_min"] > 0.8
 
 
+def test_fewer_examples_than_features_are_marked():
+    """A covariance of d dimensions needs d + 1 examples; the distance of fewer is a number, and its bias is said."""
+    x = np.random.default_rng(0).normal(size=(600, 40))
+    few, settings = x[:40], Settings(folds=2)
+    found = distribution_report(train=x, test=x[::-1].copy(), samples=few, settings=settings)
+    assert found["feature_dim"] == found["count"] == 40.0
+    assert found["covariance"].startswith("singular (40 examples of 40 features)")
+    assert np.isfinite(found["frechet_ratio"])
+    enough = distribution_report(train=x, test=x[::-1].copy(), samples=x[:41] + 0.1, settings=settings)
+    assert "covariance" not in enough
+
+
 VECTORS = np.random.default_rng(0).normal(size=(200, 3))
 IMAGES = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 1), np.uint8)
 LABELS = np.arange(200) % 3

@@ -13,8 +13,9 @@ from genjax import monitor, pretrained, verbs
 from genjax.checkpoint import Checkpoints
 from genjax.data import Data, GaussianMixture, Scale
 from genjax.errors import UserError
-from genjax.evaluate import distances, held_out_losses, whole
+from genjax.evaluate import distances, whole
 from genjax.experiment import Evaluation, Experiment, Monitor
+from genjax.held_out import held_out_losses
 from genjax.metrics.collapse import NEAR, collapse, twin_report
 from genjax.metrics.modes import Mixture, mode_report
 from genjax.metrics.report import make_judge

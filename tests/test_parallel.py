@@ -18,9 +18,9 @@ from genjax import loop, parallel, placement
 from genjax.collectives import Collective, collectives
 from genjax.data import Data, Digits, Scale, StdlibBytes
 from genjax.errors import UserError
-from genjax.evaluate import likelihood_report
 from genjax.experiment import Evaluation, Experiment
 from genjax.layout import Rule, constrain
+from genjax.log_probs import likelihood_report
 from genjax.networks import ConvDecoder, ConvEncoder, UNet
 from genjax.networks.dit import DiT
 from genjax.networks.experts import Mixture

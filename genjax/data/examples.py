@@ -170,20 +170,22 @@ class Some:
     Attributes:
         examples: what is chosen from.
         num: how many are chosen; at most all of them.
+        start: how many of the random order come before: those of another choice.
     """
 
     examples: Examples
     num: int
+    start: int = 0
 
     def __len__(self) -> int:
-        return min(self.num, len(self.examples))
+        return max(min(self.num, len(self.examples) - self.start), 0)
 
     def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
         return self.examples[self._chosen[indices]]
 
     @functools.cached_property
     def _chosen(self) -> Int[np.ndarray, " num"]:
-        return shuffled(len(self.examples))[: self.num]
+        return shuffled(len(self.examples))[self.start : self.start + self.num]
 
 
 def is_in_memory(examples: Examples) -> bool:

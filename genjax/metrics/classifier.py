@@ -64,6 +64,20 @@ class Classifier:
     scale: Float32[ndarray, "..."]
     classes: int
 
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return int(self.params["weight"].shape[0])
+
+    def hidden(self, params: PyTree, x: Shaped[Array, "b ..."]) -> Float[Array, "b width"]:
+        """Features, within a compiled call, of examples in the data's own units."""
+        shift, scale = jnp.asarray(self.shift), jnp.asarray(self.scale)
+        return _features(self.net, params, (x.astype(jnp.float32) - shift[None]) / scale[None])
+
+    def head(self, params: PyTree, features: Float[Array, "b width"]) -> Float[Array, "b classes"]:
+        """Logits of features."""
+        return _head(params, features)
+
     def outputs(
         self, x: Shaped[ndarray, "n ..."], chunk: int = 512
     ) -> tuple[Float64[ndarray, "n width"], Float64[ndarray, "n classes"]]:
@@ -92,9 +106,17 @@ def _standardise(
     return (x.astype(np.float32) - shift[None]) / scale[None]
 
 
+def _features(net: Network, params: PyTree, x: Float[Array, "b ..."]) -> Array:
+    return jax.nn.silu(net.apply(params["net"], _patches(x), out=params["weight"].shape[0]))
+
+
+def _head(params: PyTree, features: Float[Array, "b width"]) -> Array:
+    return features @ params["weight"] + params["bias"][None]
+
+
 def _logits(net: Network, params: PyTree, x: Float[Array, "b ..."]) -> tuple[Array, Array]:
-    features = jax.nn.silu(net.apply(params["net"], _patches(x), out=params["weight"].shape[0]))
-    return features, features @ params["weight"] + params["bias"][None]
+    features = _features(net, params, x)
+    return features, _head(params, features)
 
 
 def _patches(x: Float[Array, "b ..."], most: int = 16) -> Float[Array, "b ..."]:

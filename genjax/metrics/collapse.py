@@ -33,7 +33,7 @@ def twin_report(samples: Shaped[ndarray, "n ..."], real: Shaped[ndarray, "m ..."
         "twins" and "twins_reference": shares of samples and of real examples that have a twin.
     """
     count = min(len(samples), len(real))
-    drawn, known = (np.sqrt(neighbour_radii(_rows(x[:count]), 1)) for x in (samples, real))
+    drawn, known = (neighbour_radii(_rows(x[:count]), 1) for x in (samples, real))
     near = NEAR * float(np.median(known))
     return {"twins": float((drawn <= near).mean()), "twins_reference": float((known < near).mean())}
 

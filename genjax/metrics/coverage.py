@@ -13,37 +13,30 @@ them with a real-against-real value at equal counts.
 """
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Shaped
 from numpy import ndarray
-from scipy.spatial.distance import cdist
 
 from genjax.errors import UserError
+from genjax.metrics.pairs import blocks, inside, nearest
 
 
-def neighbour_radii(x: Float64[ndarray, "n d"], k: int, chunk: int = 1024) -> Float64[ndarray, " n"]:
-    """Squared distance of each row to its k-th nearest other row (duplicates count as rows)."""
-    radii = np.empty(len(x))
-    for start in range(0, len(x), chunk):
-        block = cdist(x[start : start + chunk], x, "sqeuclidean")
-        rows = np.arange(len(block))
-        block[rows, start + rows] = np.inf
-        radii[start : start + chunk] = np.partition(block, k - 1, axis=1)[:, k - 1]
-    return radii
+def neighbour_radii(x: Shaped[ndarray, "n d"], k: int, chunk: int = 1024) -> Float64[ndarray, " n"]:
+    """Distance of each row to its k-th nearest other row (duplicates count as rows)."""
+    return nearest(x, x, k, itself=np.arange(len(x)), chunk=chunk)[0][:, k - 1]
 
 
 def prdc(
     real: Float[ndarray, "n d"], fake: Float[ndarray, "m d"], k: int = 5, chunk: int = 1024
 ) -> dict[str, float]:
-    """Precision, recall, density and coverage; memory is O(chunk * max(n, m)).
+    """Precision, recall, density and coverage; memory is O(chunk^2) beside the features.
 
-    Distances are taken directly and not by expanding |a - b|^2, so that equal rows are at distance zero;
-    balls are closed.
+    Equal rows are at distance zero, and balls are closed; see `pairs`.
 
     Args:
         real: features of real examples.
         fake: features of generated examples.
         k: neighbours that define a ball's radius.
-        chunk: rows of one block of the distance matrix.
+        chunk: rows and columns of one block of the distance matrix.
 
     Returns:
         "precision", "recall", "coverage" in [0, 1], "density" in [0, n / k].
@@ -55,21 +48,22 @@ def prdc(
         raise UserError(
             f"prdc with k={k} needs more than k >= 1 examples in each set, got {len(real)} and {len(fake)}"
         )
-    real, fake = real.astype(np.float64), fake.astype(np.float64)
     real_radii, fake_radii = neighbour_radii(real, k, chunk), neighbour_radii(fake, k, chunk)
+    centre = real.mean(axis=0, dtype=np.float64, keepdims=True)
     balls = np.zeros(len(fake))  # how many real balls hold each fake
-    recalled = covered = 0
-    for start in range(0, len(real), chunk):
-        squared = cdist(real[start : start + chunk], fake, "sqeuclidean")
-        inside = squared <= real_radii[start : start + chunk, None]
-        balls += inside.sum(axis=0)
-        covered += int(inside.any(axis=1).sum())
-        recalled += int((squared <= fake_radii[None]).any(axis=1).sum())
+    recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
+    for rows in blocks(len(real), chunk):
+        for columns in blocks(len(fake), chunk):
+            block = real[rows], fake[columns]
+            held = inside(*block, real_radii[rows, None], centre)
+            balls[columns] += held.sum(axis=0)
+            covered[rows] |= held.any(axis=1)
+            recalled[rows] |= inside(*block, fake_radii[None, columns], centre).any(axis=1)
     return {
         "precision": float((balls > 0).mean()),
-        "recall": recalled / len(real),
+        "recall": float(recalled.mean()),
         "density": float(balls.mean()) / k,
-        "coverage": covered / len(real),
+        "coverage": float(covered.mean()),
     }
 
 

@@ -23,9 +23,10 @@ import numpy as np
 from jaxtyping import Float, Float64
 from numpy import ndarray
 from scipy.linalg import eigh
-from scipy.spatial.distance import cdist, pdist
+from scipy.spatial.distance import pdist
 
 from genjax.errors import UserError
+from genjax.metrics.pairs import blocks, squared_distances
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +45,10 @@ class Moments:
 
     @staticmethod
     def of(x: Float[ndarray, "n d"]) -> "Moments":
-        """Moments of one batch, x [n, d] with n >= 1."""
+        """Moments of one batch, x [n, d]; of no rows what changes nothing in a merge."""
         x = x.astype(np.float64)
+        if not len(x):
+            return Moments(0, np.zeros(x.shape[1]), np.zeros((x.shape[1],) * 2))
         mean = x.mean(axis=0)
         centred = x - mean
         return Moments(len(x), mean, centred.T @ centred)
@@ -71,10 +74,17 @@ class Moments:
     def merge(self, other: "Moments") -> "Moments":
         """Moments of the union of two disjoint sets of examples."""
         count = self.count + other.count
+        if not self.count or not other.count:
+            return self if self.count else other
         step = other.mean - self.mean
         mean = self.mean + step * (other.count / count)
         between = np.outer(step, step) * (self.count * other.count / count)
         return Moments(count, mean, self.scatter + other.scatter + between)
+
+    @property
+    def singular(self) -> bool:
+        """Whether there are too few examples for a covariance of full rank, d + 1 being needed."""
+        return self.count <= len(self.mean)
 
     @property
     def covariance(self) -> Float64[ndarray, "d d"]:
@@ -154,40 +164,99 @@ class RBF:
 
     def __call__(self, x: Float64[ndarray, "m d"], y: Float64[ndarray, "n d"]) -> Float64[ndarray, "m n"]:
         """Kernel values [m, n]."""
-        squared = cdist(x, y, "sqeuclidean")
-        return sum(np.exp(-squared / (2.0 * s * s)) for s in self.bandwidths) / len(self.bandwidths)
+        squared = squared_distances(x, y)
+        total = np.zeros_like(squared)
+        for s in self.bandwidths:
+            total += np.exp(-squared / (2.0 * s * s))
+        return total / len(self.bandwidths)
 
 
 def _mean_kernel(
-    x: Float64[ndarray, "m d"], y: Float64[ndarray, "n d"], kernel: Kernel, chunk: int, within: bool
+    x: Float[ndarray, "m d"], y: Float[ndarray, "n d"], kernel: Kernel, chunk: int, apart: bool
 ) -> float:
-    """Mean of k over pairs, in blocks of `chunk` rows; `within` leaves out the pairs i = j."""
+    """Mean of k over pairs, in blocks of `chunk` rows and columns; `apart` leaves out the pairs i = j."""
     total = 0.0
-    for start in range(0, len(x), chunk):
-        block = kernel(x[start : start + chunk], y)
-        if within:
-            rows = np.arange(len(block))
-            block[rows, start + rows] = 0.0
-        total += float(block.sum())
-    return total / (len(x) * (len(y) - within))
+    for rows in blocks(len(x), chunk):
+        for columns in blocks(len(y), chunk):
+            block = kernel(x[rows].astype(np.float64), y[columns].astype(np.float64))
+            if apart and rows == columns:
+                np.fill_diagonal(block, 0.0)
+            total += float(block.sum())
+    return total / (len(x) * (len(y) - apart))
 
 
 def kernel_mmd(
-    x: Float[ndarray, "m d"], y: Float[ndarray, "n d"], kernel: Kernel = Polynomial(), chunk: int = 1024
+    x: Float[ndarray, "m d"],
+    y: Float[ndarray, "n d"],
+    kernel: Kernel = Polynomial(),
+    chunk: int = 1024,
+    unbiased: bool = True,
 ) -> float:
-    """Unbiased estimate of MMD^2 in the kernel's units; memory is O(chunk * max(m, n)).
+    """Estimate of MMD^2 in the kernel's units; memory is O(chunk^2) beside the features.
 
     Args:
         x: features of one set.
         y: features of the other.
         kernel: `Polynomial()` (KID's) or `RBF(...)`.
-        chunk: rows of one block of the kernel matrix.
+        chunk: rows and columns of one block of the kernel matrix.
+        unbiased: without the pairs i = j; with them it is the MMD^2 of the two sets of points, never negative (Gretton
+            et al. 2012, eq. 5).
 
     Raises:
         UserError: a set has fewer than two examples.
     """
     if min(len(x), len(y)) < 2:
         raise UserError(f"kernel MMD needs at least 2 examples on each side, got {len(x)} and {len(y)}")
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    within = _mean_kernel(x, x, kernel, chunk, True) + _mean_kernel(y, y, kernel, chunk, True)
+    within = _mean_kernel(x, x, kernel, chunk, unbiased) + _mean_kernel(y, y, kernel, chunk, unbiased)
     return within - 2.0 * _mean_kernel(x, y, kernel, chunk, False)
+
+
+def kernel_distance(
+    x: Float[ndarray, "m d"],
+    y: Float[ndarray, "n d"],
+    kernel: Kernel = Polynomial(),
+    subsets: int = 100,
+    size: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Mean and standard deviation of the unbiased MMD^2 over random subsets, as KID is reported.
+
+    Time is O(subsets * size^2), whatever the counts; the mean is as unbiased as one estimate of all.
+
+    Args:
+        x: features of one set.
+        y: features of the other.
+        kernel: KID's by default.
+        subsets: how many.
+        size: examples of each set in a subset, fewer where a set has fewer.
+        seed: of the subsets.
+
+    Raises:
+        UserError: a set has fewer than two examples.
+    """
+    rng, size = np.random.default_rng(seed), min(size, len(x), len(y))
+    draw = lambda z: z[rng.choice(len(z), size, replace=False)]
+    values = [kernel_mmd(draw(x), draw(y), kernel) for _ in range(subsets)]
+    return float(np.mean(values)), float(np.std(values))
+
+
+def gaussian_mmd(
+    x: Float[ndarray, "m d"], y: Float[ndarray, "n d"], sigma: float = 10.0, scale: float = 1000.0
+) -> float:
+    """MMD^2 with k(x, y) = exp(-|x - y|^2 / (2 sigma^2)), times `scale`; the pairs i = j are counted.
+
+    Over CLIP embeddings with these sigma and scale it is CMMD (Jayasumana et al. 2024, arXiv:2401.09603, section 4.2);
+    over other features it is not, and sigma is to be chosen for them.
+
+    Args:
+        x: features of one set.
+        y: features of the other.
+        sigma: the kernel's bandwidth, in the features' unit.
+        scale: makes numbers that are easy to read.
+
+    Raises:
+        UserError: sigma is not above 0, or a set has fewer than two examples.
+    """
+    if sigma <= 0:
+        raise UserError(f"sigma={sigma:g}: a kernel's bandwidth must be above 0")
+    return scale * kernel_mmd(x, y, RBF((sigma,)), unbiased=False)

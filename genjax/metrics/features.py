@@ -24,9 +24,11 @@ from scipy.linalg import eigh
 
 from genjax.metrics.classifier import Classifier
 from genjax.metrics.distance import Moments
-from genjax.types import Array
+from genjax.metrics.extraction import FeatureNetwork
+from genjax.types import Array, PyTree
 
 Extract = Callable[[Shaped[ndarray, "n ..."]], Float64[ndarray, "n d"]]
+Finish = Callable[[Float64[ndarray, "n d"]], Float64[ndarray, "n k"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,31 +37,38 @@ class FeatureSpace:
 
     Attributes:
         name: "classifier", "identity" or "random convolutions".
-        extract: [n, ...] -> [n, d] float64.
+        extract: [n, ...] -> [n, d] float64, for examples that one process holds.
+        network: the same for streams over devices and processes.
     """
 
     name: str
     extract: Extract
+    network: FeatureNetwork
 
 
-def identity() -> FeatureSpace:
-    """Vectors as they are."""
-    return FeatureSpace("identity", lambda x: x.astype(np.float64))
+def identity(dim: int = 0) -> FeatureSpace:
+    """Vectors [n, dim] as they are."""
+    network = FeatureNetwork("identity", dim, {}, lambda params, x: x.astype(jnp.float32))
+    return FeatureSpace("identity", lambda x: x.astype(np.float64), network)
 
 
 def of_classifier(classifier: Classifier, fit: Shaped[ndarray, "n ..."]) -> FeatureSpace:
     """Whitened penultimate features of a trained classifier; `fit` gives mean and covariance."""
-    return FeatureSpace("classifier", _whitened(classifier.features, fit))
+    finish = _whitening(classifier.features(fit))
+    network = FeatureNetwork(
+        "classifier", classifier.width, classifier.params, classifier.hidden, classifier.head, finish
+    )
+    return FeatureSpace("classifier", lambda x: finish(classifier.features(x)), network)
 
 
-def _whitened(extract: Extract, fit: Shaped[ndarray, "n ..."], most: int = 64) -> Extract:
-    """Follows `extract` by the map that makes the features of `fit` white; near-constant directions are left out."""
-    moments = Moments.of(extract(fit))
+def _whitening(features: Float64[ndarray, "n d"], most: int = 64) -> Finish:
+    """The map that makes these features white; near-constant directions are left out."""
+    moments = Moments.of(features)
     values, vectors = eigh(moments.covariance)
     keep = np.argsort(values)[::-1][:most]
     keep = keep[values[keep] > 1e-6 * values.max()]
     whiten = vectors[:, keep] / np.sqrt(values[keep])[None]
-    return lambda x: (extract(x) - moments.mean[None]) @ whiten
+    return lambda x: (x - moments.mean[None]) @ whiten
 
 
 @jax.jit
@@ -94,4 +103,10 @@ def random_convolutions(
         blocks = [(x[i : i + chunk].astype(np.float32) - shift) / scale for i in range(0, len(x), chunk)]
         return np.concatenate([np.asarray(_convolve(filters, jnp.asarray(b)), np.float64) for b in blocks])
 
-    return FeatureSpace("random convolutions", _whitened(convolve, fit))
+    def apply(params: PyTree, x: Shaped[Array, "b h w c"]) -> Float[Array, "b k"]:
+        return _convolve(params, (x.astype(jnp.float32) - shift) / scale)
+
+    known = convolve(fit)
+    finish = _whitening(known)
+    network = FeatureNetwork("random convolutions", known.shape[1], filters, apply, None, finish)
+    return FeatureSpace("random convolutions", lambda x: finish(convolve(x)), network)

@@ -22,74 +22,11 @@ from jaxtyping import Float64, Int, Shaped
 from numpy import ndarray
 
 from genjax.errors import UserError
+from genjax.metrics.pairs import nearest
 
 
 def _flat(x: Shaped[ndarray, "n *shape"]) -> Shaped[ndarray, "n d"]:
     return x.reshape(len(x), -1)
-
-
-def nearest(
-    queries: Shaped[ndarray, "m d"],
-    points: Shaped[ndarray, "n d"],
-    k: int,
-    itself: Int[ndarray, " m"] | None = None,
-    chunk: int = 2048,
-) -> tuple[Float64[ndarray, "m k"], Int[ndarray, "m k"]]:
-    """The k nearest points of each query, nearest first.
-
-    Candidates come from |q|^2 - 2 <q, p> + |p|^2 by matrix products, in blocks of chunk x chunk; the distances
-    of those kept are then taken directly, so that a copy is at distance exactly zero.
-
-    Args:
-        queries: any real dtype.
-        points: any real dtype.
-        k: 1 <= k <= number of points (less one with `itself`).
-        itself: for each query its own index among the points, never returned.
-        chunk: rows of a block.
-
-    Returns:
-        Distances float64 and indices, both [m, k].
-    """
-    centre = points.mean(axis=0, dtype=np.float64)  # less cancellation in the expanded square
-    distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
-    for start in range(0, len(queries), chunk):
-        rows = slice(start, start + chunk)
-        own = None if itself is None else itself[rows]
-        raw = queries[rows].astype(np.float64)
-        found = _candidates(raw - centre, points, centre, k, own, chunk)
-        exact = np.stack(
-            [np.linalg.norm(points[column].astype(np.float64) - raw, axis=1) for column in found.T], 1
-        )
-        order = np.argsort(exact, axis=1, kind="stable")
-        distances[rows] = np.take_along_axis(exact, order, 1)
-        indices[rows] = np.take_along_axis(found, order, 1)
-    return distances, indices
-
-
-def _candidates(
-    queries: Float64[ndarray, "m d"],
-    points: Shaped[ndarray, "n d"],
-    centre: Float64[ndarray, " d"],
-    k: int,
-    itself: Int[ndarray, " m"] | None,
-    chunk: int,
-) -> Int[ndarray, "m k"]:
-    """Indices of the k nearest points of centred queries, unsorted: a running best over blocks of points."""
-    best, index = np.empty((len(queries), 0)), np.empty((len(queries), 0), np.int64)
-    for start in range(0, len(points), chunk):
-        block = points[start : start + chunk].astype(np.float64) - centre
-        scores = (block * block).sum(axis=1)[None] - 2.0 * (
-            queries @ block.T
-        )  # |q|^2 does not change the order
-        if itself is not None:
-            here = (itself >= start) & (itself < start + len(block))
-            scores[here, itself[here] - start] = np.inf
-        numbers = np.broadcast_to(np.arange(start, start + len(block)), scores.shape)
-        best, index = np.concatenate([best, scores], 1), np.concatenate([index, numbers], 1)
-        if best.shape[1] > k:
-            keep = np.argpartition(best, k - 1, axis=1)[:, :k]
-            best, index = np.take_along_axis(best, keep, 1), np.take_along_axis(index, keep, 1)
-    return index
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,46 +15,16 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from numpy import ndarray
 
-from genjax.errors import UserError
 from genjax.metrics.classifier import Classifier, Recipe, train_classifier
 from genjax.metrics.coverage import prdc
 from genjax.metrics.distance import RBF, Moments, Polynomial, frechet, kernel_mmd
+from genjax.metrics.examined import Examined, Settings, check
 from genjax.metrics.features import FeatureSpace, identity, of_classifier, random_convolutions
 from genjax.metrics.memorization import nearest_training
 from genjax.metrics.modes import dimension_report
 from genjax.metrics.scores import class_diversity
 from genjax.metrics.sliced import sliced_wasserstein
 from genjax.metrics.two_sample import classifier_test, neighbour_accuracy
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How a report is made.
-
-    Attributes:
-        folds: parts of the training set, at least 2; each has its own feature spaces.
-        k: neighbours of precision, recall, density and coverage.
-        most: upper limit on the examples of each set in a comparison.
-        least: a set with fewer examples is refused.
-        recipe: how the classifiers are trained.
-    """
-
-    folds: int = 4
-    k: int = 5
-    most: int = 5000
-    least: int = 32
-    recipe: Recipe = Recipe()
-
-
-@dataclasses.dataclass(frozen=True)
-class Examined:
-    """Examples [n, ...], and their labels where there are any."""
-
-    x: Shaped[ndarray, "_ ..."]
-    labels: Int[ndarray, " _"] | None = None
-
-    def __getitem__(self, index: Int[ndarray, " m"]) -> "Examined":
-        return Examined(self.x[index], None if self.labels is None else self.labels[index])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +51,7 @@ class Judge:
     ) -> dict[str, float | str]:
         """Compares samples with the data; deterministic. See `distribution_report`."""
         made, settings = Examined(samples, sample_labels), self.settings
-        _check({"train": self.train, "test": self.test, "samples": made}, settings)
+        check({"train": self.train, "test": self.test, "samples": made}, settings)
         count = min(len(samples), len(self.test.x), len(self.folds[0][0]), settings.most)
         rng = np.random.default_rng(self.seed)
         rng.permutation(len(self.train.x))  # the one that cut the folds
@@ -96,11 +66,16 @@ class Judge:
             rows.append(row)
 
         spaces = self.folds[0][1]
+        dim = spaces[0].extract(test[:1]).shape[1]
         result: dict[str, float | str] = {
             "features": spaces[0].name,
+            "feature_dim": float(dim),
             "count": float(count),
             "folds": float(len(rows)),
         }
+        if count <= dim:
+            words = f"{count} examples of {dim} features"
+            result["covariance"] = f"singular ({words}): Fréchet distances are biased upwards, read the ratio"
         result |= _means(rows, [_distance_name(space) for space in spaces])
         result |= _diversity(spaces[0], self.test, made)
         result |= _memorisation(drawn[: settings.most], self.train.x, "")
@@ -122,7 +97,7 @@ def make_judge(
     Args and errors are those of `distribution_report`.
     """
     data = {"train": Examined(train, train_labels), "test": Examined(test, test_labels)}
-    _check(data, settings)
+    check(data, settings)
     part = len(train) // settings.folds
     order = np.random.default_rng(seed).permutation(len(train))
     folds = []
@@ -158,8 +133,9 @@ def distribution_report(
     Returns:
         Name -> number. Those that end in "_reference" are for real, unseen data in the samples' place.
 
-        - "features": the main feature space; "count": examples on each side of every comparison; "folds": of how
-          many comparisons the values are means.
+        - "features": the main feature space, of "feature_dim" dimensions; "count": examples on each side of every
+          comparison; "folds": of how many comparisons the values are means; "covariance": says so, where the examples
+          are too few for one of full rank.
         - "frechet_<features>", and "frechet_ratio" to its reference (1 is as good as real data) with its
           standard deviation over folds, "frechet_ratio_std". For labelled images also
           "frechet_random_convolutions" and "frechet_random_convolutions_ratio".
@@ -188,40 +164,6 @@ def distribution_report(
     return judge.report(samples, sample_labels)
 
 
-def _check(sets: Mapping[str, Examined], settings: Settings) -> None:
-    """Refuses what cannot be compared, in one line."""
-    shape, least = sets["train"].x.shape, max(settings.least, settings.k + 1)
-    for name, data in sets.items():
-        x, labels = data.x, data.labels
-        if x.ndim not in (2, 4) or x.shape[1:] != shape[1:]:
-            raise UserError(
-                f"{name} is {x.shape}, train {shape}: give images [n, h, w, c] or vectors [n, d] alike"
-            )
-        if x.ndim == 4 and x.dtype != np.uint8:
-            raise UserError(f"{name} are images of {x.dtype}: give the data's own units, uint8 0..255")
-        if x.ndim == 2 and not np.issubdtype(x.dtype, np.floating):
-            raise UserError(f"{name} are vectors of {x.dtype}: give float32 or float64")
-        if len(x) < least:
-            raise UserError(f"{name}: {len(x)} examples, at least {least} are needed")
-        if not np.isfinite(x).all():
-            raise UserError(f"{name}: {int((~np.isfinite(x)).sum())} of {x.size} values are NaN or infinite")
-        if (x == x[:1]).all():
-            raise UserError(f"{name}: all {len(x)} examples are equal, there is no distribution to compare")
-        if labels is not None and (len(labels) != len(x) or labels.min() < 0):
-            raise UserError(
-                f"{name}: {len(x)} examples but {len(labels)} labels; give one label >= 0 for each"
-            )
-    labelled = {name for name, data in sets.items() if data.labels is not None}
-    if labelled not in (set(), {"train", "test"}, {"train", "test", "samples"}):
-        raise UserError(
-            f"only {' and '.join(sorted(labelled))} have labels: give those of train and test together"
-        )
-    if settings.folds < 2 or shape[0] < settings.folds * least:
-        raise UserError(
-            f"train: {shape[0]} examples in {settings.folds} folds; needs 2 or more of {least} or more"
-        )
-
-
 def _window(x: Shaped[ndarray, "n ..."], number: int, count: int) -> Shaped[ndarray, "m ..."]:
     """The `number`-th window of `count` examples, cyclic: disjoint as long as they last."""
     return x[(number * count + np.arange(count)) % len(x)]
@@ -229,7 +171,7 @@ def _window(x: Shaped[ndarray, "n ..."], number: int, count: int) -> Shaped[ndar
 
 def _fit(fit: Examined, seed: int, recipe: Recipe) -> tuple[list[FeatureSpace], Classifier | None]:
     """Feature spaces, the main one first, and the classifier of labelled data."""
-    spaces = [identity()] if fit.x.ndim == 2 else [random_convolutions(fit.x, seed)]
+    spaces = [identity(fit.x.shape[1])] if fit.x.ndim == 2 else [random_convolutions(fit.x, seed)]
     if fit.labels is None:
         return spaces, None
     classifier = train_classifier(fit.x, fit.labels, recipe=recipe, seed=seed)

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 from numpy import ndarray
 from scipy.spatial.distance import pdist
-from scipy.special import xlogy
+from scipy.special import log_softmax, xlogy
 
 from genjax.errors import UserError
 
@@ -48,6 +48,13 @@ class ClassEntropy:
         if not len(p) or (p < 0).any() or not np.allclose(p.sum(axis=1), 1.0, atol=1e-4):
             raise UserError("class probabilities must be rows [n, k] that are not negative and sum to 1")
         return ClassEntropy(len(p), p.sum(axis=0), float(xlogy(p, p).sum()))
+
+    @staticmethod
+    def of_logits(logits: Float[ndarray, "n k"]) -> "ClassEntropy":
+        """Of one batch of unnormalised log-probabilities; no rows are a batch, too."""
+        log_p = log_softmax(logits.astype(np.float64), axis=1)
+        p = np.exp(log_p)
+        return ClassEntropy(len(p), p.sum(axis=0), float((p * log_p).sum()))
 
     def merge(self, other: "ClassEntropy") -> "ClassEntropy":
         """Of both batches together."""

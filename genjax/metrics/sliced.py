@@ -12,6 +12,7 @@ from jaxtyping import Float, Float64
 from numpy import ndarray
 
 from genjax.errors import UserError
+from genjax.metrics.pairs import blocks
 
 
 def quantiles(x: Float64[ndarray, "n k"], count: int) -> Float64[ndarray, "count k"]:
@@ -46,5 +47,6 @@ def sliced_wasserstein(
     theta = np.random.default_rng(seed).normal(size=(x.shape[1], directions))
     theta /= np.linalg.norm(theta, axis=0, keepdims=True)
     count = max(len(x), len(y))
-    a, b = (quantiles(z.astype(np.float64) @ theta, count) for z in (x, y))
+    project = lambda z: np.concatenate([z[rows].astype(np.float64) @ theta for rows in blocks(len(z), 4096)])
+    a, b = (quantiles(project(z), count) for z in (x, y))
     return float((np.abs(a - b) ** p).mean() ** (1.0 / p))

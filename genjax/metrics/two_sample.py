@@ -13,11 +13,11 @@ import math
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from genjax.errors import UserError
+from genjax.metrics.pairs import nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,6 @@ def neighbour_accuracy(
     """
     count, rng = _check(x, y), np.random.default_rng(seed)
     both = np.concatenate([z[rng.permutation(len(z))[:count]].astype(np.float64) for z in (x, y)])
-    squared = cdist(both, both, "sqeuclidean")
-    np.fill_diagonal(squared, np.inf)
-    same = (squared.argmin(axis=1) < count) == (np.arange(2 * count) < count)
+    closest = nearest(both, both, 1, itself=np.arange(2 * count))[1][:, 0]
+    same = (closest < count) == (np.arange(2 * count) < count)
     return float(same[:count].mean()), float(same[count:].mean())

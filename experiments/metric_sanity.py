@@ -1,0 +1,56 @@
+"""Judges sets of known faults by every metric, and says which metric sees which: see `genjax.sanity`.
+
+python -m experiments.metric_sanity --config=diffusion_digits
+python -m experiments.metric_sanity --config=diffusion_mnist:fashion_mnist --config.data.source.data_dir=DIR --num=2000
+"""
+
+import sys
+
+import numpy as np
+from absl import flags
+
+from genjax import cli, experiment, sanity
+from genjax.data import Data
+from genjax.data.examples import Some
+from genjax.errors import UserError
+from genjax.metrics.examined import Examined, Settings
+from genjax.verbs import say
+
+CONFIG = flags.DEFINE_string("config", None, "A config whose data are labelled images.", required=True)
+NUM = flags.DEFINE_integer("num", 400, "Examples of each set.", lower_bound=64)
+TRAIN = flags.DEFINE_integer("train", 20_000, "Training examples, fewer where there are fewer.")
+SEED = flags.DEFINE_integer("seed", 0, "Of all choices.")
+
+
+def part(data: Data, split: str, num: int) -> Examined:
+    """A random part of a split."""
+    examples = Some(data.load(split), num)
+    rows = examples[np.arange(len(examples))]
+    return Examined(rows["x"], rows["label"].astype(np.int64))
+
+
+def main(overrides: cli.Overrides) -> None:
+    """Runs what the flags say; ends with code 1 if a metric does not see what it is for."""
+    data = experiment.load(CONFIG.value, overrides).data
+    if data.kind != "image" or not data.classes or not data.levels:
+        raise UserError(
+            f"--config={CONFIG.value} is of {data.kind} without labels or levels: labelled images are judged"
+        )
+    train, test = part(data, "train", TRAIN.value), part(data, "test", NUM.value)
+    num = min(NUM.value, len(train.x) // 4, len(test.x))
+    rows = sanity.judge_sets(
+        train, test, data.levels, num=num, seed=SEED.value, settings=Settings(most=num), report=say
+    )
+    say(f"{CONFIG.value}: {num} of each set, features: {rows[sanity.REAL]['features']}, seed {SEED.value}")
+    for line in sanity.table(rows):
+        say(line)
+    wrong = sanity.wrong_ranks(rows)
+    for line in wrong:
+        say(f"WRONG: {line}")
+    if wrong:
+        sys.exit(1)
+    say(f"all {len(sanity.SENSES)} metrics rank as they should")
+
+
+if __name__ == "__main__":
+    cli.run(main, alone=True)

@@ -1,0 +1,26 @@
+"""Judges a trained run by samples that no process holds together; writes streamed.json.
+
+python -m experiments.stream --workdir=DIR --num=50000 [--features=classifier] [--sums_only]
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from genjax import cli, stream
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The run to judge.", required=True)
+NUM = flags.DEFINE_integer("num", 50_000, "Samples, and test examples; fewer where data are fewer.")
+FEATURES = flags.DEFINE_string("features", "", "classifier, random_convolutions or identity.")
+SUMS = flags.DEFINE_bool("sums_only", False, "Keep no features: only the metrics that are made of sums.")
+
+
+def main(overrides: cli.Overrides) -> None:
+    """Runs what the flags say."""
+    stream.stream_workdir(
+        Path(WORKDIR.value), overrides, features=FEATURES.value, num=NUM.value, keep=not SUMS.value
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

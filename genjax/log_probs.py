@@ -1,0 +1,154 @@
+"""How likely a split is under a model: nats, bits per dimension or perplexity, in words that say what they are.
+
+What kind of number it is, exact, a lower bound or an ODE's estimate with solver and steps, the objective says
+(`log_prob_kind`). What it is the probability of, the data say, too: integers have probabilities, which a density bounds
+if noise of one level is added to them (Theis et al. 2016); a density at the integers themselves can be made as large as
+one likes, and bounds nothing.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from genjax import distributed
+from genjax.data import Binarize, Data, Dequantize, sweep
+from genjax.data.examples import Examples, Some
+from genjax.data.toys import Toy
+from genjax.experiment import Experiment
+from genjax.held_out import PARAMETERS, eval_batch_size
+from genjax.metrics.likelihood import Likelihood, summarise
+from genjax.objective import HasLogProb
+from genjax.parallel import shard_batch
+from genjax.sampling import gather
+from genjax.step import TrainState
+from genjax.types import named
+
+Report = dict[str, Any]
+WITHIN = ("likelihood", "autoencoder", "inner")  # parts of an objective that say of what its log_prob is
+
+
+def levels_of(part: Any) -> int:
+    """How many values a model of discrete values has, be it within a wrapper; 0 for a density."""
+    own = getattr(part, "levels", 0)
+    inner = (getattr(part, name) for name in WITHIN if hasattr(part, name))
+    return int(own) or next((found for found in map(levels_of, inner) if found), 0)
+
+
+def dequantization(objective: Any, data: Data) -> str:
+    """What is done about integers that have probabilities and no density, in words.
+
+    Args:
+        objective: has `log_prob`.
+        data: gives levels and transforms.
+    """
+    batch = {"x": jax.ShapeDtypeStruct((1, *data.shape), data.source.dtype)}
+    seen = jax.eval_shape(lambda batch: data.forward(batch, jax.random.key(0), False), batch)["x"]
+    noise = getattr(getattr(objective, "inner", objective), "dequantize", None)
+    if noise is not None and levels_of(objective):
+        return f"{noise.name} noise of one level, within the model"
+    if any(isinstance(transform, Dequantize) for transform in data.transforms):
+        return "uniform noise of one level, added to the data: a lower bound for the integers"
+    if jnp.issubdtype(seen.dtype, jnp.integer):
+        return "none: each integer has a probability"
+    if any(isinstance(transform, Binarize) for transform in data.transforms):
+        return "none: each bit of the binarized data has a probability"
+    if not data.levels:
+        return "none: the data are continuous, this is a density"
+    if levels_of(objective):
+        return "none: each integer's cell has a probability"
+    return "none, though the data are integers: a density at them, which bounds no probability"
+
+
+def scaling(data: Data) -> str:
+    """In whose units the number is, in words."""
+    changes = [type(transform).__name__ for transform in data.transforms]
+    if not (log_det := data.log_det()):
+        return "the data's own units, which the model sees"
+    return f"the data's own units: log |det| = {log_det:.6g} nats of {', '.join(changes)} is added"
+
+
+def in_words(result: Likelihood, unit: str, split: str) -> str:
+    """One line: value, standard error, unit, kind and number of examples."""
+    value, error, digits, worse = {
+        "nats": (result.nats, result.nats_error, 3, "≥"),
+        "bits/dim": (result.bits_per_dim, result.bits_per_dim_error, 4, "≤"),
+        "perplexity": (result.perplexity, result.perplexity_error, 3, "≤"),
+    }[unit]
+    bound = f"{worse} " if result.kind.startswith("lower bound") else ""
+    return (
+        f"{bound}{value:.{digits}f} ± {error:.{digits}f} {unit} ({result.kind}; ± is the standard error over "
+        f"{result.count} {split} examples)"
+    )
+
+
+def mean_and_error(name: str, values: np.ndarray) -> Report:
+    """The mean under `name`, and its standard error."""
+    return {name: float(values.mean()), f"{name}_error": float(values.std(ddof=1) / len(values) ** 0.5)}
+
+
+def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, split: str = "test") -> Report:
+    """Nats and bits per dimension of a split, in the data's own units, saying what kind of number it is.
+
+    Args:
+        experiment: its objective has `log_prob`.
+        state: its moving average is evaluated.
+        mesh: the devices.
+        split: of the data.
+
+    Returns:
+        Numbers and words, for json. Where the density is known, also the data's entropy and how many nats the
+        model's -log p is above the true one's on the same points: an estimate of KL(data || model).
+    """
+    objective, data = experiment.objective, experiment.data
+    assert isinstance(objective, HasLogProb)
+    size = eval_batch_size(experiment, mesh)
+
+    whole_shape = int(np.prod(data.shape))
+    elements = getattr(objective, "elements", lambda batch: jnp.full(len(batch["x"]), whole_shape))
+
+    @jax.jit
+    def log_prob(params: Any, extra: Any, batch: Any, key: Any) -> Any:
+        seen = data.forward(batch, named(key, "data"), False)
+        return objective.log_prob(params, extra, seen, named(key, "log_prob")), elements(seen)
+
+    root, values, dims, true = named(jax.random.key(experiment.evaluation.seed), "likelihood"), [], [], []
+    examples: Examples = data.load(split)
+    if experiment.evaluation.likelihoods:
+        examples = Some(examples, experiment.evaluation.likelihoods)
+    for call, (batch, count) in enumerate(sweep(examples, size, *distributed.block(mesh, size))):
+        shared = shard_batch(batch, mesh)
+        rows, sizes = log_prob(state.ema, state.extra, shared, jax.random.fold_in(root, call))
+        values.append(gather(rows)[:count])
+        dims.append(gather(sizes)[:count])
+        if isinstance(data.source, Toy):
+            true.append(data.source.log_density(gather(shared["x"])[:count]))
+    result = summarise(np.concatenate(values), np.concatenate(dims), objective.log_prob_kind, data.log_det())
+    text = {
+        "nats_per_token": result.nats_per_dim,
+        "nats_per_token_error": result.nats_per_dim_error,
+        "perplexity": result.perplexity,
+        "perplexity_error": result.perplexity_error,
+    }
+    unit = {"text": "perplexity", "points": "nats"}.get(data.kind, "bits/dim")
+    numbers: Report = {
+        "in_words": in_words(result, unit, split),
+        "log_prob_kind": result.kind,
+        "dequantization": dequantization(objective, data),
+        "scale": scaling(data),
+        "parameters_of": PARAMETERS,
+        "nats": result.nats,
+        "nats_error": result.nats_error,
+        "bits_per_dim": result.bits_per_dim,
+        "bits_per_dim_error": result.bits_per_dim_error,
+        "examples": result.count,
+        "split": split,
+    }
+    if data.kind == "text":
+        return numbers | text
+    if isinstance(data.source, Toy):
+        excess = np.concatenate(true) - np.concatenate(values) - data.log_det()
+        return numbers | {"entropy": data.source.entropy()} | mean_and_error("excess_nats", excess)
+    return numbers

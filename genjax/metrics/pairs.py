@@ -1,0 +1,114 @@
+"""Pairs of rows of two sets, in blocks: beside the rows themselves memory is O(chunk^2), whatever their numbers.
+
+|x - y|^2 = |x|^2 - 2 <x, y> + |y|^2 turns a block into one matrix product, ten times as fast as differences in many
+dimensions, but it is right only to a few roundings of |x|^2 + |y|^2. So it picks candidates, and where a comparison
+hangs on such roundings the difference itself is taken: equal rows are at distance exactly zero, and a ball is closed.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int, Shaped
+from numpy import ndarray
+
+
+def squared_distances(x: Float64[ndarray, "m d"], y: Float64[ndarray, "n d"]) -> Float64[ndarray, "m n"]:
+    """|x_i - y_j|^2 by the expanded square, not below zero."""
+    centre = y.mean(axis=0, keepdims=True)  # less cancellation
+    a, b = x - centre, y - centre
+    return np.maximum((a * a).sum(axis=1)[:, None] - 2.0 * (a @ b.T) + (b * b).sum(axis=1)[None], 0.0)
+
+
+def blocks(count: int, chunk: int) -> Iterator[slice]:
+    """Slices that cut `count` rows into blocks of `chunk` or fewer."""
+    return (slice(start, min(start + chunk, count)) for start in range(0, count, chunk))
+
+
+def inside(
+    x: Shaped[ndarray, "m d"],
+    y: Shaped[ndarray, "n d"],
+    radii: Float64[ndarray, "m 1"] | Float64[ndarray, "1 n"],
+    centre: Float64[ndarray, "1 d"],
+) -> Bool[ndarray, "m n"]:
+    """Whether |x_i - y_j| <= radius, of balls around the x or around the y; exact where it is close.
+
+    Args:
+        x: rows, any real dtype.
+        y: rows, any real dtype.
+        radii: of each row of x, or of each row of y.
+        centre: any point; the nearer to the rows, the fewer comparisons are close.
+    """
+    a, b = x.astype(np.float64) - centre, y.astype(np.float64) - centre
+    scale = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None]
+    gap = scale - 2.0 * (a @ b.T) - radii**2
+    found = gap <= 0.0
+    rounding = np.finfo(np.float64).eps * (x.shape[1] + 8)  # of the scale
+    rows, columns = np.nonzero(np.abs(gap) <= rounding * (scale + radii**2))
+    limits = np.broadcast_to(radii, gap.shape)[rows, columns]
+    for part in blocks(len(rows), len(x) + len(y)):
+        apart = x[rows[part]].astype(np.float64) - y[columns[part]].astype(np.float64)
+        found[rows[part], columns[part]] = np.linalg.norm(apart, axis=1) <= limits[part]
+    return found
+
+
+def nearest(
+    queries: Shaped[ndarray, "m d"],
+    points: Shaped[ndarray, "n d"],
+    k: int,
+    itself: Int[ndarray, " m"] | None = None,
+    chunk: int = 2048,
+) -> tuple[Float64[ndarray, "m k"], Int[ndarray, "m k"]]:
+    """The k nearest points of each query, nearest first.
+
+    Candidates come from |q|^2 - 2 <q, p> + |p|^2 by matrix products, in blocks of chunk x chunk; the distances
+    of those kept are then taken directly, so that a copy is at distance exactly zero.
+
+    Args:
+        queries: any real dtype.
+        points: any real dtype.
+        k: 1 <= k <= number of points (less one with `itself`).
+        itself: for each query its own index among the points, never returned.
+        chunk: rows of a block.
+
+    Returns:
+        Distances float64 and indices, both [m, k].
+    """
+    centre = points.mean(axis=0, dtype=np.float64)  # less cancellation in the expanded square
+    distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
+    for rows in blocks(len(queries), chunk):
+        own = None if itself is None else itself[rows]
+        raw = queries[rows].astype(np.float64)
+        found = _candidates(raw - centre, points, centre, k, own, chunk)
+        exact = np.stack(
+            [np.linalg.norm(points[column].astype(np.float64) - raw, axis=1) for column in found.T], 1
+        )
+        order = np.argsort(exact, axis=1, kind="stable")
+        distances[rows] = np.take_along_axis(exact, order, 1)
+        indices[rows] = np.take_along_axis(found, order, 1)
+    return distances, indices
+
+
+def _candidates(
+    queries: Float64[ndarray, "m d"],
+    points: Shaped[ndarray, "n d"],
+    centre: Float64[ndarray, " d"],
+    k: int,
+    itself: Int[ndarray, " m"] | None,
+    chunk: int,
+) -> Int[ndarray, "m k"]:
+    """Indices of the k nearest points of centred queries, unsorted: a running best over blocks of points."""
+    best, index = np.empty((len(queries), 0)), np.empty((len(queries), 0), np.int64)
+    for start in range(0, len(points), chunk):
+        block = points[start : start + chunk].astype(np.float64) - centre
+        scores = (block * block).sum(axis=1)[None] - 2.0 * (
+            queries @ block.T
+        )  # |q|^2 does not change the order
+        if itself is not None:
+            here = (itself >= start) & (itself < start + len(block))
+            scores[here, itself[here] - start] = np.inf
+        numbers = np.broadcast_to(np.arange(start, start + len(block)), scores.shape)
+        best, index = np.concatenate([best, scores], 1), np.concatenate([index, numbers], 1)
+        if best.shape[1] > k:
+            keep = np.argpartition(best, k - 1, axis=1)[:, :k]
+            best, index = np.take_along_axis(best, keep, 1), np.take_along_axis(index, keep, 1)
+    return index

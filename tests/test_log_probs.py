@@ -1,0 +1,167 @@
+"""The likelihood verb: what kind of number it is, of what, in whose units; on models whose likelihood is known."""
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rows import ROWS, SMALL, on_one_device
+
+from genjax.data import Binarize, Data, Dequantize, Digits, Scale
+from genjax.diffusion.likelihood import OdeLikelihood
+from genjax.errors import UserError
+from genjax.evaluate import circumstances, evaluate, sampler_words
+from genjax.experiment import Evaluation, Experiment
+from genjax.likelihoods import Categorical, Gaussian
+from genjax.log_probs import dequantization, in_words, levels_of, likelihood_report
+from genjax.metrics.likelihood import summarise
+from genjax.objective import Aux, HasLogProb, Player
+from genjax.objectives.vae import VAE
+from genjax.optimizers import SGD
+
+KIND = re.compile(
+    r"exact(, given the first element)?"
+    r"|lower bound \((ELBO|IWAE-\d+|VLB|its own codes|\w+ dequantization).*\)"
+    r"|ODE estimate \((Heun|RK4), \d+ steps, .*\)( of a lower bound \(.*\))?"
+    r"|ODE estimate \(Dopri5, adaptive to rtol .*, atol .*\)"
+)
+# What is done about integers, for each row of digits; the rows of points are continuous.
+INTEGERS = {
+    "diffusion-digits": "none, though the data are integers",
+    "vae-digits": "none, though the data are integers",
+    "ladder-digits": "none, though the data are integers",
+    "flow-digits": "variational noise of one level, within the model",
+    "tokens-digits": "none: each integer",
+    "autoregressive-digits": "none: each integer",
+    "pixels-digits": "none: each integer",
+    "autoregressive-packed": "none: each integer",
+    "experts-digits": "none: each integer",
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, row in ROWS.items() if isinstance(row.objective, HasLogProb)]
+)
+def test_each_family_says_kind_and_dequantization(name):
+    """Of the conformance table: exact, a bound with its name, or an ODE's estimate with solver and steps."""
+    objective, data = ROWS[name].objective, ROWS[name].data
+    if not objective.log_prob_kind:  # without a likelihood, as set
+        assert name in ("lora-points", "lora-gan-points", "reflow-points")
+        return
+    assert KIND.fullmatch(objective.log_prob_kind), objective.log_prob_kind
+    assert dequantization(objective, data).startswith(INTEGERS.get(name, "none: the data are continuous"))
+
+
+def test_an_adaptive_solver_says_its_tolerance():
+    kind = OdeLikelihood(steps=1000, method="adaptive", rtol=1e-3, atol=1e-5, probes=0).kind
+    assert KIND.fullmatch(kind)
+    assert "rtol 0.001, atol 1e-05" in kind
+    assert "exact trace" in kind
+
+
+@pytest.mark.parametrize(
+    ("objective", "transforms", "words"),
+    [
+        (
+            VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Gaussian()),
+            (Dequantize(), Scale(0, 17)),
+            "uniform noise",
+        ),
+        (
+            VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Categorical(17)),
+            (Scale(0, 16),),
+            "none: each integer's cell",
+        ),
+        (VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Gaussian()), (Scale(0, 16),), "none, though"),
+        (VAE(SMALL, SMALL, (8, 8, 1), 2), (Binarize(16),), "none: each bit"),
+    ],
+)
+def test_integers_are_dequantized_given_cells_or_neither(objective, transforms, words):
+    assert dequantization(objective, Data(Digits(), transforms)).startswith(words)
+
+
+def test_levels_are_found_within_wrappers():
+    @dataclass(frozen=True)
+    class Wrapper:
+        inner: object
+
+    inner = VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Categorical(17))
+    assert levels_of(Wrapper(Wrapper(inner))) == 17
+    assert levels_of(Wrapper(VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Gaussian()))) == 0
+
+
+@dataclass(frozen=True)
+class Even:
+    """Every point of [-1, 1]^64 is as likely as any other."""
+
+    log_prob_kind = "exact"
+
+    def init(self, key, batch):
+        return {"even": {"w": jnp.zeros(())}}, {}
+
+    def players(self):
+        return {"even": Player(lambda params, extra, batch, ctx: (params["even"]["w"], Aux()))}
+
+    def sample(self, params, extra, key, num, cond=None):
+        return jnp.zeros((num, 8, 8, 1))
+
+    def log_prob(self, params, extra, batch, key):
+        return jnp.full(len(batch["x"]), -64 * math.log(2.0))
+
+
+def test_an_even_density_of_dequantized_digits_has_log2_of_17_bits():
+    data = Data(Digits(), (Dequantize(), Scale(0, 17)))
+    run = on_one_device(
+        Experiment(Even(), data, SGD(), batch_size=16, evaluation=Evaluation(likelihoods=64, batch_size=32))
+    )
+    found = likelihood_report(run.experiment, run.make_state(), run.mesh)
+    assert found["bits_per_dim"] == pytest.approx(math.log2(17), rel=1e-6)
+    assert found["examples"] == 64
+    assert found["in_words"].startswith(
+        f"{math.log2(17):.4f} ± 0.0000 bits/dim (exact; ± is the standard error"
+    )
+    assert "over 64 test examples" in found["in_words"]
+    assert found["dequantization"].startswith("uniform noise")
+    assert f"{64 * math.log(2 / 17):.6g} nats of Dequantize, Scale" in found["scale"]
+    assert found["parameters_of"] == "moving average (EMA)"
+
+
+def test_samples_that_are_not_finite_are_refused_though_they_become_integers():
+    class Broken(Even):
+        def sample(self, params, extra, key, num, cond=None):
+            return jnp.zeros((num, 8, 8, 1)).at[2:5, 3, 3].set(jnp.nan)
+
+    run = on_one_device(Experiment(Broken(), Data(Digits(), (Scale(0, 16),)), SGD(), batch_size=16))
+    with pytest.raises(UserError, match=r"\Asamples: 3 of 250 hold values that are NaN or infinite[^\n]*\Z"):
+        evaluate(run.experiment, run.make_state(), run.mesh)
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "start"),
+    [
+        ("lower bound (IWAE-5)", "bits/dim", "≤ "),
+        ("lower bound (ELBO)", "nats", "≥ "),
+        ("exact", "perplexity", ""),
+        ("ODE estimate (Heun, 25 steps, exact trace)", "nats", ""),
+        ("lower bound (ELBO, continuous time, 16 times)", "perplexity", "≤ "),
+    ],
+)
+def test_a_bound_says_on_which_side_it_is(kind, unit, start):
+    result = summarise(np.array([-8.0, -10.0, -9.0]), 4, kind)
+    value = {"nats": -9.0, "bits/dim": 9 / 4 / math.log(2), "perplexity": math.exp(9 / 4)}[unit]
+    words = in_words(result, unit, "test")
+    assert re.match(rf"{start}(-?[\d.]+) ± ([\d.]+) {unit} \({re.escape(kind)}; ", words)
+    assert float(words.removeprefix(start).split()[0]) == pytest.approx(value, abs=1e-3)
+
+
+def test_the_sampler_and_its_steps_are_said():
+    assert sampler_words(ROWS["diffusion-digits"].objective) == "DDIM, 3 steps, 3 evaluations a sample"
+    assert sampler_words(ROWS["gan-points"].objective) == "none: the model draws directly"
+    run = on_one_device(dataclasses.replace(ROWS["vae-points"], batch_size=16))
+    said = circumstances(run.experiment, run.make_state())
+    assert said["parameters_of"] == "moving average (EMA)"
+    assert said["samples"] == run.experiment.evaluation.num
+    assert {"step", "sample_seed", "sampler", "parameters", "examples_seen"} <= said.keys()

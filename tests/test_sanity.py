@@ -1,0 +1,77 @@
+"""Each metric ranks sets of known faults as it should, on digits; with -s the table is printed.
+
+Fashion-MNIST: python -m experiments.metric_sanity --config=diffusion_mnist:fashion_mnist \\
+    --config.data.source.data_dir=DIR --num=2000
+"""
+
+import numpy as np
+import pytest
+
+from genjax import sanity
+from genjax.data import Digits
+from genjax.metrics.examined import Examined
+
+pytestmark = [pytest.mark.optimised, pytest.mark.xdist_group("sanity")]
+LEVELS = Digits.levels
+
+
+def digits(split):
+    examples = Digits().load(split)
+    rows = examples[np.arange(len(examples))]
+    return Examined(rows["x"], rows["label"].astype(np.int64))
+
+
+def judged(settings):
+    test = digits("test")
+    rows = sanity.judge_sets(digits("train"), test, LEVELS, num=len(test.x), settings=settings)
+    print(f"\n{len(test.x)} digits of each set")
+    print("\n".join(sanity.table(rows)))
+    return rows
+
+
+def test_faulty_sets_are_what_they_are_called():
+    train, unseen = digits("train"), digits("test")
+    sets = sanity.faulty_sets(train, unseen, LEVELS)
+    for name, made in sets.items():
+        assert made.x.shape == unseen.x.shape, name
+        assert made.x.dtype == np.uint8
+        assert made.x.max() <= LEVELS - 1
+    np.testing.assert_array_equal(np.sort(sets["shuffled"].x, axis=0), np.sort(unseen.x, axis=0))
+    known = {image.tobytes() for image in train.x}
+    assert all(image.tobytes() in known for image in sets["memorised"].x)
+    few = sets["few modes"]
+    assert len({image.tobytes() for image in unseen.x[unseen.labels == 3]}) > sanity.MODES
+    assert len(np.unique(few.x[few.labels == 3].reshape(-1, 64), axis=0)) <= 3 * sanity.MODES * 10
+    first = unseen.x[unseen.labels == 0]
+    assert {image.tobytes() for image in sets["one class"].x} <= {image.tobytes() for image in first}
+
+
+@pytest.mark.slow
+def test_every_metric_sees_what_it_is_for():
+    test = digits("test")
+    rows = sanity.judge_sets(digits("train"), test, LEVELS, num=len(test.x))
+    print("\n".join(["", f"{len(test.x)} digits of each set", *sanity.table(rows)]))
+    assert sanity.wrong_ranks(rows) == []
+
+
+def numbers(**changed):
+    """Real data whose metrics are all 0.5, and so are their references."""
+    row = dict.fromkeys(sanity.SENSES, 0.5)
+    return row | {f"{name}_reference": value for name, value in row.items()} | changed
+
+
+def test_a_wrong_rank_is_told():
+    """All metrics of all sets worse than real data: nothing to say. One that is not, or real data off: said."""
+    bad = {name: 9.0 if sense.larger else 0.0 for name, sense in sanity.SENSES.items()}
+    good = {"real": numbers(), **dict.fromkeys((*sanity.FAULTY, "memorised"), bad)}
+    assert sanity.wrong_ranks(good) == []
+    blind = sanity.wrong_ranks(good | {"noise": bad | {"precision": 0.45, "frechet_ratio": 0.7}})
+    assert blind == [
+        "frechet_ratio does not see 'noise': 0.7, real data 0.5",
+        "precision does not see 'noise': 0.45, real data 0.5",
+    ]
+    off = sanity.wrong_ranks(good | {"real": numbers(recall_reference=0.7)})
+    assert off == ["recall of real data is 0.5, their reference 0.7"]
+    lines = sanity.table(good)
+    assert len(lines) == 2 + len(sanity.SENSES)
+    assert lines[2] == "| frechet_ratio | 0.5 | 9 * | 9 * | 9 * | 9 * | 9 * | 9 * |"
