@@ -24,12 +24,13 @@ from genjax.metrics.collapse import collapse, twin_report
 from genjax.metrics.documents import novelty
 from genjax.metrics.likelihood import summarise
 from genjax.metrics.modes import Mixture, mode_report
-from genjax.metrics.report import Judge, make_judge
+from genjax.metrics.report import Judge, Settings, make_judge
 from genjax.metrics.translation import translation_report
 from genjax.objective import HasLogProb, HasTranslation, Objective
 from genjax.parallel import batch_shards, shard_batch
 from genjax.sampling import draw_samples, gather
 from genjax.step import TrainState, Transform, make_eval_step
+from genjax.texts import scored_bytes, text_numbers
 from genjax.types import Metrics, named
 
 Report = dict[str, Any]
@@ -113,7 +114,8 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         seen = data.forward(batch, named(key, "data"), False)
         return objective.log_prob(params, extra, seen, named(key, "log_prob")), elements(seen)
 
-    root, values, dims, true = named(jax.random.key(experiment.evaluation.seed), "likelihood"), [], [], []
+    root = named(jax.random.key(experiment.evaluation.seed), "likelihood")
+    values, dims, true, sizes_in_bytes = [], [], [], []
     examples: Examples = data.load(split)
     if experiment.evaluation.likelihoods:
         examples = Some(examples, experiment.evaluation.likelihoods)
@@ -122,14 +124,11 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         rows, sizes = log_prob(state.ema, state.extra, shared, jax.random.fold_in(root, call))
         values.append(gather(rows)[:count])
         dims.append(gather(sizes)[:count])
+        if data.kind == "text":
+            sizes_in_bytes.append(scored_bytes(data, gather(shared["x"])[:count], dims[-1]))
         if isinstance(data.source, Toy):
             true.append(data.source.log_density(gather(shared["x"])[:count]))
     result = summarise(np.concatenate(values), np.concatenate(dims), objective.log_prob_kind, data.log_det())
-    text = {
-        "nats_per_token": result.nats_per_dim,
-        "nats_per_token_error": result.nats_per_dim_error,
-        "perplexity": result.perplexity,
-    }
     numbers: Report = {
         "log_prob_kind": result.kind,
         "nats": result.nats,
@@ -140,7 +139,15 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         "split": split,
     }
     if data.kind == "text":
-        return numbers | text
+        by_byte = summarise(np.concatenate(values), np.concatenate(sizes_in_bytes), result.kind)
+        return numbers | {
+            "nats_per_token": result.nats_per_dim,
+            "nats_per_token_error": result.nats_per_dim_error,
+            "perplexity": result.perplexity,
+            "perplexity_error": result.perplexity_error,
+            "bits_per_byte": by_byte.bits_per_dim,
+            "bits_per_byte_error": by_byte.bits_per_dim_error,
+        }
     if isinstance(data.source, Toy):
         excess = np.concatenate(true) - np.concatenate(values) - data.log_det()
         return numbers | {"entropy": data.source.entropy()} | mean_and_error("excess_nats", excess)
@@ -261,7 +268,12 @@ def evaluate(
         )
     if documents := getattr(data.source, "documents", None):
         numbers["documents"] = novelty(decode(data, samples), documents("train"), documents("test"))
-    if data.kind in ("image", "points") and jax.process_index() == 0:
+    if data.kind == "text" and jax.process_index() == 0:
+        report("evaluate: text")
+        numbers |= text_numbers(data, samples, how.seed)
+    if data.kind == "audio" and num < Settings.least:
+        report(f"evaluate: no distances of {num} sounds, at least {Settings.least} are needed")
+    elif data.kind != "text" and jax.process_index() == 0:
         report("evaluate: distances")
         train, test = whole(data, "train"), whole(data, "test")
         judge = make_judge(
@@ -270,6 +282,7 @@ def evaluate(
             train_labels=train.get("label"),
             test_labels=test.get("label"),
             seed=how.seed,
+            settings=Settings(rate=data.rate),
         )
         numbers |= distances(judge, data, samples, labels)
     return numbers, samples

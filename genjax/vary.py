@@ -18,7 +18,7 @@ from genjax.errors import UserError
 from genjax.evaluate import whole
 from genjax.figures import series, tiles
 from genjax.loop import Run
-from genjax.metrics.report import Judge, make_judge
+from genjax.metrics.report import Judge, Settings, make_judge
 from genjax.pictures import grid
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
@@ -119,7 +119,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def fit_judge(run: Run) -> Judge | None:
     """The judge of samples, fitted once; none for data without feature spaces, and on processes but the first."""
     data = run.experiment.data
-    if data.kind not in ("image", "points") or jax.process_index():
+    if data.kind == "text" or jax.process_index():
         return None
     say("fitting the feature spaces")
     train, test = whole(data, "train"), whole(data, "test")
@@ -129,6 +129,7 @@ def fit_judge(run: Run) -> Judge | None:
         train_labels=train.get("label"),
         test_labels=test.get("label"),
         seed=run.experiment.evaluation.seed,
+        settings=Settings(rate=data.rate),
     )
 
 

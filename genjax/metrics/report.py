@@ -9,6 +9,7 @@ the whole training set.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,14 +17,15 @@ from jaxtyping import Int, Shaped
 from numpy import ndarray
 
 from genjax.errors import UserError
-from genjax.metrics.classifier import Classifier, Recipe, train_classifier
+from genjax.metrics.classifier import Classifier, Recipe, as_is, train_classifier
 from genjax.metrics.coverage import prdc
 from genjax.metrics.distance import RBF, Moments, Polynomial, frechet, kernel_mmd
-from genjax.metrics.features import FeatureSpace, identity, of_classifier, random_convolutions
+from genjax.metrics.features import FeatureSpace, identity, of_classifier, of_spectrogram, random_convolutions
 from genjax.metrics.memorization import nearest_training
 from genjax.metrics.modes import dimension_report
 from genjax.metrics.scores import class_diversity
 from genjax.metrics.sliced import sliced_wasserstein
+from genjax.metrics.spectrogram import log_mel
 from genjax.metrics.two_sample import classifier_test, neighbour_accuracy
 
 
@@ -37,6 +39,7 @@ class Settings:
         most: upper limit on the examples of each set in a comparison.
         least: a set with fewer examples is refused.
         recipe: how the classifiers are trained.
+        rate: samples in a second, of sounds.
     """
 
     folds: int = 4
@@ -44,6 +47,7 @@ class Settings:
     most: int = 5000
     least: int = 32
     recipe: Recipe = Recipe()
+    rate: int = 8000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +132,7 @@ def make_judge(
     folds = []
     for fold in range(settings.folds):
         held = order[fold * part : (fold + 1) * part]
-        folds.append((held, *_fit(data["train"][np.setdiff1d(order, held)], seed + fold, settings.recipe)))
+        folds.append((held, *_fit(data["train"][np.setdiff1d(order, held)], seed + fold, settings)))
     return Judge(data["train"], data["test"], tuple(folds), seed, settings)
 
 
@@ -146,10 +150,12 @@ def distribution_report(
     """Compares samples with data; deterministic given the seed.
 
     Args:
-        train: what the model was trained on, uint8 images [n, h, w, c] or float vectors [n, d].
+        train: what the model was trained on, uint8 images [n, h, w, c], sounds [n, t, c] (signed
+            integers, or floating point in [-1, 1]) or float vectors [n, d].
         test: data that it was not trained on, in the same units; any number.
         samples: what it made, in the same units; any number.
-        train_labels: classes 0..K-1; with them images are compared in a classifier's features.
+        train_labels: classes 0..K-1; with them images are compared in a classifier's features. Sounds are compared
+            as log-mel spectrograms, and their classifier is shown these.
         test_labels: needed when `train_labels` are given.
         sample_labels: the classes that the samples were asked for.
         seed: of subsets, classifiers and random convolutions.
@@ -193,9 +199,9 @@ def _check(sets: Mapping[str, Examined], settings: Settings) -> None:
     shape, least = sets["train"].x.shape, max(settings.least, settings.k + 1)
     for name, data in sets.items():
         x, labels = data.x, data.labels
-        if x.ndim not in (2, 4) or x.shape[1:] != shape[1:]:
+        if x.ndim not in (2, 3, 4) or x.shape[1:] != shape[1:]:
             raise UserError(
-                f"{name} is {x.shape}, train {shape}: give images [n, h, w, c] or vectors [n, d] alike"
+                f"{name} is {x.shape}, train {shape}: give images [n, h, w, c], sounds [n, t, c] or vectors [n, d]"
             )
         if x.ndim == 4 and x.dtype != np.uint8:
             raise UserError(f"{name} are images of {x.dtype}: give the data's own units, uint8 0..255")
@@ -227,12 +233,16 @@ def _window(x: Shaped[ndarray, "n ..."], number: int, count: int) -> Shaped[ndar
     return x[(number * count + np.arange(count)) % len(x)]
 
 
-def _fit(fit: Examined, seed: int, recipe: Recipe) -> tuple[list[FeatureSpace], Classifier | None]:
+def _fit(fit: Examined, seed: int, settings: Settings) -> tuple[list[FeatureSpace], Classifier | None]:
     """Feature spaces, the main one first, and the classifier of labelled data."""
-    spaces = [identity()] if fit.x.ndim == 2 else [random_convolutions(fit.x, seed)]
+    spaces, see = [identity()], as_is
+    if fit.x.ndim == 3:
+        spaces, see = [of_spectrogram(fit.x, settings.rate)], functools.partial(log_mel, rate=settings.rate)
+    elif fit.x.ndim == 4:
+        spaces = [random_convolutions(fit.x, seed)]
     if fit.labels is None:
         return spaces, None
-    classifier = train_classifier(fit.x, fit.labels, recipe=recipe, seed=seed)
+    classifier = train_classifier(fit.x, fit.labels, recipe=settings.recipe, seed=seed, see=see)
     return ([of_classifier(classifier, fit.x)] if fit.x.ndim == 4 else []) + spaces, classifier
 
 
