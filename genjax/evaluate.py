@@ -14,18 +14,21 @@ from jax.sharding import Mesh
 from genjax import tree
 from genjax.data import Data, GaussianMixture
 from genjax.data.pairs import halves
+from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.exports import decode
 from genjax.held_out import PARAMETERS, held_out_losses, translations
 from genjax.log_probs import Report, likelihood_report
 from genjax.metrics.collapse import collapse, twin_report
 from genjax.metrics.documents import novelty
+from genjax.metrics.examined import Settings
 from genjax.metrics.modes import Mixture, mode_report
 from genjax.metrics.report import Judge, make_judge
 from genjax.metrics.translation import translation_report
 from genjax.objective import HasLogProb, HasTranslation, Objective
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
+from genjax.texts import text_numbers
 
 
 def count_params(params: Any) -> int:
@@ -37,6 +40,23 @@ def whole(data: Data, split: str) -> dict[str, np.ndarray]:
     """All examples of a split that fits in memory, in the data's own units."""
     examples = data.load(split)
     return examples[np.arange(len(examples))]
+
+
+def fit_judge(data: Data, seed: int) -> Judge:
+    """Fits what samples of images, points or sounds are judged by.
+
+    Raises:
+        UserError: the data are too few, or all equal; see `metrics.examined`.
+    """
+    train, test = whole(data, "train"), whole(data, "test")
+    return make_judge(
+        train=train["x"],
+        test=test["x"],
+        train_labels=train.get("label"),
+        test_labels=test.get("label"),
+        seed=seed,
+        settings=Settings(rate=data.rate),
+    )
 
 
 def distances(judge: Judge, data: Data, samples: np.ndarray, labels: np.ndarray | None) -> Report:
@@ -61,6 +81,18 @@ def distances(judge: Judge, data: Data, samples: np.ndarray, labels: np.ndarray 
         numbers["modes"] = mode_report(samples, Mixture(*data.source.modes()))
     words = "all samples are equal" if same else collapse(found | numbers.get("modes", {}))
     return numbers | {"collapse": words or "none"}
+
+
+def distribution(data: Data, samples: np.ndarray, labels: np.ndarray | None, seed: int) -> Report:
+    """What `distances` says; where data or samples are too few for it, that line as "not_measured"."""
+    if len(samples) < Settings.least:
+        words = f"samples: {len(samples)} examples, at least {Settings.least} are needed"
+        return {"distribution": {"not_measured": words}}
+    try:
+        judge = fit_judge(data, seed)
+    except UserError as error:
+        return {"distribution": {"not_measured": str(error)}}
+    return distances(judge, data, samples, labels)
 
 
 def sampler_words(objective: Objective) -> str:
@@ -134,15 +166,10 @@ def evaluate(
         )
     if documents := getattr(data.source, "documents", None):
         numbers["documents"] = novelty(decode(data, samples), documents("train"), documents("test"))
-    if data.kind in ("image", "points") and jax.process_index() == 0:
+    if data.kind == "text" and jax.process_index() == 0:
+        report("evaluate: text")
+        numbers |= text_numbers(data, samples, how.seed)
+    if data.kind != "text" and jax.process_index() == 0:
         report("evaluate: distances")
-        train, test = whole(data, "train"), whole(data, "test")
-        judge = make_judge(
-            train=train["x"],
-            test=test["x"],
-            train_labels=train.get("label"),
-            test_labels=test.get("label"),
-            seed=how.seed,
-        )
-        numbers |= distances(judge, data, samples, labels)
+        numbers |= distribution(data, samples, labels, how.seed)
     return numbers, samples

@@ -35,7 +35,7 @@ def decode(data: Data, samples: np.ndarray) -> list[str]:
 
 def _sounds(stem: Path, data: Data, samples: np.ndarray) -> str:
     """STEM_wav/000.wav, 001.wav, ..., in place of those that are there."""
-    folder, rate = stem.with_name(f"{stem.name}_wav"), getattr(data.source, "rate", 8000)
+    folder, rate = stem.with_name(f"{stem.name}_wav"), data.rate
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.wav"):
         old.unlink()

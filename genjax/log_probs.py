@@ -24,6 +24,7 @@ from genjax.objective import HasLogProb
 from genjax.parallel import shard_batch
 from genjax.sampling import gather
 from genjax.step import TrainState
+from genjax.texts import scored_bytes
 from genjax.types import named
 
 Report = dict[str, Any]
@@ -114,7 +115,8 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         seen = data.forward(batch, named(key, "data"), False)
         return objective.log_prob(params, extra, seen, named(key, "log_prob")), elements(seen)
 
-    root, values, dims, true = named(jax.random.key(experiment.evaluation.seed), "likelihood"), [], [], []
+    root = named(jax.random.key(experiment.evaluation.seed), "likelihood")
+    values, dims, true, sizes_in_bytes = [], [], [], []
     examples: Examples = data.load(split)
     if experiment.evaluation.likelihoods:
         examples = Some(examples, experiment.evaluation.likelihoods)
@@ -123,15 +125,11 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         rows, sizes = log_prob(state.ema, state.extra, shared, jax.random.fold_in(root, call))
         values.append(gather(rows)[:count])
         dims.append(gather(sizes)[:count])
+        if data.kind == "text":
+            sizes_in_bytes.append(scored_bytes(data, gather(shared["x"])[:count], dims[-1]))
         if isinstance(data.source, Toy):
             true.append(data.source.log_density(gather(shared["x"])[:count]))
     result = summarise(np.concatenate(values), np.concatenate(dims), objective.log_prob_kind, data.log_det())
-    text = {
-        "nats_per_token": result.nats_per_dim,
-        "nats_per_token_error": result.nats_per_dim_error,
-        "perplexity": result.perplexity,
-        "perplexity_error": result.perplexity_error,
-    }
     unit = {"text": "perplexity", "points": "nats"}.get(data.kind, "bits/dim")
     numbers: Report = {
         "in_words": in_words(result, unit, split),
@@ -147,7 +145,15 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         "split": split,
     }
     if data.kind == "text":
-        return numbers | text
+        by_byte = summarise(np.concatenate(values), np.concatenate(sizes_in_bytes), result.kind)
+        return numbers | {
+            "nats_per_token": result.nats_per_dim,
+            "nats_per_token_error": result.nats_per_dim_error,
+            "perplexity": result.perplexity,
+            "perplexity_error": result.perplexity_error,
+            "bits_per_byte": by_byte.bits_per_dim,
+            "bits_per_byte_error": by_byte.bits_per_dim_error,
+        }
     if isinstance(data.source, Toy):
         excess = np.concatenate(true) - np.concatenate(values) - data.log_det()
         return numbers | {"entropy": data.source.entropy()} | mean_and_error("excess_nats", excess)

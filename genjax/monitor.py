@@ -44,7 +44,7 @@ def _judge(run: Run) -> Judge:
         train_labels=None if labels is None else labels[train],
         test_labels=None if labels is None else labels[test],
         seed=seed,
-        settings=Settings(folds=2),
+        settings=Settings(folds=2, rate=run.experiment.data.rate),
     )
 
 

@@ -50,6 +50,7 @@ def fit_network(data: Data, name: str, seed: int) -> tuple[FeatureNetwork, Some]
         )
     else:
         space = random_convolutions(rows["x"], seed)
+    assert space.network is not None
     return space.network, Some(train, len(train), count)
 
 

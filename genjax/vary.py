@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from PIL import Image
 
+from genjax import evaluate
 from genjax.errors import UserError
-from genjax.evaluate import whole
 from genjax.figures import series, tiles
 from genjax.loop import Run
-from genjax.metrics.report import Judge, make_judge
+from genjax.metrics.report import Judge
 from genjax.pictures import grid
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
@@ -119,17 +119,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def fit_judge(run: Run) -> Judge | None:
     """The judge of samples, fitted once; none for data without feature spaces, and on processes but the first."""
     data = run.experiment.data
-    if data.kind not in ("image", "points") or jax.process_index():
+    if data.kind == "text" or jax.process_index():
         return None
     say("fitting the feature spaces")
-    train, test = whole(data, "train"), whole(data, "test")
-    return make_judge(
-        train=train["x"],
-        test=test["x"],
-        train_labels=train.get("label"),
-        test_labels=test.get("label"),
-        seed=run.experiment.evaluation.seed,
-    )
+    return evaluate.fit_judge(data, run.experiment.evaluation.seed)
 
 
 def measure(

@@ -34,5 +34,5 @@ def get_experiment(variant: str = "dense") -> Experiment:
         ema=0.99,
         checkpoint_every=500,
         sample_every=500,
-        evaluation=Evaluation(num=16, batch_size=128, pictured=8),
+        evaluation=Evaluation(num=128, batch_size=128, pictured=8),
     )

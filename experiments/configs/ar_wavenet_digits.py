@@ -32,5 +32,5 @@ def get_experiment(variant: str = "spoken_digits.npz") -> Experiment:
         log_every=20,
         checkpoint_every=200,
         sample_every=200,
-        evaluation=Evaluation(num=10, batch_size=10, pictured=10),
+        evaluation=Evaluation(num=64, batch_size=64, pictured=10),
     )

@@ -6,7 +6,7 @@ from genjax.data.clips import Clips
 from genjax.data.companding import MuLaw
 from genjax.data.data import Data
 from genjax.data.digits import Digits
-from genjax.data.documents import Lines
+from genjax.data.documents import Lines, Smiles
 from genjax.data.emoji import Emoji, EmojiStyles, LineArt
 from genjax.data.examples import Examples, Table, Windows
 from genjax.data.folder import ImageFolder
@@ -47,6 +47,7 @@ __all__ = [
     "Quantize",
     "Rings",
     "Scale",
+    "Smiles",
     "SoundFolder",
     "Source",
     "Spirals",

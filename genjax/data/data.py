@@ -45,6 +45,11 @@ class Data:
         return self.source.levels
 
     @property
+    def rate(self) -> int:
+        """Samples in a second, of sound; 8000 where the source does not say."""
+        return getattr(self.source, "rate", 8000)
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """What `load` accepts."""
         return self.source.splits

@@ -25,6 +25,14 @@ from genjax.errors import UserError
 
 DEFINED = re.compile(rb"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+([A-Za-z]\w*)", re.MULTILINE)
 
+AMINO_ACIDS_AND_BASES = """
+NCC(=O)O CC(N)C(=O)O CC(C)C(N)C(=O)O CC(C)CC(N)C(=O)O CCC(C)C(N)C(=O)O NC(CO)C(=O)O CC(O)C(N)C(=O)O NC(CS)C(=O)O
+CSCCC(N)C(=O)O O=C(O)C1CCCN1 NC(Cc1ccccc1)C(=O)O NC(Cc1ccc(O)cc1)C(=O)O NC(Cc1c[nH]c2ccccc12)C(=O)O
+NC(Cc1c[nH]cn1)C(=O)O NCCCCC(N)C(=O)O N=C(N)NCCCC(N)C(=O)O NC(CC(=O)O)C(=O)O NC(CCC(=O)O)C(=O)O
+NC(=O)CC(N)C(=O)O NC(=O)CCC(N)C(=O)O Nc1ncnc2[nH]cnc12 Nc1nc2[nH]cnc2c(=O)[nH]1 Nc1cc[nH]c(=O)n1
+Cc1c[nH]c(=O)[nH]c1=O O=c1cc[nH]c(=O)[nH]1
+""".replace(" ", "\n")
+
 
 @dataclasses.dataclass(frozen=True)
 class Endings:
@@ -119,3 +127,18 @@ class Lines:
             texts = (StdlibBytes().text(split) for split in ("train", "test"))
             return b"\n".join(sorted({name for text in texts for name in DEFINED.findall(text)})).decode()
         return decode_utf8(read_file(self.path))
+
+
+@dataclasses.dataclass(frozen=True)
+class Smiles(Lines):
+    """Molecules, a SMILES a line: documents that are also judged as molecules (`genjax.metrics.molecules`).
+
+    Attributes:
+        path: the file; empty for the amino acids of proteins and the bases of nucleic acids, which show no more than
+            how it goes.
+        length: tokens of a row.
+        packed: see `Lines`.
+    """
+
+    def _text(self) -> str:
+        return super()._text() if self.path else AMINO_ACIDS_AND_BASES

@@ -9,6 +9,7 @@ it is named `frechet_classifier` and never "FID", which is over Inception-v3.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,6 +24,13 @@ from genjax.errors import UserError
 from genjax.networks import MLP, ConvEncoder
 from genjax.objective import Network
 from genjax.types import Array, Key, PyTree, named
+
+See = Callable[[Shaped[ndarray, "n ..."]], Shaped[ndarray, "n ..."]]
+
+
+def as_is(x: Shaped[ndarray, "n ..."]) -> Shaped[ndarray, "n ..."]:
+    """Shows a network the examples themselves."""
+    return x
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Classifier:
         shift: mean of the training data, broadcast over examples.
         scale: its standard deviation.
         classes: number of classes.
+        see: what is shown of examples in the data's own units, before `shift` and `scale`.
     """
 
     net: Network
@@ -63,6 +72,7 @@ class Classifier:
     shift: Float32[ndarray, "..."]
     scale: Float32[ndarray, "..."]
     classes: int
+    see: See = as_is
 
     @property
     def width(self) -> int:
@@ -82,7 +92,7 @@ class Classifier:
         self, x: Shaped[ndarray, "n ..."], chunk: int = 512
     ) -> tuple[Float64[ndarray, "n width"], Float64[ndarray, "n classes"]]:
         """Features and logits of examples in the data's own units."""
-        features, logits = [], []
+        features, logits, x = [], [], self.see(x)
         for start in range(0, len(x), chunk):
             block = x[start : start + chunk]
             padding = [(0, chunk - len(block))] + [(0, 0)] * (x.ndim - 1)  # one shape, compiled once
@@ -170,15 +180,17 @@ def train_classifier(
     net: Network | None = None,
     recipe: Recipe = Recipe(),
     seed: int = 0,
+    see: See = as_is,
 ) -> Classifier:
     """Trains a classifier; the same arguments give the same parameters on the same machine.
 
     Args:
-        x: images [n, h, w, c] or vectors [n, d], in the data's own units.
+        x: images [n, h, w, c] or vectors [n, d], in the data's own units, or what `see` makes such of.
         labels: classes 0..K-1.
         net: any network that takes `out=`; by default a small `ConvEncoder` for images, `MLP` for vectors.
         recipe: how it is trained.
         seed: of initialisation and batches.
+        see: what is shown of the examples, such as the spectrograms of sounds.
 
     Raises:
         UserError: labels that do not fit, fewer than two classes, or constant data.
@@ -187,6 +199,7 @@ def train_classifier(
         raise UserError(
             f"needs a label 0..K-1, K >= 2, for each of {len(x)} examples; got {len(labels)} labels"
         )
+    x = see(x)
     axes = tuple(range(x.ndim)) if x.ndim > 2 else (0,)  # images: one scale for all pixels
     shape = (1,) * (x.ndim - 1) if x.ndim > 2 else x.shape[1:]
     spread = x.std(axis=axes, dtype=np.float64)
@@ -205,4 +218,4 @@ def train_classifier(
         state = _step(
             net, recipe, state, _standardise(x[chosen], shift, scale), labels[chosen].astype(np.int32)
         )
-    return Classifier(net, state[0], shift, scale, classes)
+    return Classifier(net, state[0], shift, scale, classes, see)

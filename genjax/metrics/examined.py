@@ -21,6 +21,7 @@ class Settings:
         most: upper limit on the examples of each set in a comparison.
         least: a set with fewer examples is refused.
         recipe: how the classifiers are trained.
+        rate: samples in a second, of sounds.
     """
 
     folds: int = 4
@@ -28,6 +29,7 @@ class Settings:
     most: int = 5000
     least: int = 32
     recipe: Recipe = Recipe()
+    rate: int = 8000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +48,9 @@ def check(sets: Mapping[str, Examined], settings: Settings) -> None:
     shape, least = sets["train"].x.shape, max(settings.least, settings.k + 1)
     for name, data in sets.items():
         x, labels = data.x, data.labels
-        if x.ndim not in (2, 4) or x.shape[1:] != shape[1:]:
+        if x.ndim not in (2, 3, 4) or x.shape[1:] != shape[1:]:
             raise UserError(
-                f"{name} is {x.shape}, train {shape}: give images [n, h, w, c] or vectors [n, d] alike"
+                f"{name} is {x.shape}, train {shape}: give images [n, h, w, c], sounds [n, t, c] or vectors [n, d]"
             )
         if x.ndim == 4 and x.dtype != np.uint8:
             raise UserError(f"{name} are images of {x.dtype}: give the data's own units, uint8 0..255")

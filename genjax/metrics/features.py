@@ -4,9 +4,11 @@
 - "random convolutions": for images, a stack of convolutions with fixed random weights (He et al. 2015 scaling,
   stride 2, ReLU) down to at most 4 x 4 positions. It sees local structure and noise, which a classifier learns
   to overlook, but knows nothing of what matters in the data.
+- "log mel": for sounds, their log-mel spectrograms (`spectrogram.py`); no network is asked, so a distance over them
+  is no "Fréchet audio distance" (FAD), which is over VGGish.
 - "identity": the vectors themselves.
 
-The first two are whitened, z = (x - mean) V / sqrt(lambda), with mean, eigenvectors V and eigenvalues lambda of
+All but the last are whitened, z = (x - mean) V / sqrt(lambda), with mean, eigenvectors V and eigenvalues lambda of
 the covariance of real training examples, the 64 largest. Distances then do not depend on an arbitrary scale of
 the network's outputs. On 8 x 8 digits the spread of frechet(new real, test) / frechet(other real, test) between
 classifiers falls by half, since the few directions that carry the class frequencies no longer outweigh the rest.
@@ -25,6 +27,7 @@ from scipy.linalg import eigh
 from genjax.metrics.classifier import Classifier
 from genjax.metrics.distance import Moments
 from genjax.metrics.extraction import FeatureNetwork
+from genjax.metrics.spectrogram import log_mel
 from genjax.types import Array, PyTree
 
 Extract = Callable[[Shaped[ndarray, "n ..."]], Float64[ndarray, "n d"]]
@@ -36,14 +39,14 @@ class FeatureSpace:
     """A named map from examples in the data's own units to float64 features.
 
     Attributes:
-        name: "classifier", "identity" or "random convolutions".
+        name: "classifier", "identity", "log mel" or "random convolutions".
         extract: [n, ...] -> [n, d] float64, for examples that one process holds.
-        network: the same for streams over devices and processes.
+        network: the same for streams over devices and processes; sounds have none yet.
     """
 
     name: str
     extract: Extract
-    network: FeatureNetwork
+    network: FeatureNetwork | None = None
 
 
 def identity(dim: int = 0) -> FeatureSpace:
@@ -59,6 +62,13 @@ def of_classifier(classifier: Classifier, fit: Shaped[ndarray, "n ..."]) -> Feat
         "classifier", classifier.width, classifier.params, classifier.hidden, classifier.head, finish
     )
     return FeatureSpace("classifier", lambda x: finish(classifier.features(x)), network)
+
+
+def of_spectrogram(fit: Shaped[ndarray, "n t c"], rate: int) -> FeatureSpace:
+    """Whitened log-mel spectrograms; `fit`, sounds of `rate` samples a second, gives mean and covariance."""
+    flat = lambda x: log_mel(x, rate).reshape(len(x), -1)
+    finish = _whitening(flat(fit))
+    return FeatureSpace("log mel", lambda x: finish(flat(x)))
 
 
 def _whitening(features: Float64[ndarray, "n d"], most: int = 64) -> Finish:

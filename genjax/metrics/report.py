@@ -9,21 +9,23 @@ the whole training set.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Int, Shaped
 from numpy import ndarray
 
-from genjax.metrics.classifier import Classifier, Recipe, train_classifier
+from genjax.metrics.classifier import Classifier, as_is, train_classifier
 from genjax.metrics.coverage import prdc
 from genjax.metrics.distance import RBF, Moments, Polynomial, frechet, kernel_mmd
 from genjax.metrics.examined import Examined, Settings, check
-from genjax.metrics.features import FeatureSpace, identity, of_classifier, random_convolutions
+from genjax.metrics.features import FeatureSpace, identity, of_classifier, of_spectrogram, random_convolutions
 from genjax.metrics.memorization import nearest_training
 from genjax.metrics.modes import dimension_report
 from genjax.metrics.scores import class_diversity
 from genjax.metrics.sliced import sliced_wasserstein
+from genjax.metrics.spectrogram import log_mel
 from genjax.metrics.two_sample import classifier_test, neighbour_accuracy
 
 
@@ -103,7 +105,7 @@ def make_judge(
     folds = []
     for fold in range(settings.folds):
         held = order[fold * part : (fold + 1) * part]
-        folds.append((held, *_fit(data["train"][np.setdiff1d(order, held)], seed + fold, settings.recipe)))
+        folds.append((held, *_fit(data["train"][np.setdiff1d(order, held)], seed + fold, settings)))
     return Judge(data["train"], data["test"], tuple(folds), seed, settings)
 
 
@@ -121,10 +123,12 @@ def distribution_report(
     """Compares samples with data; deterministic given the seed.
 
     Args:
-        train: what the model was trained on, uint8 images [n, h, w, c] or float vectors [n, d].
+        train: what the model was trained on, uint8 images [n, h, w, c], sounds [n, t, c] (signed
+            integers, or floating point in [-1, 1]) or float vectors [n, d].
         test: data that it was not trained on, in the same units; any number.
         samples: what it made, in the same units; any number.
-        train_labels: classes 0..K-1; with them images are compared in a classifier's features.
+        train_labels: classes 0..K-1; with them images are compared in a classifier's features. Sounds are compared
+            as log-mel spectrograms, and their classifier is shown these.
         test_labels: needed when `train_labels` are given.
         sample_labels: the classes that the samples were asked for.
         seed: of subsets, classifiers and random convolutions.
@@ -169,12 +173,18 @@ def _window(x: Shaped[ndarray, "n ..."], number: int, count: int) -> Shaped[ndar
     return x[(number * count + np.arange(count)) % len(x)]
 
 
-def _fit(fit: Examined, seed: int, recipe: Recipe) -> tuple[list[FeatureSpace], Classifier | None]:
+def _fit(fit: Examined, seed: int, settings: Settings) -> tuple[list[FeatureSpace], Classifier | None]:
     """Feature spaces, the main one first, and the classifier of labelled data."""
-    spaces = [identity(fit.x.shape[1])] if fit.x.ndim == 2 else [random_convolutions(fit.x, seed)]
+    spaces, see = [], as_is
+    if fit.x.ndim == 2:
+        spaces = [identity(fit.x.shape[1])]
+    elif fit.x.ndim == 3:
+        spaces, see = [of_spectrogram(fit.x, settings.rate)], functools.partial(log_mel, rate=settings.rate)
+    else:
+        spaces = [random_convolutions(fit.x, seed)]
     if fit.labels is None:
         return spaces, None
-    classifier = train_classifier(fit.x, fit.labels, recipe=recipe, seed=seed)
+    classifier = train_classifier(fit.x, fit.labels, recipe=settings.recipe, seed=seed, see=see)
     return ([of_classifier(classifier, fit.x)] if fit.x.ndim == 4 else []) + spaces, classifier
 
 

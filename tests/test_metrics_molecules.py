@@ -1,0 +1,66 @@
+"""Molecules without chemistry: what pairs up, and that nothing is called valid without RDKit (see tests/peers)."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from genjax.data import Data, Smiles
+from genjax.errors import UserError
+from genjax.metrics import molecules
+from genjax.texts import text_numbers
+
+GOOD = [
+    "C",
+    "c1ccccc1",
+    "C[C@@H]1CC(=O)N1",
+    "C%12CC%12",
+    "[13CH4]",
+    "C(C(C)C)C",
+    "C1CC1C1CC1",
+    "[O-][N+](=O)C",
+    "C.C",
+]
+BAD = ["", "C1CC", "C(C", "C)C", "C()C", "[CH4", "CH4]", "C%12CC%1", "[]", "[[C]]", "C)(C", "c1ccccc2"]
+
+
+@pytest.mark.parametrize(("texts", "balanced"), [(GOOD, True), (BAD, False)])
+def test_brackets_and_ring_bonds_pair_up(texts, balanced):
+    assert [molecules.is_balanced(text) for text in texts] == [balanced] * len(texts)
+
+
+def test_digits_in_brackets_are_no_ring_bonds():
+    assert molecules.is_balanced("[13C]1CC1")
+    assert not molecules.is_balanced("[13C]CC1")
+
+
+def test_molecules_are_embedded():
+    train, test = Smiles().documents("train"), Smiles().documents("test")
+    assert len(set(train + test)) == 25
+    assert len(test) > 1
+    assert all(map(molecules.is_balanced, train + test))
+
+
+def test_without_rdkit_nothing_is_called_valid(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    report = molecules.molecule_report([*GOOD, *BAD, "C(C)(C)(C)(C)C"], GOOD, GOOD)
+    assert report["balanced"] == (len(GOOD) + 1) / (len(GOOD) + len(BAD) + 1)
+    assert report["balanced_reference"] == 1.0
+    assert "RDKit is not installed" in report["checked_by"]
+    assert not [name for name in report if "valid" in name]
+    for call in (molecules.canonical, molecules.internal_diversity):
+        with pytest.raises(UserError, match=r"\A[^\n]*pip install rdkit[^\n]*\Z"):
+            call(["C"])
+    path = tmp_path / "smiles.txt"
+    path.write_text("\n".join("C" * n + end for n in range(1, 40) for end in ("", "O", "N")))
+    data = Data(Smiles(str(path), length=48))
+    found = text_numbers(data, data.load("train")[np.arange(20)]["x"], 0)
+    assert found["molecules"]["balanced"] == 1.0
+    assert found["text"]["unit"] == "character"
+
+
+def test_molecules_need_samples_and_a_file_that_is_there():
+    with pytest.raises(UserError, match="0 samples and 1"):
+        molecules.molecule_report([], [], ["C"])
+    with pytest.raises(UserError, match="cannot read the text file 'none"):
+        Smiles("none.txt").load("train")
