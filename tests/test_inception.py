@@ -14,6 +14,8 @@ import pytest
 from safetensors.numpy import save_file
 from scipy.linalg import sqrtm
 
+from genjax import experiment as experiments
+from genjax import verbs
 from genjax.data import Data, Digits, Scale
 from genjax.errors import UserError
 from genjax.metrics import fid, inception, reference
@@ -452,3 +454,32 @@ def test_samples_that_cannot_be_judged_are_one_line(judge):
         list(dataclasses.replace(NETWORK, params={"matrix": MATRIX * np.nan}).look([images(3)]))
     with pytest.raises(UserError, match="1 of 240 values NaN"):
         list(NETWORK.look([np.where(np.arange(240).reshape(4, 4, 5, 3) == 7, np.nan, 1.0)]))
+
+
+@pytest.mark.slow
+@pytest.mark.optimised
+def test_a_run_is_evaluated_with_random_weights_that_are_said_to_be_others(tmp_path):
+    """The whole network and the program's own entry; statistics of others as reference, since seeing 1,437 takes long."""
+    weights, stats, workdir = tmp_path / "weights.safetensors", tmp_path / "stats.npz", tmp_path / "run"
+    arrays = {}
+    for name, (_, shape) in expected().items():
+        centre = 1.0 if name.endswith(("running_var", "bn.weight")) else 0.0
+        scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
+        arrays[name] = (centre + scale * RNG.normal(size=shape).clip(-5, 5)).astype(np.float32)
+    save_file(arrays, weights)
+    np.savez(stats, mu=np.zeros(2048), sigma=np.eye(2048))
+    fast = [("steps", "2"), ("evaluation.num", "40"), ("evaluation.pictured", "16")]
+    verbs.train(experiments.load("gan_digits", fast), "gan_digits", workdir)
+    report = verbs.evaluate_workdir(workdir, [], weights, stats)["inception"]
+    assert report["samples"] == 40
+    assert report["frechet_other_weights"] > 0
+    assert 1.0 <= report["class_score_other_weights"] <= 1008
+    assert report["comparable"].startswith(
+        "no: other weights than FID's; 40 samples, not 50,000; the samples' cov"
+    )
+    assert report["parameters_of"] == "moving average (EMA)"
+    assert not {"fid", "inception_score", "kid"} & {*report}
+    with pytest.raises(UserError, match="give its weights, --inception=FILE"):
+        verbs.evaluate_workdir(workdir, [], None, stats)
+    with pytest.raises(UserError, match="no file of weights"):
+        verbs.evaluate_workdir(workdir, [], tmp_path / "none.pth")
