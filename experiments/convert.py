@@ -1,9 +1,10 @@
-"""Brings language models of Hugging Face's layout into a work directory, and out of one. No pickle is read.
+"""Brings language models of Hugging Face's layout into a work directory, and out of one. No pickle is executed.
 
 python -m experiments.convert --source=FOLDER --workdir=DIR      # config.json, *.safetensors, tokenizer.json
 python -m experiments.convert --workdir=DIR --target=FOLDER
 python -m experiments.convert --workdir=DIR --merged=DIR2          # LoRA's factors into the model that they adapt
 python -m experiments.convert --tokens=FILE.txt --size=1000 --target=tokenizer.json     # learns a byte-pair encoding
+python -m experiments.convert --source=FILE.pth --target=FILE.safetensors      # Inception's weights; needs torch
 
 After the first, `sample --workdir=DIR --prompt=...`, `evaluate --workdir=DIR`, and
 `train --config=ar_gpt2:FOLDER --workdir=DIR --config.data.source.path=FILE.txt` work on it.
@@ -15,6 +16,7 @@ from absl import flags
 
 from genjax import cli, convert
 from genjax.errors import UserError
+from genjax.metrics import inception
 
 SOURCE = flags.DEFINE_string("source", None, "A folder in Hugging Face's layout to read.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory to make, or to read.")
@@ -35,11 +37,14 @@ def main(overrides: cli.Overrides) -> None:
             convert.bring_in(source, Path(workdir), overrides)
         case (False, True, True, False, False):
             convert.bring_out(Path(workdir), Path(target))
+        case (True, False, True, False, False):
+            inception.convert(Path(source), Path(target))
         case (False, True, False, True, False):
             convert.bring_merged(Path(workdir), Path(merged))
         case _:
             raise UserError(
-                "say --source and --workdir, --workdir and --target, --workdir and --merged, or --tokens and --target"
+                "say --source and --workdir, --workdir and --target, --workdir and --merged, --tokens and --target, or "
+                "--source and --target of Inception's weights"
             )
 
 

@@ -1,6 +1,7 @@
 """Evaluates a trained run: distances to the test split, memorisation, likelihood; writes evaluation.json.
 
 python -m experiments.evaluate --workdir=DIR [--config.evaluation.num=5000]
+python -m experiments.evaluate --workdir=DIR --inception=WEIGHTS [--reference=STATS.npz]    # FID, Inception Score, KID
 """
 
 from pathlib import Path
@@ -10,11 +11,16 @@ from absl import flags
 from genjax import cli, verbs
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
+INCEPTION = flags.DEFINE_string("inception", None, "Weights of FID's Inception-v3, .pth or .safetensors.")
+REFERENCE = flags.DEFINE_string(
+    "reference", None, "Statistics of real images, .npz; made of the training split if it is not there."
+)
 
 
 def main(overrides: cli.Overrides) -> None:
     """Runs what the flags say."""
-    verbs.evaluate_workdir(Path(WORKDIR.value), overrides)
+    given = (Path(flag.value) if flag.value else None for flag in (INCEPTION, REFERENCE))
+    verbs.evaluate_workdir(Path(WORKDIR.value), overrides, *given)
 
 
 if __name__ == "__main__":

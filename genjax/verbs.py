@@ -18,6 +18,7 @@ from genjax.evaluate import Report, count_params, evaluate
 from genjax.experiment import Experiment
 from genjax.exports import export
 from genjax.loop import Run, StopSignal, prepare, run_steps
+from genjax.metrics.fid import InceptionJudge, open_judge
 from genjax.monitor import Looks
 from genjax.objective import Adapter
 from genjax.pictures import curves
@@ -29,6 +30,7 @@ from genjax.watch import show
 from genjax.writers import METRICS, Writer
 
 EVALUATION, SAMPLES, TRACE = "evaluation.json", "samples", "trace"
+REFERENCE = "inception_reference.npz"
 PICTURE_SEED = 0
 
 
@@ -200,10 +202,15 @@ def _walk(
     return state
 
 
-def write_evaluation(run: Run, state: TrainState, workdir: Path) -> Report:
-    """Evaluates and writes evaluation.json and the final pictures."""
+def write_evaluation(
+    run: Run, state: TrainState, workdir: Path, inception: InceptionJudge | None = None
+) -> Report:
+    """Evaluates, by `inception` too if it is given, and writes evaluation.json and the final pictures."""
     trained, (run, state) = count_params(state.params), plain(run, state)
     report, samples = evaluate(run.experiment, state, run.mesh, say)
+    if inception is not None:
+        say("evaluate: Inception")
+        report["inception"] = inception.section(samples, report)
     if trained != report["parameters"]:
         report["parameters_trained"] = trained
     if jax.process_index() == 0:
@@ -245,13 +252,31 @@ def inventory(workdir: Path) -> list[str]:
     return [str(workdir / name) for name in names] + [str(path) for path in samples]
 
 
-def evaluate_workdir(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Report:
+def evaluate_workdir(
+    workdir: Path,
+    overrides: Iterable[tuple[str, str]],
+    inception: Path | None = None,
+    reference: Path | None = None,
+) -> Report:
     """Evaluates a work directory's checkpoint, see `load_state`, and writes its evaluation.json.
 
+    Args:
+        workdir: of a run.
+        overrides: of what training does not depend on.
+        inception: weights, for FID, IS and KID; see `metrics.fid`.
+        reference: the file of real images' statistics; by default in the work directory.
+
     Raises:
-        UserError: no run there, or an override that only training could follow.
+        UserError: no run there, an override that only training could follow, or what `open_judge` refuses.
     """
-    run = reopen(workdir, overrides)
-    report = write_evaluation(run, load_state(run, workdir), workdir)
+    run, judges = reopen(workdir, overrides), list[InceptionJudge]()
+    if inception:
+        data, where = run.experiment.data, reference or workdir / REFERENCE
+        distributed.first(lambda: judges.append(open_judge(data, inception, where, say)))
+    elif reference:
+        raise UserError(
+            "--reference has statistics of Inception's features: give its weights, --inception=FILE"
+        )
+    report = write_evaluation(run, load_state(run, workdir), workdir, *judges)
     say(f"wrote {workdir / EVALUATION}")
     return report

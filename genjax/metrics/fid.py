@@ -1,0 +1,226 @@
+"""FID, Inception Score and KID of a trained model's samples, and what has to be said with each of them.
+
+    FID = |mu - mu_r|^2 + tr(C + C_r - 2 (C C_r)^{1/2})           Heusel et al. 2017 (arXiv:1706.08500), eq. 6
+    IS  = exp(E KL(p(y | x) || p(y)))                             Salimans et al. 2016 (arXiv:1606.03498), section 4
+    KID = MMD^2 with k(x, y) = (<x, y> / d + 1)^3                 Binkowski et al. 2018 (arXiv:1801.01401), section 4
+
+over pool3 features of samples and of real images (r), and the class probabilities of samples. IS is the mean over ten
+consecutive parts, with their standard deviation (of the population, as in the paper's program). KID is the mean over
+subsets of both sides, with its standard deviation over them.
+
+The names fid, inception_score and kid are given only to numbers made with the original weights. Whatever keeps a number
+from being comparable with published ones stands beside it, in words, under "comparable". "Yes" means: with numbers by
+pytorch-fid (which resizes as here) against the whole of the same training split, grey images repeated.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped, UInt8
+from numpy import ndarray
+
+from genjax import tree
+from genjax.data import Data, sweep
+from genjax.errors import UserError
+from genjax.metrics.distance import Polynomial, frechet, kernel_mmd
+from genjax.metrics.inception import FeatureNetwork, load_network
+from genjax.metrics.reference import Statistics, gather_statistics, load_statistics, save_statistics
+
+COMPARABLE = 50_000  # samples
+OWN_NAMES = {"fid": "fid", "score": "inception_score", "kid": "kid"}
+OTHER_NAMES = {
+    "fid": "frechet_other_weights",
+    "score": "class_score_other_weights",
+    "kid": "kernel_distance_other_weights",
+}
+# Of an evaluation's report, what numbers of samples have to carry, besides how the objective was set to sample.
+CARRIED = ("step", "parameters_of", "sample_seed")
+
+Report = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class InceptionJudge:
+    """A network and real images seen by it, ready to judge any number of sets of samples.
+
+    Attributes:
+        network: that looks at images.
+        reference: statistics of real images.
+        where: the reference's file.
+        expected: words for the images that published numbers of this data set are against.
+        levels: integer values of a pixel.
+    """
+
+    network: FeatureNetwork
+    reference: Statistics
+    where: Path
+    expected: str
+    levels: int
+
+    def report(self, samples: Shaped[ndarray, "n h w c"], said: Mapping[str, Any] | None = None) -> Report:
+        """Numbers and words for json.
+
+        Args:
+            samples: images in the data's own units.
+            said: an evaluation's report: what is carried from it is under `CARRIED`.
+
+        Raises:
+            UserError: no uint8 images, too few, or all of them equal.
+        """
+        images = to_bytes(samples, self.levels)
+        if (images == images[:1]).all():
+            raise UserError(f"all {len(images)} samples are equal, there is no distribution to compare")
+        size = self.network.batch_size
+        chunks = (images[start : start + size] for start in range(0, len(images), size))
+        made = gather_statistics(self.network, chunks, len(images), data="samples")
+        found = inception_report(self.network, made, self.reference, self.expected)
+        carried = {
+            name: value
+            for name, value in (said or {}).items()
+            if name in CARRIED or name.startswith("objective.")
+        }
+        return found | {"reference_file": str(self.where)} | carried
+
+    def section(self, samples: Shaped[ndarray, "n h w c"], said: Mapping[str, Any]) -> Report:
+        """`report`, or {"none": why}: what an evaluation has found otherwise is not lost for it."""
+        try:
+            return self.report(samples, said)
+        except UserError as error:
+            return {"none": str(error)}
+
+
+def open_judge(
+    data: Data,
+    weights: Path,
+    reference: Path,
+    report: Callable[[str], None] = lambda line: None,
+    batch_size: int = 64,
+) -> InceptionJudge:
+    """Reads weights and reference statistics; makes the latter, of the whole training split, where there is no file.
+
+    Args:
+        data: of uint8 images.
+        weights: see `load_network`.
+        reference: .npz, read if it is there, written if not.
+        report: called with a line of progress now and then.
+        batch_size: images in one compiled call.
+
+    Raises:
+        UserError: no images, or as `load_network`, `load_statistics` and `save_statistics`.
+    """
+    if data.kind != "image" or not data.levels:
+        raise UserError(f"Inception looks at images of integer pixels, and these data are {data.kind}")
+    network, expected = load_network(weights, batch_size), describe(data, "train")
+    if not reference.exists():
+        examples = data.load("train")
+
+        def batches() -> Iterator[UInt8[ndarray, "_ h w c"]]:
+            for call, (batch, count) in enumerate(sweep(examples, batch_size)):
+                yield to_bytes(batch["x"][:count], data.levels)
+                if call % 20 == 0:
+                    report(f"reference: {min((call + 1) * batch_size, len(examples))}/{len(examples)} images")
+
+        save_statistics(gather_statistics(network, batches(), len(examples), data=expected), reference)
+        report(f"wrote {reference}")
+    known = load_statistics(reference, network)
+    return InceptionJudge(network, known, reference, expected, data.levels)
+
+
+def describe(data: Data, split: str) -> str:
+    """Words for a split: its source with all that training depends on."""
+    values = ", ".join(f"{name}={value!r}" for name, value in tree.untunable(data.source).items())
+    return f"{split} split of {type(data.source).__name__}({values})"
+
+
+def to_bytes(x: Shaped[ndarray, "n ..."], levels: int) -> UInt8[ndarray, "n ..."]:
+    """Integers 0 ... levels - 1 as 0 ... 255, rounded.
+
+    Raises:
+        UserError: x are no integers from 0.
+    """
+    if levels == 256 and x.dtype == np.uint8:
+        return x
+    if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() >= levels:
+        bad = np.issubdtype(x.dtype, np.floating) and int((~np.isfinite(x)).sum())
+        said = (
+            f"{bad} of {x.size} values are NaN or infinite" if bad else f"{x.dtype} {x.min()} ... {x.max()}"
+        )
+        raise UserError(f"Inception looks at images of integers 0 ... {levels - 1}; these are not: {said}")
+    return np.rint(x * (255.0 / (levels - 1))).astype(np.uint8)
+
+
+def kernel_distance(
+    x: Float[ndarray, "m d"], y: Float[ndarray, "n d"], *, seed: int = 0, subsets: int = 100, size: int = 1000
+) -> tuple[float, float]:
+    """KID: mean and standard deviation over pairs of random subsets of the same size.
+
+    Args:
+        x: features of one side, in random order.
+        y: of the other.
+        seed: of the subsets.
+        subsets: how many.
+        size: examples of each, fewer if a side has fewer.
+    """
+    rng, size = np.random.default_rng(seed), min(size, len(x), len(y))
+    choose = lambda rows: rows[rng.choice(len(rows), size, replace=False)]
+    values = [kernel_mmd(choose(x), choose(y), Polynomial()) for _ in range(subsets)]
+    return float(np.mean(values)), float(np.std(values))
+
+
+def inception_report(
+    network: FeatureNetwork, made: Statistics, reference: Statistics, expected: str = ""
+) -> Report:
+    """Compares samples with real images, both as the network sees them.
+
+    Args:
+        network: that looked at both.
+        made: of samples.
+        reference: of real images.
+        expected: words for the images that published numbers are against; "" if any will do.
+
+    Returns:
+        Numbers by the names fid, inception_score and kid, the last two with their _std, or, of other weights, by names
+        that say so; and in words what they were made of and whether they are "comparable".
+    """
+    names = OWN_NAMES if network.original else OTHER_NAMES
+    report: Report = {
+        "features": network.name,
+        "weights": f"{'original' if network.original else 'other weights'}, arrays' SHA-256 {network.digest}",
+        "samples": made.moments.count,
+        "reference": reference.data or "unknown: its file has mean and covariance alone",
+        "reference_samples": reference.count if reference.count is not None else "unknown",
+        "comparable": comparable(network, made, reference, expected),
+        names["fid"]: frechet(made.moments, reference.moments),
+        names["score"]: float(made.scores.mean()),
+        f"{names['score']}_std": float(made.scores.std()),
+    }
+    if reference.foreign:
+        return report | {names["kid"]: "none: the reference's file has no features"}
+    report[f"{names['score']}_reference"] = float(reference.scores.mean())
+    report[names["kid"]], report[f"{names['kid']}_std"] = kernel_distance(made.features, reference.features)
+    return report
+
+
+def comparable(network: FeatureNetwork, made: Statistics, reference: Statistics, expected: str = "") -> str:
+    """ "yes", or "no: " and every reason why numbers must not be set beside published ones."""
+    count, size = made.moments.count, len(made.moments.mean)
+    real = reference.count
+    reasons = [
+        ("other weights than FID's", not network.original),
+        (f"{count:,} samples, not {COMPARABLE:,}", count < COMPARABLE),
+        (f"the samples' covariance is singular, {count:,} for {size:,} features", count <= size),
+        (
+            f"the reference's covariance is singular, {real or 0:,} for {size:,} features",
+            real is not None and real <= size,
+        ),
+        ("the reference's file does not say what it was made of", reference.foreign),
+        (
+            f"the reference is of the {reference.data}, not of the {expected}",
+            bool(reference.data and expected) and reference.data != expected,
+        ),
+    ]
+    found = [reason for reason, holds in reasons if holds]
+    return f"no: {'; '.join(found)}" if found else "yes"
