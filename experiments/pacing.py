@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from absl import flags
 
 from genjax.errors import UserError
 from genjax.experiment import Experiment
-from genjax.hardware import hardware
+from genjax.hardware import busy, hardware
 from genjax.loop import prepare
 
 SECONDS = flags.DEFINE_float("seconds", 60.0, "For --what=pace: of training.", lower_bound=0.001)
@@ -21,7 +20,7 @@ ROUNDS, LEAST = 5, 0.4  # timings, and the shortest of one in seconds
 
 
 def pace(experiment: Experiment, rounds: int = ROUNDS, least: float = LEAST) -> list[float]:
-    """Seconds of a step with the making of its batch, after compiling.
+    """Seconds of a step with the making of its batch, after compiling, by the clock of `hardware.busy`.
 
     Args:
         experiment: gives the step.
@@ -35,17 +34,17 @@ def pace(experiment: Experiment, rounds: int = ROUNDS, least: float = LEAST) -> 
     state, length, step, seconds = run.make_state(), experiment.steps_per_call, 0, []
     several = len(experiment.objective.players()) > 1
     for number in range(rounds + 1):
-        began, calls, before = time.perf_counter(), 0, None
+        began, calls, before = busy(), 0, None
         while True:
             state, metrics = run.compiled(state, run.batch(step, length), length > 1)
             jax.block_until_ready(before)
             before, step, calls = metrics, step + length, calls + 1
-            enough = time.perf_counter() - began >= least and calls * length >= (20 if several else 1)
+            enough = busy() - began >= least and calls * length >= (20 if several else 1)
             if number == 0 or enough:
                 break
         jax.block_until_ready((state, before))
         if number:  # the first call compiles
-            seconds.append((time.perf_counter() - began) / (calls * length))
+            seconds.append((busy() - began) / (calls * length))
     return seconds
 
 

@@ -8,6 +8,7 @@ The shipped configs of the families as they are, but for the length of the run.
 from genjax.suite import Member, Suite
 
 SAMPLER = "objective.sampler.steps"
+QUICK = (("evaluation.num", "100"),)  # of a first stage, whose own samples are not compared
 
 
 def get_suite() -> Suite:
@@ -15,7 +16,7 @@ def get_suite() -> Suite:
     return Suite(
         members=(
             Member("vae", "vae_digits"),
-            Member("vq_prior", "vq_prior_digits:{coder}", coder=Member("vq", "vqvae_digits")),
+            Member("vq_prior", "vq_prior_digits:{coder}", coder=Member("vq", "vqvae_digits", QUICK)),
             Member("gan", "gan_digits"),
             Member("wgan_gp", "gan_digits:wgan_gp"),
             Member("flow", "flow_digits"),
