@@ -31,6 +31,7 @@ COLUMNS = (
     "label_accuracy",
     "precision",
     "recall",
+    "recall_reference",
     "told_apart",
     "diversity",
 )
