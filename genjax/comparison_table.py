@@ -47,8 +47,8 @@ COLUMNS = (
 WORDS = (
     "The Fréchet ratio is the distance of samples to the test split over that of unseen real data to it; 1 is as good "
     "as real data. Told apart: how often a classifier is right about what is a sample; 0.5 is chance. Diversity: "
-    "distances within a class over those of real data. Parameters, examples and seconds of a model of latents are those of "
-    "its second stage. ± is the spread between seeds."
+    "distances within a class over those of real data. Parameters, examples and seconds of a model of latents are "
+    "those of its second stage. ± is the spread between seeds."
 )
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# This machine: ./launch/local.sh [options] train|sample|evaluate|vary|compare|edit|convert|prepare|benchmark|sweep|suite|test|setup [flags]
+# This machine: ./launch/local.sh [options] train|sample|evaluate|vary|compare|edit|convert|prepare|benchmark|sweep|suite|results|test|setup [flags]
 #
 # On first use it makes the virtual environment .venv from requirements.txt (again only if that file changes).
 # GENJAX_PYTHON=/path/to/python uses an environment of your own instead. `setup` does no more than that.
