@@ -9,6 +9,7 @@ python -m experiments.benchmark --what=compare --config=A [--config.x=y] [--othe
 python -m experiments.benchmark --what=game --config=gan_digits    # beside a step written by hand
 python -m experiments.benchmark --what=layout --config=NAME --config.mesh=data:2,fsdp:4    # bytes and collectives
 python -m experiments.benchmark --what=input --config=diffusion_mnist    # what the loop waits for its batches
+python -m experiments.benchmark --what=pace --config=NAME --seconds=90    # how many steps take so long
 
 Each round times all settings one after the other on the same machine in the same state; reported are medians over
 rounds and their ratios; what the columns mean: `costs`. Set --config.steps_per_call=20 to compare calls of 20 steps
@@ -29,6 +30,7 @@ from experiments import (
     input_speed,
     layouts,
     likelihood_speed,
+    pacing,
     sampling_speed,
 )
 from experiments.costs import Costs, Row, compiled_costs, compute_dtype, heading, table
@@ -43,7 +45,7 @@ from genjax.step import TrainState
 WHAT = flags.DEFINE_enum(
     "what",
     "train",
-    ["train", "sample", "decode", "likelihood", "contexts", "compare", "game", "layout", "input"],
+    ["train", "sample", "decode", "likelihood", "contexts", "compare", "game", "layout", "input", "pace"],
     "What is measured.",
 )
 CONFIG = flags.DEFINE_string(
@@ -137,6 +139,7 @@ def main(overrides: cli.Overrides) -> None:
         "compare": lambda: compare(chosen),
         "game": lambda: gan_speed.report(chosen, ROUNDS.value, STEPS.value),
         "layout": lambda: layouts.report(chosen),
+        "pace": lambda: pacing.report(chosen),
         "input": lambda: input_speed.report(
             chosen, tuple(map(int, WORKERS.value)), ROUNDS.value, STEPS.value
         ),

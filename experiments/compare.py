@@ -2,7 +2,8 @@
 
 python -m experiments.compare --run=DIR --run=DIR@objective.sampler.steps=10 ... [--out=comparison.html]
 
-Runs that differ in their seed alone become one row; see `genjax.comparison`.
+Runs that differ in their seed alone become one row; see `genjax.comparison`. The numbers are written beside the page,
+as Markdown and JSON.
 """
 
 from pathlib import Path
@@ -11,14 +12,14 @@ from absl import flags
 
 from genjax import cli
 from genjax.comparison import compare
-from genjax.comparison_page import render, write
+from genjax.comparison_page import write
 from genjax.errors import UserError
 from genjax.verbs import say
 
 RUN = flags.DEFINE_multi_string("run", [], "A work directory, or DIR@field=value with settings of sampling.")
 NUM = flags.DEFINE_integer("num", 1000, "Samples of each.", lower_bound=32)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.")
-OUT = flags.DEFINE_string("out", "comparison.html", "The page.")
+OUT = flags.DEFINE_string("out", "comparison.html", "The page; its numbers are beside it as .md and .json.")
 
 
 def main(overrides: cli.Overrides) -> None:
@@ -26,8 +27,8 @@ def main(overrides: cli.Overrides) -> None:
     if overrides:
         raise UserError("settings belong to a run: --run=DIR@objective.sampler.steps=10")
     rows = compare(RUN.value, NUM.value, SEED.value)
-    write(Path(OUT.value), render(rows, NUM.value, SEED.value))
-    say(f"wrote {OUT.value}")
+    for path in write(Path(OUT.value), rows, NUM.value, SEED.value):
+        say(f"wrote {path}")
 
 
 if __name__ == "__main__":

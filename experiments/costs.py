@@ -19,6 +19,7 @@ from genjax.chips import Dtype, peak, utilisation
 from genjax.evaluate import count_params
 from genjax.experiment import Experiment
 from genjax.flops import count_flops
+from genjax.program_costs import program_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +68,8 @@ def compiled_costs(lowered: Any, flops: int, devices: int) -> Costs:
     program = lowered.compile()
     seconds = time.perf_counter() - began
     analysis = program.cost_analysis() or {}
-    memory = program.memory_analysis()
-    size = 0
-    if memory is not None:
-        size = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-        size += memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     compiled = analysis.get("flops")
-    return Costs(flops, None if compiled is None else compiled * devices, seconds, size)
+    return Costs(flops, None if compiled is None else compiled * devices, seconds, program_bytes(program))
 
 
 def device_peak() -> int | None:

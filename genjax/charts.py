@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Okabe & Ito (2008): told apart by the colour-blind, and on white as on black.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#b8a800")
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+    "#7f7f7f",
+    "#b8a800",
+    "#8a63d2",
+    "#a6611a",
+)
 WIDTH, HEIGHT = 640, 380
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 14, 46
 
@@ -84,9 +95,9 @@ def _frame(x: Axis, y: Axis) -> list[str]:
     return parts
 
 
-def _svg(parts: Sequence[str], label: str) -> str:
+def _svg(parts: Sequence[str], label: str, height: int = HEIGHT) -> str:
     body = "".join(parts)
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(label)}">{body}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{html.escape(label)}">{body}</svg>'
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -99,32 +110,123 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return found
 
 
-def scatter(points: Sequence[tuple[str, float, float]], x_name: str, y_name: str) -> str:
+def colour(number: int) -> str:
+    """Of the row of this number; they begin again after the last."""
+    return COLOURS[number % len(COLOURS)]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A named point of a scatter.
+
+    Attributes:
+        name: what it says.
+        number: of its colour.
+        x: along the first axis.
+        y: along the second one.
+        spread: half the length of its bar along the second one.
+    """
+
+    name: str
+    number: int
+    x: float
+    y: float
+    spread: float = 0.0
+
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _label(name: str, x: float, y: float, taken: list[Box]) -> str:
+    """A point's name beside it, where it lies on the fewest others; noted in `taken`."""
+    width, best = 6.6 * len(name), None
+    for dy in (-9.0, 4.0, 19.0, -23.0, 33.0):
+        for anchor, left in (("start", x + 9), ("end", x - 9 - width)):
+            box = (left, y + dy - 11, left + width, y + dy + 3)
+            inside = (
+                box[0] >= LEFT and box[2] <= WIDTH - RIGHT + 4 and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM
+            )
+            met = sum(
+                max(0.0, min(box[2], other[2]) - max(box[0], other[0]))
+                * max(0.0, min(box[3], other[3]) - max(box[1], other[1]))
+                for other in taken
+            )
+            cost = met + (0.0 if inside else 1e6)
+            if best is None or cost < best[0]:
+                best = (cost, box, anchor, dy)
+    assert best is not None
+    _, box, anchor, dy = best
+    taken.append(box)
+    at = box[0] if anchor == "start" else box[2]
+    words = html.escape(name)
+    return f'<text class="name" x="{at:.1f}" y="{y + dy:.1f}" text-anchor="{anchor}">{words}</text>'
+
+
+def scatter(points: Sequence[Point], x_name: str, y_name: str) -> str:
     """Named points on logarithmic axes, less being better along both, with the line of those that are best.
 
     Args:
-        points: (name, x, y), in the order of the colours.
+        points: to draw.
         x_name: label of the axis.
         y_name: label of the axis.
 
     Returns:
         SVG.
     """
-    x = Axis.around(x_name, [point[1] for point in points], log=True)
-    y = Axis.around(y_name, [point[2] for point in points], log=True)
+    low = lambda p: p.y - p.spread if p.spread < p.y else p.y
+    x = Axis.around(x_name, [point.x for point in points], log=True)
+    y = Axis.around(y_name, [v for p in points for v in (low(p), p.y + p.spread)], log=True)
     parts = _frame(x, y)
-    places = [(_x(x, px), _y(y, py)) for _, px, py in points]
-    line = " ".join(
-        f"{places[i][0]:.1f},{places[i][1]:.1f}" for i in front([(px, py) for _, px, py in points])
-    )
+    places = [(_x(x, p.x), _y(y, p.y)) for p in points]
+    line = " ".join(f"{places[i][0]:.1f},{places[i][1]:.1f}" for i in front([(p.x, p.y) for p in points]))
     parts.append(f'<polyline class="front" points="{line}"/>')
-    for number, ((name, *_), (px, py)) in enumerate(zip(points, places, strict=True)):
-        colour = COLOURS[number % len(COLOURS)]
-        side = ("end", -9) if px > 0.6 * WIDTH else ("start", 9)
-        parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="5.5" fill="{colour}"/>')
-        words = html.escape(name)
-        parts.append(f'<text x="{px + side[1]:.1f}" y="{py - 7:.1f}" text-anchor="{side[0]}">{words}</text>')
+    taken = [(px - 7, py - 7, px + 7, py + 7) for px, py in places]
+    for point, (px, py) in zip(points, places, strict=True):
+        if point.spread:
+            top, bottom = _y(y, point.y + point.spread), _y(y, low(point))
+            ends = f'x1="{px:.1f}" x2="{px:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"'
+            parts.append(f'<line class="bar" {ends} stroke="{colour(point.number)}"/>')
+        title = f"<title>{html.escape(point.name)}: {point.x:.3g}, {point.y:.3g}</title>"
+        parts.append(
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="5.5" fill="{colour(point.number)}">{title}</circle>'
+        )
+        parts.append(_label(point.name, px, py, taken))
     return _svg(parts, f"{y_name} against {x_name}")
+
+
+def strip(rows: Sequence[tuple[str, Sequence[float]]], name: str, log: bool = False) -> str:
+    """The values of each row as dots on one line, with a bar at their mean.
+
+    Args:
+        rows: (name, values); a row may have none.
+        name: label of the axis.
+        log: whether the axis is logarithmic.
+
+    Returns:
+        SVG; values that are not finite are left out.
+    """
+    pitch, left = 26, 190
+    height = pitch * len(rows) + TOP + 30
+    axis = Axis.around(name, [v for _, values in rows for v in values], log)
+    place = lambda value: left + axis.place(value) * (WIDTH - RIGHT - left)
+    bottom = TOP + pitch * len(rows)
+    parts = []
+    for mark in axis.ticks():
+        at = place(mark)
+        parts.append(f'<line class="grid" x1="{at:.1f}" y1="{TOP}" x2="{at:.1f}" y2="{bottom}"/>')
+        parts.append(f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{mark:.4g}</text>')
+    for number, (label, values) in enumerate(rows):
+        y, kept = TOP + pitch * (number + 0.5), [v for v in values if math.isfinite(v)]
+        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{html.escape(label)}</text>')
+        if len(kept) > 1:
+            at = place(math.fsum(kept) / len(kept))
+            ends = f'x1="{at:.1f}" x2="{at:.1f}" y1="{y - 9:.1f}" y2="{y + 9:.1f}"'
+            parts.append(f'<line class="bar" {ends} stroke="{colour(number)}"/>')
+        for value in kept:
+            title = f"<title>{html.escape(label)}: {value:.4g}</title>"
+            dot = f'cx="{place(value):.1f}" cy="{y:.1f}" r="5" fill="{colour(number)}" fill-opacity="0.75"'
+            parts.append(f"<circle {dot}>{title}</circle>")
+    return _svg(parts, name, height)
 
 
 def lines(curves: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], x_name: str, y_name: str) -> str:
@@ -138,13 +240,12 @@ def lines(curves: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], x_na
     Returns:
         SVG; values that are not finite are left out.
     """
-    kept = [(name, colour, [p for p in points if math.isfinite(p[1])]) for name, colour, points in curves]
+    kept = [(name, number, [p for p in points if math.isfinite(p[1])]) for name, number, points in curves]
     x = Axis.around(x_name, [p[0] for _, _, points in kept for p in points])
     y = Axis.around(y_name, [p[1] for _, _, points in kept for p in points])
     parts = _frame(x, y)
-    for name, colour, points in kept:
+    for name, number, points in kept:
         line = " ".join(f"{_x(x, px):.1f},{_y(y, py):.1f}" for px, py in points)
         title = f"<title>{html.escape(name)}</title>"
-        stroke = COLOURS[colour % len(COLOURS)]
-        parts.append(f'<polyline class="curve" stroke="{stroke}" points="{line}">{title}</polyline>')
+        parts.append(f'<polyline class="curve" stroke="{colour(number)}" points="{line}">{title}</polyline>')
     return _svg(parts, f"{y_name} against {x_name}")

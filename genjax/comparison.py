@@ -1,25 +1,30 @@
-"""Several trained models of the same data on one page: pictures, numbers, quality against the time that samples take.
+"""Several trained models of the same data, judged side by side: quality, time, memory, FLOPs, spread between seeds.
 
-All are judged anew by one judge, at equal counts, from the same seed. Runs that differ in their seed alone are one row,
-with means and the spread between seeds (standard deviation). A run may be named with settings that training does not
-depend on, "runs/a@objective.sampler.steps=10", and then stands beside itself.
+All are judged anew by one judge, at equal counts, from the same seed. Runs that differ in their seed alone, or in the
+seed of the autoencoder within, are one row, with means and the spread between seeds (standard deviation). A run named
+with settings that training does not depend on, "runs/a@objective.sampler.steps=10", stands beside itself.
 """
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from genjax import tree
+from genjax.encoded import Encoded
 from genjax.errors import UserError
 from genjax.evaluate import count_params
-from genjax.flops import count_flops
+from genjax.experiment import Experiment, restore
 from genjax.loop import Run
+from genjax.metrics.collapse import collapse, twin_report
 from genjax.metrics.report import Judge
+from genjax.program_costs import sample_flops, step_costs
 from genjax.step import TrainState
 from genjax.vary import fit_judge, measure
 from genjax.verbs import EVALUATION, load_state, plain, reopen, say
@@ -40,6 +45,7 @@ class Entry:
         numbers: name -> value.
         likelihood: in words; empty where there is none.
         samples: in the data's own units.
+        trouble: in words: collapsed, diverged, not trained to its end; empty where nothing is wrong.
     """
 
     name: str
@@ -49,6 +55,7 @@ class Entry:
     numbers: dict[str, float]
     likelihood: str
     samples: np.ndarray
+    trouble: str = ""
 
 
 def parse(word: str) -> tuple[Path, list[tuple[str, str]]]:
@@ -69,20 +76,29 @@ def judge_run(word: str, judge: Judge | None, run: Run, num: int, seed: int) -> 
     """Draws and judges one model's samples, and reads what its work directory says of it."""
     workdir, settings = parse(word)
     trained = load_state(run, workdir)
+    costs = step_costs(run)
     run, state = plain(run, trained)
-    found, samples = measure(run, state, judge, num, seed)
-    batch = jax.eval_shape(lambda: run.batch(0, 1))
+    finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.ema))
+    found, samples = measure(run, state, judge if finite else None, num, seed)
     numbers = {
         **found,
+        **costs,
         "parameters": float(count_params(trained.params)),
-        "gflops": count_flops(run.step, trained, batch) / 1e9,
         "examples_seen": float(int(trained.step) * run.experiment.batch_size),
     }
-    curve = read_metrics(workdir)
-    if curve:
+    if flops := sample_flops(run, state):
+        numbers["sample_gflops"] = flops / 1e9
+    if curve := read_metrics(workdir):
         numbers["seconds_to_train"] = float(curve[-1]["time"])
+    done = int(trained.step)
+    trouble = "" if finite else "diverged: parameters are not finite"
+    if not trouble and done < run.experiment.steps and not run.experiment.monitor.every:
+        trouble = f"ended at step {done} of {run.experiment.steps}"
+    if not trouble and judge is not None:
+        words = collapse({**found, **twin_report(samples, judge.test.x)})
+        trouble = f"collapsed: {words}" if words else ""
     name = workdir.name + "".join(f", {path.rpartition('.')[2]} {value}" for path, value in settings)
-    return Entry(name, workdir, run, state, numbers, likelihood(workdir), samples)
+    return Entry(name, workdir, run, state, numbers, likelihood(workdir), samples, trouble)
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
@@ -103,13 +119,41 @@ def likelihood(workdir: Path) -> str:
     return ""
 
 
+def title(row: Sequence[Entry]) -> str:
+    """Of a row: the first run's name; of several seeds without the seed, and how many they are."""
+    if len(row) == 1:
+        return row[0].name
+    return f"{re.sub(r',seed=[0-9]+', '', row[0].name)} ({len(row)} seeds)"
+
+
 def group(entries: Sequence[Entry]) -> list[list[Entry]]:
     """Runs that differ in their seed alone, together, in the order of the first of them."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        alike = dataclasses.replace(entry.run.experiment, seed=0)
-        groups.setdefault(json.dumps(tree.describe(alike), sort_keys=True), []).append(entry)
+        alike = json.dumps(without_seed(entry.run.experiment), sort_keys=True)
+        groups.setdefault(alike, []).append(entry)
     return list(groups.values())
+
+
+def without_seed(experiment: Experiment) -> Any:
+    """An experiment's description without its seed, and with the same of other runs in place of their directories."""
+
+    def walk(part: Any) -> Any:
+        if isinstance(part, list):
+            return [walk(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        if str(part.get("@type", "")).endswith(":Pretrained") and Path(part["workdir"]).is_dir():
+            return without_seed(restore(Path(part["workdir"])))
+        return {name: walk(value) for name, value in part.items()}
+
+    return walk(tree.describe(dataclasses.replace(experiment, seed=0)))
+
+
+def source_of(run: Run) -> Any:
+    """The description of a run's source: of the data, where codes are kept beside them."""
+    source: Any = run.experiment.data.source
+    return tree.describe(source.source if isinstance(source, Encoded) else source)
 
 
 def compare(words: Sequence[str], num: int, seed: int) -> list[list[Entry]]:
@@ -129,9 +173,9 @@ def compare(words: Sequence[str], num: int, seed: int) -> list[list[Entry]]:
     if not words:
         raise UserError("there is nothing to compare: give --run=DIR at least once")
     opened = [reopen(*parse(word)) for word in words]
-    data = tree.describe(opened[0].experiment.data.source)
+    data = source_of(opened[0])
     for word, run in zip(words, opened, strict=True):
-        if tree.describe(run.experiment.data.source) != data:
+        if source_of(run) != data:
             raise UserError(f"{word} is of other data than {words[0]}: they cannot be compared")
     judge, entries = fit_judge(opened[0]), []
     for word, run in zip(words, opened, strict=True):

@@ -5,7 +5,8 @@
 
 A `scan` counts its body times its length, a `cond` its dearest branch. Element-wise work is left out, as in the
 usual model-FLOPs convention (Chowdhery et al. 2022, arXiv:2204.02311, app. B). Unlike a compiler's cost analysis
-the count does not depend on the platform and knows how often a loop runs; a `while_loop` counts once.
+the count does not depend on the platform and knows how often a loop runs; a `while_loop` counts once, unless
+the number of its turns is given.
 """
 
 import math
@@ -15,21 +16,27 @@ from typing import Any
 import jax
 
 
-def count_flops(function: Callable[..., Any], *args: Any) -> int:
+def count_flops(function: Callable[..., Any], *args: Any, turns: int = 1) -> int:
     """Counts the operations of one call.
 
     Args:
         function: traceable by JAX.
         *args: arrays or `jax.ShapeDtypeStruct`s.
+        turns: how often each `while_loop` runs.
 
     Returns:
         Multiplications plus additions of all products and convolutions, over all devices together.
     """
-    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr, turns)
 
 
-def _of_jaxpr(jaxpr: Any) -> int:
-    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+def loops(function: Callable[..., Any], *args: Any) -> bool:
+    """Whether a call has a `while_loop` with products in it, whose turns only running it would tell."""
+    return count_flops(function, *args, turns=2) != count_flops(function, *args)
+
+
+def _of_jaxpr(jaxpr: Any, turns: int) -> int:
+    return sum(_of_equation(equation, turns) for equation in jaxpr.eqns)
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Any]:
@@ -42,7 +49,7 @@ def _inner(params: dict[str, Any]) -> Iterator[Any]:
                 yield item.jaxpr
 
 
-def _of_equation(equation: Any) -> int:
+def _of_equation(equation: Any, turns: int) -> int:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         contracted = params["dimension_numbers"][0][0]
@@ -52,7 +59,7 @@ def _of_equation(equation: Any) -> int:
         kernel = equation.invars[1].aval.shape
         outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
         return 2 * equation.outvars[0].aval.size * math.prod(kernel) // outputs // params["batch_group_count"]
-    inner = [_of_jaxpr(jaxpr) for jaxpr in _inner(params)]
+    inner = [_of_jaxpr(jaxpr, turns) for jaxpr in _inner(params)]
     if name == "cond":
         return max(inner, default=0)
-    return sum(inner) * params.get("length", 1) if name == "scan" else sum(inner)
+    return sum(inner) * {"scan": params.get("length", 1), "while": turns}.get(name, 1)

@@ -26,7 +26,9 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0; ba
 thead th { background: var(--card); font-weight: 600; }
 thead th:first-child { background: var(--card); }
 td.best { font-weight: 700; text-decoration: underline; }
-.cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); }
+.cards, .charts { display: grid; gap: 1rem; margin: .6rem 0; }
+.cards { grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); }
+.charts { grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); }
 figure { margin: 0; padding: .7rem; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 figure img { width: 100%; height: auto; border-radius: 4px; display: block; }
 figcaption b { color: var(--ink); }
@@ -34,7 +36,9 @@ svg { width: 100%; max-width: 760px; height: auto; display: block; color: var(--
 svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .front { fill: none; stroke: var(--soft); stroke-width: 1.5; stroke-dasharray: 5 4; }
+svg .bar { stroke-width: 2; }
 svg .curve { fill: none; stroke-width: 1.6; }
+@media (max-width: 600px) { svg text { font-size: 19px; } svg text.name { display: none; } }
 .key { display: flex; flex-wrap: wrap; gap: .3rem 1rem; margin: .4rem 0; }
 .key i { display: inline-block; width: .8rem; height: .8rem; border-radius: 50%; margin-right: .35rem; }
 code { font-size: .9em; overflow-wrap: anywhere; }
@@ -64,7 +68,7 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], best: Sequence[Se
 
 
 def figure(caption: str, picture: Image.Image | str, note: str = "") -> str:
-    """A picture, or a chart, under its caption."""
+    """A picture, or a chart, under its caption, if it has one."""
     if isinstance(picture, str):
         shown = picture
     else:
@@ -74,13 +78,19 @@ def figure(caption: str, picture: Image.Image | str, note: str = "") -> str:
         size = f'width="{picture.width}" height="{picture.height}"'
         shown = f'<img alt="{html.escape(caption)}" {size} src="data:image/png;base64,{data}">'
     words = f"<b>{html.escape(caption)}</b> {html.escape(note)}"
-    return f"<figure><figcaption>{words}</figcaption>{shown}</figure>"
+    head = f"<figcaption>{words}</figcaption>" if caption or note else ""
+    return f"<figure>{head}{shown}</figure>"
 
 
 def key(names: Sequence[tuple[str, str]]) -> str:
     """A legend: (name, colour)."""
     marks = (f'<span><i style="background:{colour}"></i>{html.escape(name)}</span>' for name, colour in names)
     return f'<div class="key">{"".join(marks)}</div>'
+
+
+def charts(figures: Sequence[str]) -> str:
+    """Charts side by side, wide enough for their words."""
+    return f'<div class="charts">{"".join(figures)}</div>' if figures else ""
 
 
 def cards(figures: Sequence[str]) -> str:

@@ -5,7 +5,6 @@ What may vary is whatever training does not depend on: the sampler and its steps
 
 import itertools
 import json
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from PIL import Image
 from genjax import evaluate
 from genjax.errors import UserError
 from genjax.figures import series, tiles
+from genjax.hardware import busy
 from genjax.loop import Run
 from genjax.metrics.report import Judge
 from genjax.pictures import grid
@@ -31,6 +31,7 @@ COLUMNS = (
     "label_accuracy",
     "precision",
     "recall",
+    "recall_reference",
     "told_apart",
     "diversity",
 )
@@ -139,7 +140,7 @@ def measure(
         seed=seed,
         num=num,
         batch_size=experiment.evaluation.batch_size,
-        report=lambda done: stamps.append((done, time.perf_counter())),
+        report=lambda done: stamps.append((done, busy())),
     )
     row: dict[str, float] = {}
     evaluations = getattr(getattr(experiment.objective, "sampler", None), "evaluations", None)

@@ -17,6 +17,7 @@ from genjax.errors import UserError
 from genjax.evaluate import Report, count_params, evaluate
 from genjax.experiment import Experiment
 from genjax.exports import export
+from genjax.hardware import hardware
 from genjax.loop import Run, StopSignal, prepare, run_steps
 from genjax.metrics.fid import InceptionJudge, open_judge
 from genjax.monitor import Looks
@@ -27,11 +28,12 @@ from genjax.profile import Window, traced
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
 from genjax.watch import show
-from genjax.writers import METRICS, Writer
+from genjax.writers import METRICS, Writer, kept
 
 EVALUATION, SAMPLES, TRACE = "evaluation.json", "samples", "trace"
 REFERENCE = "inception_reference.npz"
 PICTURE_SEED = 0
+TRAINED_ON = "trained_on"  # in evaluation.json: the machine
 
 
 def say(line: str) -> None:
@@ -152,7 +154,7 @@ def train(experiment: Experiment, spec: str, workdir: Path, profiled: Window | N
         with traced(run, profiled, workdir / TRACE) as walked:
             state = _walk(walked, state, workdir, checkpoints, stop, looks)
     trained = time.monotonic()
-    write_evaluation(run, load_state(run, workdir) if looks else state, workdir)
+    write_evaluation(run, load_state(run, workdir) if looks else state, workdir, {TRAINED_ON: hardware()})
     say(f"took {trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate")
     if jax.process_index() == 0:
         say("files:\n" + "\n".join(f"  {line}" for line in inventory(workdir)))
@@ -203,9 +205,25 @@ def _walk(
 
 
 def write_evaluation(
-    run: Run, state: TrainState, workdir: Path, inception: InceptionJudge | None = None
+    run: Run,
+    state: TrainState,
+    workdir: Path,
+    training: Report,
+    inception: InceptionJudge | None = None,
 ) -> Report:
-    """Evaluates, by `inception` too if it is given, and writes evaluation.json and the final pictures."""
+    """Evaluates and writes evaluation.json and the final pictures.
+
+    Args:
+        run: of the work directory.
+        state: its moving average is evaluated.
+        workdir: written to; its metrics say how long training took.
+        training: what else is known of it, to stand in the report.
+        inception: judges the samples, too.
+
+    Returns:
+        What `evaluate` says, "inception" if asked for, "evaluated_on", "seconds_to_train" (wall clock, compiling and
+        pictures included).
+    """
     trained, (run, state) = count_params(state.params), plain(run, state)
     report, samples = evaluate(run.experiment, state, run.mesh, say)
     if inception is not None:
@@ -213,6 +231,9 @@ def write_evaluation(
         report["inception"] = inception.section(samples, report)
     if trained != report["parameters"]:
         report["parameters_trained"] = trained
+    report |= {"evaluated_on": hardware(), **training}
+    for row in kept(workdir / METRICS, report["step"]):
+        report["seconds_to_train"] = row["time"]  # of the last line
     if jax.process_index() == 0:
         (workdir / SAMPLES).mkdir(exist_ok=True)
         pictured = samples[: run.experiment.evaluation.pictured]
@@ -277,6 +298,9 @@ def evaluate_workdir(
         raise UserError(
             "--reference has statistics of Inception's features: give its weights, --inception=FILE"
         )
-    report = write_evaluation(run, load_state(run, workdir), workdir, *judges)
+    path = workdir / EVALUATION
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    training = {name: before[name] for name in (TRAINED_ON,) if name in before}
+    report = write_evaluation(run, load_state(run, workdir), workdir, training, *judges)
     say(f"wrote {workdir / EVALUATION}")
     return report

@@ -10,7 +10,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 launcher=./launch/$(basename "$0")
-verbs="train sample evaluate stream metric_sanity vary compare edit convert prepare benchmark sweep"
+verbs="train sample evaluate stream metric_sanity vary compare edit convert prepare benchmark sweep suite results"
 option_names=() option_kinds=() option_defaults=() option_helps=()
 verb="" words=()
 

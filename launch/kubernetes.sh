@@ -34,6 +34,7 @@ option retries count 10 "how often a failed run is started again"
 option dry_run flag "" "print the JobSet and apply nothing"
 parse "$@"
 [[ $opt_name =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] || fail "--name=$opt_name: at most 40 small letters, digits and dashes"
+[[ $verb != suite ]] || fail "a suite runs on one machine: local.sh"
 [[ $verb != sweep ]] || fail "a sweep runs on one machine (local.sh) or as an array (slurm.sh)"
 
 kubectl=(kubectl)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# This machine: ./launch/local.sh [options] train|sample|evaluate|stream|metric_sanity|vary|compare|edit|convert|prepare|benchmark|sweep|test|setup [flags]
+# This machine: ./launch/local.sh [options] train|sample|evaluate|stream|metric_sanity|vary|compare|edit|convert|prepare|benchmark|sweep|suite|results|test|setup [flags]
 #
 # On first use it makes the virtual environment .venv from requirements.txt (again only if that file changes).
 # GENJAX_PYTHON=/path/to/python uses an environment of your own instead. `setup` does no more than that.
@@ -82,7 +82,7 @@ if [[ $verb == test ]]; then
 fi
 
 # On CPU: one virtual device per core (a power of two, so that batches divide), and an allocator that keeps its
-# memory. Neither matters on GPU and TPU. A sweep leaves the devices to its runs, which share the cores.
+# memory. Neither matters on GPU and TPU. A sweep or a suite leaves the devices to its runs.
 if [[ -z $opt_devices ]]; then
   cores=$("$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())' 2>/dev/null || getconf _NPROCESSORS_ONLN)
   devices=1
@@ -92,7 +92,7 @@ else
   # shellcheck disable=SC2001  # digits of any number
   XLA_FLAGS=$(sed 's/--xla_force_host_platform_device_count=[0-9]*//' <<<"${XLA_FLAGS:-}")
 fi
-if [[ ${XLA_FLAGS:-} != *xla_force_host_platform_device_count* && ($verb != sweep || -n $opt_devices) ]]; then
+if [[ ${XLA_FLAGS:-} != *xla_force_host_platform_device_count* && (-n $opt_devices || $verb != sweep && $verb != suite) ]]; then
   export XLA_FLAGS="${XLA_FLAGS:-} --xla_force_host_platform_device_count=$devices"
 fi
 export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456
@@ -133,6 +133,7 @@ for ((process = 0; process < opt_processes; process++)); do
     commands+=("--coordinator=localhost:0" "--num_processes=$opt_processes" "--process_id=$process")
 done
 if ((opt_processes > 1)); then
+  [[ $verb != suite ]] || fail "a suite runs its members one at a time, since they are timed"
   [[ $verb != sweep ]] || fail "a sweep starts its runs itself: --jobs=$opt_processes after the verb"
   retries=${opt_retries:-3}
 else

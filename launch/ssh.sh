@@ -25,6 +25,7 @@ option grace seconds 60 "seconds that processes have to save and end before they
 option dry_run flag "" "print the commands and do nothing"
 parse "$@"
 one_of accelerator "$opt_accelerator" cpu cuda13 cuda12 tpu
+[[ $verb != suite ]] || fail "a suite runs on one machine: local.sh"
 [[ $verb != sweep ]] || fail "a sweep runs on one machine (local.sh) or as an array (slurm.sh)"
 
 if [[ -n $opt_hostfile ]]; then

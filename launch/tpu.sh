@@ -29,6 +29,7 @@ option delete flag "" "delete the slice when the run is over"
 option dry_run flag "" "print the commands and do nothing"
 parse "$@"
 [[ $opt_name =~ ^[a-z]([a-z0-9-]{0,60}[a-z0-9])?$ ]] || fail "--name=$opt_name: small letters, digits and dashes"
+[[ $verb != suite ]] || fail "a suite runs on one machine: local.sh"
 [[ $verb != sweep ]] || fail "a sweep runs on one machine (local.sh) or as an array (slurm.sh)"
 opt_bucket=${opt_bucket#gs://}
 

@@ -1,0 +1,52 @@
+"""What a model's compiled work costs: memory and FLOPs of a training step, FLOPs of a sample."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from genjax.flops import count_flops, loops
+from genjax.loop import Run
+from genjax.objectives.autoregressive import Autoregressive
+from genjax.objectives.latent import Latent
+from genjax.parallel import batch_shards
+from genjax.step import TrainState
+
+
+def program_bytes(program: Any) -> int:
+    """Bytes that a compiled program holds on one device: arguments, results and what lies between; 0 if unknown."""
+    memory = program.memory_analysis()
+    if memory is None:
+        return 0
+    size = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return size + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+
+
+def step_costs(run: Run) -> Mapping[str, float]:
+    """Of one training step: "gflops" over all devices, "megabytes" of its program on one device (of jit alone).
+
+    A step of which a player takes its turn only now and then is counted with all turns taken.
+    """
+    state, batch = run.template(), jax.eval_shape(lambda: run.raw(0))
+    found = {"gflops": count_flops(run.step, state, batch) / 1e9}
+    if run.lower is not None:
+        found["megabytes"] = program_bytes(run.lower(state, run.batch(0, 1), False).compile()) / 1e6
+    return found
+
+
+def sample_flops(run: Run, state: TrainState) -> float | None:
+    """FLOPs of one sample; None where its loop's length is only known once it has run (adaptive solvers)."""
+    objective, count = run.experiment.objective, batch_shards(run.mesh)
+    classes = getattr(objective, "classes", 0)
+    cond = {"label": jnp.zeros(count, jnp.int32)} if classes else None
+
+    def draw(params: Any, extra: Any, key: Any) -> Any:
+        return objective.sample(params, extra, key, count, cond)
+
+    args = (state.ema, state.extra, jax.random.key(0))
+    inner = objective.model if isinstance(objective, Latent) else objective
+    if isinstance(inner, Autoregressive):  # one turn of its loop for each element
+        return count_flops(draw, *args, turns=math.prod(inner.shape)) / count
+    return None if loops(draw, *args) else count_flops(draw, *args) / count

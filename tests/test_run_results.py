@@ -1,0 +1,97 @@
+"""RESULTS.md: seeds together, spreads by hand, gaps to what is published, the same text from the same folders."""
+
+import json
+import statistics
+
+import pytest
+
+from experiments.published import PUBLISHED
+from genjax import experiment
+from genjax.errors import UserError
+from genjax.results import Published, markdown, read_runs
+
+KNOWN = (Published("vae_digits", ("",), "likelihood.bits_per_dim", 2.0, "bits/dim", "A paper", "long"),)
+
+
+def finish(workdir, spec, overrides=(), **report):
+    """A work directory as `train` leaves it, of numbers that are given."""
+    workdir.mkdir(parents=True)
+    loaded = experiment.load(spec, overrides)
+    experiment.save(loaded, spec, workdir)
+    more = {"step": loaded.steps, "parameters": 1234, "seconds_to_train": 60.0, "trained_on": "a machine"}
+    (workdir / "evaluation.json").write_text(json.dumps({**more, **report}))
+    return workdir
+
+
+def numbers(bits, ratio):
+    return {
+        "likelihood": {"bits_per_dim": bits, "bits_per_dim_error": 0.03, "log_prob_kind": "ELBO"},
+        "distribution": {"frechet_ratio": ratio, "frechet_ratio_std": 0.125},
+    }
+
+
+def cells(text, number):
+    return [cell.strip() for cell in text.splitlines()[number].strip("| ").split("|")]
+
+
+def test_seeds_are_one_line_and_the_gap_is_to_their_mean(tmp_path):
+    ratios, bits = [1.2, 1.5, 1.3], [2.3, 2.5, 2.4]
+    for seed in range(3):
+        words = [("seed", str(seed)), ("steps", "70"), ("checkpoint_every", str(50 + seed))]
+        finish(tmp_path / f"run{seed}", "vae_digits", words, **numbers(bits[seed], ratios[seed]))
+    text = markdown(read_runs([tmp_path]), KNOWN)
+    assert text == markdown(read_runs([tmp_path / f"run{seed}" for seed in (2, 0, 1)]), KNOWN)
+    lines = [line for line in text.splitlines() if line.startswith("| VAE")]
+    assert len(lines) == 1
+    found = cells(lines[0], 0)
+    spread = statistics.stdev(ratios)
+    assert found[:4] == ["VAE", "Digits", "`train --config=vae_digits --config.steps=70`", "0, 1, 2"]
+    assert found[4:7] == ["a machine", "70 steps of 128, 60 s", "1,234"]
+    assert f"Fréchet ratio {statistics.mean(ratios):.2f} ± {spread:.2f}" in found[7]
+    assert "2.40 ± 0.10 bits/dim" in found[7]
+    assert found[8:] == ["2 bits/dim: A paper; long", "+0.4"]
+
+
+def test_a_single_seed_has_its_own_error_and_other_settings_no_reference(tmp_path):
+    finish(tmp_path / "a", "vae_digits", **numbers(2.25, 1.5))
+    finish(tmp_path / "b", "gan_digits", distribution={"frechet_ratio": 1.5})
+    text = markdown(read_runs([tmp_path / "b", tmp_path / "a"]), KNOWN)
+    gan, vae = (
+        next(line for line in text.splitlines() if line.startswith(name)) for name in ("| GAN", "| VAE")
+    )
+    assert "Fréchet ratio 1.50 ± 0.12; 2.250 ± 0.030 bits/dim" in vae
+    assert cells(gan, 0)[-3:] == ["Fréchet ratio 1.5", "", ""]
+    needs = Published(
+        "vae_digits", ("",), "likelihood.bits_per_dim", 2.0, "u", "s", settings=(("samples", 5),)
+    )
+    assert "u: s" not in markdown(read_runs([tmp_path / "a"]), (needs,))
+
+
+def test_a_part_of_another_run_has_no_line_and_no_machine_path_is_shown(tmp_path):
+    coder = finish(tmp_path / "coder,seed=0", "vqvae_digits", **numbers(3.0, 9.0))
+    finish(tmp_path / "prior,seed=0", f"vq_prior_digits:{coder}", **numbers(3.5, 1.5))
+    text = markdown(read_runs([tmp_path]), ())
+    assert "VQVAE" not in text
+    assert "`train --config=vq_prior_digits:coder,seed=0`" in text
+    assert str(tmp_path) not in text
+
+
+def test_what_is_not_finished_is_refused_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="give --run=DIR"):
+        read_runs([])
+    with pytest.raises(UserError, match="holds none"):
+        read_runs([tmp_path])
+    workdir = finish(tmp_path / "a", "vae_digits")
+    (workdir / "evaluation.json").unlink()
+    with pytest.raises(UserError, match="has not been evaluated"):
+        read_runs([workdir])
+
+
+@pytest.mark.parametrize("reference", PUBLISHED, ids=lambda p: f"{p.config}-{p.variants[0]}")
+def test_published_numbers_are_of_shipped_configs_and_name_their_source(reference):
+    assert reference.config in experiment.shipped()
+    assert reference.source
+    assert reference.number.startswith("likelihood.")
+    for variant in reference.variants:
+        if variant != "*":
+            experiment.load(f"{reference.config}:{variant}" if variant else reference.config)
