@@ -1,7 +1,7 @@
 """Pairs of rows of two sets, in blocks: beside the rows themselves memory is O(chunk^2), whatever their numbers.
 
-|x - y|^2 = |x|^2 - 2 <x, y> + |y|^2 turns a block into one matrix product, ten times as fast as differences in many
-dimensions, but it is right only to a few roundings of |x|^2 + |y|^2. So it picks candidates, and where a comparison
+|x - y|^2 = |x|^2 - 2 <x, y> + |y|^2 turns a block into one matrix product, in 2048 dimensions several times as fast as
+differences, but it is right only to a few roundings of |x|^2 + |y|^2. So it picks candidates, and where a comparison
 hangs on such roundings the difference itself is taken: equal rows are at distance exactly zero, and a ball is closed.
 """
 
