@@ -459,11 +459,7 @@ def test_samples_that_cannot_be_judged_are_one_line(judge):
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_a_run_is_evaluated_with_random_weights_that_are_said_to_be_others(tmp_path):
-<<<<<<< Updated upstream
     """The whole network and the program's own entry; the reference is others', since 1,437 digits take long."""
-=======
-    """The whole network and the program's own entry; the reference is of others: to see 1,437 digits takes long."""
->>>>>>> Stashed changes
     weights, stats, workdir = tmp_path / "weights.safetensors", tmp_path / "stats.npz", tmp_path / "run"
     arrays = {}
     for name, (_, shape) in expected().items():
