@@ -76,7 +76,7 @@ def test_batch_norm_is_that_of_given_statistics():
     kernel = RNG.normal(size=(1, 1, 3, 4)).astype(np.float32)
     x = jnp.asarray(RNG.normal(size=(2, 3, 3, 3)), jnp.float32)
     z = (np.asarray(x) @ kernel[0, 0] - values["mean"]) / np.sqrt(values["var"] + 0.001)
-    found = Unit(4).apply({"params": {"conv": {"kernel": kernel}, **values}}, x)
+    found = Unit(4).apply({"params": {"conv": {"kernel": jnp.asarray(kernel)}, **values}}, x)
     np.testing.assert_allclose(
         found, np.maximum(z * values["scale"] + values["bias"], 0), rtol=1e-4, atol=1e-5
     )
@@ -459,7 +459,7 @@ def test_samples_that_cannot_be_judged_are_one_line(judge):
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_a_run_is_evaluated_with_random_weights_that_are_said_to_be_others(tmp_path):
-    """The whole network and the program's own entry; the reference is others', since 1,437 digits take long."""
+    """The whole network and the program's own entry; the reference is of others: to see 1,437 digits takes long."""
     weights, stats, workdir = tmp_path / "weights.safetensors", tmp_path / "stats.npz", tmp_path / "run"
     arrays = {}
     for name, (_, shape) in expected().items():

@@ -226,7 +226,7 @@ def _checked(path: Path, found: Mapping[str, ndarray]) -> Arrays:
     for name, (_, shape) in wanted.items():
         if name not in found:
             raise UserError(f"{path} is of another network: it lacks '{name}'")
-        arrays[name] = np.asarray(found[name], np.float32)
+        arrays[name] = np.ascontiguousarray(found[name], np.float32)
         if arrays[name].shape != shape:
             sizes = f"{arrays[name].shape}, expected {shape}"
             raise UserError(f"{path} is of another network: '{name}' has the shape {sizes}")

@@ -148,8 +148,9 @@ def load_statistics(path: Path, network: FeatureNetwork) -> Statistics:
         UserError: it is missing, damaged, of another size, or was made with other weights.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise UserError(f"cannot read statistics from {path}: {error or 'it is damaged'}") from None
     size = network.size
