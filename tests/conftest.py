@@ -26,6 +26,7 @@ def _compile_quickly(request):
 
 def pytest_addoption(parser):
     parser.addoption("--config", help="A config file of your own: one more row of the conformance table.")
+    parser.addoption("--page", help="A page of HTML to look at in a browser.")
 
 
 def pytest_configure(config):

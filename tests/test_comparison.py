@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax import charts, page
-from genjax.comparison import Entry, group, likelihood, parse
-from genjax.comparison_page import mean_and_spread, title
+from genjax import charts, experiment, page
+from genjax.comparison import Entry, group, likelihood, parse, title, without_seed
+from genjax.comparison_page import _stability
+from genjax.comparison_table import as_json, markdown, mean_and_spread, table
 from genjax.data import Data, Digits, Scale
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -77,10 +78,13 @@ def test_axes_hold_their_values_and_have_round_ticks(values, log):
 
 def test_a_page_loads_nothing_and_escapes_what_it_is_told():
     picture = page.figure("a < b", Image.new("RGB", (4, 3)))
-    chart = charts.scatter([("<i>", 1.0, 2.0), ("b", 3.0, 1.0)], "x & y", "z")
+    chart = charts.scatter(
+        [charts.Point("<i>", 0, 1.0, 2.0, 0.5), charts.Point("b", 1, 3.0, 1.0)], "x & y", "z"
+    )
     curve = charts.lines([("c", 0, [(0.0, 1.0), (1.0, math.nan), (2.0, 3.0)])], "x", "y")
+    dots = charts.strip([("d & e", [1.0, math.inf, 3.0]), ("none", [])], "v")
     rows = page.table(["run", "n"], [["a", "1"], ["b", "2"]], [[False, True], [False, False]])
-    text = page.page("T", "w", page.section("s", "w", rows, chart, curve, page.cards([picture] * 2)))
+    text = page.page("T", "w", page.section("s", "w", rows, chart, curve, dots, page.cards([picture] * 2)))
     reader = read(text)
     assert all(link.startswith("data:") for link in reader.loaded)
     assert reader.counts["img"] == 2
@@ -90,22 +94,67 @@ def test_a_page_loads_nothing_and_escapes_what_it_is_told():
     assert "http" not in text.replace("http-equiv", "")
 
 
-def entry(name, seed, width=8, **numbers) -> Entry:
+def entry(name, seed, width=8, trouble="", **numbers) -> Entry:
     data = Data(Digits(), (Scale(0.0, 16.0),))
     net = MLP(width=width)
     objective = VAE(net, net, shape=data.shape, latent=2)
     run = object.__new__(Run)  # what is grouped is the experiment: nothing is made ready
     object.__setattr__(run, "experiment", Experiment(objective, data, Adam(), seed=seed))
-    return Entry(name, Path(name), run, object.__new__(TrainState), numbers, "", np.zeros(0))
+    return Entry(name, Path(name), run, object.__new__(TrainState), numbers, "", np.zeros(0), trouble)
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_row():
-    rows = group([entry("a", 0, ratio=1.0), entry("b", 0, 16), entry("c", 1, ratio=2.0)])
-    assert [[one.name for one in row] for row in rows] == [["a", "c"], ["b"]]
-    assert title(rows[0]) == "a (2 seeds)"
+    rows = group([entry("a,seed=0", 0, ratio=1.0), entry("b,seed=0", 0, 16), entry("c", 1, ratio=2.0)])
+    assert [[one.name for one in row] for row in rows] == [["a,seed=0", "c"], ["b,seed=0"]]
+    assert [title(row) for row in rows] == ["a (2 seeds)", "b,seed=0"]
     assert mean_and_spread(rows[0], "ratio") == (1.5, pytest.approx(0.5**0.5))
     assert mean_and_spread(rows[1], "ratio") is None
     assert math.isnan(mean_and_spread([dataclasses.replace(rows[0][0])], "ratio")[1])
+
+
+def test_the_seed_of_a_model_within_does_not_part_rows(tmp_path):
+    """Two priors, each of an autoencoder of its own seed, are alike; one of another autoencoder is not."""
+    made = []
+    for number, (seed, variant) in enumerate([("0", "vqvae_digits"), ("1", "vqvae_digits"), ("0", "other")]):
+        workdir = tmp_path / str(number)
+        workdir.mkdir()
+        more = [("ema", "0.5")] if variant == "other" else []
+        experiment.save(experiment.load("vqvae_digits", [("seed", seed), *more]), "vqvae_digits", workdir)
+        made.append(without_seed(experiment.load(f"vq_prior_digits:{workdir}", [("seed", seed)])))
+    assert made[0] == made[1] != made[2]
+
+
+def test_tables_mark_the_best_and_count_what_went_wrong():
+    rows = group(
+        [
+            entry("a,seed=0", 0, frechet_ratio=1.0, megabytes=5.0, parameters=7.0),
+            entry(
+                "a,seed=1", 1, trouble="collapsed: recall", frechet_ratio=2.0, megabytes=5.0, parameters=7.0
+            ),
+            entry("b", 0, 16, trouble="diverged: nan", frechet_ratio=1.25, megabytes=6.0, parameters=9.0),
+        ]
+    )
+    heads, cells, marks = table(rows)
+    assert heads == ["run", "objective", "Fréchet ratio", "MB / step", "parameters", "likelihood"]
+    assert cells[0][2:5] == ["1.50 ± 0.71", "5", "7"]
+    assert cells[1][2:5] == ["1.25", "6", "9"]
+    assert marks == [[False, False, False, True, False, False], [False, False, True, False, False, False]]
+    text = markdown(rows)
+    assert "| a (2 seeds) | VAE | 1.50 ± 0.71 | 5 | 7 |" in text
+    assert "- a,seed=1: collapsed: recall" in text
+    assert [one["seed"] for one in as_json(rows)] == [0, 1, 0]
+    section = _stability(rows)
+    assert "<td>a (2 seeds)</td><td>2</td><td>0.707</td><td>1</td><td>0</td>" in section
+    assert "<td>b</td><td>1</td><td></td><td>0</td><td>1</td>" in section
+
+
+def test_names_of_points_do_not_cover_each_other():
+    """Ten points on a line, near each other: no name's box meets another's."""
+    taken: list[charts.Box] = []
+    for number in range(10):
+        charts._label("a name", 120.0 + 40 * number, 150.0 + 4 * number, taken)
+    for one, other in itertools.combinations(taken, 2):
+        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
 
 
 def test_runs_are_named_with_settings(tmp_path):

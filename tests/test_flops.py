@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from genjax.flops import count_flops
+from genjax.flops import count_flops, loops
 
 
 def conv(x, w):
@@ -30,6 +30,15 @@ def test_loops_count_their_length_and_branches_the_dearest():
     branch = lambda x: jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x @ x, x)
     assert count_flops(branch, square) == 2 * once
     assert count_flops(jax.jit(jax.checkpoint(lambda x: x @ x)), square) == once
+
+
+def test_loops_without_a_known_end_count_the_turns_that_are_given():
+    square, once = jnp.zeros((3, 3)), 2 * 27
+    until = lambda x: jax.lax.while_loop(lambda c: c[0, 0] < 1, lambda c: c @ c, x) @ x
+    assert count_flops(until, square) == 2 * once
+    assert count_flops(until, square, turns=5) == 6 * once
+    assert loops(until, square)
+    assert not loops(lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=7)[0], square)
 
 
 def test_of_a_network_by_hand():

@@ -86,6 +86,8 @@ def stand_in(tmp_path) -> dict[str, str]:
         ("local", ["--config=x", "train"], "after the verb, ./launch/local.sh train --config=x"),
         ("local", ["--processes=2", "test"], "takes none of the options"),
         ("local", ["--processes=2", "sweep"], "--jobs=2 after the verb"),
+        ("local", ["--processes=2", "suite"], "one at a time"),
+        ("skypilot", ["--gpus=H100:8", "--bucket=s3://b", "suite"], "local.sh"),
         ("ssh", ["train"], "--hosts=A,B"),
         ("ssh", ["--hosts=a,,b", "train"], "empty name"),
         ("ssh", ["--hosts=a", "--accelerator=cuda", "train"], "did you mean 'cuda13'?"),
