@@ -40,7 +40,7 @@ class Kind:
 
 KINDS = {
     "r1": Kind(*(Adam(learning_rate=1e-3, b1=0.0, b2=0.99),) * 2, steps=10_000),
-    "dcgan": Kind(*(Adam(learning_rate=2e-4, b1=0.5),) * 2, steps=2000),
+    "dcgan": Kind(*(Adam(learning_rate=2e-4, b1=0.5),) * 2, steps=5000),
     "wgan_gp": Kind(*(Adam(learning_rate=1e-3, b1=0.0, b2=0.99),) * 2, steps=3000),
 }
 
