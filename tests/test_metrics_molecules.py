@@ -1,13 +1,18 @@
 """Molecules without chemistry: what pairs up, and that nothing is called valid without RDKit (see tests/peers)."""
 
+import dataclasses
 import sys
 
 import numpy as np
 import pytest
 
+from genjax import experiment, loop
 from genjax.data import Data, Smiles
 from genjax.errors import UserError
+from genjax.evaluate import evaluate
+from genjax.experiment import Evaluation
 from genjax.metrics import molecules
+from genjax.networks.tokens import gpt2
 from genjax.texts import text_numbers
 
 GOOD = [
@@ -64,3 +69,22 @@ def test_molecules_need_samples_and_a_file_that_is_there():
         molecules.molecule_report([], [], ["C"])
     with pytest.raises(UserError, match="cannot read the text file 'none"):
         Smiles("none.txt").load("train")
+
+
+@pytest.mark.slow
+def test_an_evaluation_of_molecules_holds_all_of_it(monkeypatch):
+    """Of an untrained network, through the shipped config; the SMILES are ASCII, so a byte is a character."""
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    shipped = experiment.load("ar_smiles")
+    small = dataclasses.replace(
+        shipped.objective, net=gpt2(depth=1, width=16, heads=2, position="rotary", extra=1)
+    )
+    how = Evaluation(num=8, batch_size=8)
+    run = loop.prepare(dataclasses.replace(shipped, objective=small, evaluation=how, batch_size=8))
+    report, _ = evaluate(run.experiment, run.make_state(), run.mesh)
+    likelihood = report["likelihood"]
+    assert likelihood["bits_per_byte"] == pytest.approx(likelihood["nats_per_token"] / np.log(2))
+    assert likelihood["perplexity"] == pytest.approx(np.exp(likelihood["nats_per_token"]))
+    assert set(report["molecules"]) == {"checked_by", "balanced", "balanced_reference"}
+    assert set(report["documents"]) == {"unique", "novel", "in_test"}
+    assert report["text"] == {}, "three test molecules are too few"
