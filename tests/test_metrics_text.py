@@ -220,7 +220,7 @@ def reports():
 
 def test_reports_rank_texts(reports):
     real, shuffled, looped, letters, one = reports.values()
-    for name in ("bleu", "rouge_l", "mauve", "distinct_2", "repeated_4"):
+    for name in ("bleu", "rouge_l", "mauve", "distinct_2"):
         assert 0.5 * real[f"{name}_reference"] < real[name] < 2 * real[f"{name}_reference"], name
     assert real["bleu"] > 1.2 * shuffled["bleu"] > 2 * letters["bleu"]
     assert real["rouge_l"] > 1.3 * letters["rouge_l"]
