@@ -17,7 +17,7 @@ from absl import flags
 
 from genjax import cli, sweep
 from genjax.errors import UserError
-from genjax.suite import Stage, choose, compared, load_suite, plan_path, planned, read_plan, stages
+from genjax.suite import Stage, choose, compared, kept, load_suite, plan_path, planned, read_plan, stages
 
 SUITE = flags.DEFINE_string("suite", "digits", "A file with get_suite(), or a shipped suite's name.")
 SECONDS = flags.DEFINE_float("seconds", 90.0, "Of training, for each member and seed.", lower_bound=0.1)
@@ -37,7 +37,7 @@ def plan_command(stage: Stage, root: Path) -> list[str]:
 
 
 def compare_command(words: list[str], root: Path) -> list[str]:
-    """Judges what is finished."""
+    """Judges what has been trained."""
     out = [f"--num={NUM.value}", f"--out={root / 'comparison.html'}"]
     return [LOCAL, "compare", *(f"--run={word}" for word in words), *out]
 
@@ -104,7 +104,7 @@ def main(overrides: cli.Overrides) -> None:
         return
     codes = [code for part in found for code in train(part, root).items()]
     failed = [name for name, code in codes if code]
-    words = list(compared(suite, root, [name for name, code in codes if not code], seeds))
+    words = list(compared(suite, root, [name for name, _ in codes if kept(root / name)], seeds))
     worst = subprocess.run(compare_command(words, root), check=False).returncode if words else 1
     if failed:
         print(f"error: {len(failed)} of {len(codes)} runs failed: {', '.join(failed)}", file=sys.stderr)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genjax import manifest
 from genjax.errors import UserError, nearest
-from genjax.experiment import load_module
+from genjax.experiment import CHECKPOINTS, load_module
 from genjax.sweep import ROOT, Overrides, Trial
 from genjax.vary import Setting
 
@@ -190,11 +191,16 @@ def planned(stage: Stage, root: Path) -> Stage:
     return dataclasses.replace(stage, common=(*stage.common, *paced))
 
 
-def compared(suite: Suite, root: Path, finished: Sequence[str], seeds: Sequence[int]) -> Iterator[str]:
-    """The words of `compare --run` for what is finished: each member under each of its views, seed after seed."""
+def kept(workdir: Path) -> bool:
+    """Whether there is a checkpoint to compare: also of a run that failed later."""
+    return any((workdir / CHECKPOINTS).glob(f"*/{manifest.NAME}"))
+
+
+def compared(suite: Suite, root: Path, runs: Sequence[str], seeds: Sequence[int]) -> Iterator[str]:
+    """The words of `compare --run` for these runs: each member under each of its views, seed after seed."""
     for member in suite.members:
         for view in member.views:
             for seed in seeds:
                 name = f"{member.name},seed={seed}"
-                if name in finished:
+                if name in runs:
                     yield "@".join([str(root / name), *(f"{path}={value}" for path, value in view)])
