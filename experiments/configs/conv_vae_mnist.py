@@ -1,7 +1,8 @@
-"""Class-conditional convolutional VAE of grey levels on MNIST through TFDS; ten minutes on a core of a CPU.
+"""Class-conditional convolutional VAE of grey levels on MNIST through TFDS.
 
 Variants: mnist (the default), fashion_mnist. Where TFDS has not prepared the data set yet, see the README; the original
-files are taken from a folder with --config.data.source.manual_dir=DIR. vae_mnist is of binary images.
+files are taken from a folder with --config.data.source.manual_dir=DIR. No numbers have been
+measured yet. vae_mnist is of binary images.
 """
 
 from genjax.data import TFDS, Data, Dequantize, Scale

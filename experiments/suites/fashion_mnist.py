@@ -2,8 +2,8 @@
 
 TFDS_DATA_DIR=DIR ./launch/local.sh suite --suite=fashion_mnist --seconds=180 --num=500
 
-Where TFDS has not prepared the data set yet, see the README. U-Nets are of 16 channels, so that a core takes
-hundreds of their steps in minutes.
+Where TFDS has not prepared the data set yet, see the README. U-Nets are of 16 channels, for their
+steps on a CPU. No numbers have been measured yet.
 """
 
 from genjax.suite import Member, Suite
