@@ -200,7 +200,7 @@ def markdown(runs: Sequence[Finished], published: Sequence[Published]) -> str:
     """
     rows: dict[str, list[Finished]] = {}
     for run in sorted(runs, key=lambda run: (run.data, run.spec, run.experiment.seed, str(run.workdir))):
-        rows.setdefault(json.dumps(without_seed(run.experiment), sort_keys=True), []).append(run)
+        rows.setdefault(json.dumps(_alike_but_seed(run.experiment), sort_keys=True), []).append(run)
     lines = [
         "# Results",
         "",
@@ -215,6 +215,12 @@ def markdown(runs: Sequence[Finished], published: Sequence[Published]) -> str:
     ]
     lines += ["| " + " | ".join(_cells(row, published)) + " |" for row in rows.values()]
     return "\n".join(lines) + "\n"
+
+
+def _alike_but_seed(experiment: Experiment) -> Any:
+    """What the runs of one line have in common: all but the seed, and what no result depends on."""
+    described = without_seed(experiment)
+    return {name: value for name, value in described.items() if name not in QUIET}
 
 
 def _cells(row: Sequence[Finished], published: Sequence[Published]) -> list[str]:
