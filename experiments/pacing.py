@@ -13,6 +13,7 @@ from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.hardware import busy, hardware
 from genjax.loop import prepare
+from genjax.writers import write_whole
 
 SECONDS = flags.DEFINE_float("seconds", 60.0, "For --what=pace: of training.", lower_bound=0.001)
 OUT = flags.DEFINE_string("out", None, "For --what=pace: file to write the plan to.")
@@ -73,8 +74,6 @@ def report(chosen: Experiment) -> None:
         path = Path(OUT.value)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(made, indent=1) + "\n")
-            temporary.replace(path)
+            write_whole(path, json.dumps(made, indent=1) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from None

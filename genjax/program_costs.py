@@ -1,6 +1,5 @@
 """What a model's compiled work costs: memory and FLOPs of a training step, FLOPs of a sample."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +8,6 @@ import jax.numpy as jnp
 
 from genjax.flops import count_flops, loops
 from genjax.loop import Run
-from genjax.objectives.autoregressive import Autoregressive
-from genjax.objectives.latent import Latent
 from genjax.parallel import batch_shards
 from genjax.step import TrainState
 
@@ -37,7 +34,10 @@ def step_costs(run: Run) -> Mapping[str, float]:
 
 
 def sample_flops(run: Run, state: TrainState) -> float | None:
-    """FLOPs of one sample; None where its loop's length is only known once it has run (adaptive solvers)."""
+    """FLOPs of one sample; None where its loop's length is only known once it has run (adaptive solvers).
+
+    An objective whose loop is as long as the sample says so: `turns`.
+    """
     objective, count = run.experiment.objective, batch_shards(run.mesh)
     classes = getattr(objective, "classes", 0)
     cond = {"label": jnp.zeros(count, jnp.int32)} if classes else None
@@ -46,7 +46,6 @@ def sample_flops(run: Run, state: TrainState) -> float | None:
         return objective.sample(params, extra, key, count, cond)
 
     args = (state.ema, state.extra, jax.random.key(0))
-    inner = objective.model if isinstance(objective, Latent) else objective
-    if isinstance(inner, Autoregressive):  # one turn of its loop for each element
-        return count_flops(draw, *args, turns=math.prod(inner.shape)) / count
+    if turns := getattr(objective, "turns", 0):
+        return count_flops(draw, *args, turns=turns) / count
     return None if loops(draw, *args) else count_flops(draw, *args) / count

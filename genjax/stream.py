@@ -17,6 +17,7 @@ from genjax.metrics.extraction import FeatureNetwork
 from genjax.metrics.features import identity, of_classifier, random_convolutions
 from genjax.streamed import stream_report
 from genjax.verbs import flat, reopen_trained, say
+from genjax.writers import write_whole
 
 FITTED = 10_000  # training examples that the features are fitted on, at most half of all
 STREAMED = "streamed.json"
@@ -78,7 +79,7 @@ def stream_workdir(
         run.experiment, state, run.mesh, network, num=num, seed=seed, keep=keep, unseen=unseen
     )
     if jax.process_index() == 0:
-        (workdir / STREAMED).write_text(json.dumps(report, indent=1) + "\n")
+        write_whole(workdir / STREAMED, json.dumps(report, indent=1) + "\n")
         for line in flat(report):
             say(line)
     return report

@@ -13,6 +13,7 @@ from typing import Any
 from genjax.errors import UserError, nearest
 from genjax.sweep import Trial, read_report
 from genjax.vary import Setting, table
+from genjax.writers import write_whole
 
 SUMMARY = "summary"
 SEED = "seed"  # the override that runs are averaged over
@@ -126,9 +127,7 @@ def write_summary(summary: Mapping[str, Any], root: Path) -> list[Path]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         for ending, text in contents.items():
-            temporary = root / f"{SUMMARY}.{ending}.tmp"
-            temporary.write_text(text + "\n")
-            temporary.replace(root / f"{SUMMARY}.{ending}")
+            write_whole(root / f"{SUMMARY}.{ending}", text + "\n")
     except OSError as error:
         raise UserError(f"cannot write {root}: {error.strerror}") from None
     return [root / f"{SUMMARY}.{ending}" for ending in contents]

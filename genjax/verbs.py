@@ -28,7 +28,7 @@ from genjax.profile import Window, traced
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
 from genjax.watch import show
-from genjax.writers import METRICS, Writer, kept
+from genjax.writers import METRICS, Writer, kept, write_whole
 
 EVALUATION, SAMPLES, TRACE = "evaluation.json", "samples", "trace"
 REFERENCE = "inception_reference.npz"
@@ -241,9 +241,7 @@ def write_evaluation(
         export(workdir / SAMPLES / "evaluated", run.experiment.data, pictured)
         if (workdir / METRICS).exists():
             curves(workdir / METRICS).save(workdir / SAMPLES / "curves.png")
-        temporary = workdir / f"{EVALUATION}.tmp"
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
-        temporary.replace(workdir / EVALUATION)
+        write_whole(workdir / EVALUATION, json.dumps(report, indent=1) + "\n")
         for line in flat(report):
             say(line)
     return report

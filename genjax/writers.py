@@ -47,14 +47,19 @@ def kept(path: Path, last: int) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that whenever the program is killed the old or the new one is there, whole."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
 def _resume(path: Path, last: int) -> float:
     """Drops the lines after step `last`, and what a kill left of a line; returns the time of the last one."""
     if not path.exists():
         return 0.0
     rows = list(kept(path, last))
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(temporary, path)
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
     return float(rows[-1].get("time", 0.0)) if rows else 0.0
 
 

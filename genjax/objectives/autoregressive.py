@@ -96,6 +96,11 @@ class Autoregressive:
         return (*rows, last if self.start else last - 1)
 
     @property
+    def turns(self) -> int:
+        """Of the loop that draws a sample: one for each element."""
+        return math.prod(self.shape)
+
+    @property
     def channels(self) -> int:
         """Elements at each place."""
         return self.emission.grid(self.shape)[1]

@@ -103,6 +103,11 @@ class Latent:
         return self._coder.latent_shape
 
     @property
+    def turns(self) -> int:
+        """The model's, of the loop that draws a sample; 0 where it has none of its own length."""
+        return getattr(self.model, "turns", 0)
+
+    @property
     def values(self) -> int:
         """The autoencoder's."""
         return self._coder.values
