@@ -24,6 +24,7 @@ from genjax.experiment import Experiment, restore
 from genjax.loop import Run
 from genjax.metrics.collapse import collapse, twin_report
 from genjax.metrics.report import Judge
+from genjax.pretrained import workdirs
 from genjax.program_costs import sample_flops, step_costs
 from genjax.step import TrainState
 from genjax.vary import fit_judge, measure
@@ -88,8 +89,9 @@ def judge_run(word: str, judge: Judge | None, run: Run, num: int, seed: int) -> 
     }
     if flops := sample_flops(run, state):
         numbers["sample_gflops"] = flops / 1e9
-    if curve := read_metrics(workdir):
-        numbers["seconds_to_train"] = float(curve[-1]["time"])
+    if own := read_metrics(workdir):
+        stages = [own, *(filter(None, map(read_metrics, workdirs(run.experiment))))]
+        numbers["seconds_to_train"] = sum(float(curve[-1]["time"]) for curve in stages)
     done = int(trained.step)
     trouble = "" if finite else "diverged: parameters are not finite"
     if not trouble and done < run.experiment.steps and not run.experiment.monitor.every:

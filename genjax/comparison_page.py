@@ -52,7 +52,7 @@ def _pareto(rows: Rows) -> str:
     for number, row in enumerate(rows):
         x, y = (mean_and_spread(row, name) for name in ("seconds_per_1000", "frechet_ratio"))
         if x and y:
-            points.append(charts.Point(title(row), number, x[0], y[0], 0.0 if y[1] != y[1] else y[1]))
+            points.append(charts.Point(title(row), number, x[0], y[0], y[1] or 0.0))
     if not points:
         return ""
     chart = charts.scatter(points, "seconds for 1000 samples", "Fréchet ratio")
@@ -70,7 +70,7 @@ def _stability(rows: Rows) -> str:
     lines = []
     for row in rows:
         found = mean_and_spread(row, "frechet_ratio")
-        spread = f"{found[1]:.3f}" if found and found[1] == found[1] else ""
+        spread = f"{found[1]:.3f}" if found and found[1] is not None else ""
         counts = [sum(e.trouble.startswith(word) for e in row) for word in ("collapsed", "diverged", "ended")]
         troubles = "; ".join(f"seed {e.run.experiment.seed} {e.trouble}" for e in row if e.trouble)
         lines.append([title(row), str(len(row)), spread, *map(str, counts), troubles])

@@ -1,13 +1,11 @@
 """The numbers of a comparison: one line for each row of runs, as words for a page, as Markdown and as JSON."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from genjax.comparison import Entry, title
+from genjax.spreads import in_words, spread
 
 
 @dataclass(frozen=True)
@@ -47,25 +45,23 @@ COLUMNS = (
 WORDS = (
     "The Fréchet ratio is the distance of samples to the test split over that of unseen real data to it; 1 is as good "
     "as real data. Told apart: how often a classifier is right about what is a sample; 0.5 is chance. Diversity: "
-    "distances within a class over those of real data. Parameters, examples and seconds of a model of latents are "
-    "those of its second stage. ± is the spread between seeds."
+    "distances within a class over those of real data. Of a model of latents, seconds of training are of both stages, "
+    "parameters and examples of the second. ± is the spread between seeds."
 )
 
 
-def mean_and_spread(row: Sequence[Entry], name: str) -> tuple[float, float] | None:
-    """Of one number over the seeds; the spread is NaN for a single one."""
+def mean_and_spread(row: Sequence[Entry], name: str) -> tuple[float, float | None] | None:
+    """Of one number over the seeds; the spread is None for a single one."""
     values = [entry.numbers[name] for entry in row if name in entry.numbers]
     if not values:
         return None
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    found = spread(values)
+    return found["mean"], found["spread"]
 
 
-def written(column: Column, found: tuple[float, float] | None) -> str:
+def written(column: Column, found: tuple[float, float | None] | None) -> str:
     """Mean ± spread; the mean alone of a single seed, and of what is the same for all."""
-    if found is None:
-        return ""
-    spread = "" if math.isnan(found[1]) or not found[1] else f" ± {column.form.format(found[1])}"
-    return column.form.format(found[0]) + spread
+    return "" if found is None else in_words(found[0], found[1] or None, column.form)
 
 
 def table(rows: Sequence[Sequence[Entry]]) -> tuple[list[str], list[list[str]], list[list[bool]]]:

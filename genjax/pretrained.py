@@ -10,6 +10,7 @@ stands in the traced program as one operation, and the files are read when that 
 """
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,21 @@ class Pretrained:
                     f"{dtype}{shape} is expected"
                 )
         return [jnp.asarray(leaf) for leaf in leaves]
+
+
+def workdirs(part: Any) -> list[Path]:
+    """Where the models within an experiment, or within any part of one, come from, each once."""
+
+    def walk(described: Any) -> Iterator[str]:
+        if isinstance(described, list):
+            described = dict(enumerate(described))
+        if isinstance(described, dict):
+            if str(described.get("@type", "")).endswith(f":{Pretrained.__name__}"):
+                yield described["workdir"]
+            for value in described.values():
+                yield from walk(value)
+
+    return [Path(path) for path in dict.fromkeys(walk(tree.describe(part)))]
 
 
 def trained(workdir: Path, experiment: Experiment) -> Path:

@@ -1,12 +1,11 @@
 """RESULTS.md: a line for each setting that was run, its seeds together, read from work directories alone.
 
-Of n seeds m = 1/n ∑_i x_i stands beside their sample standard deviation; of a single one x beside the error that its
-own evaluation gives.
+Of several seeds the mean stands beside their spread (see `genjax.spreads`), of a single one its number beside the error
+that its own evaluation gives.
 """
 
 import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from genjax import tree
 from genjax.comparison import without_seed
 from genjax.errors import UserError
 from genjax.experiment import DESCRIPTION, Experiment
+from genjax.pretrained import workdirs
+from genjax.spreads import in_words, spread
 from genjax.sweep import read_report
-from genjax.sweep_summary import flatten, spread
+from genjax.sweep_summary import flatten
 from genjax.verbs import TRAINED_ON
 
 QUIET = (
@@ -56,7 +57,8 @@ class Published:
         unit: in words.
         source: who reports it, where.
         training: how long theirs was trained, as far as it says.
-        settings: (name in evaluation.json, value) that a run must have been evaluated with to be measured alike.
+        settings: (dotted name in evaluation.json, value) that a run must have to be measured alike, such as the number
+            of test examples.
     """
 
     config: str
@@ -155,7 +157,7 @@ def read_runs(folders: Sequence[Path]) -> list[Finished]:
     if not folders:
         raise UserError("there is nothing to report: give --run=DIR at least once")
     found = [_read(workdir) for folder in folders for workdir in _workdirs(folder)]
-    parts = {Path(path).resolve() for run in found for path in _parts(tree.describe(run.experiment))}
+    parts = {path.resolve() for run in found for path in workdirs(run.experiment)}
     return [run for run in found if run.workdir.resolve() not in parts]
 
 
@@ -175,17 +177,6 @@ def _read(workdir: Path) -> Finished:
     experiment = experiments.restore(workdir)
     spec = json.loads((workdir / DESCRIPTION).read_text())["config"]
     return Finished(workdir, spec, experiment, report)
-
-
-def _parts(described: Any) -> Iterator[str]:
-    """The work directories of the models within a model."""
-    if isinstance(described, list):
-        described = dict(enumerate(described))
-    if isinstance(described, dict):
-        if str(described.get("@type", "")).endswith(":Pretrained"):
-            yield described["workdir"]
-        for value in described.values():
-            yield from _parts(value)
 
 
 def markdown(runs: Sequence[Finished], published: Sequence[Published]) -> str:
@@ -241,8 +232,9 @@ def _cells(row: Sequence[Finished], published: Sequence[Published]) -> list[str]
             f"; {against.training}" if against.training else ""
         )
         gap = f"{ours - against.value:+.3g}"
-    times = [run.report["seconds_to_train"] for run in row if "seconds_to_train" in run.report]
+    times = [_seconds(run) for run in row if "seconds_to_train" in run.report]
     steps = f"{first.report['step']:,} steps of {first.experiment.batch_size}"
+    whole = " with the stages before" if workdirs(first.experiment) else ""
     machines = sorted({run.report.get(TRAINED_ON, "not recorded") for run in row})
     return [
         type(first.experiment.objective).__name__,
@@ -250,7 +242,7 @@ def _cells(row: Sequence[Finished], published: Sequence[Published]) -> list[str]
         f"`{first.command}`",
         ", ".join(str(run.experiment.seed) for run in row),
         "; ".join(machines),
-        steps + (f", {spread(times)['mean']:.0f} s" if times else ""),
+        steps + (f", {spread(times)['mean']:.0f} s{whole}" if times else ""),
         f"{first.report['parameters']:,}",
         "; ".join(measured),
         words,
@@ -258,19 +250,21 @@ def _cells(row: Sequence[Finished], published: Sequence[Published]) -> list[str]
     ]
 
 
+def _seconds(run: Finished) -> float:
+    """Of training, with that of the models within it whose directories are still there."""
+    stages = [run.report, *(read_report(path) for path in workdirs(run.experiment))]
+    return sum(stage.get("seconds_to_train", 0.0) for stage in stages)
+
+
 def _alike(run: Finished, numbers: dict[str, float], reference: Published) -> bool:
     """Whether a run is measured as a published number is."""
     name, variant = run.config
     fits = name == reference.config and (variant in reference.variants or "*" in reference.variants)
-    settings = all(run.report.get(name) == value for name, value in reference.settings)
+    settings = all(numbers.get(name) == value for name, value in reference.settings)
     return fits and settings and reference.number in numbers
 
 
 def _written(values: Sequence[float], error: float | None) -> str:
     """Mean ± spread of several values; of one its own error, where there is one."""
     found = spread(values)
-    around = found["spread"] if len(values) > 1 else error
-    if around is None or not math.isfinite(around):
-        return f"{found['mean']:.3g}"
-    digits = 2 if around == 0 else max(0, min(4, 1 - math.floor(math.log10(around))))
-    return f"{found['mean']:.{digits}f} ± {around:.{digits}f}"
+    return in_words(found["mean"], error if found["spread"] is None else found["spread"])

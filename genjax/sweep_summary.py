@@ -1,16 +1,15 @@
 """What the runs of a sweep have found, in one table.
 
-Numbers are means over the seeds of a setting, m = 1/n ∑_i x_i, beside their spread, the sample standard deviation
-s = (1/(n - 1) ∑_i (x_i - m)²)^½, of which one seed has none.
+Numbers are means over the seeds of a setting, beside their spread; see `genjax.spreads`.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from genjax.errors import UserError, nearest
+from genjax.spreads import in_words, spread
 from genjax.sweep import Trial, read_report
 from genjax.vary import Setting, table
 from genjax.writers import write_whole
@@ -38,14 +37,6 @@ def flatten(report: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found[prefix + name] = float(value)
     return found
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (None of a single value) and the values themselves."""
-    mean = math.fsum(values) / len(values)
-    square = math.fsum((value - mean) ** 2 for value in values)
-    deviation = math.sqrt(square / (len(values) - 1)) if len(values) > 1 else None
-    return {"mean": mean, "spread": deviation, "values": list(values)}
 
 
 def summarise(trials: Sequence[Trial], root: Path, show: Sequence[str] = ()) -> dict[str, Any]:
@@ -102,19 +93,11 @@ def markdown(summary: Mapping[str, Any]) -> str:
         line["seeds"] = str(row["seeds"]) if row["seeds"] == row["of"] else f"{row['seeds']} of {row['of']}"
         for name in summary["shown"]:
             found = row["numbers"].get(name)
-            line[name.partition(".")[2] or name] = _written(found) if found else ""
+            line[name.partition(".")[2] or name] = (
+                in_words(found["mean"], found["spread"], "{:.4g}") if found else ""
+            )
         rows.append(line)
     return table(rows)
-
-
-def _written(found: Mapping[str, Any]) -> str:
-    mean, deviation = found["mean"], found["spread"]
-    if deviation is None:
-        return f"{mean:.4g}"
-    if not (math.isfinite(deviation) and math.isfinite(mean)) or deviation == 0:
-        return f"{mean:.4g} ± {deviation:.2g}"
-    digits = max(0, 1 - math.floor(math.log10(deviation)))  # two digits of the spread
-    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 def write_summary(summary: Mapping[str, Any], root: Path) -> list[Path]:

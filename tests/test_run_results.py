@@ -3,10 +3,12 @@
 import json
 import statistics
 
+import numpy as np
 import pytest
 
-from experiments.published import PUBLISHED
+from experiments.published import NANOGPT_TEXT, PUBLISHED
 from genjax import experiment
+from genjax.data.text import parted, windows
 from genjax.errors import UserError
 from genjax.results import Published, markdown, read_runs
 
@@ -73,6 +75,7 @@ def test_a_part_of_another_run_has_no_line_and_no_machine_path_is_shown(tmp_path
     text = markdown(read_runs([tmp_path]), ())
     assert "VQVAE" not in text
     assert "`train --config=vq_prior_digits:coder,seed=0`" in text
+    assert "120 s with the stages before" in text
     assert str(tmp_path) not in text
 
 
@@ -85,6 +88,20 @@ def test_what_is_not_finished_is_refused_in_one_line(tmp_path):
     (workdir / "evaluation.json").unlink()
     with pytest.raises(UserError, match="has not been evaluated"):
         read_runs([workdir])
+
+
+def test_nanogpt_is_held_against_tiny_shakespeare_alone(tmp_path):
+    """Its last tenth in windows of 65, of 1,115,394 characters."""
+    test = parted(np.zeros(1_115_394, np.int32), ("train", "validation", "test"), 0.9, 0.0)["test"]
+    ((_, count),) = NANOGPT_TEXT
+    assert len(windows(test, 65, "test")) == count
+    text = tmp_path / "any.txt"
+    text.write_text("".join(map(chr, range(40, 105))) * 99)
+    for number, examples in enumerate([int(count), int(count) - 1]):
+        found = {"nats_per_token": 1.5, "examples": examples}
+        finish(tmp_path / str(number), f"ar_shakespeare:{text}", [("seed", str(number))], likelihood=found)
+        lines = markdown(read_runs([tmp_path / str(number)]), PUBLISHED).splitlines()
+        assert ("nanoGPT" in lines[-1]) == (examples == count)
 
 
 @pytest.mark.parametrize("reference", PUBLISHED, ids=lambda p: f"{p.config}-{p.variants[0]}")

@@ -1,0 +1,183 @@
+"""FID, IS and KID by their formulas, what is said of them, and the judge of a data set."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from scipy.linalg import sqrtm
+from small_features import MATRIX, NETWORK, cut, features_of, images
+
+from genjax import experiment as experiments
+from genjax import verbs
+from genjax.data import Data, Digits, Scale
+from genjax.errors import UserError
+from genjax.metrics import fid, reference
+from genjax.metrics.inception import expected
+from genjax.metrics.reference import gather_statistics
+
+RNG = np.random.default_rng(0)
+
+
+def flat(colour):
+    return np.broadcast_to(np.array(colour, np.uint8), (2, 2, 3))
+
+
+def test_inception_score_of_known_probabilities_in_consecutive_parts():
+    """Two kinds of images, of probabilities p and p': exp(H((p + p') / 2) - H(p)) where there are as many."""
+    odds = np.exp([4.0, 0.0, 1.0])
+    p = odds / odds.sum()
+    entropy = lambda q: -(q * np.log(q)).sum()
+    both = np.exp(entropy((p + p[[1, 0, 2]]) / 2) - entropy(p))
+    x = np.stack([flat((255, 0, 0)), flat((0, 255, 0))] * 6 + [flat((255, 0, 0))] * 4)
+    found = gather_statistics(NETWORK, cut(x, 3), 16, data="these", splits=4)
+    np.testing.assert_allclose(found.scores, [both, both, both, 1.0], rtol=1e-5)
+
+
+def test_fid_and_kid_are_the_formulas():
+    a, b = images(40), images(60, seed=1, bright=200)
+    made, real = (gather_statistics(NETWORK, [x], len(x), data="these") for x in (a, b))
+    report = fid.inception_report(NETWORK, made, real, "these")
+    x, y = features_of(a), features_of(b)
+    c, d = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    shift = x.mean(axis=0) - y.mean(axis=0)
+    assert report["fid"] == pytest.approx(
+        shift @ shift + np.trace(c + d - 2 * np.real(sqrtm(c @ d))), rel=1e-5
+    )
+    assert report["inception_score"] == pytest.approx(made.scores.mean())
+    assert report["inception_score_std"] == pytest.approx(np.std(made.scores))
+    value, spread = fid.kernel_distance(x, x[::-1] + 0.1, subsets=3)
+    k = lambda x, y: (x @ y.T / 3 + 1) ** 3
+    off = 1 - np.eye(40)
+    within = sum((k(z, z) * off).sum() for z in (x, x + 0.1)) / (40 * 39)
+    assert value == pytest.approx(within - 2 * k(x, x + 0.1).mean(), rel=1e-9)
+    assert spread < 1e-12
+    halves = [fid.kernel_distance(x, y, size=20, seed=seed)[0] for seed in range(2)]
+    np.testing.assert_allclose(halves, fid.kernel_distance(x, y[:40], subsets=1)[0], rtol=0.5)
+
+
+def of(count, size=3, weights="digest", data="train split"):
+    moments = reference.Moments(count, np.zeros(size), np.eye(size) * (count - 1))
+    return reference.Statistics(moments, np.eye(size, dtype=np.float32), np.ones(10), weights, data)
+
+
+OTHER = dataclasses.replace(NETWORK, original=False)
+FOREIGN = dataclasses.replace(of(2, weights="", data=""), scores=np.empty(0))
+
+
+def test_what_keeps_a_number_from_comparison_is_said():
+    ready, real, wanted = of(50_000, data="samples"), of(60_000), "train split"
+    for words, case in {
+        "yes": (NETWORK, ready, real, wanted),
+        "no: other weights than FID's": (OTHER, ready, real, wanted),
+        "no: 49,999 samples, not 50,000": (NETWORK, of(49_999), real, wanted),
+        "no: the reference's file does not say what it was made of": (NETWORK, ready, FOREIGN, wanted),
+        "no: the reference is of the train split, not of the test split": (
+            NETWORK,
+            ready,
+            real,
+            "test split",
+        ),
+        "no: the reference's covariance is singular, 3 for 3 features": (NETWORK, ready, of(3), wanted),
+        "no: 3 samples, not 50,000; the samples' covariance is singular, 3 for 3 features": (
+            NETWORK,
+            of(3),
+            real,
+            wanted,
+        ),
+    }.items():
+        assert fid.comparable(*case) == words
+
+
+def test_nothing_is_called_fid_but_what_the_original_weights_give():
+    mine, others = (fid.inception_report(net, of(20), of(30)) for net in (NETWORK, OTHER))
+    assert {"fid", "inception_score", "inception_score_std", "kid", "kid_std"} <= {*mine}
+    named = [name for name in others if name in mine and name not in ("features", "weights", "comparable")]
+    assert named == ["samples", "reference", "reference_samples"]
+    assert "other weights" in others["weights"]
+    assert not {"fid", "inception_score", "kid"} & {*others}
+    stranger = fid.inception_report(NETWORK, of(20), FOREIGN)
+    assert stranger["reference"].startswith("unknown")
+    assert stranger["kid"].startswith("none")
+    assert stranger["fid"] == pytest.approx(0.0, abs=1e-9)
+
+
+DIGITS = Data(Digits(), (Scale(0.0, 16.0),))
+
+
+@pytest.fixture
+def judge(tmp_path, monkeypatch):
+    monkeypatch.setattr(fid, "load_network", lambda path, batch_size: NETWORK)
+    lines = []
+    made = fid.open_judge(DIGITS, tmp_path / "weights", tmp_path / "stats.npz", lines.append, 500)
+    assert lines[-1] == f"wrote {tmp_path / 'stats.npz'}"
+    return made
+
+
+def test_the_training_split_is_the_reference_and_is_kept(judge, tmp_path, monkeypatch):
+    train = DIGITS.load("train")[np.arange(1437)]["x"]
+    grey = np.rint(train * (255 / 16)).reshape(1437, -1).mean(axis=1) / 255
+    assert judge.reference.count == 1437
+    np.testing.assert_allclose(judge.reference.moments.mean, np.full(3, grey.mean()), rtol=1e-5)
+    np.testing.assert_allclose(
+        judge.reference.moments.covariance, np.full((3, 3), grey.var(ddof=1)), rtol=1e-4
+    )
+    said = {"step": 7, "objective.sampler": {"steps": 5}, "held_out": {}}
+    report = judge.report(train[:300], said)
+    assert report["comparable"] == "no: 300 samples, not 50,000"
+    assert report["reference"] == "train split of Digits()"
+    assert (report["step"], report["objective.sampler"]) == (7, {"steps": 5})
+    assert "held_out" not in report
+    monkeypatch.setattr(fid, "gather_statistics", None)  # is not asked for again
+    again = fid.open_judge(DIGITS, tmp_path / "weights", tmp_path / "stats.npz")
+    np.testing.assert_array_equal(again.reference.features, judge.reference.features)
+
+
+def test_samples_that_cannot_be_judged_are_one_line(judge):
+    x = np.zeros((40, 8, 8, 1), np.uint8)
+    x[0] = 3
+    for samples, words in [
+        (x[1:], "all 39 samples are equal"),
+        (x[:5], "samples: 5 images, at least 10"),
+        (x + 14, r"integers 0 ... 16; these are not: uint8 14 ... 17"),
+        (x.astype(np.float32), "these are not: float32"),
+        (np.where(x == 3, np.nan, 0.5), "64 of 2560 values are NaN or infinite"),
+        (np.concatenate([x, x], axis=-1), r"not at \(20, 8, 8, 2\)"),
+    ]:
+        with pytest.raises(UserError, match=words) as caught:
+            judge.report(samples)
+        assert "\n" not in str(caught.value)
+        assert judge.section(samples, {}) == {"none": str(caught.value)}
+    with pytest.raises(UserError, match="features that are no numbers"):
+        list(dataclasses.replace(NETWORK, params={"matrix": MATRIX * np.nan}).look([images(3)]))
+    with pytest.raises(UserError, match="1 of 240 values NaN"):
+        list(NETWORK.look([np.where(np.arange(240).reshape(4, 4, 5, 3) == 7, np.nan, 1.0)]))
+
+
+@pytest.mark.slow
+@pytest.mark.optimised
+def test_a_run_is_evaluated_with_random_weights_that_are_said_to_be_others(tmp_path):
+    """The whole network and the program's own entry; the reference is of others: to see 1,437 digits takes long."""
+    weights, stats, workdir = tmp_path / "weights.safetensors", tmp_path / "stats.npz", tmp_path / "run"
+    arrays = {}
+    for name, (_, shape) in expected().items():
+        centre = 1.0 if name.endswith(("running_var", "bn.weight")) else 0.0
+        scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
+        arrays[name] = (centre + scale * RNG.normal(size=shape).clip(-5, 5)).astype(np.float32)
+    save_file(arrays, weights)
+    np.savez(stats, mu=np.zeros(2048), sigma=np.eye(2048))
+    fast = [("steps", "2"), ("evaluation.num", "40"), ("evaluation.pictured", "16")]
+    verbs.train(experiments.load("gan_digits", fast), "gan_digits", workdir)
+    report = verbs.evaluate_workdir(workdir, [], weights, stats)["inception"]
+    assert report["samples"] == 40
+    assert report["frechet_other_weights"] > 0
+    assert 1.0 <= report["class_score_other_weights"] <= 1008
+    assert report["comparable"].startswith(
+        "no: other weights than FID's; 40 samples, not 50,000; the samples' cov"
+    )
+    assert report["parameters_of"] == "moving average (EMA)"
+    assert not {"fid", "inception_score", "kid"} & {*report}
+    with pytest.raises(UserError, match="give its weights, --inception=FILE"):
+        verbs.evaluate_workdir(workdir, [], None, stats)
+    with pytest.raises(UserError, match="no file of weights"):
+        verbs.evaluate_workdir(workdir, [], tmp_path / "none.pth")
