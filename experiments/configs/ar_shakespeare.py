@@ -36,5 +36,5 @@ def get_experiment(variant: str = "") -> Experiment:
         batch_size=12,
         ema=0.99,
         checkpoint_every=1000,
-        evaluation=Evaluation(num=16, batch_size=128, pictured=8),
+        evaluation=Evaluation(num=200, batch_size=128, pictured=8),
     )
