@@ -8,7 +8,7 @@ with settings that training does not depend on, "runs/a@objective.sampler.steps=
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,18 @@ import numpy as np
 from genjax import tree
 from genjax.encoded import Encoded
 from genjax.errors import UserError
-from genjax.evaluate import count_params
+from genjax.evaluate import count_params, sampler_words
 from genjax.experiment import Experiment, restore
+from genjax.held_out import PARAMETERS
 from genjax.loop import Run
 from genjax.metrics.collapse import collapse, twin_report
 from genjax.metrics.report import Judge
 from genjax.pretrained import workdirs
 from genjax.program_costs import sample_flops, step_costs
 from genjax.step import TrainState
+from genjax.sweep import read_report
 from genjax.vary import fit_judge, measure
-from genjax.verbs import EVALUATION, load_state, plain, reopen, say
+from genjax.verbs import load_state, plain, reopen, say
 from genjax.writers import METRICS
 
 SAID = ("frechet_ratio", "recall", "label_accuracy", "seconds_per_1000")
@@ -44,8 +46,9 @@ class Entry:
         run: ready, with its settings.
         state: its moving average is what was judged.
         numbers: name -> value.
-        likelihood: in words; empty where there is none.
+        likelihood: that section of the run's evaluation; empty where there is none.
         samples: in the data's own units.
+        made: what the numbers are of, in words: features, counts, sampler, parameters.
         trouble: in words: collapsed, diverged, not trained to its end; empty where nothing is wrong.
     """
 
@@ -54,8 +57,9 @@ class Entry:
     run: Run
     state: TrainState
     numbers: dict[str, float]
-    likelihood: str
+    likelihood: Mapping[str, Any]
     samples: np.ndarray
+    made: Mapping[str, Any]
     trouble: str = ""
 
 
@@ -79,8 +83,13 @@ def judge_run(word: str, judge: Judge | None, run: Run, num: int, seed: int) -> 
     trained = load_state(run, workdir)
     costs = step_costs(run)
     run, state = plain(run, trained)
-    finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.ema))
-    found, samples = measure(run, state, judge if finite else None, num, seed)
+    finite, trouble = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.ema)), ""
+    try:
+        found, samples = measure(run, state, judge if finite else None, num, seed)
+        trouble = "" if finite else "diverged: parameters are not finite"
+    except UserError as error:
+        found, samples = measure(run, state, None, num, seed)  # to be looked at
+        trouble = f"diverged: {error}"
     numbers = {
         **found,
         **costs,
@@ -93,32 +102,28 @@ def judge_run(word: str, judge: Judge | None, run: Run, num: int, seed: int) -> 
         stages = [own, *(filter(None, map(read_metrics, workdirs(run.experiment))))]
         numbers["seconds_to_train"] = sum(float(curve[-1]["time"]) for curve in stages)
     done = int(trained.step)
-    trouble = "" if finite else "diverged: parameters are not finite"
     if not trouble and done < run.experiment.steps and not run.experiment.monitor.every:
         trouble = f"ended at step {done} of {run.experiment.steps}"
     if not trouble and judge is not None:
         words = collapse({**found, **twin_report(samples, judge.test.x)})
         trouble = f"collapsed: {words}" if words else ""
     name = workdir.name + "".join(f", {path.rpartition('.')[2]} {value}" for path, value in settings)
-    return Entry(name, workdir, run, state, numbers, likelihood(workdir), samples, trouble)
+    made = {
+        "features": judge.features if judge is not None else "none",
+        "samples": num,
+        "sample_seed": seed,
+        "sampler": sampler_words(run.experiment.objective),
+        "parameters_of": PARAMETERS,
+        "comparable": "no: features of a classifier trained on this data, or of none, not FID's",
+    }
+    likelihood = read_report(workdir).get("likelihood", {})
+    return Entry(name, workdir, run, state, numbers, likelihood, samples, made, trouble)
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics; none where there is no file."""
     path = workdir / METRICS
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
-def likelihood(workdir: Path) -> str:
-    """The likelihood in a run's evaluation, with the word for what it is."""
-    path = workdir / EVALUATION
-    found = json.loads(path.read_text()).get("likelihood", {}) if path.is_file() else {}
-    for name, unit in (("bits_per_dim", "bits/dim"), ("nats", "nats")):
-        if name in found:
-            kind = str(found.get("log_prob_kind", ""))
-            sign = "≤ " if "bound" in kind.lower() or "elbo" in kind.lower() else ""
-            return f"{sign}{found[name]:.3f} ± {found.get(f'{name}_error', 0.0):.3f} {unit} ({kind})"
-    return ""
 
 
 def title(row: Sequence[Entry]) -> str:

@@ -9,7 +9,14 @@ import jax
 from genjax import charts, page
 from genjax.comparison import Entry, read_metrics, title
 from genjax.comparison_pictures import first_views, latents, neighbours, paths, samples
-from genjax.comparison_table import WORDS, as_json, markdown, mean_and_spread, table
+from genjax.comparison_table import (
+    WORDS,
+    as_json,
+    markdown,
+    mean_and_spread,
+    table,
+    what_was_judged,
+)
 from genjax.errors import UserError
 from genjax.hardware import hardware, on_one_core
 
@@ -44,7 +51,8 @@ def _legend(rows: Rows) -> str:
 
 
 def _numbers(rows: Rows) -> str:
-    return page.section("Numbers", f"{WORDS} Underlined: the best of a column.", page.table(*table(rows)))
+    words = f"{WORDS} {what_was_judged(rows)} Underlined: the best of a column."
+    return page.section("Numbers", words, page.table(*table(rows)))
 
 
 def _pareto(rows: Rows) -> str:

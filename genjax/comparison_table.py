@@ -42,11 +42,13 @@ COLUMNS = (
     Column("examples seen", "examples_seen", "", "{:,.0f}"),
     Column("s to train", "seconds_to_train", "", "{:.0f}"),
 )
+UNITS = {"text": ("perplexity", "perplexity"), "points": ("nats", "nats")}  # of other data bits per dimension
 WORDS = (
     "The Fréchet ratio is the distance of samples to the test split over that of unseen real data to it; 1 is as good "
     "as real data. Told apart: how often a classifier is right about what is a sample; 0.5 is chance. Diversity: "
     "distances within a class over those of real data. Of a model of latents, seconds of training are of both stages, "
-    "parameters and examples of the second. ± is the spread between seeds."
+    "parameters and examples of the second. ± is the spread between seeds; a likelihood of one seed stands beside the "
+    "standard error over its test examples."
 )
 
 
@@ -80,9 +82,33 @@ def table(rows: Sequence[Sequence[Entry]]) -> tuple[list[str], list[list[str]], 
             line.append(written(column, found))
             top = {"less": min, "more": max}.get(column.better)
             best.append(top is not None and found is not None and found[0] == top(all_found))
-        cells.append([*line, row[0].likelihood])
+        cells.append([*line, likelihood(row)])
         marks.append([*best, False])
     return ["run", "objective", *(c.title for c in columns), "likelihood"], cells, marks
+
+
+def likelihood(row: Sequence[Entry]) -> str:
+    """Bits per dimension, of text perplexity, of points nats, with the word for what it is; empty where there is none.
+
+    The sign of a bound is that of the evaluation.
+    """
+    found = [entry.likelihood for entry in row if entry.likelihood]
+    if not found:
+        return ""
+    name, unit = UNITS.get(row[0].run.experiment.data.kind, ("bits_per_dim", "bits/dim"))
+    values = spread([one[name] for one in found])
+    around = found[0][f"{name}_error"] if values["spread"] is None else values["spread"]
+    sign = next((f"{sign} " for sign in "≤≥" if found[0]["in_words"].startswith(sign)), "")
+    return f"{sign}{in_words(values['mean'], around)} {unit} ({found[0]['log_prob_kind']})"
+
+
+def what_was_judged(rows: Sequence[Sequence[Entry]]) -> str:
+    """One line: what the distances are of, and whether they compare with anything published."""
+    made = rows[0][0].made
+    return (
+        f"{made['samples']} samples of each, seed {made['sample_seed']}, by the {made['parameters_of']} of the "
+        f"parameters, in features: {made['features']}. Comparable with published numbers: {made['comparable']}."
+    )
 
 
 def markdown(rows: Sequence[Sequence[Entry]]) -> str:
@@ -92,11 +118,12 @@ def markdown(rows: Sequence[Sequence[Entry]]) -> str:
     draw = lambda line: "| " + " | ".join(line[i] for i in kept) + " |"
     lines = [draw(heads), "|" + "---|" * len(kept), *map(draw, cells), ""]
     wrong = [f"- {entry.name}: {entry.trouble}" for row in rows for entry in row if entry.trouble]
-    return "\n".join([*lines, *wrong, *([""] if wrong else []), WORDS]) + "\n"
+    return "\n".join([*lines, *wrong, *([""] if wrong else []), WORDS, "", what_was_judged(rows)]) + "\n"
 
 
 def as_json(rows: Sequence[Sequence[Entry]]) -> list[Mapping[str, Any]]:
-    """Each run's numbers: its row, name, work directory, seed, "trouble" and "likelihood" in words, "numbers"."""
+    """Each run's numbers: its row, name, work directory, seed, "trouble" and "likelihood" in words, what was judged,
+    "numbers"."""
     return [
         {
             "row": title(row),
@@ -104,7 +131,8 @@ def as_json(rows: Sequence[Sequence[Entry]]) -> list[Mapping[str, Any]]:
             "workdir": str(entry.workdir),
             "seed": entry.run.experiment.seed,
             "trouble": entry.trouble,
-            "likelihood": entry.likelihood,
+            "likelihood": entry.likelihood.get("in_words", ""),
+            **entry.made,
             "numbers": entry.numbers,
         }
         for row in rows

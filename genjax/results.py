@@ -19,7 +19,7 @@ from genjax.pretrained import workdirs
 from genjax.spreads import in_words, spread
 from genjax.sweep import read_report
 from genjax.sweep_summary import flatten
-from genjax.verbs import TRAINED_ON
+from genjax.verbs import EVALUATED_WITH, TRAINED_ON
 
 QUIET = (
     "workdir",
@@ -97,6 +97,12 @@ SHOWN = (
     Shown("likelihood.bits_per_dim", "likelihood.bits_per_dim_error", "{} bits/dim", "image"),
     Shown("likelihood.nats", "likelihood.nats_error", "{} nats", "image"),
     Shown("likelihood.nats_per_token", "likelihood.nats_per_token_error", "{} nats a token", "text"),
+    Shown("likelihood.bits_per_byte", "likelihood.bits_per_byte_error", "{} bits/byte", "text"),
+    Shown("text.mauve", "", "MAUVE {}", "text"),
+    Shown("molecules.validity", "", "validity {}", "text"),
+    Shown("inception.fid", "", "FID {}", "image"),
+    Shown("inception.inception_score", "inception.inception_score_std", "Inception Score {}", "image"),
+    Shown("inception.kid", "inception.kid_std", "KID {}", "image"),
     Shown("likelihood.excess_nats", "likelihood.excess_nats_error", "{} nats above the entropy", "points"),
     Shown("translation.l1", "", "L1 {}"),
 )
@@ -145,7 +151,14 @@ class Finished:
         for path, _, value in tree.differences(tree.describe(usual), tree.describe(self.experiment)):
             if path.rpartition(".")[2] not in QUIET and isinstance(value, str | int | float | bool):
                 words.append(f"--config.{path}={value}")
-        return " ".join(words)
+        if changed := self.evaluated_with:
+            words += ["; evaluate", *(f"--config.{path}={value}" for path, value in changed.items())]
+        return " ".join(words).replace(" ;", ";")
+
+    @property
+    def evaluated_with(self) -> dict[str, str]:
+        """What was set for the evaluation alone."""
+        return self.report.get(EVALUATED_WITH, {})
 
 
 def read_runs(folders: Sequence[Path]) -> list[Finished]:
@@ -191,15 +204,17 @@ def markdown(runs: Sequence[Finished], published: Sequence[Published]) -> str:
     """
     rows: dict[str, list[Finished]] = {}
     for run in sorted(runs, key=lambda run: (run.data, run.spec, run.experiment.seed, str(run.workdir))):
-        rows.setdefault(json.dumps(_alike_but_seed(run.experiment), sort_keys=True), []).append(run)
+        alike = (_alike_but_seed(run.experiment), run.evaluated_with)
+        rows.setdefault(json.dumps(alike, sort_keys=True), []).append(run)
     lines = [
         "# Results",
         "",
         "Written by `./launch/local.sh results` from work directories; do not edit. ± is the sample standard",
-        "deviation between seeds, of a single seed the error that its evaluation gives (of a Fréchet ratio the",
-        "spread over folds). The Fréchet ratio is not FID: see the README. Seconds of training are by the clock on",
-        "the wall, compiling included. The gap is what we measured less what is published; theirs were mostly",
-        "trained for longer.",
+        "deviation between seeds, of a single seed the error that its evaluation gives (of a Fréchet ratio the spread",
+        "over folds).",
+        "The Fréchet ratio is not FID: see the README. Samples and likelihoods are of the moving average of the",
+        "parameters. Seconds of training are by the clock on the wall, compiling included. The gap is what we measured",
+        "less what is published; theirs were mostly trained for longer.",
         "",
         "| " + " | ".join(HEADS) + " |",
         "|" + "---|" * len(HEADS),
@@ -224,7 +239,8 @@ def _cells(row: Sequence[Finished], published: Sequence[Published]) -> list[str]
     ]
     likelihood = first.report.get("likelihood", {}).get("log_prob_kind")
     measured += [f"likelihood: {likelihood}"] if likelihood else []
-    against = next((p for p in published if _alike(first, numbers[0], p)), None)
+    measured += [f"samples by {first.report['sampler']}"] if "sampler" in first.report else []
+    against = next((p for p in published if all(map(_alike, row, numbers, [p] * len(row)))), None)
     words = gap = ""
     if against is not None:
         ours = spread([n[against.number] for n in numbers])["mean"]

@@ -34,6 +34,7 @@ COLUMNS = (
     "recall_reference",
     "told_apart",
     "diversity",
+    "near_copies",
 )
 Setting = tuple[tuple[str, str], ...]  # (field's path, value) of each thing that varies
 
@@ -109,7 +110,7 @@ def caption(setting: Setting) -> str:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
-    names = list(rows[0])
+    names = list(dict.fromkeys(name for row in rows for name in row))
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     written = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
     return "\n".join(
@@ -129,8 +130,23 @@ def fit_judge(run: Run) -> Judge | None:
 def measure(
     run: Run, state: TrainState, judge: Judge | None, num: int, seed: int
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Numbers of one setting, and its samples in the data's own units."""
-    experiment, stamps = run.experiment, [(0, 0.0)]
+    """Draws and judges samples of one setting.
+
+    Args:
+        run: ready, with the setting.
+        state: its moving average draws.
+        judge: of the data; None draws and judges nothing.
+        num: samples, in two compiled calls or more: the first compiles, the others are timed.
+        seed: of the samples.
+
+    Returns:
+        Numbers, without distances where all samples are equal, as there is nothing to compare; and the samples in the
+        data's own units.
+
+    Raises:
+        UserError: there is a judge, and samples are not finite.
+    """
+    experiment, stamps = run.experiment, []
     samples, labels = draw_samples(
         experiment.objective,
         experiment.data,
@@ -139,20 +155,30 @@ def measure(
         run.mesh,
         seed=seed,
         num=num,
-        batch_size=experiment.evaluation.batch_size,
+        batch_size=min(experiment.evaluation.batch_size, -(-num // 2)),
+        finite=judge is not None,
         report=lambda done: stamps.append((done, busy())),
     )
     row: dict[str, float] = {}
     evaluations = getattr(getattr(experiment.objective, "sampler", None), "evaluations", None)
     if evaluations is not None:
         row["evaluations"] = float(evaluations)
-    if len(stamps) > 2:  # the first call compiles
-        (first, begun), (last, ended) = stamps[1], stamps[-1]
-        row["seconds_per_1000"] = 1000.0 * (ended - begun) / (last - first)
-    if judge is not None:
+    if len(stamps) > 1:
+        row["seconds_per_1000"] = per_thousand(stamps)
+    if judge is not None and (samples != samples[:1]).any():
         report = judge.report(samples, labels)
         row = {**{name: float(report[name]) for name in COLUMNS if name in report}, **row}
     return row, samples
+
+
+def per_thousand(stamps: Sequence[tuple[int, float]]) -> float:
+    """Seconds for 1000 samples, of all calls after the first; the last one draws as many as any, wanted or not.
+
+    Args:
+        stamps: after each call, how many of the wanted samples there are and the time in seconds.
+    """
+    (size, begun), (_, ended) = stamps[0], stamps[-1]
+    return 1000.0 * (ended - begun) / (size * (len(stamps) - 1))
 
 
 def _shown(run: Run, samples: np.ndarray) -> Image.Image:

@@ -34,6 +34,7 @@ EVALUATION, SAMPLES, TRACE = "evaluation.json", "samples", "trace"
 REFERENCE = "inception_reference.npz"
 PICTURE_SEED = 0
 TRAINED_ON = "trained_on"  # in evaluation.json: the machine
+EVALUATED_WITH = "evaluated_with"  # there: what was set for the evaluation alone, value by path
 
 
 def say(line: str) -> None:
@@ -288,6 +289,7 @@ def evaluate_workdir(
     Raises:
         UserError: no run there, an override that only training could follow, or what `open_judge` refuses.
     """
+    overrides = list(overrides)
     run, judges = reopen(workdir, overrides), list[InceptionJudge]()
     if inception:
         data, where = run.experiment.data, reference or workdir / REFERENCE
@@ -299,6 +301,7 @@ def evaluate_workdir(
     path = workdir / EVALUATION
     before = json.loads(path.read_text()) if path.is_file() else {}
     training = {name: before[name] for name in (TRAINED_ON,) if name in before}
-    report = write_evaluation(run, load_state(run, workdir), workdir, training, *judges)
+    said = training | ({EVALUATED_WITH: dict(overrides)} if overrides else {})
+    report = write_evaluation(run, load_state(run, workdir), workdir, said, *judges)
     say(f"wrote {workdir / EVALUATION}")
     return report

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax import charts, experiment, page
-from genjax.comparison import Entry, group, likelihood, parse, title, without_seed
+from genjax import charts, experiment, page, vary
+from genjax.comparison import Entry, group, parse, title, without_seed
 from genjax.comparison_page import _stability
-from genjax.comparison_table import as_json, markdown, mean_and_spread, table
+from genjax.comparison_table import as_json, likelihood, markdown, mean_and_spread, table
 from genjax.data import Data, Digits, Scale
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.loop import Run
+from genjax.metrics.report import Judge
 from genjax.networks import MLP
 from genjax.objectives.vae import VAE
 from genjax.optimizers import Adam
 from genjax.step import TrainState
+from genjax.vary import per_thousand
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -94,13 +96,23 @@ def test_a_page_loads_nothing_and_escapes_what_it_is_told():
     assert "http" not in text.replace("http-equiv", "")
 
 
+MADE = {
+    "samples": 8,
+    "sample_seed": 0,
+    "features": "none",
+    "sampler": "none",
+    "parameters_of": "EMA",
+    "comparable": "no",
+}
+
+
 def entry(name, seed, width=8, trouble="", **numbers) -> Entry:
     data = Data(Digits(), (Scale(0.0, 16.0),))
     net = MLP(width=width)
     objective = VAE(net, net, shape=data.shape, latent=2)
     run = object.__new__(Run)  # what is grouped is the experiment: nothing is made ready
     object.__setattr__(run, "experiment", Experiment(objective, data, Adam(), seed=seed))
-    return Entry(name, Path(name), run, object.__new__(TrainState), numbers, "", np.zeros(0), trouble)
+    return Entry(name, Path(name), run, object.__new__(TrainState), numbers, {}, np.zeros(0), MADE, trouble)
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_row():
@@ -161,7 +173,40 @@ def test_runs_are_named_with_settings(tmp_path):
     assert parse("runs/a@config.x.y=3@z=b") == (Path("runs/a"), [("x.y", "3"), ("z", "b")])
     with pytest.raises(UserError, match="write DIR@"):
         parse("runs/a@x")
-    numbers = '{"likelihood": {"bits_per_dim": 2.5, "bits_per_dim_error": 0.125, "log_prob_kind": "ELBO"}}'
-    (tmp_path / "evaluation.json").write_text(numbers)
-    assert likelihood(tmp_path) == "≤ 2.500 ± 0.125 bits/dim (ELBO)"
-    assert likelihood(tmp_path / "none") == ""
+
+
+def test_likelihoods_of_seeds_are_their_mean_and_spread_with_the_sign_of_a_bound():
+    found = [
+        {"bits_per_dim": 2.5 + seed, "bits_per_dim_error": 0.125, "log_prob_kind": "k", "in_words": "≤ 2.5"}
+        for seed in range(2)
+    ]
+    one, other = (dataclasses.replace(entry("a", seed), likelihood=said) for seed, said in enumerate(found))
+    assert likelihood([one]) == "≤ 2.50 ± 0.12 bits/dim (k)"
+    assert likelihood([one, other]) == "≤ 3.00 ± 0.71 bits/dim (k)"
+    assert likelihood([entry("a", 0)]) == ""
+
+
+def test_a_thousand_samples_take_what_whole_calls_after_the_first_take():
+    """Three calls of 100 for 210 samples, two seconds each but for the first, which compiles."""
+    assert per_thousand([(100, 30.0), (200, 32.0), (210, 34.0)]) == pytest.approx(20.0)
+
+
+def test_equal_samples_are_not_compared_and_broken_ones_are_asked_to_be_refused(monkeypatch):
+    asked = []
+
+    def draw(*args, num, batch_size, finite, report, **_):
+        asked.append((batch_size, finite))
+        report(batch_size), report(num)
+        return np.zeros((num, 8, 8, 1), np.uint8), None
+
+    monkeypatch.setattr(vary, "draw_samples", draw)
+    run = entry("a", 0).run
+    object.__setattr__(run, "mesh", None)
+    state = object.__new__(TrainState)
+    for name in ("ema", "extra"):
+        object.__setattr__(state, name, {})
+    found, samples = vary.measure(run, state, object.__new__(Judge), 40, 0)
+    vary.measure(run, state, None, 1000, 0)
+    assert asked == [(20, True), (250, False)]
+    assert {*found} == {"seconds_per_1000"}
+    assert len(samples) == 40

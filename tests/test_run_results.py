@@ -69,6 +69,24 @@ def test_a_single_seed_has_its_own_error_and_other_settings_no_reference(tmp_pat
     assert "u: s" not in markdown(read_runs([tmp_path / "a"]), (needs,))
 
 
+def test_runs_evaluated_in_other_ways_are_other_lines_that_say_so(tmp_path):
+    """Seeds 0 and 1 alike, seed 2 with more samples: only that line says how it was evaluated."""
+    for seed in range(3):
+        more = {"evaluated_with": {"objective.samples": "50"}} if seed == 2 else {}
+        finish(tmp_path / str(seed), "vae_digits", [("seed", str(seed))], **numbers(2.0, 1.5), **more)
+    lines = [line for line in markdown(read_runs([tmp_path]), ()).splitlines() if line.startswith("| VAE")]
+    assert [(cells(line, 0)[2], cells(line, 0)[3]) for line in lines] == [
+        ("`train --config=vae_digits`", "0, 1"),
+        ("`train --config=vae_digits; evaluate --config.objective.samples=50`", "2"),
+    ]
+
+
+def test_a_seed_without_the_number_has_no_gap(tmp_path):
+    finish(tmp_path / "0", "vae_digits", **numbers(2.25, 1.5))
+    finish(tmp_path / "1", "vae_digits", [("seed", "1")], distribution={"frechet_ratio": 1.5})
+    assert "A paper" not in markdown(read_runs([tmp_path]), KNOWN)
+
+
 def test_a_part_of_another_run_has_no_line_and_no_machine_path_is_shown(tmp_path):
     coder = finish(tmp_path / "coder,seed=0", "vqvae_digits", **numbers(3.0, 9.0))
     finish(tmp_path / "prior,seed=0", f"vq_prior_digits:{coder}", **numbers(3.5, 1.5))

@@ -48,6 +48,11 @@ class Judge:
     seed: int
     settings: Settings
 
+    @property
+    def features(self) -> str:
+        """Name of the main feature space."""
+        return self.folds[0][1][0].name
+
     def report(
         self, samples: Shaped[ndarray, "..."], sample_labels: Int[ndarray, " _"] | None = None
     ) -> dict[str, float | str]:
