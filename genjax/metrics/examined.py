@@ -20,6 +20,7 @@ class Settings:
         k: neighbours of precision, recall, density and coverage.
         most: upper limit on the examples of each set in a comparison.
         least: a set with fewer examples is refused.
+        whitened: upper limit on the training examples that give the mean and covariance by which features are whitened.
         recipe: how the classifiers are trained.
         rate: samples in a second, of sounds.
     """
@@ -28,6 +29,7 @@ class Settings:
     k: int = 5
     most: int = 5000
     least: int = 32
+    whitened: int = 10_000
     recipe: Recipe = Recipe()
     rate: int = 8000
 

@@ -86,7 +86,7 @@ class Judge:
         result |= _means(rows, [_distance_name(space) for space in spaces])
         result |= _diversity(spaces[0], self.test, made)
         result |= _memorisation(drawn[: settings.most], self.train.x, "")
-        result |= _memorisation(test[: settings.most], self.train.x, "_test")
+        result |= _memorisation(test[: min(len(samples), settings.most)], self.train.x, "_test")
         return result | (dimension_report(samples, self.test.x) if self.train.x.ndim == 2 else {})
 
 
@@ -155,7 +155,7 @@ def distribution_report(
         - "diversity", "diversity_least": distances of samples of one class over those of test data of the class, as
           the mean and the least over classes.
         - "nearer_than_neighbours", "near_copies", "extraction_ratio" (the median), "exact_duplicates", and the
-          same with "_test" for test data: see `memorization`. Of at most `settings.most` samples and test data.
+          same with "_test" for as many test examples: see `memorization`. Of at most `settings.most` samples.
         - "classifier_accuracy" on test data, and "label_accuracy" on samples with labels.
         - For vectors also those of `dimension_report`.
 
@@ -181,16 +181,18 @@ def _window(x: Shaped[ndarray, "n ..."], number: int, count: int) -> Shaped[ndar
 def _fit(fit: Examined, seed: int, settings: Settings) -> tuple[list[FeatureSpace], Classifier | None]:
     """Feature spaces, the main one first, and the classifier of labelled data."""
     spaces, see = [], as_is
+    some = np.random.default_rng(seed).permutation(len(fit.x))[: settings.whitened]
+    few = fit.x[np.sort(some)]
     if fit.x.ndim == 2:
         spaces = [identity(fit.x.shape[1])]
     elif fit.x.ndim == 3:
-        spaces, see = [of_spectrogram(fit.x, settings.rate)], functools.partial(log_mel, rate=settings.rate)
+        spaces, see = [of_spectrogram(few, settings.rate)], functools.partial(log_mel, rate=settings.rate)
     else:
-        spaces = [random_convolutions(fit.x, seed)]
+        spaces = [random_convolutions(few, seed)]
     if fit.labels is None:
         return spaces, None
     classifier = train_classifier(fit.x, fit.labels, recipe=settings.recipe, seed=seed, see=see)
-    return ([of_classifier(classifier, fit.x)] if fit.x.ndim == 4 else []) + spaces, classifier
+    return ([of_classifier(classifier, few)] if fit.x.ndim == 4 else []) + spaces, classifier
 
 
 def _accuracies(classifier: Classifier | None, sets: Mapping[str, Examined]) -> dict[str, float]:
