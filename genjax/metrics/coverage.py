@@ -17,7 +17,7 @@ from jaxtyping import Float, Float64, Shaped
 from numpy import ndarray
 
 from genjax.errors import UserError
-from genjax.metrics.pairs import blocks, inside, nearest
+from genjax.metrics.pairs import blocks, check_pair, inside, nearest
 
 
 def neighbour_radii(x: Shaped[ndarray, "n d"], k: int, chunk: int = 1024) -> Float64[ndarray, " n"]:
@@ -26,7 +26,7 @@ def neighbour_radii(x: Shaped[ndarray, "n d"], k: int, chunk: int = 1024) -> Flo
 
 
 def prdc(
-    real: Float[ndarray, "n d"], fake: Float[ndarray, "m d"], k: int = 5, chunk: int = 1024
+    real: Float[ndarray, "n d"], fake: Float[ndarray, "m _"], k: int = 5, chunk: int = 1024
 ) -> dict[str, float]:
     """Precision, recall, density and coverage; memory is O(chunk^2) beside the features.
 
@@ -42,12 +42,11 @@ def prdc(
         "precision", "recall", "coverage" in [0, 1], "density" in [0, n / k].
 
     Raises:
-        UserError: a set has k examples or fewer.
+        UserError: k below 1, a set has k examples or fewer, dimensions that differ, or NaN.
     """
-    if k < 1 or min(len(real), len(fake)) <= k:
-        raise UserError(
-            f"prdc with k={k} needs more than k >= 1 examples in each set, got {len(real)} and {len(fake)}"
-        )
+    if k < 1:
+        raise UserError(f"k={k}: a ball reaches to the first neighbour or a later one")
+    check_pair(real, fake, f"precision and recall with k={k}", (k + 1, k + 1))
     real_radii, fake_radii = neighbour_radii(real, k, chunk), neighbour_radii(fake, k, chunk)
     centre = real.mean(axis=0, dtype=np.float64, keepdims=True)
     balls = np.zeros(len(fake))  # how many real balls hold each fake

@@ -26,7 +26,7 @@ from scipy.linalg import eigh
 from scipy.spatial.distance import pdist
 
 from genjax.errors import UserError
-from genjax.metrics.pairs import blocks, squared_distances
+from genjax.metrics.pairs import blocks, check_finite, check_pair, squared_distances
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,12 @@ class Moments:
 
     @staticmethod
     def of(x: Float[ndarray, "n d"]) -> "Moments":
-        """Moments of one batch, x [n, d]; of no rows what changes nothing in a merge."""
+        """Moments of one batch, x [n, d]; of no rows what changes nothing in a merge.
+
+        Raises:
+            UserError: x holds NaN or infinity.
+        """
+        check_finite(x, "mean and covariance")
         x = x.astype(np.float64)
         if not len(x):
             return Moments(0, np.zeros(x.shape[1]), np.zeros((x.shape[1],) * 2))
@@ -58,7 +63,7 @@ class Moments:
         """Moments of all examples of an iterable of batches, none of them kept.
 
         Raises:
-            UserError: the stream is empty.
+            UserError: the stream is empty, or holds NaN or infinity.
         """
         total = None
         for batch in batches:
@@ -110,12 +115,14 @@ def frechet(a: Moments, b: Moments) -> float:
     Biased upwards by the finite counts: compare values of equal counts only.
 
     Raises:
-        UserError: dimensions differ, or a set has fewer than two examples.
+        UserError: dimensions differ, a set has fewer than two examples, or moments (of a file, say) are no numbers.
     """
     if a.mean.shape != b.mean.shape:
         raise UserError(
             f"Fréchet distance between {a.mean.size} and {b.mean.size} dimensions: use one feature map"
         )
+    if not all(np.isfinite(part).all() for one in (a, b) for part in (one.mean, one.scatter)):
+        raise UserError("Fréchet distance: a mean or a covariance holds NaN or infinity")
     covariances = a.covariance, b.covariance
     shift = a.mean - b.mean
     cross = np.linalg.svd(_root(covariances[0]).T @ _root(covariances[1]), compute_uv=False).sum()
@@ -153,8 +160,9 @@ class RBF:
         """Bandwidths = factors times the median distance between the first `most` rows of x.
 
         Raises:
-            UserError: the median distance is zero.
+            UserError: the median distance is zero, or these rows hold NaN or infinity.
         """
+        check_finite(x[:most], "median distance")
         middle = float(np.median(pdist(x[:most].astype(np.float64)))) if len(x) > 1 else 0.0
         if middle == 0.0:
             raise UserError(
@@ -187,7 +195,7 @@ def _mean_kernel(
 
 def kernel_mmd(
     x: Float[ndarray, "m d"],
-    y: Float[ndarray, "n d"],
+    y: Float[ndarray, "n _"],
     kernel: Kernel = Polynomial(),
     chunk: int = 1024,
     unbiased: bool = True,
@@ -203,17 +211,16 @@ def kernel_mmd(
             et al. 2012, eq. 5).
 
     Raises:
-        UserError: a set has fewer than two examples.
+        UserError: a set has fewer than two examples, dimensions that differ, or NaN.
     """
-    if min(len(x), len(y)) < 2:
-        raise UserError(f"kernel MMD needs at least 2 examples on each side, got {len(x)} and {len(y)}")
+    check_pair(x, y, "kernel MMD", (2, 2))
     within = _mean_kernel(x, x, kernel, chunk, unbiased) + _mean_kernel(y, y, kernel, chunk, unbiased)
     return within - 2.0 * _mean_kernel(x, y, kernel, chunk, False)
 
 
 def kernel_distance(
     x: Float[ndarray, "m d"],
-    y: Float[ndarray, "n d"],
+    y: Float[ndarray, "n _"],
     kernel: Kernel = Polynomial(),
     subsets: int = 100,
     size: int = 1000,
@@ -232,8 +239,9 @@ def kernel_distance(
         seed: of the subsets.
 
     Raises:
-        UserError: a set has fewer than two examples.
+        UserError: a set has fewer than two examples, dimensions that differ, or NaN.
     """
+    check_pair(x, y, "kernel distance", (2, 2))  # of all rows: a subset need not hold the one that is wrong
     rng, size = np.random.default_rng(seed), min(size, len(x), len(y))
     draw = lambda z: z[rng.choice(len(z), size, replace=False)]
     values = [kernel_mmd(draw(x), draw(y), kernel) for _ in range(subsets)]
@@ -241,7 +249,7 @@ def kernel_distance(
 
 
 def gaussian_mmd(
-    x: Float[ndarray, "m d"], y: Float[ndarray, "n d"], sigma: float = 10.0, scale: float = 1000.0
+    x: Float[ndarray, "m d"], y: Float[ndarray, "n _"], sigma: float = 10.0, scale: float = 1000.0
 ) -> float:
     """MMD^2 with k(x, y) = exp(-|x - y|^2 / (2 sigma^2)), times `scale`; the pairs i = j are counted.
 
@@ -255,7 +263,7 @@ def gaussian_mmd(
         scale: makes numbers that are easy to read.
 
     Raises:
-        UserError: sigma is not above 0, or a set has fewer than two examples.
+        UserError: sigma is not above 0, a set has fewer than two examples, dimensions that differ, or NaN.
     """
     if sigma <= 0:
         raise UserError(f"sigma={sigma:g}: a kernel's bandwidth must be above 0")

@@ -21,8 +21,7 @@ import numpy as np
 from jaxtyping import Float64, Int, Shaped
 from numpy import ndarray
 
-from genjax.errors import UserError
-from genjax.metrics.pairs import nearest
+from genjax.metrics.pairs import check_pair, nearest
 
 
 def _flat(x: Shaped[ndarray, "n *shape"]) -> Shaped[ndarray, "n d"]:
@@ -66,7 +65,7 @@ class NearestTraining:
 
 
 def nearest_training(
-    samples: Shaped[ndarray, "m *shape"], train: Shaped[ndarray, "n *shape"], k: int = 50
+    samples: Shaped[ndarray, "m ..."], train: Shaped[ndarray, "n ..."], k: int = 50
 ) -> NearestTraining:
     """Finds the k nearest training examples of each sample (fewer where the training set is smaller).
 
@@ -76,12 +75,9 @@ def nearest_training(
         k: neighbours kept; 50 is what the extraction ratio of Carlini et al. averages over.
 
     Raises:
-        UserError: no samples, or fewer than two training examples.
+        UserError: no samples, fewer than two training examples, shapes that differ, or NaN.
     """
-    if len(samples) < 1 or len(train) < 2:
-        raise UserError(
-            f"needs a sample and at least 2 training examples, got {len(samples)} and {len(train)}"
-        )
+    check_pair(samples, train, "nearest training examples", (1, 2))
     points = _flat(train)
     distance, index = nearest(_flat(samples), points, min(k, len(train)))
     centres, inverse = np.unique(index[:, 0], return_inverse=True)
@@ -89,7 +85,7 @@ def nearest_training(
     return NearestTraining(index, distance, own[inverse, 0])
 
 
-def nearer_than_neighbours(samples: Shaped[ndarray, "m *shape"], train: Shaped[ndarray, "n *shape"]) -> float:
+def nearer_than_neighbours(samples: Shaped[ndarray, "m ..."], train: Shaped[ndarray, "n ..."]) -> float:
     """Share of samples nearer to a training example than that one's nearest training neighbour is.
 
     To be read beside the same share for held-out data (see the module's docstring).

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int, Shaped
 from numpy import ndarray
 
+from genjax.errors import UserError
+
 
 def squared_distances(x: Float64[ndarray, "m d"], y: Float64[ndarray, "n d"]) -> Float64[ndarray, "m n"]:
     """|x_i - y_j|^2 by the expanded square, not below zero."""
@@ -22,6 +24,45 @@ def squared_distances(x: Float64[ndarray, "m d"], y: Float64[ndarray, "n d"]) ->
 def blocks(count: int, chunk: int) -> Iterator[slice]:
     """Slices that cut `count` rows into blocks of `chunk` or fewer."""
     return (slice(start, min(start + chunk, count)) for start in range(0, count, chunk))
+
+
+def check_finite(x: Shaped[ndarray, "n ..."], name: str) -> None:
+    """Refuses values that are no numbers; in blocks, so that there is no mask of all of them.
+
+    Args:
+        x: rows, any real dtype.
+        name: of what is computed, which the error's line begins with.
+
+    Raises:
+        UserError: a row holds NaN or infinity.
+    """
+    broken = sum(
+        int((~np.isfinite(x[rows])).any(axis=tuple(range(1, x.ndim))).sum()) for rows in blocks(len(x), 4096)
+    )
+    if broken:
+        raise UserError(f"{name}: {broken} of {len(x)} examples hold values that are NaN or infinite")
+
+
+def check_pair(
+    x: Shaped[ndarray, "m ..."], y: Shaped[ndarray, "n ..."], name: str, least: tuple[int, int] = (1, 1)
+) -> None:
+    """Refuses two sets that cannot be compared.
+
+    Args:
+        x: rows, any real dtype.
+        y: rows, any real dtype.
+        name: of what is computed, which the error's line begins with.
+        least: rows that each set must have.
+
+    Raises:
+        UserError: rows of another shape, too few of them, or NaN or infinity in one.
+    """
+    if x.shape[1:] != y.shape[1:]:
+        raise UserError(f"{name} needs two sets of examples alike, got {x.shape} and {y.shape}")
+    if len(x) < least[0] or len(y) < least[1]:
+        raise UserError(f"{name} needs {least[0]} and {least[1]} examples or more, got {len(x)} and {len(y)}")
+    check_finite(x, name)
+    check_finite(y, name)
 
 
 def inside(

@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 from numpy import ndarray
 
-from genjax.errors import UserError
-from genjax.metrics.pairs import blocks
+from genjax.metrics.pairs import blocks, check_pair
 
 
 def quantiles(x: Float64[ndarray, "n k"], count: int) -> Float64[ndarray, "count k"]:
@@ -40,10 +39,9 @@ def sliced_wasserstein(
         seed: of the directions.
 
     Raises:
-        UserError: the dimensions differ, or a set is empty.
+        UserError: the dimensions differ, a set is empty, or NaN.
     """
-    if x.shape[1] != y.shape[1] or not len(x) or not len(y):
-        raise UserError(f"a sliced distance needs two sets of vectors alike, got {x.shape} and {y.shape}")
+    check_pair(x, y, "sliced Wasserstein distance")
     theta = np.random.default_rng(seed).normal(size=(x.shape[1], directions))
     theta /= np.linalg.norm(theta, axis=0, keepdims=True)
     count = max(len(x), len(y))
