@@ -269,6 +269,9 @@ def test_bytes_of_what_is_scored(tmp_path):
     ]
 
 
+NO_ROUGES = ("rouge", "rouge0", "rouge34", "rouge 3", "3")
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -279,6 +282,7 @@ def test_bytes_of_what_is_scored(tmp_path):
         (lambda: self_bleu(["a"]), "at least 2 texts, got 1"),
         (lambda: rouge(["a"], [[]]), "ROUGE needs references"),
         (lambda: rouge(["a"], [["b"]], ("rougel",)), "did you mean 'rougeL'"),
+        *((lambda kind=kind: rouge(["a"], [["b"]], (kind,)), f"no ROUGE '{kind}'") for kind in NO_ROUGES),
         (lambda: mauve(np.ones((9, 2)), np.ones((9, 3))), "features of one size"),
         (lambda: mauve(np.ones((9, 2)), np.ones((9, 2)), cells=10), "at least 10 of each"),
         (lambda: mauve(np.full((9, 2), np.nan), np.ones((9, 2))), "NaN"),

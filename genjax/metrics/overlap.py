@@ -8,6 +8,7 @@ is of up to four units, in per cent, and that of one text is smoothed and of eff
 that takes two seconds.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,7 +100,7 @@ def rouge(
     Args:
         hypotheses: what was made.
         references: of each hypothesis its references, one or more.
-        kinds: of `ROUGES`, or "rouge" and a digit.
+        kinds: of `ROUGES`, or "rouge" and a digit from 3 to 9.
         stem: compare English words by their stems (Porter).
 
     Raises:
@@ -110,7 +111,7 @@ def rouge(
             f"ROUGE needs references for each hypothesis: {len(hypotheses)} hypotheses, {len(references)} lists"
         )
     for kind in kinds:
-        if kind not in ROUGES and not (kind.startswith("rouge") and kind[5:] in "3456789"):
+        if kind not in ROUGES and not re.fullmatch("rouge[3-9]", kind):
             raise UserError(f"no ROUGE '{kind}': {nearest(kind, ROUGES)}")
     from rouge_score.rouge_scorer import RougeScorer
 
