@@ -28,6 +28,7 @@ from genjax.texts import scored_bytes
 from genjax.types import named
 
 Report = dict[str, Any]
+ADDED = "uniform noise of one level, added to the data: a lower bound for the integers"
 WITHIN = ("likelihood", "autoencoder", "inner")  # parts of an objective that say of what its log_prob is
 
 
@@ -51,7 +52,7 @@ def dequantization(objective: Any, data: Data) -> str:
     if noise is not None and levels_of(objective):
         return f"{noise.name} noise of one level, within the model"
     if any(isinstance(transform, Dequantize) for transform in data.transforms):
-        return "uniform noise of one level, added to the data: a lower bound for the integers"
+        return ADDED
     if jnp.issubdtype(seen.dtype, jnp.integer):
         return "none: each integer has a probability"
     if any(isinstance(transform, Binarize) for transform in data.transforms):
@@ -71,16 +72,39 @@ def scaling(data: Data) -> str:
     return f"the data's own units: log |det| = {log_det:.6g} nats of {', '.join(changes)} is added"
 
 
-def in_words(result: Likelihood, unit: str, split: str) -> str:
-    """One line: value, standard error, unit, kind and number of examples."""
+def kind_in_words(kind: str, dequantized: str) -> str:
+    """What the number is for the data: its own kind for the density, or a bound where noise was added.
+
+    Args:
+        kind: `log_prob_kind`, of the density that the model sees.
+        dequantized: words of `dequantization`.
+    """
+    if dequantized != ADDED:
+        return kind
+    if kind.startswith("exact"):
+        return f"lower bound through uniform dequantization, density {kind}"
+    return f"{kind}{'' if 'lower bound' in kind else ' of a lower bound'} through uniform dequantization"
+
+
+def in_words(result: Likelihood, unit: str, split: str, dequantized: str) -> str:
+    """One line: value, standard error, unit, kind and number of examples.
+
+    Args:
+        result: what was found.
+        unit: "nats", "bits/dim" or "perplexity".
+        split: that the examples are of.
+        dequantized: words of `dequantization`. A bound has ≤ or ≥; an ODE's estimate, even of a bound, has its own
+            error to either side, and none.
+    """
     value, error, digits, worse = {
         "nats": (result.nats, result.nats_error, 3, "≥"),
         "bits/dim": (result.bits_per_dim, result.bits_per_dim_error, 4, "≤"),
         "perplexity": (result.perplexity, result.perplexity_error, 3, "≤"),
     }[unit]
-    bound = f"{worse} " if result.kind.startswith("lower bound") else ""
+    kind = kind_in_words(result.kind, dequantized)
+    bound = f"{worse} " if kind.startswith("lower bound") else ""
     return (
-        f"{bound}{value:.{digits}f} ± {error:.{digits}f} {unit} ({result.kind}; ± is the standard error over "
+        f"{bound}{value:.{digits}f} ± {error:.{digits}f} {unit} ({kind}; ± is the standard error over "
         f"{result.count} {split} examples)"
     )
 
@@ -131,10 +155,11 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
             true.append(data.source.log_density(gather(shared["x"])[:count]))
     result = summarise(np.concatenate(values), np.concatenate(dims), objective.log_prob_kind, data.log_det())
     unit = {"text": "perplexity", "points": "nats"}.get(data.kind, "bits/dim")
+    dequantized = dequantization(objective, data)
     numbers: Report = {
-        "in_words": in_words(result, unit, split),
+        "in_words": in_words(result, unit, split, dequantized),
         "log_prob_kind": result.kind,
-        "dequantization": dequantization(objective, data),
+        "dequantization": dequantized,
         "scale": scaling(data),
         "parameters_of": PARAMETERS,
         "nats": result.nats,

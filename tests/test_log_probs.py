@@ -16,7 +16,14 @@ from genjax.errors import UserError
 from genjax.evaluate import circumstances, evaluate, sampler_words
 from genjax.experiment import Evaluation, Experiment
 from genjax.likelihoods import Categorical, Gaussian
-from genjax.log_probs import dequantization, in_words, levels_of, likelihood_report
+from genjax.log_probs import (
+    ADDED,
+    dequantization,
+    in_words,
+    kind_in_words,
+    levels_of,
+    likelihood_report,
+)
 from genjax.metrics.likelihood import summarise
 from genjax.objective import Aux, HasLogProb, Player
 from genjax.objectives.vae import VAE
@@ -27,6 +34,11 @@ KIND = re.compile(
     r"|lower bound \((ELBO|IWAE-\d+|VLB|its own codes|\w+ dequantization).*\)"
     r"|ODE estimate \((Heun|RK4), \d+ steps, .*\)( of a lower bound \(.*\))?"
     r"|ODE estimate \(Dopri5, adaptive to rtol .*, atol .*\)"
+)
+# The same of the integers, where noise is added to the data.
+NOISY = re.compile(
+    r"lower bound( \(.*\))? through uniform dequantization(, density exact(, given the first element)?)?"
+    r"|ODE estimate \(.*\) of a lower bound( \(.*\))? through uniform dequantization"
 )
 # What is done about integers, for each row of digits; the rows of points are continuous.
 INTEGERS = {
@@ -52,7 +64,14 @@ def test_each_family_says_kind_and_dequantization(name):
         assert name in ("lora-points", "lora-gan-points", "reflow-points")
         return
     assert KIND.fullmatch(objective.log_prob_kind), objective.log_prob_kind
-    assert dequantization(objective, data).startswith(INTEGERS.get(name, "none: the data are continuous"))
+    done = dequantization(objective, data)
+    assert done.startswith(INTEGERS.get(name, "none: the data are continuous"))
+    assert kind_in_words(objective.log_prob_kind, done) == objective.log_prob_kind
+    noisy = kind_in_words(objective.log_prob_kind, ADDED)
+    assert NOISY.fullmatch(noisy), noisy
+    assert noisy.startswith("ODE estimate") == objective.log_prob_kind.startswith("ODE estimate")
+    if done.startswith("none, though the data are integers"):
+        assert dequantization(objective, Data(data.source, (Dequantize(), *data.transforms))) == ADDED
 
 
 def test_an_adaptive_solver_says_its_tolerance():
@@ -121,8 +140,9 @@ def test_an_even_density_of_dequantized_digits_has_log2_of_17_bits():
     assert found["bits_per_dim"] == pytest.approx(math.log2(17), rel=1e-6)
     assert found["examples"] == 64
     assert found["in_words"].startswith(
-        f"{math.log2(17):.4f} ± 0.0000 bits/dim (exact; ± is the standard error"
+        f"≤ {math.log2(17):.4f} ± 0.0000 bits/dim (lower bound through uniform dequantization, density exact; ±"
     )
+    assert found["log_prob_kind"] == "exact"
     assert "over 64 test examples" in found["in_words"]
     assert found["dequantization"].startswith("uniform noise")
     assert f"{64 * math.log(2 / 17):.6g} nats of Dequantize, Scale" in found["scale"]
@@ -140,21 +160,44 @@ def test_samples_that_are_not_finite_are_refused_though_they_become_integers():
 
 
 @pytest.mark.parametrize(
-    ("kind", "unit", "start"),
+    ("kind", "unit", "start", "noisy_start", "noisy"),
     [
-        ("lower bound (IWAE-5)", "bits/dim", "≤ "),
-        ("lower bound (ELBO)", "nats", "≥ "),
-        ("exact", "perplexity", ""),
-        ("ODE estimate (Heun, 25 steps, exact trace)", "nats", ""),
-        ("lower bound (ELBO, continuous time, 16 times)", "perplexity", "≤ "),
+        ("lower bound (IWAE-5)", "bits/dim", "≤ ", "≤ ", "lower bound (IWAE-5) {}"),
+        ("lower bound (ELBO)", "nats", "≥ ", "≥ ", "lower bound (ELBO) {}"),
+        ("exact", "perplexity", "", "≤ ", "lower bound {}, density exact"),
+        ("exact", "nats", "", "≥ ", "lower bound {}, density exact"),
+        (
+            "ODE estimate (Heun, 25 steps)",
+            "nats",
+            "",
+            "",
+            "ODE estimate (Heun, 25 steps) of a lower bound {}",
+        ),
+        (
+            "ODE estimate (RK4, 9 steps) of a lower bound (ELBO)",
+            "bits/dim",
+            "",
+            "",
+            "ODE estimate (RK4, 9 steps) of a lower bound (ELBO) {}",
+        ),
+        (
+            "lower bound (ELBO, continuous time, 16 times)",
+            "perplexity",
+            "≤ ",
+            "≤ ",
+            "lower bound (ELBO, continuous time, 16 times) {}",
+        ),
     ],
 )
-def test_a_bound_says_on_which_side_it_is(kind, unit, start):
+def test_a_bound_says_on_which_side_it_is(kind, unit, start, noisy_start, noisy):
+    """Of the density, and of the integers to which noise was added."""
     result = summarise(np.array([-8.0, -10.0, -9.0]), 4, kind)
     value = {"nats": -9.0, "bits/dim": 9 / 4 / math.log(2), "perplexity": math.exp(9 / 4)}[unit]
-    words = in_words(result, unit, "test")
-    assert re.match(rf"{start}(-?[\d.]+) ± ([\d.]+) {unit} \({re.escape(kind)}; ", words)
-    assert float(words.removeprefix(start).split()[0]) == pytest.approx(value, abs=1e-3)
+    noisy = noisy.format("through uniform dequantization")
+    for done, before, said in (("none", start, kind), (ADDED, noisy_start, noisy)):
+        words = in_words(result, unit, "test", done)
+        assert re.match(rf"{before}(-?[\d.]+) ± ([\d.]+) {unit} \({re.escape(said)}; ", words), words
+        assert float(words.removeprefix(before).split()[0]) == pytest.approx(value, abs=1e-3)
 
 
 def test_the_sampler_and_its_steps_are_said():
