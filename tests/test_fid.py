@@ -1,6 +1,7 @@
 """FID, IS and KID by their formulas, what is said of them, and the judge of a data set."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -52,8 +53,24 @@ def test_fid_and_kid_are_the_formulas():
     within = sum((k(z, z) * off).sum() for z in (x, x + 0.1)) / (40 * 39)
     assert value == pytest.approx(within - 2 * k(x, x + 0.1).mean(), rel=1e-9)
     assert spread < 1e-12
-    halves = [fid.kernel_distance(x, y, size=20, seed=seed)[0] for seed in range(2)]
-    np.testing.assert_allclose(halves, fid.kernel_distance(x, y[:40], subsets=1)[0], rtol=0.5)
+
+
+def test_kid_of_subsets_is_that_of_some_rows_of_each_side():
+    """By linearity the mean over all pairs of subsets is the value of all rows."""
+    x, y = features_of(images(4)), features_of(images(4, seed=1, bright=200))
+    every = [
+        fid.kernel_distance(x[list(i)], y[list(j)], subsets=1)[0]
+        for i in itertools.combinations(range(4), 3)
+        for j in itertools.combinations(range(4), 3)
+    ]
+    assert np.mean(every) == pytest.approx(fid.kernel_distance(x, y, subsets=1)[0], rel=1e-9)
+    found = [fid.kernel_distance(x, y, subsets=1, size=3, seed=seed)[0] for seed in range(120)]
+    same = np.isclose(found, np.array(every)[:, None], rtol=1e-9, atol=0)
+    np.testing.assert_array_equal(same.sum(axis=0), 1)
+    assert same.any(axis=1).all()
+    mean, spread = fid.kernel_distance(x, y, subsets=120, size=3)
+    assert abs(mean - np.mean(every)) < 4 * np.std(every) / 120**0.5
+    assert spread == pytest.approx(np.std(every), rel=0.3)
 
 
 def of(count, size=3, weights="digest", data="train split"):
