@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -62,6 +63,35 @@ def test_without_rdkit_nothing_is_called_valid(monkeypatch, tmp_path):
     found = text_numbers(data, data.load("train")[np.arange(20)]["x"], 0)
     assert found["molecules"]["balanced"] == 1.0
     assert found["text"]["unit"] == "character"
+
+
+def test_shares_are_those_of_the_formulas(monkeypatch):
+    """With letters as chemistry in RDKit's place: capitals are canonical, "?" is no molecule."""
+    library = types.ModuleType("rdkit")
+    library.Chem, library.__version__ = types.ModuleType("rdkit.Chem"), "of letters"
+    monkeypatch.setitem(sys.modules, "rdkit", library)
+    monkeypatch.setattr(
+        molecules, "canonical", lambda texts: [None if s == "?" else s.upper() for s in texts]
+    )
+    monkeypatch.setattr(molecules, "internal_diversity", lambda texts: len(texts) / 10)
+    samples, train, test = (
+        ["c", "C", "n", "o", "?", "f"],
+        ["C", "n", "?"],
+        ["o", "f", "s", "c", "S", "O", "?"],
+    )
+    assert molecules.molecule_report(samples, train, test) == {
+        "checked_by": "RDKit of letters",
+        "count": 6.0,
+        "validity": 5 / 6,
+        "uniqueness": 4 / 5,
+        "novelty": 2 / 4,
+        "internal_diversity": 0.4,
+        "validity_reference": 1.0,
+        "uniqueness_reference": 4 / 6,
+        "novelty_reference": 3 / 4,
+        "internal_diversity_reference": 0.4,
+    }
+    assert molecules.molecule_report(["?"], train, test)["novelty"] == 0.0
 
 
 def test_molecules_need_samples_and_a_file_that_is_there():
