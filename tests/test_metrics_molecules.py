@@ -74,12 +74,8 @@ def test_shares_are_those_of_the_formulas(monkeypatch):
         molecules, "canonical", lambda texts: [None if s == "?" else s.upper() for s in texts]
     )
     monkeypatch.setattr(molecules, "internal_diversity", lambda texts: len(texts) / 10)
-    samples, train, test = (
-        ["c", "C", "n", "o", "?", "f"],
-        ["C", "n", "?"],
-        ["o", "f", "s", "c", "S", "O", "?"],
-    )
-    assert molecules.molecule_report(samples, train, test) == {
+    train, test = ["C", "n", "?"], ["o", "f", "s", "c", "S", "O", "?"]
+    assert molecules.molecule_report(["c", "C", "n", "o", "?", "f"], train, test) == {
         "checked_by": "RDKit of letters",
         "count": 6.0,
         "validity": 5 / 6,

@@ -114,9 +114,7 @@ def longest_common(a, b):
 
 def test_rouge_is_its_definition():
     """F1 of common words, and of the longest common subsequence, 2 common / (both lengths); the best reference."""
-    made = [
-        " ".join(text.split()[: 5 + i % 4]) for i, text in enumerate(TEXTS)
-    ]  # shorter than what they are to be
+    made = [" ".join(text.split()[: 5 + i % 4]) for i, text in enumerate(TEXTS)]  # precision is not recall
     f1 = lambda count, a, b: 2 * count / (len(a.split()) + len(b.split()))
     words = lambda a, b: f1((collections.Counter(a.split()) & collections.Counter(b.split())).total(), a, b)
     common = lambda a, b: f1(longest_common(a.split(), b.split()), a, b)
