@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genjax.comparison import Entry, title
+from genjax.log_probs import kind_of
 from genjax.spreads import in_words, spread
 
 
@@ -42,7 +43,10 @@ COLUMNS = (
     Column("examples seen", "examples_seen", "", "{:,.0f}"),
     Column("s to train", "seconds_to_train", "", "{:.0f}"),
 )
-UNITS = {"text": ("perplexity", "perplexity"), "points": ("nats", "nats")}  # of other data bits per dimension
+UNITS = {
+    "text": ("perplexity", "perplexity", "≤ "),
+    "points": ("nats", "nats", "≥ "),
+}  # else bits per dimension
 WORDS = (
     "The Fréchet ratio is the distance of samples to the test split over that of unseen real data to it; 1 is as good "
     "as real data. Told apart: how often a classifier is right about what is a sample; 0.5 is chance. Diversity: "
@@ -88,18 +92,16 @@ def table(rows: Sequence[Sequence[Entry]]) -> tuple[list[str], list[list[str]], 
 
 
 def likelihood(row: Sequence[Entry]) -> str:
-    """Bits per dimension, of text perplexity, of points nats, with the word for what it is; empty where there is none.
-
-    The sign of a bound is that of the evaluation.
-    """
+    """Bits per dimension, of text perplexity, of points nats, with the word for what it is; "" where there is none."""
     found = [entry.likelihood for entry in row if entry.likelihood]
     if not found:
         return ""
-    name, unit = UNITS.get(row[0].run.experiment.data.kind, ("bits_per_dim", "bits/dim"))
+    name, unit, bound = UNITS.get(row[0].run.experiment.data.kind, ("bits_per_dim", "bits/dim", "≤ "))
     values = spread([one[name] for one in found])
     around = found[0][f"{name}_error"] if values["spread"] is None else values["spread"]
-    sign = next((f"{sign} " for sign in "≤≥" if found[0]["in_words"].startswith(sign)), "")
-    return f"{sign}{in_words(values['mean'], around)} {unit} ({found[0]['log_prob_kind']})"
+    kind = kind_of(found[0])
+    sign = bound if kind.startswith("lower bound") else ""
+    return f"{sign}{in_words(values['mean'], around)} {unit} ({kind})"
 
 
 def what_was_judged(rows: Sequence[Sequence[Entry]]) -> str:

@@ -6,6 +6,7 @@ if noise of one level is added to them (Theis et al. 2016); a density at the int
 one likes, and bounds nothing.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -84,6 +85,11 @@ def kind_in_words(kind: str, dequantized: str) -> str:
     if kind.startswith("exact"):
         return f"lower bound through uniform dequantization, density {kind}"
     return f"{kind}{'' if 'lower bound' in kind else ' of a lower bound'} through uniform dequantization"
+
+
+def kind_of(report: Mapping[str, Any]) -> str:
+    """`kind_in_words` of what `likelihood_report` has said; "" of an empty report."""
+    return kind_in_words(report.get("log_prob_kind", ""), report.get("dequantization", ""))
 
 
 def in_words(result: Likelihood, unit: str, split: str, dequantized: str) -> str:

@@ -15,6 +15,7 @@ from genjax import tree
 from genjax.comparison import without_seed
 from genjax.errors import UserError
 from genjax.experiment import DESCRIPTION, Experiment
+from genjax.log_probs import kind_of
 from genjax.pretrained import workdirs
 from genjax.spreads import in_words, spread
 from genjax.sweep import read_report
@@ -237,7 +238,7 @@ def _cells(row: Sequence[Finished], published: Sequence[Published]) -> list[str]
         for shown in SHOWN
         if shown.only in ("", kind) and all(shown.name in n for n in numbers)
     ]
-    likelihood = first.report.get("likelihood", {}).get("log_prob_kind")
+    likelihood = kind_of(first.report.get("likelihood", {}))
     measured += [f"likelihood: {likelihood}"] if likelihood else []
     measured += [f"samples by {first.report['sampler']}"] if "sampler" in first.report else []
     against = next((p for p in published if all(map(_alike, row, numbers, [p] * len(row)))), None)

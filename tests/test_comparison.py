@@ -17,6 +17,7 @@ from genjax.comparison_table import as_json, likelihood, markdown, mean_and_spre
 from genjax.data import Data, Digits, Scale
 from genjax.errors import UserError
 from genjax.experiment import Experiment
+from genjax.log_probs import ADDED
 from genjax.loop import Run
 from genjax.metrics.report import Judge
 from genjax.networks import MLP
@@ -177,12 +178,16 @@ def test_runs_are_named_with_settings(tmp_path):
 
 def test_likelihoods_of_seeds_are_their_mean_and_spread_with_the_sign_of_a_bound():
     found = [
-        {"bits_per_dim": 2.5 + seed, "bits_per_dim_error": 0.125, "log_prob_kind": "k", "in_words": "≤ 2.5"}
+        {"bits_per_dim": 2.5 + seed, "bits_per_dim_error": 0.125, "log_prob_kind": "lower bound (k)"}
         for seed in range(2)
     ]
     one, other = (dataclasses.replace(entry("a", seed), likelihood=said) for seed, said in enumerate(found))
-    assert likelihood([one]) == "≤ 2.50 ± 0.12 bits/dim (k)"
-    assert likelihood([one, other]) == "≤ 3.00 ± 0.71 bits/dim (k)"
+    assert likelihood([one]) == "≤ 2.50 ± 0.12 bits/dim (lower bound (k))"
+    assert likelihood([one, other]) == "≤ 3.00 ± 0.71 bits/dim (lower bound (k))"
+    exact = {**found[0], "log_prob_kind": "exact", "dequantization": "none"}
+    assert likelihood([dataclasses.replace(one, likelihood=exact)]) == "2.50 ± 0.12 bits/dim (exact)"
+    noisy = likelihood([dataclasses.replace(one, likelihood={**exact, "dequantization": ADDED})])
+    assert noisy.startswith("≤ 2.50 ± 0.12 bits/dim (lower bound through uniform")
     assert likelihood([entry("a", 0)]) == ""
 
 
