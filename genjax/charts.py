@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Okabe & Ito (2008): told apart by the colour-blind, and on white as on black.
+# Okabe & Ito (2008), told apart by the colour-blind, and as many more; on white as on black.
 COLOURS = (
     "#0072b2",
     "#d55e00",
@@ -17,6 +17,8 @@ COLOURS = (
     "#b8a800",
     "#8a63d2",
     "#a6611a",
+    "#e0559a",
+    "#2aa7a0",
 )
 WIDTH, HEIGHT = 640, 380
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 14, 46
