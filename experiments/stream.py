@@ -1,6 +1,7 @@
 """Judges a trained run by samples that no process holds together; writes streamed.json.
 
 python -m experiments.stream --workdir=DIR --num=50000 [--features=classifier] [--sums_only]
+python -m experiments.stream --workdir=DIR --features=inception --inception=WEIGHTS [--config.evaluation.batch_size=64]
 """
 
 from pathlib import Path
@@ -10,15 +11,21 @@ from absl import flags
 from genjax import cli, stream
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to judge.", required=True)
-NUM = flags.DEFINE_integer("num", 50_000, "Samples, and test examples; fewer where data are fewer.")
-FEATURES = flags.DEFINE_string("features", "", "classifier, random_convolutions or identity.")
+NUM = flags.DEFINE_integer("num", 50_000, "Samples; and test examples, at most all.")
+FEATURES = flags.DEFINE_string("features", "", "classifier, random_convolutions, identity or inception.")
+INCEPTION = flags.DEFINE_string("inception", None, "Weights of FID's Inception-v3, .pth or .safetensors.")
 SUMS = flags.DEFINE_bool("sums_only", False, "Keep no features: only the metrics that are made of sums.")
 
 
 def main(overrides: cli.Overrides) -> None:
     """Runs what the flags say."""
     stream.stream_workdir(
-        Path(WORKDIR.value), overrides, features=FEATURES.value, num=NUM.value, keep=not SUMS.value
+        Path(WORKDIR.value),
+        overrides,
+        features=FEATURES.value,
+        num=NUM.value,
+        keep=not SUMS.value,
+        inception=Path(INCEPTION.value) if INCEPTION.value else None,
     )
 
 

@@ -1,7 +1,7 @@
-"""Judges a trained run as `streamed` does: the features are fitted on a part of the training data, all else goes by."""
+"""Judges a trained run as `streamed` does: features are fitted on a part of the training data, or Inception's."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
@@ -14,7 +14,8 @@ from genjax.evaluate import circumstances
 from genjax.log_probs import Report
 from genjax.metrics.classifier import train_classifier
 from genjax.metrics.extraction import FeatureNetwork
-from genjax.metrics.features import identity, of_classifier, random_convolutions
+from genjax.metrics.features import FeatureSpace, identity, of_classifier, random_convolutions
+from genjax.metrics.inception import load_network
 from genjax.streamed import stream_report
 from genjax.verbs import flat, reopen_trained, say
 from genjax.writers import write_whole
@@ -23,40 +24,56 @@ FITTED = 10_000  # training examples that the features are fitted on, at most ha
 STREAMED = "streamed.json"
 
 
-def fit_network(data: Data, name: str, seed: int) -> tuple[FeatureNetwork, Some]:
-    """A feature network fitted on a part of the training data, alike on every process, and the other part.
+def fit_network(
+    data: Data, name: str, seed: int, inception: Path | None = None
+) -> tuple[FeatureNetwork, Some]:
+    """A feature network, alike on every process, and the training data that it was not fitted on.
 
     Args:
         data: images or points.
-        name: "classifier", "random_convolutions" or "identity"; empty for the first of them that suits the data.
+        name: "classifier", "random_convolutions" or "identity", fitted on a part of the training data, or "inception";
+            empty for the first of them that suits the data.
         seed: of the network.
+        inception: weights of "inception", which is what empty means then.
 
     Raises:
-        UserError: there is no such network, or it does not suit the data.
+        UserError: there is no such network, it does not suit the data, or as `load_network`.
     """
-    train, suits = data.load("train"), ["random_convolutions"] if data.kind == "image" else ["identity"]
     if data.kind not in ("image", "points"):
         raise UserError(f"there are no features of {data.kind}: images and points can be streamed")
-    suits = [*(["classifier"] if data.classes else []), *suits]
-    if name and name not in suits:
+    train, image = data.load("train"), data.kind == "image"
+    suits = ["classifier"] * bool(data.classes) + ["random_convolutions" if image else "identity"]
+    suits += ["inception"] * bool(image and data.levels and data.shape[-1] in (1, 3))
+    name = name or ("inception" if inception else suits[0])
+    if name not in suits:
         raise UserError(f"features '{name}' do not suit these data: {nearest(name, suits)}")
+    if (name == "inception") != bool(inception):
+        raise UserError("features 'inception' and the network's weights go together: --inception=FILE")
+    if inception:
+        return load_network(inception, data.levels), Some(train, len(train))
     count = min(FITTED, len(train) // 2)
     rows = Some(train, count)[np.arange(count)]
-    name = name or suits[0]
-    if name == "identity":
-        space = identity(data.shape[0])
-    elif name == "classifier":
-        space = of_classifier(
-            train_classifier(rows["x"], rows["label"].astype(np.int64), seed=seed), rows["x"]
-        )
-    else:
-        space = random_convolutions(rows["x"], seed)
-    assert space.network is not None
-    return space.network, Some(train, len(train), count)
+    x = rows["x"]
+    spaces: dict[str, Callable[[], FeatureSpace]] = {
+        "classifier": lambda: of_classifier(
+            train_classifier(x, rows["label"].astype(np.int64), seed=seed), x
+        ),
+        "random_convolutions": lambda: random_convolutions(x, seed),
+        "identity": lambda: identity(data.shape[0]),
+    }
+    network = spaces[name]().network
+    assert network is not None
+    return network, Some(train, len(train), count)
 
 
 def stream_workdir(
-    workdir: Path, overrides: Iterable[tuple[str, str]], *, features: str, num: int, keep: bool
+    workdir: Path,
+    overrides: Iterable[tuple[str, str]],
+    *,
+    features: str,
+    num: int,
+    keep: bool,
+    inception: Path | None = None,
 ) -> Report:
     """Judges a work directory's checkpoint and writes streamed.json; all processes of a run do so together.
 
@@ -64,19 +81,19 @@ def stream_workdir(
         workdir: of a trained run.
         overrides: of what training does not depend on.
         features: see `fit_network`.
-        num: of samples, test examples and training examples, the same of each.
+        num: of samples; and of test examples and reference examples, at most all of these: see `stream_report`.
         keep: features, for the metrics that need pairs.
+        inception: see `fit_network`.
 
     Raises:
         UserError: no run there, or what `fit_network` and `stream_report` refuse.
     """
     run, state = reopen_trained(workdir, overrides)
     seed = run.experiment.evaluation.seed
-    network, unseen = fit_network(run.experiment.data, features, seed)
-    say(f"streaming {num} samples through {network.name}")
+    network, unseen = fit_network(run.experiment.data, features, seed, inception)
     report: Report = circumstances(run.experiment, state)
     report |= stream_report(
-        run.experiment, state, run.mesh, network, num=num, seed=seed, keep=keep, unseen=unseen
+        run.experiment, state, run.mesh, network, num=num, seed=seed, keep=keep, unseen=unseen, report=say
     )
     if jax.process_index() == 0:
         write_whole(workdir / STREAMED, json.dumps(report, indent=1) + "\n")

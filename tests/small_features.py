@@ -2,17 +2,33 @@
 
 import numpy as np
 
-from genjax.metrics.inception import FeatureNetwork
-
-
-def small(params, x):
-    """Three features, the colours' means, and logits of their product with a matrix."""
-    features = x.mean(axis=(1, 2))
-    return features, features @ params["matrix"]
-
+from genjax.metrics.extraction import FeatureNetwork, own_mesh
+from genjax.metrics.inception import colours, image_stream
+from genjax.metrics.reference import gather_statistics
 
 MATRIX = np.array([[4.0, 0.0, 1.0], [0.0, 4.0, 1.0], [0.0, 0.0, 1.0]], np.float32)
-NETWORK = FeatureNetwork("small", 3, small, {"matrix": MATRIX}, "digest", original=True, batch_size=20)
+
+
+def small(levels=256):
+    """Three features, the colours' means, and logits of their product with a matrix."""
+    return FeatureNetwork(
+        "small",
+        3,
+        {"matrix": MATRIX},
+        lambda params, x: colours(x, levels).mean(axis=(1, 2)),
+        lambda params, features: features @ params["matrix"],
+        digest="digest",
+        original=True,
+    )
+
+
+NETWORK = small()
+
+
+def gathered(batches, total, network=NETWORK, **options):
+    """Statistics of images, called "these"."""
+    mesh = own_mesh()
+    return gather_statistics(network, mesh, image_stream(batches, mesh, 20), total, data="these", **options)
 
 
 def images(count, seed=0, bright=256):

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from scipy.linalg import sqrtm
-from small_features import MATRIX, NETWORK, cut, features_of, images
+from small_features import MATRIX, NETWORK, cut, features_of, gathered, images
 
 from genjax import experiment as experiments
 from genjax import verbs
 from genjax.data import Data, Digits, Scale
 from genjax.errors import UserError
 from genjax.metrics import fid, reference
+from genjax.metrics.distance import kernel_distance
 from genjax.metrics.inception import expected
-from genjax.metrics.reference import gather_statistics
 
 RNG = np.random.default_rng(0)
 
@@ -31,13 +31,13 @@ def test_inception_score_of_known_probabilities_in_consecutive_parts():
     entropy = lambda q: -(q * np.log(q)).sum()
     both = np.exp(entropy((p + p[[1, 0, 2]]) / 2) - entropy(p))
     x = np.stack([flat((255, 0, 0)), flat((0, 255, 0))] * 6 + [flat((255, 0, 0))] * 4)
-    found = gather_statistics(NETWORK, cut(x, 3), 16, data="these", splits=4)
+    found = gathered(cut(x, 3), 16, splits=4)
     np.testing.assert_allclose(found.scores, [both, both, both, 1.0], rtol=1e-5)
 
 
 def test_fid_and_kid_are_the_formulas():
     a, b = images(40), images(60, seed=1, bright=200)
-    made, real = (gather_statistics(NETWORK, [x], len(x), data="these") for x in (a, b))
+    made, real = (gathered([x], len(x)) for x in (a, b))
     report = fid.inception_report(NETWORK, made, real, "these")
     x, y = features_of(a), features_of(b)
     c, d = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
@@ -47,7 +47,7 @@ def test_fid_and_kid_are_the_formulas():
     )
     assert report["inception_score"] == pytest.approx(made.scores.mean())
     assert report["inception_score_std"] == pytest.approx(np.std(made.scores))
-    value, spread = fid.kernel_distance(x, x[::-1] + 0.1, subsets=3)
+    value, spread = kernel_distance(x, x[::-1] + 0.1, subsets=3)
     k = lambda x, y: (x @ y.T / 3 + 1) ** 3
     off = 1 - np.eye(40)
     within = sum((k(z, z) * off).sum() for z in (x, x + 0.1)) / (40 * 39)
@@ -59,16 +59,16 @@ def test_kid_of_subsets_is_that_of_some_rows_of_each_side():
     """By linearity the mean over all pairs of subsets is the value of all rows."""
     x, y = features_of(images(4)), features_of(images(4, seed=1, bright=200))
     every = [
-        fid.kernel_distance(x[list(i)], y[list(j)], subsets=1)[0]
+        kernel_distance(x[list(i)], y[list(j)], subsets=1)[0]
         for i in itertools.combinations(range(4), 3)
         for j in itertools.combinations(range(4), 3)
     ]
-    assert np.mean(every) == pytest.approx(fid.kernel_distance(x, y, subsets=1)[0], rel=1e-9)
-    found = [fid.kernel_distance(x, y, subsets=1, size=3, seed=seed)[0] for seed in range(120)]
+    assert np.mean(every) == pytest.approx(kernel_distance(x, y, subsets=1)[0], rel=1e-9)
+    found = [kernel_distance(x, y, subsets=1, size=3, seed=seed)[0] for seed in range(120)]
     same = np.isclose(found, np.array(every)[:, None], rtol=1e-9, atol=0)
     np.testing.assert_array_equal(same.sum(axis=0), 1)
     assert same.any(axis=1).all()
-    mean, spread = fid.kernel_distance(x, y, subsets=120, size=3)
+    mean, spread = kernel_distance(x, y, subsets=120, size=3)
     assert abs(mean - np.mean(every)) < 4 * np.std(every) / 120**0.5
     assert spread == pytest.approx(np.std(every), rel=0.3)
 
@@ -103,7 +103,11 @@ def test_what_keeps_a_number_from_comparison_is_said():
             wanted,
         ),
     }.items():
-        assert fid.comparable(*case) == words
+        network, made, known, published = case
+        found = fid.comparable(network, made.moments.count, known.count, known.data, published)
+        assert found == words
+    own = dataclasses.replace(NETWORK, name="classifier", digest="", original=False)
+    assert fid.comparable(own, 50_000, 60_000).startswith("no: features of this data's own (classifier)")
 
 
 def test_nothing_is_called_fid_but_what_the_original_weights_give():
@@ -124,7 +128,7 @@ DIGITS = Data(Digits(), (Scale(0.0, 16.0),))
 
 @pytest.fixture
 def judge(tmp_path, monkeypatch):
-    monkeypatch.setattr(fid, "load_network", lambda path, batch_size: NETWORK)
+    monkeypatch.setattr(fid, "load_network", lambda path: NETWORK)
     lines = []
     made = fid.open_judge(DIGITS, tmp_path / "weights", tmp_path / "stats.npz", lines.append, 500)
     assert lines[-1] == f"wrote {tmp_path / 'stats.npz'}"
@@ -159,16 +163,16 @@ def test_samples_that_cannot_be_judged_are_one_line(judge):
         (x + 14, r"integers 0 ... 16; these are not: uint8 14 ... 17"),
         (x.astype(np.float32), "these are not: float32"),
         (np.where(x == 3, np.nan, 0.5), "64 of 2560 values are NaN or infinite"),
-        (np.concatenate([x, x], axis=-1), r"not at \(20, 8, 8, 2\)"),
+        (np.concatenate([x, x], axis=-1), r"not at \(40, 8, 8, 2\)"),
     ]:
         with pytest.raises(UserError, match=words) as caught:
             judge.report(samples)
         assert "\n" not in str(caught.value)
         assert judge.section(samples, {}) == {"none": str(caught.value)}
     with pytest.raises(UserError, match="features that are no numbers"):
-        list(dataclasses.replace(NETWORK, params={"matrix": MATRIX * np.nan}).look([images(3)]))
+        gathered([images(30)], 30, dataclasses.replace(NETWORK, params={"matrix": MATRIX * np.nan}))
     with pytest.raises(UserError, match="1 of 240 values NaN"):
-        list(NETWORK.look([np.where(np.arange(240).reshape(4, 4, 5, 3) == 7, np.nan, 1.0)]))
+        gathered([np.where(np.arange(240).reshape(4, 4, 5, 3) == 7, np.nan, 1.0)], 30)
 
 
 @pytest.mark.slow

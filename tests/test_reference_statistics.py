@@ -1,43 +1,58 @@
 """Statistics of streams of images in a network's features, and their files."""
 
+import struct
+import zipfile
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_features import MATRIX, NETWORK, cut, features_of, images
+from scipy.special import softmax
+from small_features import MATRIX, NETWORK, cut, features_of, gathered, images
 
 from genjax.errors import UserError
-from genjax.metrics.reference import gather_statistics, load_statistics, save_statistics
+from genjax.metrics.extraction import fold, look, own_mesh
+from genjax.metrics.inception import colours, image_stream, to_bytes
+from genjax.metrics.reference import load_statistics, save_statistics
+from genjax.metrics.streaming import Rows
 
 
 def test_a_stream_over_devices_is_looked_at_in_order_whatever_its_batches():
-    x = images(73)
-    looked = list(NETWORK.look(cut(x, 1, 3, 60)))
-    features, probabilities = (np.concatenate(parts) for parts in zip(*looked, strict=True))
+    x, mesh = images(73), own_mesh()
+    stream = lambda *ends: image_stream(cut(x, *ends), mesh, 20)
+    features = look(NETWORK, mesh, stream(1, 3, 60)).rows.features()
     np.testing.assert_allclose(features, features_of(x), rtol=1e-5)
-    odds = np.exp(features_of(x) @ MATRIX)
-    np.testing.assert_allclose(probabilities, odds / odds.sum(axis=1, keepdims=True), rtol=1e-5)
-    grey = next(NETWORK.look([x[:5, :, :, :1]]))[0]
-    np.testing.assert_array_equal(grey, grey[:, :1].repeat(3, axis=1))
+    logits = fold(NETWORK, mesh, stream(50), lambda features, place, logits, labels: Rows.of(logits, place))
+    np.testing.assert_allclose(
+        softmax(logits.features(), axis=1), softmax(features_of(x) @ MATRIX, axis=1), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("levels", [2, 3, 17, 256])
+def test_images_of_any_levels_are_shown_as_their_bytes_and_grey_ones_in_three_colours(levels):
+    x = np.random.default_rng(levels).integers(0, levels, (5, 4, 6, 1)).astype(np.uint8)
+    shown = to_bytes(x, levels).repeat(3, axis=-1)
+    np.testing.assert_allclose(colours(jnp.asarray(x), levels), shown / 255, rtol=1e-6)
+    assert set(np.unique(to_bytes(np.arange(levels), levels))) >= {0, 255}
 
 
 def test_streamed_statistics_are_those_of_the_whole_set():
     x = images(101)
-    whole = np.concatenate([features for features, _ in NETWORK.look([x])]).astype(np.float64)
-    found = gather_statistics(NETWORK, cut(x, 1, 34, 35, 90), 101, data="these", kept=30, splits=4)
+    whole = look(NETWORK, own_mesh(), image_stream([x], own_mesh(), 20)).rows.features().astype(np.float64)
+    found = gathered(cut(x, 1, 34, 35, 90), 101, kept=30, splits=4)
     np.testing.assert_allclose(found.moments.mean, whole.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(found.moments.covariance, np.cov(whole, rowvar=False), rtol=1e-9)
     rows = {tuple(row) for row in whole.astype(np.float32)}
     assert len({tuple(row) for row in found.features} & rows) == len(found.features) == 30
     for batches, total in ((cut(x, 50), 100), (cut(x, 50), 102)):
         with pytest.raises(UserError, match=f"images where {total} were expected"):
-            gather_statistics(NETWORK, batches, total, data="these")
+            gathered(batches, total)
     with pytest.raises(UserError, match="these: 9 images, at least 10"):
-        gather_statistics(NETWORK, [x[:9]], 9, data="these")
+        gathered([x[:9]], 9)
 
 
 def test_statistics_come_back_from_their_file_and_from_that_of_others(tmp_path):
-    made, path = gather_statistics(NETWORK, [images(31)], 31, data="these"), tmp_path / "deep" / "stats.npz"
+    made, path = gathered([images(31)], 31), tmp_path / "deep" / "stats.npz"
     save_statistics(made, path)
     back = load_statistics(path, NETWORK)
     assert (back.count, back.weights, back.data) == (31, "digest", "these")
@@ -55,10 +70,10 @@ def test_statistics_come_back_from_their_file_and_from_that_of_others(tmp_path):
     np.testing.assert_array_equal(back.moments.covariance, made.moments.covariance)
 
 
-def write(path: Path, **changes):
+def write(path: Path, save=np.savez, **changes):
     arrays = {"mu": np.zeros(3), "sigma": np.eye(3), "count": 5, "weights": "digest", "data": "these"}
     arrays |= {"features": np.zeros((5, 3), np.float32), "scores": np.ones(10)} | changes
-    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    save(path, **{name: array for name, array in arrays.items() if array is not None})
 
 
 @pytest.mark.parametrize(
@@ -82,14 +97,37 @@ def test_statistics_that_do_not_fit_are_one_line(tmp_path, changes, words):
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_no_statistics_are_one_line(tmp_path):
-    path = tmp_path / "stats.npz"
-    write(path)
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_files_that_are_no_statistics_are_one_line(tmp_path, save):
+    """Cut short, and with one byte in ninety turned: of directory, headers or streams, compressed or not."""
+    path, refused = tmp_path / "stats.npz", 0
+    write(path, save, features=np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32))
     whole = path.read_bytes()
-    for content in (b"", b"nonsense", whole[: len(whole) // 2]):
+    turned = [whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :] for i in range(0, len(whole), 90)]
+    for content in (b"", b"nonsense", whole[: len(whole) // 2], *turned):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="cannot read statistics") as caught:
-            load_statistics(path, NETWORK)
-        assert "\n" not in str(caught.value)
+        line = ""
+        try:
+            load_statistics(path, NETWORK)  # some bytes, such as a time of day, say nothing
+        except UserError as error:
+            line = str(error)
+        assert "\n" not in line
+        refused += "cannot read statistics" in line
+    assert refused > len(turned) / 3
     with pytest.raises(UserError, match="cannot read statistics"):
         load_statistics(tmp_path / "none.npz", NETWORK)
+
+
+def test_a_compressed_stream_that_does_not_inflate_is_one_line(tmp_path):
+    """The first bytes of an array's stream are none that zlib can read."""
+    path = tmp_path / "stats.npz"
+    write(path, np.savez_compressed)
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo("sigma.npy").header_offset
+    content = bytearray(path.read_bytes())
+    begins = start + 30 + sum(struct.unpack("<HH", content[start + 26 : start + 30]))
+    content[begins : begins + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot read statistics from .*: Error -3") as caught:
+        load_statistics(path, NETWORK)
+    assert "\n" not in str(caught.value)

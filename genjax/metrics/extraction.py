@@ -22,13 +22,15 @@ from jaxtyping import Float32, Float64, Int, Shaped
 from numpy import ndarray
 
 from genjax.errors import UserError
-from genjax.metrics.streaming import Accumulator, Seen
+from genjax.metrics.streaming import Accumulator, Prefixed, Seen
 from genjax.parallel import batch_sharding, within
 from genjax.types import Array, PyTree
 
 PIECE = 2**26  # bytes that processes exchange at once
 
 A = TypeVar("A", bound=Accumulator)
+# (features [n, d], their places in the set [n], logits [n, k] or None, labels [n] or None) of one batch's rows.
+Of = Callable[[ndarray, ndarray, ndarray | None, ndarray | None], A]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +44,8 @@ class FeatureNetwork:
         apply: (params, x [b, ...] in the data's own units) -> float32 [b, dim]; pure, for jit.
         head: (params, float32 [b, dim]) -> logits [b, k], where the network classifies.
         finish: what is done with features in float64, row by row: [n, dim] -> [n, d].
+        digest: SHA-256 of weights that were read from a file; "" where the network is made for the data at hand.
+        original: whether the weights are those that FID and Inception Score are defined by.
     """
 
     name: str
@@ -50,6 +54,8 @@ class FeatureNetwork:
     apply: Callable[[PyTree, Array], Array]
     head: Callable[[PyTree, Array], Array] | None = None
     finish: Callable[[Float64[ndarray, "n dim"]], Float64[ndarray, "n d"]] | None = None
+    digest: str = ""
+    original: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +91,11 @@ def own_rows(array: Array, count: int) -> tuple[Int[ndarray, " n"], Shaped[ndarr
     return np.concatenate(places), np.concatenate(parts)
 
 
+def own_mesh() -> Mesh:
+    """This process's devices, for what it looks at alone."""
+    return Mesh(np.array(jax.local_devices()), ("data",))
+
+
 def over_processes(mine: A) -> A:
     """What all processes have seen together, the same on each, from what each has seen."""
     if jax.process_count() == 1:
@@ -116,20 +127,21 @@ def _compile(network: FeatureNetwork, mesh: Mesh) -> Callable[..., tuple[Array, 
     return jax.jit(within(outputs, mesh), in_shardings=(everywhere, rows), out_shardings=rows)
 
 
-def look(network: FeatureNetwork, mesh: Mesh, stream: Iterable[Part], keep: bool = True) -> Seen:
-    """Goes once over a stream; all processes of the mesh do so together.
+def fold(network: FeatureNetwork, mesh: Mesh, stream: Iterable[Part], of: Of[A]) -> A:
+    """Goes once over a stream; all processes that have devices in the mesh do so together.
 
     Args:
         network: gives features, and logits if it has a head.
-        mesh: the devices.
+        mesh: the devices: those of all processes, or this process's own.
         stream: batches of one size.
-        keep: the features (n x d on every process), for the metrics that need pairs; without them memory is O(d^2).
+        of: what is known of the rows of a batch that this process answers for, which may be none. The features are
+            float32 as the network gives them, or float64 where it has a `finish`.
 
     Returns:
-        What has been seen on all processes, the same on each.
+        What has been seen of the whole set, the same on each process.
 
     Raises:
-        UserError: the stream is empty, or features are not finite.
+        UserError: the stream is empty, or as `of`.
     """
     run, params = _compile(network, mesh), jax.device_put(network.params, NamedSharding(mesh, P()))
     seen, start = None, 0
@@ -139,9 +151,35 @@ def look(network: FeatureNetwork, mesh: Mesh, stream: Iterable[Part], keep: bool
         finished = mine if network.finish is None else network.finish(mine.astype(np.float64))
         labels = None if part.labels is None else part.labels[place]
         scores = None if logits is None else own_rows(logits, part.count)[1]
-        now = Seen.of(finished, start + place, scores, labels, keep)
+        now = of(finished, start + place, scores, labels)
         seen = now if seen is None else seen.merge(now)
         start += part.count
     if seen is None:
         raise UserError(f"{network.name}: there are no examples to look at")
-    return over_processes(seen)
+    shared = any(device.process_index != jax.process_index() for device in mesh.devices.flat)
+    return over_processes(seen) if shared else seen
+
+
+def look(network: FeatureNetwork, mesh: Mesh, stream: Iterable[Part], keep: bool = True) -> Seen:
+    """`fold` to all that `Seen` has.
+
+    Args:
+        network: gives features.
+        mesh: the devices.
+        stream: batches of one size.
+        keep: the features (n x d on every process), for the metrics that need pairs; without them memory is O(d^2).
+
+    Raises:
+        UserError: the stream is empty, or features are not finite.
+    """
+    return fold(network, mesh, stream, functools.partial(Seen.of, keep=keep))
+
+
+def look_first(
+    network: FeatureNetwork, mesh: Mesh, stream: Iterable[Part], most: int, keep: bool = True
+) -> Prefixed:
+    """`look`, of which the first `most` examples are known by themselves; the features of these alone are kept.
+
+    Args and errors are those of `look`.
+    """
+    return fold(network, mesh, stream, functools.partial(Prefixed.of, most=most, keep=keep))

@@ -18,15 +18,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 
 from genjax import tree
 from genjax.data import Data, sweep
 from genjax.errors import UserError
-from genjax.metrics.distance import Polynomial, frechet, kernel_mmd
-from genjax.metrics.inception import FeatureNetwork, load_network
+from genjax.metrics.distance import frechet, kernel_distance
+from genjax.metrics.extraction import FeatureNetwork, own_mesh
+from genjax.metrics.inception import image_stream, load_network, to_bytes
 from genjax.metrics.reference import Statistics, gather_statistics, load_statistics, save_statistics
 
 COMPARABLE = 50_000  # samples
@@ -52,6 +52,7 @@ class InceptionJudge:
         where: the reference's file.
         expected: words for the images that published numbers of this data set are against.
         levels: integer values of a pixel.
+        batch_size: images in one compiled call, rounded up to a multiple of this process's devices.
     """
 
     network: FeatureNetwork
@@ -59,6 +60,7 @@ class InceptionJudge:
     where: Path
     expected: str
     levels: int
+    batch_size: int = 64
 
     def report(self, samples: Shaped[ndarray, "n h w c"], said: Mapping[str, Any] | None = None) -> Report:
         """Numbers and words for json.
@@ -73,9 +75,9 @@ class InceptionJudge:
         images = to_bytes(samples, self.levels)
         if (images == images[:1]).all():
             raise UserError(f"all {len(images)} samples are equal, there is no distribution to compare")
-        size = self.network.batch_size
-        chunks = (images[start : start + size] for start in range(0, len(images), size))
-        made = gather_statistics(self.network, chunks, len(images), data="samples")
+        mesh = own_mesh()
+        stream = image_stream([images], mesh, self.batch_size)
+        made = gather_statistics(self.network, mesh, stream, len(images), data="samples")
         found = inception_report(self.network, made, self.reference, self.expected)
         carried = {
             name: value
@@ -113,7 +115,7 @@ def open_judge(
     """
     if data.kind != "image" or not data.levels:
         raise UserError(f"Inception looks at images of integer pixels, and these data are {data.kind}")
-    network, expected = load_network(weights, batch_size), describe(data, "train")
+    network, expected = load_network(weights), describe(data, "train")
     if not reference.exists():
         examples = data.load("train")
 
@@ -123,51 +125,18 @@ def open_judge(
                 if call % 20 == 0:
                     report(f"reference: {min((call + 1) * batch_size, len(examples))}/{len(examples)} images")
 
-        save_statistics(gather_statistics(network, batches(), len(examples), data=expected), reference)
+        mesh = own_mesh()
+        stream = image_stream(batches(), mesh, batch_size)
+        save_statistics(gather_statistics(network, mesh, stream, len(examples), data=expected), reference)
         report(f"wrote {reference}")
     known = load_statistics(reference, network)
-    return InceptionJudge(network, known, reference, expected, data.levels)
+    return InceptionJudge(network, known, reference, expected, data.levels, batch_size)
 
 
 def describe(data: Data, split: str) -> str:
     """Words for a split: its source with all that training depends on."""
     values = ", ".join(f"{name}={value!r}" for name, value in tree.untunable(data.source).items())
     return f"{split} split of {type(data.source).__name__}({values})"
-
-
-def to_bytes(x: Shaped[ndarray, "n ..."], levels: int) -> UInt8[ndarray, "n ..."]:
-    """Integers 0 ... levels - 1 as 0 ... 255, rounded.
-
-    Raises:
-        UserError: x are no integers from 0.
-    """
-    if levels == 256 and x.dtype == np.uint8:
-        return x
-    if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() >= levels:
-        bad = np.issubdtype(x.dtype, np.floating) and int((~np.isfinite(x)).sum())
-        said = (
-            f"{bad} of {x.size} values are NaN or infinite" if bad else f"{x.dtype} {x.min()} ... {x.max()}"
-        )
-        raise UserError(f"Inception looks at images of integers 0 ... {levels - 1}; these are not: {said}")
-    return np.rint(x * (255.0 / (levels - 1))).astype(np.uint8)
-
-
-def kernel_distance(
-    x: Float[ndarray, "m d"], y: Float[ndarray, "n d"], *, seed: int = 0, subsets: int = 100, size: int = 1000
-) -> tuple[float, float]:
-    """KID: mean and standard deviation over pairs of random subsets of the same size.
-
-    Args:
-        x: features of one side, in random order.
-        y: of the other.
-        seed: of the subsets.
-        subsets: how many.
-        size: examples of each, fewer if a side has fewer.
-    """
-    rng, size = np.random.default_rng(seed), min(size, len(x), len(y))
-    choose = lambda rows: rows[rng.choice(len(rows), size, replace=False)]
-    values = [kernel_mmd(choose(x), choose(y), Polynomial()) for _ in range(subsets)]
-    return float(np.mean(values)), float(np.std(values))
 
 
 def inception_report(
@@ -188,11 +157,11 @@ def inception_report(
     names = OWN_NAMES if network.original else OTHER_NAMES
     report: Report = {
         "features": network.name,
-        "weights": f"{'original' if network.original else 'other weights'}, arrays' SHA-256 {network.digest}",
+        "weights": weights_words(network),
         "samples": made.moments.count,
         "reference": reference.data or "unknown: its file has mean and covariance alone",
         "reference_samples": reference.count if reference.count is not None else "unknown",
-        "comparable": comparable(network, made, reference, expected),
+        "comparable": comparable(network, made.moments.count, reference.count, reference.data, expected),
         names["fid"]: frechet(made.moments, reference.moments),
         names["score"]: float(made.scores.mean()),
         f"{names['score']}_std": float(made.scores.std()),
@@ -204,22 +173,38 @@ def inception_report(
     return report
 
 
-def comparable(network: FeatureNetwork, made: Statistics, reference: Statistics, expected: str = "") -> str:
-    """ "yes", or "no: " and every reason why numbers must not be set beside published ones."""
-    count, size = made.moments.count, len(made.moments.mean)
-    real = reference.count
+def weights_words(network: FeatureNetwork) -> str:
+    """Whose weights a network has."""
+    return f"{'original' if network.original else 'other weights'}, arrays' SHA-256 {network.digest}"
+
+
+def comparable(
+    network: FeatureNetwork, samples: int, real: int | None = None, data: str = "", expected: str = ""
+) -> str:
+    """ "yes", or "no: " and every reason why numbers must not be set beside published ones.
+
+    Args:
+        network: that looked at samples and real images. Of features that are not Inception's no more is said.
+        samples: how many.
+        real: how many images the reference is of, None if it does not say.
+        data: what they are, in words, "" if unknown.
+        expected: words for the images that published numbers are against; "" if any will do.
+    """
+    if not network.digest:
+        return f"no: features of this data's own ({network.name}), not of FID's Inception"
+    size = network.dim
     reasons = [
         ("other weights than FID's", not network.original),
-        (f"{count:,} samples, not {COMPARABLE:,}", count < COMPARABLE),
-        (f"the samples' covariance is singular, {count:,} for {size:,} features", count <= size),
+        (f"{samples:,} samples, not {COMPARABLE:,}", samples < COMPARABLE),
+        (f"the samples' covariance is singular, {samples:,} for {size:,} features", samples <= size),
         (
             f"the reference's covariance is singular, {real or 0:,} for {size:,} features",
             real is not None and real <= size,
         ),
-        ("the reference's file does not say what it was made of", reference.foreign),
+        ("the reference's file does not say what it was made of", real is None),
         (
-            f"the reference is of the {reference.data}, not of the {expected}",
-            bool(reference.data and expected) and reference.data != expected,
+            f"the reference is of the {data}, not of the {expected}",
+            bool(data and expected) and data != expected,
         ),
     ]
     found = [reason for reason, holds in reasons if holds]

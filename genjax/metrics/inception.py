@@ -7,25 +7,25 @@ makes the second of the first, and keeps the first's SHA-256 in it beside one of
 is seen. The arrays' SHA-256 names the weights in reports and reference statistics, whatever file they were in.
 """
 
-import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
-from jaxtyping import Float, Float32, Shaped, UInt8
+from jax.sharding import Mesh
+from jaxtyping import Float, Float32, Integer, Shaped, UInt8
 from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from genjax.errors import UserError
+from genjax.metrics.extraction import FeatureNetwork, Part
 from genjax.networks.inception import FEATURES, Inception
+from genjax.parallel import batch_sharding, batch_shards
 from genjax.types import Array, PyTree
 
 ORIGINAL = "6726825d"  # the SHA-256 of the original file begins so
@@ -34,65 +34,39 @@ LEAVES = {"scale": "bn.weight", "bias": "bn.bias", "mean": "bn.running_mean", "v
 UNUSED = ("fc.bias", "num_batches_tracked")  # endings of names that these files have and nothing here needs
 
 Arrays = dict[str, ndarray]
-Looked = tuple[Float32[ndarray, "_ d"], Float32[ndarray, "_ k"]]
 
 
-@dataclasses.dataclass(frozen=True)
-class FeatureNetwork:
-    """A network that images are looked at with, and what numbers made with it have to say.
+def colours(x: Integer[Array, "b h w c"], levels: int = 256) -> Float32[Array, "b h w 3"]:
+    """What the network is shown, in [0, 1], within a compiled call.
 
-    Attributes:
-        name: of the network and the layer.
-        size: d, the number of features.
-        apply: (params, images [b, h, w, 3] in [0, 1], float32) -> (features [b, d], logits [b, k]); hashable.
-        params: its weights.
-        digest: SHA-256 of the weights.
-        original: whether they are those that FID and Inception Score are defined by.
-        batch_size: images in one compiled call, rounded up to a multiple of the devices.
+    Args:
+        x: integers 0 ... levels - 1, grey (c = 1, which is repeated) or in three colours.
+        levels: rounded to 256 of them, as `to_bytes` does it.
     """
-
-    name: str
-    size: int
-    apply: Callable[..., Any]
-    params: PyTree
-    digest: str
-    original: bool
-    batch_size: int = 64
-
-    def look(self, batches: Iterable[Shaped[ndarray, "..."]]) -> Iterator[Looked]:
-        """Features and probabilities of a stream of images, computed on this process's devices, none of them kept.
-
-        Args:
-            batches: grey (c = 1, which is repeated) or colour (c = 3), uint8 0 ... 255; any number in each.
-
-        Yields:
-            (features [n, d], probabilities [n, k]), float32, of at most `batch_size` images in the stream's order.
-
-        Raises:
-            UserError: images of another dtype or number of channels; features that are no numbers.
-        """
-        mesh = Mesh(np.array(jax.local_devices()), ("data",))
-        rows, size = NamedSharding(mesh, P("data")), -(-self.batch_size // mesh.size) * mesh.size
-        params = jax.device_put(self.params, NamedSharding(mesh, P()))
-        for batch in batches:
-            check_images(batch)
-            for start in range(0, len(batch), size):
-                part = batch[start : start + size]
-                padded = part[np.minimum(np.arange(size), len(part) - 1)]
-                found = jax.device_get(_look(self.apply, params, jax.device_put(padded, rows)))
-                if not all(np.isfinite(array).all() for array in found):
-                    raise UserError(
-                        f"{self.name} makes features that are no numbers: its weights are damaged"
-                    )
-                yield found[0][: len(part)], found[1][: len(part)]
+    known = jnp.asarray(to_bytes(np.arange(levels), levels), jnp.float32)
+    seen = x.astype(jnp.float32) if levels == 256 else known[x]
+    return jnp.broadcast_to(seen / 255.0, (*x.shape[:-1], 3))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _look(apply: Callable, params: PyTree, images: UInt8[Array, "b h w c"]) -> tuple[Array, Array]:
-    """One compiled call of `FeatureNetwork.look`."""
-    x = images.astype(jnp.float32) / 255.0
-    features, logits = apply(params, jnp.broadcast_to(x, (*x.shape[:-1], 3)))
-    return features, jax.nn.softmax(logits, axis=-1)
+def image_stream(batches: Iterable[Shaped[ndarray, "..."]], mesh: Mesh, size: int) -> Iterator[Part]:
+    """Images that this process holds, none of them kept, as a stream over devices of its own.
+
+    Args:
+        batches: uint8 0 ... 255, grey or in three colours; any number in each.
+        mesh: the devices.
+        size: images in one compiled call, rounded up to a multiple of the devices.
+
+    Raises:
+        UserError: images of another dtype or number of channels.
+    """
+    shards = batch_shards(mesh)
+    size = -(-size // shards) * shards
+    for batch in batches:
+        check_images(batch)
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            padded = part[np.minimum(np.arange(size), len(part) - 1)]
+            yield Part(jax.device_put(padded, batch_sharding(mesh)), len(part))
 
 
 def check_images(images: Shaped[ndarray, "..."]) -> None:
@@ -109,20 +83,44 @@ def check_images(images: Shaped[ndarray, "..."]) -> None:
         raise UserError(f"Inception looks at images uint8 0..255; these are {said}")
 
 
-def load_network(path: Path, batch_size: int = 64) -> FeatureNetwork:
-    """Inception-v3 with the weights of a file.
+def to_bytes(x: Shaped[ndarray, "n ..."], levels: int) -> UInt8[ndarray, "n ..."]:
+    """Integers 0 ... levels - 1 as 0 ... 255, rounded.
+
+    Raises:
+        UserError: x are no integers from 0.
+    """
+    if levels == 256 and x.dtype == np.uint8:
+        return x
+    if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() >= levels:
+        bad = np.issubdtype(x.dtype, np.floating) and int((~np.isfinite(x)).sum())
+        said = (
+            f"{bad} of {x.size} values are NaN or infinite" if bad else f"{x.dtype} {x.min()} ... {x.max()}"
+        )
+        raise UserError(f"Inception looks at images of integers 0 ... {levels - 1}; these are not: {said}")
+    return np.rint(x * (255.0 / (levels - 1))).astype(np.uint8)
+
+
+def load_network(path: Path, levels: int = 256) -> FeatureNetwork:
+    """Inception-v3 with the weights of a file: images of integers to pool3 features [b, 2048] and logits [b, 1008].
 
     Args:
         path: `.safetensors`, or `.pth` or `.pt` where torch is installed.
-        batch_size: images in one compiled call.
+        levels: of the images' values.
 
     Raises:
         UserError: the file is missing, damaged or of another network, or torch is needed and not there.
     """
     arrays, digest, original = read_weights(path)
-    params = to_params(arrays)
-    name = "Inception-v3 of TensorFlow, 2015-12-05: pool3"
-    return FeatureNetwork(name, FEATURES, Inception().apply, params, digest, original, batch_size)
+    network = Inception()
+    return FeatureNetwork(
+        "Inception-v3 of TensorFlow, 2015-12-05: pool3",
+        FEATURES,
+        to_params(arrays),
+        lambda params, x: network.apply(params, colours(x, levels))[0],
+        lambda params, features: features @ params["params"]["fc"]["kernel"],
+        digest=digest,
+        original=original,
+    )
 
 
 @functools.cache

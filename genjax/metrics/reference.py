@@ -15,22 +15,37 @@ One with mu and sigma alone, as others ship, is taken as it is: nothing in it sa
 
 import dataclasses
 import os
+import struct
 import zipfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64, Shaped
+from jax.sharding import Mesh
+from jaxtyping import Float, Float32, Float64, Int
 from numpy import ndarray
 
 from genjax.errors import UserError
 from genjax.metrics.distance import Moments
-from genjax.metrics.inception import FeatureNetwork
+from genjax.metrics.extraction import FeatureNetwork, Part, fold
 from genjax.metrics.scores import ClassEntropy
+from genjax.metrics.streaming import Rows
 
 KEPT = 10_000  # rows of features, float32: 82 MB
 SPLITS = 10  # of the Inception Score (Salimans et al. 2016)
 OWN = ("count", "weights", "data", "features", "scores")
+# What reading a damaged archive raises: of its directory, its compressed streams, the arrays' headers.
+DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    AttributeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +77,44 @@ class Statistics:
         return None if self.foreign else self.moments.count
 
 
+@dataclasses.dataclass(frozen=True)
+class Gathered:
+    """What a part of a set adds to its `Statistics`.
+
+    Attributes:
+        moments: of the features.
+        rows: those kept, with their places in the random order.
+        splits: sums for the score of each split, by its number.
+    """
+
+    moments: Moments
+    rows: Rows
+    splits: dict[int, ClassEntropy]
+
+    def merge(self, other: "Gathered") -> "Gathered":
+        """Of both parts."""
+        splits = dict(self.splits)
+        for split, entropy in other.splits.items():
+            splits[split] = splits[split].merge(entropy) if split in splits else entropy
+        return Gathered(self.moments.merge(other.moments), self.rows.merge(other.rows), splits)
+
+
+def _counted(stream: Iterable[Part], total: int, data: str) -> Iterator[Part]:
+    """The stream, if it has `total` examples: on all processes alike, before they exchange anything."""
+    done = 0
+    for part in stream:
+        done += part.count
+        if done > total:
+            break
+        yield part
+    if done != total:
+        raise UserError(f"{data}: {done} or more images where {total} were expected")
+
+
 def gather_statistics(
     network: FeatureNetwork,
-    batches: Iterable[Shaped[ndarray, "..."]],
+    mesh: Mesh,
+    stream: Iterable[Part],
     total: int,
     *,
     data: str,
@@ -72,11 +122,12 @@ def gather_statistics(
     kept: int = KEPT,
     splits: int = SPLITS,
 ) -> Statistics:
-    """Goes once over images.
+    """Goes once over images, as `extraction.fold` does: all processes of the mesh together, to the same on each.
 
     Args:
-        network: that looks at them.
-        batches: of images, uint8 0 ... 255, `total` in all.
+        network: that looks at them; it classifies.
+        mesh: the devices.
+        stream: of images, `total` in all.
         total: at least 2 and at least `splits`.
         data: what they are, in words.
         seed: of the rows that are kept.
@@ -84,32 +135,35 @@ def gather_statistics(
         splits: consecutive parts, as equal as can be, of which each has a score.
 
     Raises:
-        UserError: too few images, another number than `total`, or as `FeatureNetwork.look`.
+        UserError: too few images, another number than `total`, or features that are no numbers.
     """
     if total < max(2, splits):
         raise UserError(f"{data}: {total} images, at least {max(2, splits)} are needed for {splits} splits")
     order = np.random.default_rng(seed).permutation(total)
-    place = np.full(total, -1)
-    place[order[:kept]] = np.arange(min(kept, total))
-    ends = np.arange(1, splits) * total // splits
-    split = np.searchsorted(ends, np.arange(total), side="right")
-    moments, features, done = None, None, 0
-    sums: list[ClassEntropy | None] = [None] * splits
-    for rows, probabilities in network.look(batches):
-        here = slice(done, done + len(rows))
-        done += len(rows)
-        if done > total:
-            break
-        moments = Moments.of(rows) if moments is None else moments.add(rows)
-        features = np.empty((min(kept, total), rows.shape[1]), np.float32) if features is None else features
-        features[place[here][place[here] >= 0]] = rows[place[here] >= 0]
-        for part in np.unique(split[here]):
-            new, old = ClassEntropy.of(probabilities[split[here] == part]), sums[part]
-            sums[part] = new if old is None else old.merge(new)
-    if done != total or moments is None or features is None:
-        raise UserError(f"{data}: {done} or more images where {total} were expected")
-    scores = np.array([entropy.score for entropy in sums if entropy is not None])
-    return Statistics(moments, features, scores, network.digest, data)
+    slot = np.full(total, -1)
+    slot[order[:kept]] = np.arange(min(kept, total))
+    split = np.searchsorted(np.arange(1, splits) * total // splits, np.arange(total), side="right")
+
+    def of(
+        features: Float[ndarray, "n d"],
+        place: Int[ndarray, " n"],
+        logits: Float[ndarray, "n k"] | None,
+        labels: Int[ndarray, " n"] | None,
+    ) -> Gathered:
+        assert logits is not None
+        if not np.isfinite(features).all() or not np.isfinite(logits).all():
+            raise UserError(f"{network.name} makes features that are no numbers: its weights are damaged")
+        chosen = slot[place] >= 0
+        entropies = {
+            int(part): ClassEntropy.of_logits(logits[split[place] == part])
+            for part in np.unique(split[place])
+        }
+        return Gathered(Moments.of(features), Rows.of(features[chosen], slot[place][chosen]), entropies)
+
+    found = fold(network, mesh, _counted(stream, total, data), of)
+    scores = np.array([found.splits[part].score for part in range(splits)])
+    features = found.rows.features().astype(np.float32)
+    return Statistics(found.moments, features, scores, network.digest, data)
 
 
 def save_statistics(statistics: Statistics, path: Path) -> None:
@@ -151,9 +205,10 @@ def load_statistics(path: Path, network: FeatureNetwork) -> Statistics:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise UserError(f"cannot read statistics from {path}: {error or 'it is damaged'}") from None
-    size = network.size
+    except DAMAGED as error:
+        line = next(iter(str(error).splitlines()), "") or "it is damaged"
+        raise UserError(f"cannot read statistics from {path}: {line}") from None
+    size = network.dim
     for name, shape in {"mu": (size,), "sigma": (size, size)}.items():
         if name not in arrays:
             raise UserError(f"{path} holds no statistics: it lacks '{name}' (it has: {', '.join(arrays)})")

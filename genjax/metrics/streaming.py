@@ -18,7 +18,7 @@ import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from numpy import ndarray
 
 from genjax.errors import UserError
@@ -201,3 +201,46 @@ class Seen:
             (getattr(self, field.name), getattr(other, field.name)) for field in dataclasses.fields(self)
         )
         return Seen(*(both(*pair) for pair in pairs))
+
+
+@dataclasses.dataclass(frozen=True)
+class Prefixed:
+    """A set of which the first examples are known by themselves as well, to be compared with as many of another set.
+
+    Attributes:
+        first: of the first examples.
+        rest: of all others, without their features.
+    """
+
+    first: Seen
+    rest: Seen
+
+    @staticmethod
+    def of(
+        features: Float[ndarray, "n d"],
+        place: Int[ndarray, " n"],
+        logits: Float[ndarray, "n k"] | None = None,
+        labels: Int[ndarray, " n"] | None = None,
+        *,
+        most: int,
+        keep: bool = True,
+    ) -> "Prefixed":
+        """Of one batch.
+
+        Args and errors are those of `Seen.of`; `most` is how many examples are the first.
+        """
+
+        def some(rows: Bool[ndarray, " n"], keep: bool) -> Seen:
+            scores, classes = (None if array is None else array[rows] for array in (logits, labels))
+            return Seen.of(features[rows], place[rows], scores, classes, keep)
+
+        return Prefixed(some(place < most, keep), some(place >= most, False))
+
+    def merge(self, other: "Prefixed") -> "Prefixed":
+        """Of both parts."""
+        return Prefixed(self.first.merge(other.first), self.rest.merge(other.rest))
+
+    @property
+    def whole(self) -> Seen:
+        """Of all examples; no features are kept."""
+        return dataclasses.replace(self.first, rows=None).merge(self.rest)

@@ -1,0 +1,148 @@
+"""What is reported of streams: which numbers are of which counts, and of whose features."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from processes import CONFIG
+from small_features import gathered, small
+
+from genjax import experiment as experiments
+from genjax import stream
+from genjax.data.examples import Some
+from genjax.errors import UserError
+from genjax.loop import prepare
+from genjax.metrics.coverage import prdc
+from genjax.metrics.distance import Moments, frechet
+from genjax.metrics.extraction import FeatureNetwork
+from genjax.metrics.fid import to_bytes
+from genjax.metrics.scores import ClassEntropy
+from genjax.metrics.two_sample import neighbour_accuracy
+from genjax.sampling import draw_samples
+from genjax.streamed import stream_report
+
+NUM, TEST, UNSEEN = 400, 360, 200  # samples, all test examples of digits, examples of the reference
+MATRIX = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32) / 16
+NETWORK = FeatureNetwork(
+    "projections",
+    5,
+    {"matrix": MATRIX},
+    lambda params, x: x.reshape(len(x), -1).astype(jnp.float32) @ params["matrix"],
+    lambda params, features: features[:, :3],
+)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """(the run of an untrained model, its state, its samples)."""
+    path = tmp_path_factory.mktemp("configs") / "config.py"
+    path.write_text(CONFIG)
+    run = prepare(experiments.load(f"{path}:digits"))
+    state, how = run.make_state(), run.experiment.evaluation
+    samples, _ = draw_samples(
+        run.experiment.objective,
+        run.experiment.data,
+        state.ema,
+        state.extra,
+        run.mesh,
+        seed=3,
+        num=NUM,
+        batch_size=how.batch_size,
+    )
+    return run, state, samples
+
+
+def report(drawn, network=NETWORK, num=NUM, unseen=UNSEEN, **more):
+    run, state, _ = drawn
+    data = run.experiment.data
+    reference = Some(data.load("train"), unseen)
+    return stream_report(
+        run.experiment, state, run.mesh, network, num=num, seed=3, unseen=reference, **more
+    ), reference[np.arange(unseen)]["x"]
+
+
+def test_more_samples_than_test_examples_and_which_number_is_of_which_of_them(drawn):
+    lines = []
+    found, reference = report(drawn, report=lines.append)
+    test = Some(drawn[0].experiment.data.load("test"), TEST)[np.arange(TEST)]["x"]
+    x, y, z = (rows.reshape(len(rows), -1) @ MATRIX for rows in (test, drawn[2], reference))
+    assert (len(x), len(y), len(z)) == (TEST, NUM, UNSEEN)
+    of = lambda rows: Moments.of(rows.astype(np.float64))
+    few, some = x[:UNSEEN], y[:UNSEEN]
+    near = lambda value: pytest.approx(value, rel=1e-4)
+    assert found["frechet"] == near(frechet(of(x), of(y)))
+    assert found["frechet_equal"] == near(frechet(of(few), of(some)))
+    assert found["frechet_reference"] == near(frechet(of(few), of(z)))
+    assert found["frechet_ratio"] == near(found["frechet_equal"] / found["frechet_reference"])
+    assert abs(found["frechet"] / found["frechet_equal"] - 1) > 1e-3
+    assert found["score"] == near(ClassEntropy.of_logits(y[:, :3]).score)
+    assert found["score_equal"] == near(ClassEntropy.of_logits(some[:, :3]).score)
+    pairs = prdc(few, some) | {"neighbours_alike": neighbour_accuracy(few, some, 3)[1]}
+    assert {name: found[name] for name in pairs} == pytest.approx(pairs, abs=1e-2)
+    usual = prdc(few, z)
+    assert {name: found[f"{name}_reference"] for name in usual} == pytest.approx(usual, abs=1e-2)
+    assert (found["samples"], found["test_examples"], found["count"]) == (NUM, TEST, UNSEEN)
+    assert lines[0].startswith("streaming 400 samples and 360 test examples through projections")
+    assert lines[0].endswith("are of 200 each")
+
+
+def test_at_equal_counts_all_numbers_are_of_these(drawn):
+    found, _ = report(drawn, num=150, keep=False)
+    assert (found["samples"], found["test_examples"], found["count"]) == (150, 150, 150)
+    for name in ("frechet", "score"):
+        assert found[name] == pytest.approx(found[f"{name}_equal"], rel=1e-9)
+    assert "precision" not in found
+    with pytest.raises(UserError, match="num=1: two or more"):
+        report(drawn, num=1)
+
+
+def test_a_networks_distance_over_a_stream_is_that_of_fids_own_statistics(drawn):
+    """Features of digits with 17 levels, on the devices as they are, and as bytes on their way there."""
+    found, _ = report(drawn, small(levels=17))
+    test = drawn[0].experiment.data.load("test")[np.arange(TEST)]["x"]
+    made, real = (gathered([to_bytes(x, 17)], len(x)) for x in (drawn[2], test))
+    assert found["frechet"] == pytest.approx(frechet(made.moments, real.moments), rel=1e-4, abs=1e-9)
+    assert not {"fid", "inception_score", "kid"} & {*found}
+    assert found["weights"] == "original, arrays' SHA-256 digest"
+    assert found["comparable"] == (
+        "no: 400 samples, not 50,000; the reference is of the test split of Digits(), "
+        "not of the train split of Digits()"
+    )
+
+
+def test_numbers_of_own_features_say_that_they_are_not_comparable(drawn):
+    found, _ = report(drawn, num=20, keep=False)
+    assert found["comparable"] == "no: features of this data's own (projections), not of FID's Inception"
+    assert "weights" not in found
+
+
+def test_inception_is_chosen_by_its_weights_and_is_fitted_on_nothing(drawn, tmp_path, monkeypatch):
+    data, weights = drawn[0].experiment.data, tmp_path / "weights"
+    asked = []
+    monkeypatch.setattr(stream, "load_network", lambda *given: asked.append(given) or NETWORK)
+    for name in ("", "inception"):
+        network, unseen = stream.fit_network(data, name, 0, weights)
+        assert (network, len(unseen)) == (NETWORK, 1437)
+    assert asked == [(weights, 17)] * 2
+    assert len(stream.fit_network(data, "random_convolutions", 0)[1]) == 1437 - 1437 // 2
+    floats = dataclasses.replace(data, source=Floats())
+    for given, words in [
+        ((data, "inception", 0), "go together: --inception=FILE"),
+        ((data, "classifier", 0, weights), "go together: --inception=FILE"),
+        ((floats, "", 0, weights), "features 'inception' do not suit these data"),
+        ((data, "inceptio", 0), "features 'inceptio' do not suit"),
+    ]:
+        with pytest.raises(UserError, match=words) as caught:
+            stream.fit_network(*given)
+        assert "\n" not in str(caught.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Floats:
+    """Images that are no integers."""
+
+    kind, shape, dtype, classes, levels, splits = "image", (2, 2, 1), "float32", 0, 0, ("train", "test")
+
+    def load(self, split):
+        return {"x": np.zeros((4, 2, 2, 1), np.float32)}
