@@ -10,7 +10,7 @@ from scipy.linalg import sqrtm
 from small_features import MATRIX, NETWORK, cut, features_of, gathered, images
 
 from genjax import experiment as experiments
-from genjax import verbs
+from genjax import stream, verbs
 from genjax.data import Data, Digits, Scale
 from genjax.errors import UserError
 from genjax.metrics import fid, reference
@@ -198,6 +198,15 @@ def test_a_run_is_evaluated_with_random_weights_that_are_said_to_be_others(tmp_p
     )
     assert report["parameters_of"] == "moving average (EMA)"
     assert not {"fid", "inception_score", "kid"} & {*report}
+    streamed = stream.stream_workdir(workdir, [], features="inception", num=16, keep=True, inception=weights)
+    assert (streamed["features"], streamed["weights"]) == (report["features"], report["weights"])
+    assert streamed["comparable"].startswith(
+        "no: other weights than FID's; 16 samples, not 50,000; the samples'"
+    )
+    assert streamed["feature_dim"] == 2048
+    assert streamed["frechet"] > 0
+    assert 0 <= streamed["precision"] <= 1
+    assert not {"fid", "inception_score", "kid"} & {*streamed}
     with pytest.raises(UserError, match="give its weights, --inception=FILE"):
         verbs.evaluate_workdir(workdir, [], None, stats)
     with pytest.raises(UserError, match="no file of weights"):
