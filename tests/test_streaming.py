@@ -17,7 +17,7 @@ from genjax.errors import UserError
 from genjax.metrics.distance import RBF, Moments, Polynomial, gaussian_mmd, kernel_distance, kernel_mmd
 from genjax.metrics.extraction import FeatureNetwork, Part, look, own_rows
 from genjax.metrics.scores import ClassEntropy
-from genjax.metrics.streaming import ClassSpread, Hits, Rows, Seen, spread_ratios
+from genjax.metrics.streaming import ClassSpread, Hits, Prefixed, Rows, Seen, spread_ratios
 from genjax.parallel import batch_sharding, make_mesh
 from genjax.streamed import compare_seen
 
@@ -57,6 +57,18 @@ def test_any_cut_into_batches_gives_what_the_whole_set_gives(seed):
     right = functools.reduce(Seen.merge, parts[half:]).merge(functools.reduce(Seen.merge, parts[:half]))
     for merged in (left, right):
         close(merged, seen(np.arange(COUNT)))
+
+
+@pytest.mark.parametrize("most", [1, 150, COUNT])
+def test_any_cut_gives_the_first_examples_by_themselves_and_all_of_them(most):
+    parts = [Prefixed.of(FEATURES[i], i, LOGITS[i], LABELS[i], most=most) for i in cut(most)]
+    found, everything = functools.reduce(Prefixed.merge, parts), seen(np.arange(COUNT))
+    assert found.whole.rows is None
+    close(dataclasses.replace(found.whole, rows=everything.rows), everything)
+    if most > 1:
+        close(found.first, seen(np.arange(most)))
+    np.testing.assert_array_equal(found.first.rows.features(), FEATURES[:most])
+    assert (found.first.moments.count, found.rest.moments.count) == (most, COUNT - most)
 
 
 def test_the_whole_sets_statistics_are_those_of_their_definitions():
