@@ -1,6 +1,6 @@
 """Trains the families of a suite on the same data for the same seconds, and writes one page that compares them.
 
-python -m experiments.suite --suite=digits --seconds=90 --seeds=0,1 [--only=vae,gan] [--workdir=runs/suite-digits]
+python -m experiments.suite --suite=digits --seconds=120 --seeds=0,1 [--only=vae,gan] [--workdir=runs/suite-digits]
 
 Each member's step is timed first, and its number of steps set so that training takes the seconds; the timings are kept
 in WORKDIR/plans. Runs are one at a time, since they are timed. Finished ones are left alone and stopped ones resumed:
@@ -20,7 +20,7 @@ from genjax.errors import UserError
 from genjax.suite import Stage, choose, compared, kept, load_suite, plan_path, planned, read_plan, stages
 
 SUITE = flags.DEFINE_string("suite", "digits", "A file with get_suite(), or a shipped suite's name.")
-SECONDS = flags.DEFINE_float("seconds", 90.0, "Of training, for each member and seed.", lower_bound=0.1)
+SECONDS = flags.DEFINE_float("seconds", 120.0, "Of training, for each member and seed.", lower_bound=0.1)
 SEEDS = flags.DEFINE_list("seeds", ["0"], "A run of each member for each of them.")
 ONLY = flags.DEFINE_list("only", [], "These members alone.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs; default runs/suite-NAME.")

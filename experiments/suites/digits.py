@@ -1,6 +1,6 @@
 """Which family for small images? Nine on scikit-learn's handwritten digits (8 x 8, 17 grey levels), by class.
 
-./launch/local.sh suite --suite=digits --seconds=90 --seeds=0,1
+./launch/local.sh suite --suite=digits --seconds=120 --seeds=0,1
 
 The shipped configs of the families as they are, but for the length of the run.
 """
