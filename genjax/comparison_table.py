@@ -67,7 +67,7 @@ def mean_and_spread(row: Sequence[Entry], name: str) -> tuple[float, float | Non
 
 def written(column: Column, found: tuple[float, float | None] | None) -> str:
     """Mean ± spread; the mean alone of a single seed, and of what is the same for all."""
-    return "" if found is None else in_words(found[0], found[1] or None, column.form)
+    return "" if found is None else in_words(found[0], found[1] or None, column.form, most=3)
 
 
 def table(rows: Sequence[Sequence[Entry]]) -> tuple[list[str], list[list[str]], list[list[bool]]]:
@@ -109,7 +109,8 @@ def what_was_judged(rows: Sequence[Sequence[Entry]]) -> str:
     made = rows[0][0].made
     return (
         f"{made['samples']} samples of each, seed {made['sample_seed']}, by the {made['parameters_of']} of the "
-        f"parameters, in features: {made['features']}. Comparable with published numbers: {made['comparable']}."
+        f"parameters, in features: {made['features']}. Comparable with published numbers? "
+        f"{made['comparable'].capitalize()}."
     )
 
 
