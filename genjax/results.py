@@ -212,10 +212,9 @@ def markdown(runs: Sequence[Finished], published: Sequence[Published]) -> str:
         "",
         "Written by `./launch/local.sh results` from work directories; do not edit. ± is the sample standard",
         "deviation between seeds, of a single seed the error that its evaluation gives (of a Fréchet ratio the spread",
-        "over folds).",
-        "The Fréchet ratio is not FID: see the README. Samples and likelihoods are of the moving average of the",
-        "parameters. Seconds of training are by the clock on the wall, compiling included. The gap is what we measured",
-        "less what is published; theirs were mostly trained for longer.",
+        "over folds). The Fréchet ratio is not FID: see the README. Samples and likelihoods are of the moving average",
+        "of the parameters. Seconds of training are by the clock on the wall, compiling included. The gap is what we",
+        "measured less what is published; theirs were mostly trained for longer.",
         "",
         "| " + " | ".join(HEADS) + " |",
         "|" + "---|" * len(HEADS),
@@ -240,7 +239,8 @@ def _cells(row: Sequence[Finished], published: Sequence[Published]) -> list[str]
     ]
     likelihood = kind_of(first.report.get("likelihood", {}))
     measured += [f"likelihood: {likelihood}"] if likelihood else []
-    measured += [f"samples by {first.report['sampler']}"] if "sampler" in first.report else []
+    if not (sampler := first.report.get("sampler", "none")).startswith("none"):
+        measured.append(f"samples by {sampler}")
     against = next((p for p in published if all(map(_alike, row, numbers, [p] * len(row)))), None)
     words = gap = ""
     if against is not None:
