@@ -83,7 +83,7 @@ def judge_run(word: str, judge: Judge | None, run: Run, num: int, seed: int) -> 
     trained = load_state(run, workdir)
     costs = step_costs(run)
     run, state = plain(run, trained)
-    finite, trouble = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.ema)), ""
+    finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.ema))
     try:
         found, samples = measure(run, state, judge if finite else None, num, seed)
         trouble = "" if finite else "diverged: parameters are not finite"

@@ -152,9 +152,8 @@ class Finished:
         for path, _, value in tree.differences(tree.describe(usual), tree.describe(self.experiment)):
             if path.rpartition(".")[2] not in QUIET and isinstance(value, str | int | float | bool):
                 words.append(f"--config.{path}={value}")
-        if changed := self.evaluated_with:
-            words += ["; evaluate", *(f"--config.{path}={value}" for path, value in changed.items())]
-        return " ".join(words).replace(" ;", ";")
+        changed = [f"--config.{path}={value}" for path, value in self.evaluated_with.items()]
+        return " ".join(words) + (f"; evaluate {' '.join(changed)}" if changed else "")
 
     @property
     def evaluated_with(self) -> dict[str, str]:
