@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
-from types import ModuleType
+from types import ModuleType, UnionType
 from typing import Any
 
 
@@ -13,14 +13,15 @@ def alternatives(old: Any, hint: Any) -> dict[str, Any]:
 
     Args:
         old: the node there now.
-        hint: the type hint of the field that holds it: a class, an abstract base class or a protocol.
+        hint: the type hint of the field that holds it: a class, an abstract base class, a protocol, or
+            a union of such (A | B).
 
     Returns:
         Class name -> instance, of the dataclasses that need no arguments and fit the hint. They come from the
         subpackage that defines the node's class: from its `__init__` if that exports classes, else from all its
         modules; from the class's module alone if that is no part of a subpackage.
     """
-    if not isinstance(hint, type):
+    if not isinstance(hint, type | UnionType):
         return {}
     classes = {name: cls for module in _neighbours(type(old)) for name, cls in _classes(module).items()}
     made = {name: cls() for name, cls in sorted(classes.items()) if _needs_nothing(cls)}

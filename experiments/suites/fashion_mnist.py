@@ -1,4 +1,4 @@
-"""Which family for small pictures? Eight on Fashion-MNIST (28 x 28, 256 grey levels), by class.
+"""Which family for small pictures? Nine on Fashion-MNIST (28 x 28, 256 grey levels), by class.
 
 TFDS_DATA_DIR=DIR ./launch/local.sh suite --suite=fashion_mnist --seconds=300 --num=300
 
@@ -13,15 +13,20 @@ FEW = ("batch_size", "32")
 UNET = (FEW, ("objective.net.channels", "16"))
 QUICK = (("evaluation.num", "100"), FEW)  # of a first stage, whose own samples are not compared
 NARROW = (FEW, ("objective.encoder.channels", "16,32"), ("objective.decoder.channels", "32,16"))
+BETA = (("objective.likelihood", "OptimalGaussian"), ("objective.bound.penalty.beta", "10"))
 PRIOR = (("objective.weights.workdir", "{coder}"), ("data.source.weights.workdir", "{coder}"))
 
 
 def get_suite() -> Suite:
-    """One trained diffusion model stands in three rows, by the steps of its sampler."""
+    """One trained diffusion model stands in three rows, by the steps of its sampler.
+
+    Two VAEs: one trained by its bound, one for its samples (sigma-VAE, ten times the KL).
+    """
     coder = Member("vq", "vqvae_mnist:fashion_mnist", QUICK)
     return Suite(
         members=(
             Member("vae", "conv_vae_mnist:fashion_mnist", NARROW),
+            Member("beta_vae", "conv_vae_mnist:fashion_mnist", (*NARROW, *BETA)),
             Member("vq_prior", "vqvae_mnist:prior-fashion_mnist", PRIOR, coder),
             Member("gan", "gan_mnist:fashion_mnist-dcgan"),
             Member("wgan_gp", "gan_mnist:fashion_mnist-wgan_gp"),
