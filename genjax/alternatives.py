@@ -24,7 +24,7 @@ def alternatives(old: Any, hint: Any) -> dict[str, Any]:
     if not isinstance(hint, type | UnionType):
         return {}
     classes = {name: cls for module in _neighbours(type(old)) for name, cls in _classes(module).items()}
-    made = {name: cls() for name, cls in sorted(classes.items()) if _needs_nothing(cls)}
+    made = {name: cls() for name, cls in sorted(classes.items()) if needs_nothing(cls)}
     return {name: value for name, value in made.items() if isinstance(value, hint)}
 
 
@@ -52,7 +52,7 @@ def _classes(module: ModuleType) -> dict[str, type]:
     }
 
 
-def _needs_nothing(cls: type) -> bool:
+def needs_nothing(cls: type) -> bool:
     """Whether a class is a dataclass that can be made without arguments."""
     if not dataclasses.is_dataclass(cls) or inspect.isabstract(cls):
         return False

@@ -1,37 +1,20 @@
-"""RESULTS.md: a line for each setting that was run, its seeds together, read from work directories alone.
+"""RESULTS.md: a line for each setting that was run, its seeds together, of finished runs alone.
 
 Of several seeds the mean stands beside their spread (see `genjax.spreads`), of a single one its number beside the error
 that its own evaluation gives.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from genjax import experiment as experiments
-from genjax import tree
-from genjax.comparison import without_seed
 from genjax.errors import UserError
-from genjax.experiment import DESCRIPTION, Experiment
+from genjax.finished import Finished
 from genjax.log_probs import kind_of
 from genjax.pretrained import workdirs
 from genjax.spreads import in_words, spread
-from genjax.sweep import read_report
 from genjax.sweep_summary import flatten
-from genjax.verbs import EVALUATED_WITH, TRAINED_ON
+from genjax.verbs import TRAINED_ON
 
-QUIET = (
-    "workdir",
-    "seed",
-    "log_every",
-    "checkpoint_every",
-    "sample_every",
-    "keep_last",
-    "keep_every",
-    "steps_per_call",
-)
 HEADS = (
     "family",
     "data",
@@ -109,103 +92,23 @@ SHOWN = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Finished:
-    """A work directory with an evaluation.
-
-    Attributes:
-        workdir: where it is.
-        spec: the config's name, as it was given to `train`.
-        experiment: what was run.
-        report: its evaluation.json.
-    """
-
-    workdir: Path
-    spec: str
-    experiment: Experiment
-    report: dict[str, Any]
-
-    @property
-    def config(self) -> tuple[str, str]:
-        """The config's name and variant."""
-        name, _, variant = self.spec.partition(":")
-        return Path(name).stem, variant
-
-    @property
-    def data(self) -> str:
-        """The data's name."""
-        source: Any = self.experiment.data.source
-        source = getattr(source, "source", source)
-        return str(getattr(source, "name", "")) or type(source).__name__
-
-    @property
-    def command(self) -> str:
-        """The words of `./launch/local.sh` that run it, but for its seed and what no result depends on.
-
-        Of directories the last name alone stands there: where they were is no part of a result.
-        """
-        name, variant = self.config
-        words = [f"train --config={name}" + (f":{Path(variant).name}" if variant else "")]
-        usual = experiments.load(
-            f"{self.workdir / experiments.CONFIG_COPY}" + (f":{variant}" if variant else "")
-        )
-        for path, _, value in tree.differences(tree.describe(usual), tree.describe(self.experiment)):
-            if path.rpartition(".")[2] not in QUIET and isinstance(value, str | int | float | bool):
-                words.append(f"--config.{path}={value}")
-        changed = [f"--config.{path}={value}" for path, value in self.evaluated_with.items()]
-        return " ".join(words) + (f"; evaluate {' '.join(changed)}" if changed else "")
-
-    @property
-    def evaluated_with(self) -> dict[str, str]:
-        """What was set for the evaluation alone."""
-        return self.report.get(EVALUATED_WITH, {})
-
-
-def read_runs(folders: Sequence[Path]) -> list[Finished]:
-    """Reads all work directories, but those that only hold a part of another one's model.
-
-    Raises:
-        UserError: no work directory there, one without an evaluation, or a damaged one.
-    """
-    if not folders:
-        raise UserError("there is nothing to report: give --run=DIR at least once")
-    found = [_read(workdir) for folder in folders for workdir in _workdirs(folder)]
-    parts = {path.resolve() for run in found for path in workdirs(run.experiment)}
-    return [run for run in found if run.workdir.resolve() not in parts]
-
-
-def _workdirs(folder: Path) -> list[Path]:
-    if (folder / DESCRIPTION).is_file():
-        return [folder]
-    inner = sorted(path.parent for path in folder.glob(f"*/{DESCRIPTION}"))
-    if not inner:
-        raise UserError(f"{folder} is no work directory of a run, and holds none")
-    return inner
-
-
-def _read(workdir: Path) -> Finished:
-    report = read_report(workdir)
-    if not report:
-        raise UserError(f"{workdir} has not been evaluated: ./launch/local.sh evaluate --workdir={workdir}")
-    experiment = experiments.restore(workdir)
-    spec = json.loads((workdir / DESCRIPTION).read_text())["config"]
-    return Finished(workdir, spec, experiment, report)
-
-
-def markdown(runs: Sequence[Finished], published: Sequence[Published]) -> str:
-    """The whole file, sorted by data, config and command.
+def markdown(runs: Sequence[Finished], published: Sequence[Published], before: str = "") -> str:
+    """The whole file, sorted by data and command.
 
     Args:
         runs: as of `read_runs`.
         published: what to hold them against.
+        before: an earlier file, whose lines are kept but for those of the same data and command; "" for none.
 
     Returns:
         Markdown.
+
+    Raises:
+        UserError: `before` has no such table.
     """
     rows: dict[str, list[Finished]] = {}
     for run in sorted(runs, key=lambda run: (run.data, run.spec, run.experiment.seed, str(run.workdir))):
-        alike = (_alike_but_seed(run.experiment), run.evaluated_with)
-        rows.setdefault(json.dumps(alike, sort_keys=True), []).append(run)
+        rows.setdefault(run.setting, []).append(run)
     lines = [
         "# Results",
         "",
@@ -218,14 +121,27 @@ def markdown(runs: Sequence[Finished], published: Sequence[Published]) -> str:
         "| " + " | ".join(HEADS) + " |",
         "|" + "---|" * len(HEADS),
     ]
-    lines += ["| " + " | ".join(_cells(row, published)) + " |" for row in rows.values()]
+    new = [_cells(row, published) for row in rows.values()]
+    kept = [cells for cells in _lines(before) if _place(cells) not in map(_place, new)]
+    lines += ["| " + " | ".join(cells) + " |" for cells in sorted([*kept, *new], key=_place)]
     return "\n".join(lines) + "\n"
 
 
-def _alike_but_seed(experiment: Experiment) -> Any:
-    """What the runs of one line have in common: all but the seed, and what no result depends on."""
-    described = without_seed(experiment)
-    return {name: value for name, value in described.items() if name not in QUIET}
+def _place(cells: Sequence[str]) -> tuple[str, str]:
+    """Data and command, which say what was run."""
+    return cells[HEADS.index("data")], cells[HEADS.index("command")].strip("`")
+
+
+def _lines(text: str) -> list[list[str]]:
+    """The cells of an earlier file's lines."""
+    found = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"
+    ]
+    if text and (found[:1] != [list(HEADS)] or any(len(cells) != len(HEADS) for cells in found)):
+        raise UserError(
+            "the file's lines cannot be kept: its table has other columns than this program writes"
+        )
+    return found[2:]
 
 
 def _cells(row: Sequence[Finished], published: Sequence[Published]) -> list[str]:
@@ -248,7 +164,7 @@ def _cells(row: Sequence[Finished], published: Sequence[Published]) -> list[str]
             f"; {against.training}" if against.training else ""
         )
         gap = f"{ours - against.value:+.3g}"
-    times = [_seconds(run) for run in row if "seconds_to_train" in run.report]
+    times = [run.seconds for run in row if "seconds_to_train" in run.report]
     steps = f"{first.report['step']:,} steps of {first.experiment.batch_size}"
     whole = " with the stages before" if workdirs(first.experiment) else ""
     machines = sorted({run.report.get(TRAINED_ON, "not recorded") for run in row})
@@ -264,12 +180,6 @@ def _cells(row: Sequence[Finished], published: Sequence[Published]) -> list[str]
         words,
         gap,
     ]
-
-
-def _seconds(run: Finished) -> float:
-    """Of training, with that of the models within it whose directories are still there."""
-    stages = [run.report, *(read_report(path) for path in workdirs(run.experiment))]
-    return sum(stage.get("seconds_to_train", 0.0) for stage in stages)
 
 
 def _alike(run: Finished, numbers: dict[str, float], reference: Published) -> bool:

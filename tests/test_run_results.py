@@ -10,7 +10,8 @@ from experiments.published import NANOGPT_TEXT, PUBLISHED
 from genjax import experiment
 from genjax.data.text import parted, windows
 from genjax.errors import UserError
-from genjax.results import Published, markdown, read_runs
+from genjax.finished import read_runs
+from genjax.results import Published, markdown
 
 KNOWN = (Published("vae_digits", ("",), "likelihood.bits_per_dim", 2.0, "bits/dim", "A paper", "long"),)
 
@@ -85,6 +86,21 @@ def test_a_seed_without_the_number_has_no_gap(tmp_path):
     finish(tmp_path / "0", "vae_digits", **numbers(2.25, 1.5))
     finish(tmp_path / "1", "vae_digits", [("seed", "1")], distribution={"frechet_ratio": 1.5})
     assert "A paper" not in markdown(read_runs([tmp_path]), KNOWN)
+
+
+def test_an_earlier_files_lines_are_kept_but_for_those_measured_anew(tmp_path):
+    finish(tmp_path / "a", "vae_digits", **numbers(2.25, 1.5))
+    finish(tmp_path / "b", "gan_digits", distribution={"frechet_ratio": 1.5})
+    finish(tmp_path / "c", "vae_digits", [("seed", "1")], **numbers(2.5, 1.75))
+    a, b, c = (read_runs([tmp_path / name]) for name in "abc")
+    both = markdown([*a, *b], ())
+    assert markdown(b, (), markdown(a, ())) == markdown(a, (), markdown(b, ())) == both
+    assert markdown(b, (), both) == both
+    assert markdown(c, (), both) == markdown([*b, *c], ()), "the same command: its new number stands alone"
+    with pytest.raises(UserError, match="cannot be kept"):
+        markdown(a, (), both.replace("| gap |", "|"))
+    with pytest.raises(UserError, match="cannot be kept"):
+        markdown(a, (), "# Another file")
 
 
 def test_a_part_of_another_run_has_no_line_and_no_machine_path_is_shown(tmp_path):

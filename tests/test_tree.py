@@ -11,11 +11,13 @@ from genjax import tree
 from genjax.data import Data, Digits, Scale
 from genjax.diffusion.process import VE
 from genjax.errors import UserError
-from genjax.experiment import Experiment
+from genjax.experiment import Experiment, load
+from genjax.likelihoods import Bernoulli, OptimalGaussian
 from genjax.networks import MLP, UNet
 from genjax.objectives.diffusion import Diffusion
 from genjax.optimizers import Adam, Cosine
 from genjax.samplers.ode import Heun
+from genjax.wording import overrides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +145,16 @@ def test_a_node_gives_its_place_to_another_of_its_kind():
     assert "LangevinCorrector" not in str(caught.value), "a corrector is no sampler"
 
 
+def test_where_a_union_is_asked_for_any_of_its_kinds_fits():
+    """A fixed likelihood and one that settles itself: neither protocol has both."""
+    vae = load("vae_digits")
+    new = tree.override(vae, "objective.likelihood", "OptimalGaussian")
+    assert new.objective.likelihood == OptimalGaussian()
+    assert tree.override(new, "objective.likelihood", "Bernoulli").objective.likelihood == Bernoulli()
+    with pytest.raises(UserError, match="did you mean 'OptimalGaussian'"):
+        tree.override(vae, "objective.likelihood", "OptimlGaussian")
+
+
 def test_what_cannot_be_written_is_refused_with_its_path():
     with pytest.raises(UserError, match=r"config\.inner\.free"):
         tree.describe(Outer(inner=Inner(free=np.zeros(2))))
@@ -163,3 +175,22 @@ def test_differences_show_old_and_new_and_leave_tunables_out():
     swapped = dataclasses.replace(old, inner=Outer())
     paths = {path for path, _, _ in tree.differences(tree.describe(old), tree.describe(swapped))}
     assert "inner" in paths, "another class is a difference"
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("vae_digits", [("steps", "70")]),
+        ("vae_digits", [("objective.encoder.channels", "8,16,32"), ("objective.bound.penalty.beta", "0.5")]),
+        ("vae_digits", [("objective.likelihood", "OptimalGaussian"), ("optimizer.clip", "2.5")]),
+        ("diffusion_digits", [("objective.sampler", "Heun"), ("objective.sampler.steps", "7")]),
+        ("diffusion_digits", [("data.transforms.0.high", "15.5"), ("seed", "3")]),
+        ("gan_digits", [("optimizer.generator.learning_rate", "1e-05")]),
+        ("gan_digits", []),
+    ],
+)
+def test_the_words_between_two_trees_are_those_that_made_one_of_the_other(spec, words):
+    assert sorted(overrides(load(spec), load(spec, words))) == sorted(words)
+    assert load(spec, list(overrides(load(spec), load(spec, words)))) == load(spec, words)
+    named = Outer(inner=Inner(name="a", flag=True))
+    assert dict(overrides(named, Outer())) == {"inner.name": "none", "inner.flag": "false"}
