@@ -24,6 +24,7 @@ from genjax.experiment import Experiment, restore
 from genjax.held_out import PARAMETERS
 from genjax.loop import Run
 from genjax.metrics.collapse import collapse, twin_report
+from genjax.metrics.fid import of_other_features
 from genjax.metrics.report import Judge
 from genjax.pretrained import workdirs
 from genjax.program_costs import sample_flops, step_costs
@@ -108,13 +109,14 @@ def judge_run(word: str, judge: Judge | None, run: Run, num: int, seed: int) -> 
         words = collapse({**found, **twin_report(samples, judge.test.x)})
         trouble = f"collapsed: {words}" if words else ""
     name = workdir.name + "".join(f", {path.rpartition('.')[2]} {value}" for path, value in settings)
+    features = judge.features if judge is not None else "none"
     made = {
-        "features": judge.features if judge is not None else "none",
+        "features": features,
         "samples": num,
         "sample_seed": seed,
         "sampler": sampler_words(run.experiment.objective),
         "parameters_of": PARAMETERS,
-        "comparable": "no: features of a classifier trained on this data, or of none, not FID's",
+        "comparable": of_other_features(features),
     }
     likelihood = read_report(workdir).get("likelihood", {})
     return Entry(name, workdir, run, state, numbers, likelihood, samples, made, trouble)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genjax.comparison import Entry, title
-from genjax.log_probs import kind_of
+from genjax.log_probs import kind_of, sign_of, unit_of
 from genjax.spreads import in_words, spread
 
 
@@ -43,10 +43,6 @@ COLUMNS = (
     Column("examples seen", "examples_seen", "", "{:,.0f}"),
     Column("s to train", "seconds_to_train", "", "{:.0f}"),
 )
-UNITS = {
-    "text": ("perplexity", "perplexity", "≤ "),
-    "points": ("nats", "nats", "≥ "),
-}  # else bits per dimension
 WORDS = (
     "The Fréchet ratio is the distance of samples to the test split over that of unseen real data to it; 1 is as good "
     "as real data. Told apart: how often a classifier is right about what is a sample; 0.5 is chance. Diversity: "
@@ -96,12 +92,10 @@ def likelihood(row: Sequence[Entry]) -> str:
     found = [entry.likelihood for entry in row if entry.likelihood]
     if not found:
         return ""
-    name, unit, bound = UNITS.get(row[0].run.experiment.data.kind, ("bits_per_dim", "bits/dim", "≤ "))
-    values = spread([one[name] for one in found])
-    around = found[0][f"{name}_error"] if values["spread"] is None else values["spread"]
-    kind = kind_of(found[0])
-    sign = bound if kind.startswith("lower bound") else ""
-    return f"{sign}{in_words(values['mean'], around)} {unit} ({kind})"
+    unit, kind = unit_of(row[0].run.experiment.data), kind_of(found[0])
+    values = spread([one[unit.name] for one in found])
+    around = found[0][f"{unit.name}_error"] if values["spread"] is None else values["spread"]
+    return f"{sign_of(kind, unit)}{in_words(values['mean'], around)} {unit.words} ({kind})"
 
 
 def what_was_judged(rows: Sequence[Sequence[Entry]]) -> str:

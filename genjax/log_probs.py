@@ -7,6 +7,7 @@ one likes, and bounds nothing.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -31,6 +32,33 @@ from genjax.types import named
 Report = dict[str, Any]
 ADDED = "uniform noise of one level, added to the data: a lower bound for the integers"
 WITHIN = ("likelihood", "autoencoder", "inner")  # parts of an objective that say of what its log_prob is
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a likelihood is told in.
+
+    Attributes:
+        name: of the number, in `Likelihood` and in reports; its standard error is "NAME_error".
+        words: as a reader knows it.
+        bound: the sign before a lower bound of the log-probability.
+        digits: after the point.
+    """
+
+    name: str
+    words: str
+    bound: str
+    digits: int
+
+
+NATS = Unit("nats", "nats", "≥", 3)
+PERPLEXITY = Unit("perplexity", "perplexity", "≤", 3)
+BITS_PER_DIM = Unit("bits_per_dim", "bits/dim", "≤", 4)
+
+
+def unit_of(data: Data) -> Unit:
+    """Perplexity of text, nats of points, else bits per dimension."""
+    return {"text": PERPLEXITY, "points": NATS}.get(data.kind, BITS_PER_DIM)
 
 
 def levels_of(part: Any) -> int:
@@ -92,26 +120,30 @@ def kind_of(report: Mapping[str, Any]) -> str:
     return kind_in_words(report.get("log_prob_kind", ""), report.get("dequantization", ""))
 
 
-def in_words(result: Likelihood, unit: str, split: str, dequantized: str) -> str:
+def sign_of(kind: str, unit: Unit) -> str:
+    """ "≤ " or "≥ " of what is a bound; nothing of an ODE's estimate, even of a bound: it errs to either side.
+
+    Args:
+        kind: words of `kind_in_words`.
+        unit: of the number behind the sign.
+    """
+    return f"{unit.bound} " if kind.startswith("lower bound") else ""
+
+
+def in_words(result: Likelihood, unit: Unit, split: str, dequantized: str) -> str:
     """One line: value, standard error, unit, kind and number of examples.
 
     Args:
         result: what was found.
-        unit: "nats", "bits/dim" or "perplexity".
+        unit: to tell it in.
         split: that the examples are of.
-        dequantized: words of `dequantization`. A bound has ≤ or ≥; an ODE's estimate, even of a bound, has its own
-            error to either side, and none.
+        dequantized: words of `dequantization`.
     """
-    value, error, digits, worse = {
-        "nats": (result.nats, result.nats_error, 3, "≥"),
-        "bits/dim": (result.bits_per_dim, result.bits_per_dim_error, 4, "≤"),
-        "perplexity": (result.perplexity, result.perplexity_error, 3, "≤"),
-    }[unit]
+    value, error = getattr(result, unit.name), getattr(result, f"{unit.name}_error")
     kind = kind_in_words(result.kind, dequantized)
-    bound = f"{worse} " if kind.startswith("lower bound") else ""
     return (
-        f"{bound}{value:.{digits}f} ± {error:.{digits}f} {unit} ({kind}; ± is the standard error over "
-        f"{result.count} {split} examples)"
+        f"{sign_of(kind, unit)}{value:.{unit.digits}f} ± {error:.{unit.digits}f} {unit.words} ({kind}; ± is the "
+        f"standard error over {result.count} {split} examples)"
     )
 
 
@@ -160,10 +192,9 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         if isinstance(data.source, Toy):
             true.append(data.source.log_density(gather(shared["x"])[:count]))
     result = summarise(np.concatenate(values), np.concatenate(dims), objective.log_prob_kind, data.log_det())
-    unit = {"text": "perplexity", "points": "nats"}.get(data.kind, "bits/dim")
     dequantized = dequantization(objective, data)
     numbers: Report = {
-        "in_words": in_words(result, unit, split, dequantized),
+        "in_words": in_words(result, unit_of(data), split, dequantized),
         "log_prob_kind": result.kind,
         "dequantization": dequantized,
         "scale": scaling(data),

@@ -18,6 +18,9 @@ from genjax.experiment import Evaluation, Experiment
 from genjax.likelihoods import Categorical, Gaussian
 from genjax.log_probs import (
     ADDED,
+    BITS_PER_DIM,
+    NATS,
+    PERPLEXITY,
     dequantization,
     in_words,
     kind_in_words,
@@ -41,6 +44,7 @@ NOISY = re.compile(
     r"|ODE estimate \(.*\) of a lower bound( \(.*\))? through uniform dequantization"
 )
 # What is done about integers, for each row of digits; the rows of points are continuous.
+UNITS = {unit.words: unit for unit in (NATS, BITS_PER_DIM, PERPLEXITY)}
 INTEGERS = {
     "diffusion-digits": "none, though the data are integers",
     "vae-digits": "none, though the data are integers",
@@ -195,7 +199,7 @@ def test_a_bound_says_on_which_side_it_is(kind, unit, start, noisy_start, noisy)
     value = {"nats": -9.0, "bits/dim": 9 / 4 / math.log(2), "perplexity": math.exp(9 / 4)}[unit]
     noisy = noisy.format("through uniform dequantization")
     for done, before, said in (("none", start, kind), (ADDED, noisy_start, noisy)):
-        words = in_words(result, unit, "test", done)
+        words = in_words(result, UNITS[unit], "test", done)
         assert re.match(rf"{before}(-?[\d.]+) ± ([\d.]+) {unit} \({re.escape(said)}; ", words), words
         assert float(words.removeprefix(before).split()[0]) == pytest.approx(value, abs=1e-3)
 

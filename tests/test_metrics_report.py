@@ -7,6 +7,7 @@ from einops import rearrange
 from sklearn.datasets import load_digits
 
 from genjax.errors import UserError
+from genjax.metrics import features as feature_module
 from genjax.metrics import report as report_module
 from genjax.metrics.classifier import Recipe, _patches, train_classifier
 from genjax.metrics.distance import Moments, frechet
@@ -89,6 +90,20 @@ def test_feature_spaces_are_white_on_what_they_were_fitted_to(digits, classifier
         z = space.extract(train)
         np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=1e-6)
         np.testing.assert_allclose(np.cov(z, rowvar=False), np.eye(z.shape[1]), atol=1e-6)
+
+
+def test_features_do_not_depend_on_the_signs_that_eigenvectors_come_with(digits, monkeypatch):
+    x = digits["train"][0][:300]
+    usual, eigh = random_convolutions(x).extract(x), feature_module.eigh
+    signs = np.where(np.random.default_rng(0).random(usual.shape[1]) < 0.5, -1.0, 1.0)
+    assert {-1.0, 1.0} == set(signs)
+
+    def turned(covariance):
+        values, vectors = eigh(covariance)
+        return values, vectors * np.resize(signs, vectors.shape[1])[None]
+
+    monkeypatch.setattr(feature_module, "eigh", turned)
+    np.testing.assert_allclose(random_convolutions(x).extract(x), usual, atol=1e-9)
 
 
 def test_random_convolutions_rank_real_before_noisy_before_collapsed(digits):

@@ -72,12 +72,18 @@ def of_spectrogram(fit: Shaped[ndarray, "n t c"], rate: int) -> FeatureSpace:
 
 
 def _whitening(features: Float64[ndarray, "n d"], most: int = 64) -> Finish:
-    """The map that makes these features white; near-constant directions are left out."""
+    """The map that makes these features white; near-constant directions are left out.
+
+    An eigenvector's sign is a rounding's choice. Its largest component is positive here, as what is not invariant under
+    reflections (projections on directions that are fixed) would else differ between machines.
+    """
     moments = Moments.of(features)
     values, vectors = eigh(moments.covariance)
     keep = np.argsort(values)[::-1][:most]
     keep = keep[values[keep] > 1e-6 * values.max()]
-    whiten = vectors[:, keep] / np.sqrt(values[keep])[None]
+    vectors = vectors[:, keep]
+    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0, keepdims=True), axis=0)
+    whiten = vectors * np.sign(largest) / np.sqrt(values[keep])[None]
     return lambda x: (x - moments.mean[None]) @ whiten
 
 

@@ -178,6 +178,11 @@ def weights_words(network: FeatureNetwork) -> str:
     return f"{'original' if network.original else 'other weights'}, arrays' SHA-256 {network.digest}"
 
 
+def of_other_features(name: str) -> str:
+    """Why a distance in features that are not Inception's is not comparable; `name` is theirs."""
+    return f"no: features of this data's own ({name}), not of FID's Inception"
+
+
 def comparable(
     network: FeatureNetwork, samples: int, real: int | None = None, data: str = "", expected: str = ""
 ) -> str:
@@ -191,7 +196,7 @@ def comparable(
         expected: words for the images that published numbers are against; "" if any will do.
     """
     if not network.digest:
-        return f"no: features of this data's own ({network.name}), not of FID's Inception"
+        return of_other_features(network.name)
     size = network.dim
     reasons = [
         ("other weights than FID's", not network.original),
