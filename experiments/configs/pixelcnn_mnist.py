@@ -1,4 +1,4 @@
-"""Class-conditional gated PixelCNN on MNIST through TFDS, a mixture of logistics over 256 levels.
+"""Class-conditional PixelCNN++ on MNIST through TFDS, a mixture of logistics over 256 levels.
 
 Variants: mnist (the default), fashion_mnist. Where TFDS has not prepared the data set yet, see the README; the original
 files are taken from a folder with --config.data.source.manual_dir=DIR. What it finds in minutes on
@@ -8,7 +8,7 @@ Fashion-MNIST: docs/comparison.md.
 from genjax.data import TFDS, Data
 from genjax.emissions import LogisticMixture
 from genjax.experiment import Evaluation, Experiment
-from genjax.networks import PixelCNN
+from genjax.networks import PixelCNNPP
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.optimizers import AdamW, Cosine
 
@@ -18,7 +18,7 @@ def get_experiment(variant: str = "mnist") -> Experiment:
     data = Data(TFDS(variant))
     return Experiment(
         objective=Autoregressive(
-            net=PixelCNN(width=32, depth=5, hidden=64, levels=data.levels),
+            net=PixelCNNPP(width=24, blocks=1, scales=3, levels=data.levels),
             shape=data.shape,
             values=data.levels,
             emission=LogisticMixture(5),
