@@ -101,10 +101,11 @@ def likelihood(row: Sequence[Entry]) -> str:
 def what_was_judged(rows: Sequence[Sequence[Entry]]) -> str:
     """One line: what the distances are of, and whether they compare with anything published."""
     made = rows[0][0].made
+    comparable = made["comparable"][:1].upper() + made["comparable"][1:]
     return (
         f"{made['samples']} samples of each, seed {made['sample_seed']}, by the {made['parameters_of']} of the "
         f"parameters, in features: {made['features']}. Comparable with published numbers? "
-        f"{made['comparable'].capitalize()}."
+        f"{comparable}."
     )
 
 

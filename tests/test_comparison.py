@@ -103,7 +103,7 @@ MADE = {
     "features": "none",
     "sampler": "none",
     "parameters_of": "EMA",
-    "comparable": "no",
+    "comparable": "no: features of FID's rival",
 }
 
 
@@ -153,6 +153,7 @@ def test_tables_mark_the_best_and_count_what_went_wrong():
     assert cells[1][2:5] == ["1.25", "6", "9"]
     assert marks == [[False, False, False, True, False, False], [False, False, True, False, False, False]]
     text = markdown(rows)
+    assert "Comparable with published numbers? No: features of FID's rival." in text
     assert "| a (2 seeds) | VAE | 1.50 ± 0.71 | 5 | 7 |" in text
     assert "- a,seed=1: collapsed: recall" in text
     assert [one["seed"] for one in as_json(rows)] == [0, 1, 0]
