@@ -70,7 +70,7 @@ def table(rows: Sequence[Sequence[Entry]]) -> tuple[list[str], list[list[str]], 
     """The columns that any run has a number for.
 
     Returns:
-        Heads, the words of each cell, and whether a cell's number is the best of its column.
+        Heads, the words of each cell, and whether a cell's number is the best of its column (none where all are equal).
     """
     columns = [c for c in COLUMNS if any(c.name in entry.numbers for row in rows for entry in row)]
     means = {c.name: [mean_and_spread(row, c.name) for row in rows] for c in columns}
@@ -81,7 +81,8 @@ def table(rows: Sequence[Sequence[Entry]]) -> tuple[list[str], list[list[str]], 
             found, all_found = means[column.name][number], [m[0] for m in means[column.name] if m]
             line.append(written(column, found))
             top = {"less": min, "more": max}.get(column.better)
-            best.append(top is not None and found is not None and found[0] == top(all_found))
+            differ = len(set(all_found)) > 1
+            best.append(top is not None and found is not None and differ and found[0] == top(all_found))
         cells.append([*line, likelihood(row)])
         marks.append([*best, False])
     return ["run", "objective", *(c.title for c in columns), "likelihood"], cells, marks

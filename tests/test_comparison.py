@@ -162,6 +162,18 @@ def test_tables_mark_the_best_and_count_what_went_wrong():
     assert "<td>b</td><td>1</td><td></td><td>0</td><td>1</td>" in section
 
 
+def test_where_all_are_equal_none_is_the_best():
+    rows = group(
+        [
+            entry("a", 0, frechet_ratio=1.0, near_copies=0.0, recall=0.5),
+            entry("b", 0, 16, frechet_ratio=2.0, near_copies=0.0),
+        ]
+    )
+    heads, _, marks = table(rows)
+    marked = [[head for head, best in zip(heads, row, strict=True) if best] for row in marks]
+    assert marked == [["Fréchet ratio"], []]
+
+
 def test_names_of_points_do_not_cover_each_other():
     """Ten points on a line, near each other: no name's box meets another's."""
     taken: list[charts.Box] = []
