@@ -11,111 +11,26 @@ orbax restores a file with a flipped bit without a word, casts to another dtype 
 in many ways on a missing file. So nothing is handed to it before the manifest has been verified against
 every file, and names, shapes and dtypes against the template.
 
-Names are paths through the state, "params/net/params/Dense_0/kernel": keys of dicts, fields of dataclasses
-and named tuples, indices of sequences. No class's name is in them.
+Names are paths through the state without any class's name: see `genjax.stored`.
 """
 
 import logging
 import os
 import shutil
-import urllib.parse
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from genjax import distributed, manifest
+from genjax import distributed, manifest, stored
 from genjax.errors import UserError
 from genjax.types import PyTree
 
 _log = logging.getLogger(__name__)
-
-
-def _escaped(key: Any) -> str:
-    """One element of a path, with "/" and "." percent-encoded: they separate elements here and in orbax."""
-    return urllib.parse.quote(jax.tree_util.keystr((key,), simple=True), safe=" []()-").replace(".", "%2E")
-
-
-def _named(state: PyTree) -> dict[str, Any]:
-    """Name -> leaf, in the order of `jax.tree.leaves`."""
-    named = {"/".join(map(_escaped, path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
-    if len(named) != len(jax.tree.leaves(state)):
-        raise UserError("two arrays of the state have the same name: a dict has both a key 1 and a key '1'")
-    return named
-
-
-def _kind(leaf: Any) -> dict[str, Any]:
-    """The dtype and shape of an array, a `ShapeDtypeStruct` or a number, as the manifest holds them."""
-    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-    return {"dtype": str(leaf.dtype), "shape": list(leaf.shape)}
-
-
-def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _nest(named: Mapping[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, leaf in named.items():
-        *folders, last = name.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[last] = leaf
-    return tree
-
-
-def _stored(named: Mapping[str, Any]) -> dict[str, Any]:
-    """What orbax is given: typed keys as their data, numbers as arrays, no array of size zero."""
-    raw = {name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in named.items()}
-    raw = {name: leaf if hasattr(leaf, "dtype") else np.asarray(leaf) for name, leaf in raw.items()}
-    return _nest({name: leaf for name, leaf in raw.items() if leaf.size > 0})
-
-
-def _sharding(leaf: Any) -> jax.sharding.Sharding:
-    return leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-
-def _request(leaf: Any) -> tuple[Any, Any]:
-    """An array to read and how, for one leaf of the template: on its sharding, else on the first device."""
-    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-        leaf = np.asarray(leaf)
-        return leaf, ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
-    sharding = _sharding(leaf)
-    raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-    kind = jax.ShapeDtypeStruct(raw.shape, raw.dtype, sharding=sharding)
-    return kind, ocp.ArrayRestoreArgs(sharding=sharding, global_shape=kind.shape, dtype=kind.dtype)
-
-
-def _restored(tree: Any, name: str, leaf: Any) -> Any:
-    """Picks `name` from what orbax read and gives it the type of the template's leaf."""
-    if np.prod(np.shape(leaf)) == 0:
-        zeros = np.zeros(leaf.shape, leaf.dtype)
-        if isinstance(leaf, np.ndarray):
-            return zeros
-        return jax.make_array_from_callback(leaf.shape, _sharding(leaf), lambda index: zeros[index])
-    for part in name.split("/"):
-        tree = tree[part]
-    if _is_key(leaf):
-        return jax.random.wrap_key_data(tree, impl=jax.random.key_impl(jnp.empty((), leaf.dtype)))
-    return tree if hasattr(leaf, "dtype") else type(leaf)(tree)
-
-
-def _differences(there: Mapping[str, Any], now: Mapping[str, Any], partial: bool) -> list[str]:
-    words = lambda kind: f"{kind['dtype']}{tuple(kind['shape'])}"
-    lines = []
-    for name in [*now, *(n for n in there if n not in now and not partial)]:
-        old, new = there.get(name), now.get(name)
-        if old is None or new is None:
-            lines.append(f"{name}: {'only now' if old is None else 'only in the checkpoint'}")
-        elif old != new:
-            lines.append(f"{name}: {words(old)} in the checkpoint, {words(new)} now")
-    return lines
 
 
 def _reason(error: BaseException) -> str:
@@ -215,9 +130,9 @@ class Checkpoints:
         self.wait()
         if step == self._current:
             return
-        named = _named(state)
-        arrays = {name: _kind(leaf) for name, leaf in named.items()}
-        tree = _stored(named)
+        named = stored.named(state)
+        arrays = {name: stored.kind(leaf) for name, leaf in named.items()}
+        tree = stored.for_orbax(named)
         try:
             if jax.process_index() == 0:
                 self._make_room(step, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
@@ -314,18 +229,18 @@ class Checkpoints:
         """
         self.wait()
         found = self._newest_intact([step] if step is not None else self.steps()[::-1])
-        named = _named(template)
+        named = stored.named(template)
         there = manifest.read(self._folder(found))["arrays"]
-        wrong = _differences(there, {name: _kind(leaf) for name, leaf in named.items()}, partial)
+        wrong = stored.differences(there, {name: stored.kind(leaf) for name, leaf in named.items()}, partial)
         if wrong:
             more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise UserError(f"checkpoint {self._folder(found)} does not fit: {'; '.join(wrong[:3])}{more}")
-        pairs = {name: _request(leaf) for name, leaf in named.items() if np.prod(np.shape(leaf)) > 0}
-        item, how = (_nest({name: pair[i] for name, pair in pairs.items()}) for i in (0, 1))
+        pairs = {name: stored.request(leaf) for name, leaf in named.items() if np.prod(np.shape(leaf)) > 0}
+        item, how = (stored.nest({name: pair[i] for name, pair in pairs.items()}) for i in (0, 1))
         request = ocp.args.PyTreeRestore(item, restore_args=how, partial_restore=True)
         tree = self._orbax.restore(self._folder(found), args=request) if pairs else {}
         self._current = found
-        leaves = [_restored(tree, name, leaf) for name, leaf in named.items()]
+        leaves = [stored.restored(tree, name, leaf) for name, leaf in named.items()]
         return found, jax.tree.unflatten(jax.tree.structure(template), leaves)
 
     def _newest_intact(self, candidates: list[int]) -> int:

@@ -18,7 +18,7 @@ from genjax.evaluate import Report, count_params, evaluate
 from genjax.experiment import Experiment
 from genjax.exports import export
 from genjax.hardware import hardware
-from genjax.loop import Run, StopSignal, prepare, run_steps
+from genjax.loop import Run, prepare, run_steps
 from genjax.metrics.fid import InceptionJudge, open_judge
 from genjax.monitor import Looks
 from genjax.objective import Adapter
@@ -27,6 +27,7 @@ from genjax.placement import bytes_held
 from genjax.profile import Window, traced
 from genjax.sampling import draw_samples
 from genjax.step import TrainState
+from genjax.stopping import StopSignal
 from genjax.watch import show
 from genjax.writers import METRICS, Writer, kept, write_whole
 

@@ -12,6 +12,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tfds_files
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -59,9 +60,11 @@ def root(tmp_path_factory):
     (root / "bad" / "a").mkdir(parents=True)
     for name in ("1.png", "2.png"):
         (root / "bad" / "a" / name).write_bytes(b"\x89PNG\r\n\x1a\n no picture")
-    write_tfds(root, "tiny", image_features(), {"train": encoded(range(7)), "test": encoded(range(7, 10))})
-    write_tfds(root, "lonely", image_features(), {"train": encoded(range(10))})
-    write_tfds(
+    tfds_files.write(
+        root, "tiny", image_features(), {"train": encoded(range(7)), "test": encoded(range(7, 10))}
+    )
+    tfds_files.write(root, "lonely", image_features(), {"train": encoded(range(10))})
+    tfds_files.write(
         root,
         "play",
         text_features(),
@@ -91,41 +94,6 @@ def encoded(indices) -> list[dict]:
         Image.fromarray(PICTURES[i, :, :, 0]).save(png, "png")
         examples.append({"image": png.getvalue(), "label": int(LABELS[i])})
     return examples
-
-
-def write_tfds(root, name: str, features, splits: dict[str, list[dict]]) -> None:
-    """Writes a data set in TFDS's format by hand, without TensorFlow."""
-    from array_record.python.array_record_module import ArrayRecordWriter
-    from tensorflow_datasets.core.example_serializer import ExampleSerializer
-
-    folder = root / name / "1.0.0"
-    folder.mkdir(parents=True)
-    serializer = ExampleSerializer(features.get_serialized_info())
-    for split, examples in splits.items():
-        writer = ArrayRecordWriter(
-            str(folder / f"{name}-{split}.array_record-00000-of-00001"), "group_size:1"
-        )
-        for example in examples:
-            writer.write(serializer.serialize_example(example))
-        writer.close()
-    features.save_config(str(folder))
-    template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-    info = {
-        "name": name,
-        "version": "1.0.0",
-        "fileFormat": "array_record",
-        "moduleName": name,
-        "splits": [
-            {
-                "name": split,
-                "filepathTemplate": template,
-                "shardLengths": [str(len(examples))],
-                "numBytes": "1",
-            }
-            for split, examples in splits.items()
-        ],
-    }
-    (folder / "dataset_info.json").write_text(json.dumps(info))
 
 
 def sources(root) -> dict[str, Source]:

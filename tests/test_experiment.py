@@ -9,6 +9,7 @@ from rows import ROWS
 
 from genjax import experiment, loop, summary, verbs
 from genjax.errors import UserError
+from genjax.stopping import StopSignal
 
 SHIPPED = sorted(experiment.shipped())
 
@@ -139,7 +140,7 @@ def test_diverged_training_keeps_its_last_good_checkpoint(tmp_path):
     tiny = dataclasses.replace(ROWS["vae-points"], checkpoint_every=1, log_every=1)
     wild = dataclasses.replace(tiny, optimizer=dataclasses.replace(tiny.optimizer, learning_rate=1e30))
     run = loop.prepare(wild)
-    with loop.Checkpoints(tmp_path) as checkpoints, loop.StopSignal() as stop:
+    with loop.Checkpoints(tmp_path) as checkpoints, StopSignal() as stop:
         with pytest.raises(UserError, match="diverged"):
             loop.run_steps(run, run.make_state(), checkpoints, stop, lambda *a: None, lambda *a: None)
         checkpoints.wait()

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from genjax.errors import UserError
@@ -20,7 +19,6 @@ from genjax.networks import (
     DCGANGenerator,
     DiT,
     FeedForward,
-    FromNNX,
     PatchGAN,
     ResDiscriminator,
     ResGenerator,
@@ -34,7 +32,6 @@ from genjax.networks import (
     UNetGenerator,
 )
 from genjax.networks.blocks import ResBlock, SelfAttention
-from genjax.networks.embed import fourier, sinusoidal
 from genjax.networks.layers import GroupNorm
 from genjax.networks.resample import Downsample, Upsample
 from genjax.objective import Network
@@ -307,34 +304,6 @@ def test_group_norm_takes_the_most_groups_that_divide_with_four_channels_each(ch
     assert np.std(np.asarray(y).mean(1)) > 1e-3  # it is not each channel by itself
 
 
-def test_sinusoidal_features_at_known_angles():
-    waves = functools.partial(sinusoidal, dim=4, time_scale=1000.0, max_period=100.0)
-    np.testing.assert_array_equal(waves(jnp.zeros(1)), [[1, 1, 0, 0]])
-    t = jnp.asarray([np.pi / 2000, np.pi / 200])  # a quarter of the first wave, and of the second
-    expected = [[0, np.cos(np.pi / 20), 1, np.sin(np.pi / 20)], [-1, 0, 0, 1]]
-    np.testing.assert_allclose(waves(t), expected, atol=1e-5)
-
-
-def test_sinusoidal_features_tell_a_thousand_steps_apart():
-    features = np.asarray(sinusoidal(jnp.arange(1000) / 1000, 32), np.float64)
-    gram = features @ features.T  # inner product 16 only where the times agree
-    np.fill_diagonal(gram, 0)
-    assert gram.max() < 15.999
-
-
-def test_fourier_features_turn_with_time_at_normal_frequencies():
-    t, s = jnp.asarray([0.013]), jnp.asarray([0.027])
-    a, b, c = (np.asarray(fourier(u, 2048, 16.0))[0].reshape(2, -1) for u in (t, s, t + s))
-    np.testing.assert_allclose(c[0], a[0] * b[0] - a[1] * b[1], atol=1e-4)
-    np.testing.assert_allclose(c[1], a[1] * b[0] + a[0] * b[1], atol=1e-4)
-    speed = jax.jvp(lambda t: fourier(t, 2048, 16.0), (jnp.zeros(1),), (jnp.ones(1),))[1][0, 1024:] / (
-        2 * np.pi
-    )
-    assert abs(np.std(speed) / 16 - 1) < 4 / np.sqrt(2 * 1024)
-    # E cos(2 pi w t) is the characteristic function of N(0, 16^2).
-    assert abs(a[0].mean() - np.exp(-0.5 * (2 * np.pi * 16 * 0.013) ** 2)) < 4 / np.sqrt(1024)
-
-
 X = jnp.zeros((1, 6, 6, 1))
 
 
@@ -355,37 +324,3 @@ def test_what_does_not_fit_is_refused_in_one_line_that_says_what_would(words, ca
     with pytest.raises(UserError, match=words) as error:
         jax.eval_shape(call)
     assert "\n" not in str(error.value)
-
-
-class Perceptron(nnx.Module):
-    def __init__(self, inputs, features, *, rngs):
-        self.layers = nnx.List([nnx.Linear(inputs, 8, rngs=rngs), nnx.Linear(8, features, rngs=rngs)])
-        self.dropout = nnx.Dropout(0.5, rngs=rngs)
-
-    def __call__(self, x, train=False):
-        return self.layers[1](self.dropout(jnp.tanh(self.layers[0](x)), deterministic=not train))
-
-
-def test_an_nnx_module_becomes_a_network():
-    net, x = FromNNX(Perceptron, (("inputs", 3),), out="features"), normal(0, 4, 3)
-    params = net.init(KEY, x, out=2)
-    assert isinstance(net, Network)
-    assert hash(net) == hash(FromNNX(Perceptron, (("inputs", 3),), out="features"))
-    assert set(params["layers"]) == {"0", "1"}
-    first, second = params["layers"]["0"], params["layers"]["1"]
-
-    def by_hand(params):
-        first, second = params["layers"]["0"], params["layers"]["1"]
-        hidden = jnp.tanh(x @ first["kernel"] + first["bias"][None])
-        return hidden @ second["kernel"] + second["bias"][None]
-
-    assert first["kernel"].shape == (3, 8)
-    assert second["kernel"].shape == (8, 2)
-    apply = jax.jit(lambda params: net.apply(params, x, None, None, out=2))
-    np.testing.assert_allclose(apply(params), by_hand(params), atol=1e-6)
-    gradients = [jax.grad(lambda params, f=f: jnp.sin(f(params)).sum())(params) for f in (apply, by_hand)]
-    for a, e in zip(*map(jax.tree.leaves, gradients), strict=True):
-        np.testing.assert_allclose(a, e, atol=1e-5)
-    drop = jax.jit(lambda key: net.apply(params, x, out=2, train=True, rngs={"dropout": key}))
-    np.testing.assert_array_equal(drop(KEY), drop(KEY))
-    assert jnp.abs(drop(KEY) - drop(jax.random.key(1))).max() > 1e-3
