@@ -21,7 +21,7 @@ COLOURS = (
     "#2aa7a0",
 )
 WIDTH, HEIGHT = 640, 380
-LEFT, RIGHT, TOP, BOTTOM = 62, 16, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 74, 16, 14, 46
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def _frame(x: Axis, y: Axis) -> list[str]:
     middle = (LEFT + right) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(x.name)}</text>')
     centre = (TOP + bottom) / 2
-    turned = f'transform="rotate(-90 14 {centre})"'
-    parts.append(f'<text x="14" y="{centre}" text-anchor="middle" {turned}>{html.escape(y.name)}</text>')
+    turned = f'transform="rotate(-90 20 {centre})"'
+    parts.append(f'<text x="20" y="{centre}" text-anchor="middle" {turned}>{html.escape(y.name)}</text>')
     return parts
 
 
@@ -197,7 +197,7 @@ def scatter(points: Sequence[Point], x_name: str, y_name: str) -> str:
 
 
 def strip(rows: Sequence[tuple[str, Sequence[float]]], name: str, log: bool = False) -> str:
-    """The values of each row as dots on one line, with a bar at their mean.
+    """The values of each row as dots on one line below its name, with a bar at their mean.
 
     Args:
         rows: (name, values); a row may have none.
@@ -207,7 +207,7 @@ def strip(rows: Sequence[tuple[str, Sequence[float]]], name: str, log: bool = Fa
     Returns:
         SVG; values that are not finite are left out.
     """
-    pitch, left = 26, 190
+    pitch, left = 50, 20  # names stand above their dots: beside them a phone has no room for both
     height = pitch * len(rows) + TOP + 30
     axis = Axis.around(name, [v for _, values in rows for v in values], log)
     place = lambda value: left + axis.place(value) * (WIDTH - RIGHT - left)
@@ -218,8 +218,8 @@ def strip(rows: Sequence[tuple[str, Sequence[float]]], name: str, log: bool = Fa
         parts.append(f'<line class="grid" x1="{at:.1f}" y1="{TOP}" x2="{at:.1f}" y2="{bottom}"/>')
         parts.append(f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{mark:.4g}</text>')
     for number, (label, values) in enumerate(rows):
-        y, kept = TOP + pitch * (number + 0.5), [v for v in values if math.isfinite(v)]
-        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{html.escape(label)}</text>')
+        y, kept = TOP + pitch * (number + 0.7), [v for v in values if math.isfinite(v)]
+        parts.append(f'<text x="0" y="{y - 13:.1f}">{html.escape(label)}</text>')
         if len(kept) > 1:
             at = place(math.fsum(kept) / len(kept))
             ends = f'x1="{at:.1f}" x2="{at:.1f}" y1="{y - 9:.1f}" y2="{y + 9:.1f}"'

@@ -38,6 +38,14 @@ WIDER = """
   return box.right > innerWidth + 1 && !e.closest('.wide');
 }).map(e => e.tagName + '.' + (e.className.baseVal ?? e.className)).slice(0, 5)
 """
+# Words of charts that are cut at their chart's edge.
+CUT = """
+[...document.querySelectorAll('svg text')].filter(e => {
+  if (e.getClientRects().length === 0) return false;
+  const box = e.getBoundingClientRect(), chart = e.closest('svg').getBoundingClientRect();
+  return box.left < chart.left - 1 || box.right > chart.right + 1;
+}).map(e => e.textContent).slice(0, 5)
+"""
 
 
 class Browser:
@@ -157,6 +165,7 @@ def test_a_page_fits_its_window_in_both_schemes(width, scheme, browser, tmp_path
     assert browser.value("innerWidth") == width
     assert browser.value("document.documentElement.scrollWidth") <= width, browser.value(WIDER)
     assert browser.value(WIDER) == []
+    assert browser.value(CUT) == []
     assert browser.value("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     channel = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
     ink = channel.replace("backgroundColor", "color")
