@@ -291,10 +291,9 @@ def evaluate_workdir(
         UserError: no run there, an override that only training could follow, or what `open_judge` refuses.
     """
     overrides = list(overrides)
-    run, judges = reopen(workdir, overrides), list[InceptionJudge]()
+    run, judge = reopen(workdir, overrides), None
     if inception:
-        data, where = run.experiment.data, reference or workdir / REFERENCE
-        distributed.first(lambda: judges.append(open_judge(data, inception, where, say)))
+        judge = open_judge(run.experiment.data, inception, reference or workdir / REFERENCE, run.mesh, say)
     elif reference:
         raise UserError(
             "--reference has statistics of Inception's features: give its weights, --inception=FILE"
@@ -303,6 +302,6 @@ def evaluate_workdir(
     before = json.loads(path.read_text()) if path.is_file() else {}
     training = {name: before[name] for name in (TRAINED_ON,) if name in before}
     said = training | ({EVALUATED_WITH: dict(overrides)} if overrides else {})
-    report = write_evaluation(run, load_state(run, workdir), workdir, said, *judges)
+    report = write_evaluation(run, load_state(run, workdir), workdir, said, judge)
     say(f"wrote {workdir / EVALUATION}")
     return report

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.data import Data, Digits, Scale, Table
+from genjax.data import Data, Digits, Npz, Scale, Table
 from genjax.diffusion.prediction import V
 from genjax.experiment import Evaluation, Experiment
 from genjax.networks import MLP
@@ -86,9 +86,9 @@ class Counted(VAE):
 
 def get_experiment(variant="points"):
     how = dict(batch_size=32, log_every=1, checkpoint_every=4)
-    if variant == "digits":
-        data = Data(Digits(), (Scale(0.0, 16.0),))
-        model = Diffusion(MLP(width=32, depth=1), data.shape, predict=V(), sampler=DDIM(steps=4), classes=10)
+    if variant != "points":
+        data = Data(Digits() if variant == "digits" else Npz(variant, label="y", values=17), (Scale(0.0, 16.0),))
+        model = Diffusion(MLP(width=32, depth=1), data.shape, predict=V(), sampler=DDIM(steps=4), classes=data.classes)
         judged = Evaluation(num=64, batch_size=64, pictured=20)
         return Experiment(model, data, SGD(learning_rate=1e-3), steps=2, evaluation=judged, **how)
     data, net = Data(Numbered(), (Scale(-2.0, 2.0),)), MLP(width=16, depth=1)

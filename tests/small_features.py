@@ -1,10 +1,12 @@
 """A feature network of three numbers, in the place of Inception's."""
 
 import numpy as np
+from safetensors.numpy import save_file
 
-from genjax.metrics.extraction import FeatureNetwork, own_mesh
-from genjax.metrics.inception import colours, image_stream
+from genjax.metrics.extraction import FeatureNetwork
+from genjax.metrics.inception import colours, expected, image_stream
 from genjax.metrics.reference import gather_statistics
+from genjax.parallel import make_mesh
 
 MATRIX = np.array([[4.0, 0.0, 1.0], [0.0, 4.0, 1.0], [0.0, 0.0, 1.0]], np.float32)
 
@@ -27,7 +29,7 @@ NETWORK = small()
 
 def gathered(batches, total, network=NETWORK, **options):
     """Statistics of images, called "these"."""
-    mesh = own_mesh()
+    mesh = make_mesh()
     return gather_statistics(network, mesh, image_stream(batches, mesh, 20), total, data="these", **options)
 
 
@@ -41,3 +43,13 @@ def features_of(x):
 
 def cut(x, *ends):
     return [part for part in np.split(x, ends) if len(part)]
+
+
+def random_weights(path):
+    """Writes a file of the whole Inception's weights, drawn at random."""
+    rng, arrays = np.random.default_rng(0), {}
+    for name, (_, shape) in expected().items():
+        centre = 1.0 if name.endswith(("running_var", "bn.weight")) else 0.0
+        scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
+        arrays[name] = (centre + scale * rng.normal(size=shape).clip(-5, 5)).astype(np.float32)
+    save_file(arrays, path)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from processes import CONFIG, finished, verb
 from scipy.linalg import sqrtm
-from small_features import MATRIX, NETWORK, cut, features_of, gathered, images
+from small_features import MATRIX, NETWORK, cut, features_of, gathered, images, random_weights
 
 from genjax import experiment as experiments
 from genjax import stream, verbs
@@ -15,9 +16,7 @@ from genjax.data import Data, Digits, Scale
 from genjax.errors import UserError
 from genjax.metrics import fid, reference
 from genjax.metrics.distance import kernel_distance
-from genjax.metrics.inception import expected
-
-RNG = np.random.default_rng(0)
+from genjax.parallel import make_mesh
 
 
 def flat(colour):
@@ -130,7 +129,9 @@ DIGITS = Data(Digits(), (Scale(0.0, 16.0),))
 def judge(tmp_path, monkeypatch):
     monkeypatch.setattr(fid, "load_network", lambda path: NETWORK)
     lines = []
-    made = fid.open_judge(DIGITS, tmp_path / "weights", tmp_path / "stats.npz", lines.append, 500)
+    made = fid.open_judge(
+        DIGITS, tmp_path / "weights", tmp_path / "stats.npz", make_mesh(), lines.append, 500
+    )
     assert lines[-1] == f"wrote {tmp_path / 'stats.npz'}"
     return made
 
@@ -150,7 +151,7 @@ def test_the_training_split_is_the_reference_and_is_kept(judge, tmp_path, monkey
     assert (report["step"], report["objective.sampler"]) == (7, {"steps": 5})
     assert "held_out" not in report
     monkeypatch.setattr(fid, "gather_statistics", None)  # is not asked for again
-    again = fid.open_judge(DIGITS, tmp_path / "weights", tmp_path / "stats.npz")
+    again = fid.open_judge(DIGITS, tmp_path / "weights", tmp_path / "stats.npz", make_mesh())
     np.testing.assert_array_equal(again.reference.features, judge.reference.features)
 
 
@@ -180,12 +181,7 @@ def test_samples_that_cannot_be_judged_are_one_line(judge):
 def test_a_run_is_evaluated_with_random_weights_that_are_said_to_be_others(tmp_path):
     """The whole network and the program's own entry; the reference is of others: to see 1,437 digits takes long."""
     weights, stats, workdir = tmp_path / "weights.safetensors", tmp_path / "stats.npz", tmp_path / "run"
-    arrays = {}
-    for name, (_, shape) in expected().items():
-        centre = 1.0 if name.endswith(("running_var", "bn.weight")) else 0.0
-        scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
-        arrays[name] = (centre + scale * RNG.normal(size=shape).clip(-5, 5)).astype(np.float32)
-    save_file(arrays, weights)
+    random_weights(weights)
     np.savez(stats, mu=np.zeros(2048), sigma=np.eye(2048))
     fast = [("steps", "2"), ("evaluation.num", "40"), ("evaluation.pictured", "16")]
     verbs.train(experiments.load("gan_digits", fast), "gan_digits", workdir)
@@ -211,3 +207,36 @@ def test_a_run_is_evaluated_with_random_weights_that_are_said_to_be_others(tmp_p
         verbs.evaluate_workdir(workdir, [], None, stats)
     with pytest.raises(UserError, match="no file of weights"):
         verbs.evaluate_workdir(workdir, [], tmp_path / "none.pth")
+
+
+@pytest.mark.slow
+def test_two_processes_see_samples_and_training_images_as_one_does(tmp_path):
+    """1 x 2 and 2 x 1 devices: a reference of 50 images and all numbers."""
+    x, few, run = DIGITS.load("train"), tmp_path / "few.npz", tmp_path / "run"
+    rows = x[np.arange(90)]
+    np.savez(
+        few,
+        x_train=rows["x"][:50],
+        x_test=rows["x"][50:],
+        y_train=rows["label"][:50],
+        y_test=rows["label"][50:],
+    )
+    (tmp_path / "config.py").write_text(CONFIG)
+    random_weights(tmp_path / "weights.safetensors")
+    finished(1, 2, *verb("train", f"--config={tmp_path}/config.py:{few}", f"--workdir={run}"))
+    found, real = [], []
+    for count, devices in ((1, 2), (2, 1)):
+        judged = [f"--inception={tmp_path}/weights.safetensors", f"--reference={tmp_path}/{count}.npz"]
+        finished(count, devices, *verb("evaluate", f"--workdir={run}", *judged))
+        found.append(json.loads((run / "evaluation.json").read_text())["inception"])
+        with np.load(tmp_path / f"{count}.npz") as archive:
+            real.append(dict(archive))
+    assert int(real[1]["count"]) == 50
+    for name in ("mu", "sigma", "features", "scores"):
+        np.testing.assert_allclose(
+            real[0][name], real[1][name], rtol=1e-3, atol=1e-5 * np.abs(real[0][name]).max()
+        )
+    assert found[0].pop("reference_file") != found[1].pop("reference_file")
+    for name, value in found[0].items():
+        assert found[1][name] == (pytest.approx(value, rel=1e-3) if isinstance(value, float) else value), name
+    assert found[0]["samples"] == 64

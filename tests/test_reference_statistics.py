@@ -11,14 +11,15 @@ from scipy.special import softmax
 from small_features import MATRIX, NETWORK, cut, features_of, gathered, images
 
 from genjax.errors import UserError
-from genjax.metrics.extraction import fold, look, own_mesh
+from genjax.metrics.extraction import fold, look
 from genjax.metrics.inception import colours, image_stream, to_bytes
 from genjax.metrics.reference import load_statistics, save_statistics
 from genjax.metrics.streaming import Rows
+from genjax.parallel import make_mesh
 
 
 def test_a_stream_over_devices_is_looked_at_in_order_whatever_its_batches():
-    x, mesh = images(73), own_mesh()
+    x, mesh = images(73), make_mesh()
     stream = lambda *ends: image_stream(cut(x, *ends), mesh, 20)
     features = look(NETWORK, mesh, stream(1, 3, 60)).rows.features()
     np.testing.assert_allclose(features, features_of(x), rtol=1e-5)
@@ -38,7 +39,7 @@ def test_images_of_any_levels_are_shown_as_their_bytes_and_grey_ones_in_three_co
 
 def test_streamed_statistics_are_those_of_the_whole_set():
     x = images(101)
-    whole = look(NETWORK, own_mesh(), image_stream([x], own_mesh(), 20)).rows.features().astype(np.float64)
+    whole = look(NETWORK, make_mesh(), image_stream([x], make_mesh(), 20)).rows.features().astype(np.float64)
     found = gathered(cut(x, 1, 34, 35, 90), 101, kept=30, splits=4)
     np.testing.assert_allclose(found.moments.mean, whole.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(found.moments.covariance, np.cov(whole, rowvar=False), rtol=1e-9)

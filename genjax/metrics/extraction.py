@@ -91,11 +91,6 @@ def own_rows(array: Array, count: int) -> tuple[Int[ndarray, " n"], Shaped[ndarr
     return np.concatenate(places), np.concatenate(parts)
 
 
-def own_mesh() -> Mesh:
-    """This process's devices, for what it looks at alone."""
-    return Mesh(np.array(jax.local_devices()), ("data",))
-
-
 def over_processes(mine: A) -> A:
     """What all processes have seen together, the same on each, from what each has seen."""
     if jax.process_count() == 1:

@@ -18,16 +18,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Shaped, UInt8
+from jax.sharding import Mesh
+from jaxtyping import Shaped
 from numpy import ndarray
 
-from genjax import tree
+from genjax import distributed, tree
 from genjax.data import Data, sweep
 from genjax.errors import UserError
 from genjax.metrics.distance import frechet, kernel_distance
-from genjax.metrics.extraction import FeatureNetwork, own_mesh
+from genjax.metrics.extraction import FeatureNetwork, Part
 from genjax.metrics.inception import image_stream, load_network, to_bytes
 from genjax.metrics.reference import Statistics, gather_statistics, load_statistics, save_statistics
+from genjax.parallel import batch_shards, shard_batch
 
 COMPARABLE = 50_000  # samples
 OWN_NAMES = {"fid": "fid", "score": "inception_score", "kid": "kid"}
@@ -44,17 +46,19 @@ Report = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class InceptionJudge:
-    """A network and real images seen by it, ready to judge any number of sets of samples.
+    """A network and real images seen by it, ready to judge any number of sets of samples; all processes do so together.
 
     Attributes:
-        network: that looks at images.
+        mesh: the devices that look at images.
+        network: that does so.
         reference: statistics of real images.
         where: the reference's file.
         expected: words for the images that published numbers of this data set are against.
         levels: integer values of a pixel.
-        batch_size: images in one compiled call, rounded up to a multiple of this process's devices.
+        batch_size: images in one compiled call, rounded up to a multiple of the devices.
     """
 
+    mesh: Mesh
     network: FeatureNetwork
     reference: Statistics
     where: Path
@@ -66,7 +70,7 @@ class InceptionJudge:
         """Numbers and words for json.
 
         Args:
-            samples: images in the data's own units.
+            samples: images in the data's own units, all of them on every process.
             said: an evaluation's report: what is carried from it is under `CARRIED`.
 
         Raises:
@@ -75,9 +79,8 @@ class InceptionJudge:
         images = to_bytes(samples, self.levels)
         if (images == images[:1]).all():
             raise UserError(f"all {len(images)} samples are equal, there is no distribution to compare")
-        mesh = own_mesh()
-        stream = image_stream([images], mesh, self.batch_size)
-        made = gather_statistics(self.network, mesh, stream, len(images), data="samples")
+        stream = image_stream([images], self.mesh, self.batch_size)
+        made = gather_statistics(self.network, self.mesh, stream, len(images), data="samples")
         found = inception_report(self.network, made, self.reference, self.expected)
         carried = {
             name: value
@@ -98,6 +101,7 @@ def open_judge(
     data: Data,
     weights: Path,
     reference: Path,
+    mesh: Mesh,
     report: Callable[[str], None] = lambda line: None,
     batch_size: int = 64,
 ) -> InceptionJudge:
@@ -107,6 +111,7 @@ def open_judge(
         data: of uint8 images.
         weights: see `load_network`.
         reference: .npz, read if it is there, written if not.
+        mesh: the devices; all processes that have some call this together, and read the same files.
         report: called with a line of progress now and then.
         batch_size: images in one compiled call.
 
@@ -116,21 +121,25 @@ def open_judge(
     if data.kind != "image" or not data.levels:
         raise UserError(f"Inception looks at images of integer pixels, and these data are {data.kind}")
     network, expected = load_network(weights), describe(data, "train")
-    if not reference.exists():
-        examples = data.load("train")
-
-        def batches() -> Iterator[UInt8[ndarray, "_ h w c"]]:
-            for call, (batch, count) in enumerate(sweep(examples, batch_size)):
-                yield to_bytes(batch["x"][:count], data.levels)
-                if call % 20 == 0:
-                    report(f"reference: {min((call + 1) * batch_size, len(examples))}/{len(examples)} images")
-
-        mesh = own_mesh()
-        stream = image_stream(batches(), mesh, batch_size)
-        save_statistics(gather_statistics(network, mesh, stream, len(examples), data=expected), reference)
+    if not distributed.agreed(reference.exists()):
+        stream, total = _training_stream(data, mesh, batch_size, report), len(data.load("train"))
+        made = gather_statistics(network, mesh, stream, total, data=expected)
+        distributed.first(lambda: save_statistics(made, reference))
         report(f"wrote {reference}")
     known = load_statistics(reference, network)
-    return InceptionJudge(network, known, reference, expected, data.levels, batch_size)
+    return InceptionJudge(mesh, network, known, reference, expected, data.levels, batch_size)
+
+
+def _training_stream(
+    data: Data, mesh: Mesh, batch_size: int, report: Callable[[str], None]
+) -> Iterator[Part]:
+    """The training split as bytes; each process loads its devices' rows alone."""
+    examples, shards = data.load("train"), batch_shards(mesh)
+    size = -(-batch_size // shards) * shards
+    for call, (batch, count) in enumerate(sweep(examples, size, *distributed.block(mesh, size))):
+        yield Part(shard_batch({"x": to_bytes(batch["x"], data.levels)}, mesh)["x"], count)
+        if call % 20 == 0:
+            report(f"reference: {call * size + count}/{len(examples)} images")
 
 
 def describe(data: Data, split: str) -> str:

@@ -49,11 +49,11 @@ def colours(x: Integer[Array, "b h w c"], levels: int = 256) -> Float32[Array, "
 
 
 def image_stream(batches: Iterable[Shaped[ndarray, "..."]], mesh: Mesh, size: int) -> Iterator[Part]:
-    """Images that this process holds, none of them kept, as a stream over devices of its own.
+    """Images as a stream over devices.
 
     Args:
-        batches: uint8 0 ... 255, grey or in three colours; any number in each.
-        mesh: the devices.
+        batches: uint8 0 ... 255, grey or in three colours; any number in each. Every process has all of them.
+        mesh: the devices, of all processes or of this one.
         size: images in one compiled call, rounded up to a multiple of the devices.
 
     Raises:
@@ -66,7 +66,8 @@ def image_stream(batches: Iterable[Shaped[ndarray, "..."]], mesh: Mesh, size: in
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
             padded = part[np.minimum(np.arange(size), len(part) - 1)]
-            yield Part(jax.device_put(padded, batch_sharding(mesh)), len(part))
+            place = lambda rows, padded=padded: padded[rows]
+            yield Part(jax.make_array_from_callback(padded.shape, batch_sharding(mesh), place), len(part))
 
 
 def check_images(images: Shaped[ndarray, "..."]) -> None:

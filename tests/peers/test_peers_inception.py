@@ -10,9 +10,10 @@ import pytest
 
 from genjax.metrics import inception
 from genjax.metrics.distance import Moments, frechet
-from genjax.metrics.extraction import look, own_mesh
+from genjax.metrics.extraction import look
 from genjax.metrics.inception import convert, image_stream, load_network, read_weights
 from genjax.networks.inception import Inception, resize
+from genjax.parallel import make_mesh
 
 torch = pytest.importorskip("torch")
 theirs = pytest.importorskip("pytorch_fid.inception")
@@ -114,7 +115,7 @@ def test_every_layer(nets):
 def test_features_as_they_are_used_and_their_distance(nets, size):
     ours, _, used = nets
     x = pictures(size, 6)
-    features = look(ours, own_mesh(), image_stream([x], own_mesh(), 8)).rows.features()
+    features = look(ours, make_mesh(), image_stream([x], make_mesh(), 8)).rows.features()
     with torch.no_grad():
         outputs = used(channels_first((x / 255).astype(np.float32)))
     other = outputs[3][:, :, 0, 0].numpy()
