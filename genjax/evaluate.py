@@ -157,7 +157,9 @@ def evaluate(
     numbers["held_out"] = held_out_losses(experiment, state, mesh)
     if isinstance(objective, HasLogProb) and objective.log_prob_kind:
         report("evaluate: likelihood")
-        numbers["likelihood"] = likelihood_report(experiment, state, mesh)
+        numbers["likelihood"] = likelihood_report(
+            experiment, state, mesh, report=lambda line: report(f"evaluate: {line}")
+        )
     if isinstance(objective, HasTranslation):
         report("evaluate: translations")
         known = halves(whole(data, "train")["x"]) if getattr(data.source, "paired", True) else None

@@ -6,7 +6,8 @@ if noise of one level is added to them (Theis et al. 2016); a density at the int
 one likes, and bounds nothing.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,7 +153,13 @@ def mean_and_error(name: str, values: np.ndarray) -> Report:
     return {name: float(values.mean()), f"{name}_error": float(values.std(ddof=1) / len(values) ** 0.5)}
 
 
-def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, split: str = "test") -> Report:
+def likelihood_report(
+    experiment: Experiment,
+    state: TrainState,
+    mesh: Mesh,
+    split: str = "test",
+    report: Callable[[str], None] = lambda line: None,
+) -> Report:
     """Nats and bits per dimension of a split, in the data's own units, saying what kind of number it is.
 
     Args:
@@ -160,6 +167,7 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
         state: its moving average is evaluated.
         mesh: the devices.
         split: of the data.
+        report: called with a line of progress every ten seconds or so.
 
     Returns:
         Numbers and words, for json. Where the density is known, also the data's entropy and how many nats the
@@ -182,6 +190,7 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
     examples: Examples = data.load(split)
     if experiment.evaluation.likelihoods:
         examples = Some(examples, experiment.evaluation.likelihoods)
+    said = time.monotonic()
     for call, (batch, count) in enumerate(sweep(examples, size, *distributed.block(mesh, size))):
         shared = shard_batch(batch, mesh)
         rows, sizes = log_prob(state.ema, state.extra, shared, jax.random.fold_in(root, call))
@@ -191,6 +200,9 @@ def likelihood_report(experiment: Experiment, state: TrainState, mesh: Mesh, spl
             sizes_in_bytes.append(scored_bytes(data, gather(shared["x"])[:count], dims[-1]))
         if isinstance(data.source, Toy):
             true.append(data.source.log_density(gather(shared["x"])[:count]))
+        if time.monotonic() - said > 10.0:
+            report(f"likelihood: {call * size + count}/{len(examples)} examples")
+            said = time.monotonic()
     result = summarise(np.concatenate(values), np.concatenate(dims), objective.log_prob_kind, data.log_det())
     dequantized = dequantization(objective, data)
     numbers: Report = {

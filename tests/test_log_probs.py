@@ -1,9 +1,11 @@
 """The likelihood verb: what kind of number it is, of what, in whose units; on models whose likelihood is known."""
 
 import dataclasses
+import itertools
 import math
 import re
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -135,12 +137,15 @@ class Even:
         return jnp.full(len(batch["x"]), -64 * math.log(2.0))
 
 
-def test_an_even_density_of_dequantized_digits_has_log2_of_17_bits():
+def test_an_even_density_of_dequantized_digits_has_log2_of_17_bits(monkeypatch):
+    ticks, lines = itertools.count(0.0, 4.0), []
+    monkeypatch.setattr("genjax.log_probs.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     data = Data(Digits(), (Dequantize(), Scale(0, 17)))
     run = on_one_device(
-        Experiment(Even(), data, SGD(), batch_size=16, evaluation=Evaluation(likelihoods=64, batch_size=32))
+        Experiment(Even(), data, SGD(), batch_size=16, evaluation=Evaluation(likelihoods=64, batch_size=8))
     )
-    found = likelihood_report(run.experiment, run.make_state(), run.mesh)
+    found = likelihood_report(run.experiment, run.make_state(), run.mesh, report=lines.append)
+    assert lines == ["likelihood: 24/64 examples", "likelihood: 48/64 examples"]
     assert found["bits_per_dim"] == pytest.approx(math.log2(17), rel=1e-6)
     assert found["examples"] == 64
     assert found["in_words"].startswith(
