@@ -9,7 +9,6 @@ the same command goes on. At the end `compare` writes comparison.html, .md and .
 
 import shlex
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -62,9 +61,9 @@ def train(trials: list[Stage], root: Path) -> dict[str, int]:
     """
     for stage in trials:
         if read_plan(stage, root) is None:
-            done = subprocess.run(plan_command(stage, root), check=False)
-            if done.returncode < 0 or done.returncode > 128:
-                raise SystemExit(128 - done.returncode if done.returncode < 0 else done.returncode)
+            code = sweep.call(plan_command(stage, root))
+            if code > 128:
+                raise SystemExit(code)
     ready = [stage for stage in trials if read_plan(stage, root) is not None]
     queue = sweep.Queue([planned(stage, root) for stage in ready], root)
     before = {
@@ -105,7 +104,7 @@ def main(overrides: cli.Overrides) -> None:
     codes = [code for part in found for code in train(part, root).items()]
     failed = [name for name, code in codes if code]
     words = list(compared(suite, root, [name for name, _ in codes if kept(root / name)], seeds))
-    worst = subprocess.run(compare_command(words, root), check=False).returncode if words else 1
+    worst = sweep.call(compare_command(words, root)) if words else 1
     if failed:
         print(f"error: {len(failed)} of {len(codes)} runs failed: {', '.join(failed)}", file=sys.stderr)
     if failed or worst:

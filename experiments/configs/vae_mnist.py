@@ -5,10 +5,10 @@ vae_mnist:iwae       importance-weighted bound, k = 50
 vae_mnist:dreg       the same with the doubly reparameterised gradient
 
 Published, after 3280 epochs: 86.76 nats (VAE) and 84.78 (IWAE, k = 50), by IWAE-5000 (table 1 there). As shipped this
-is a short run of 10 epochs; 100 epochs (--config.steps=60000, 13 minutes on 2 cores) reach -91.6 nats. The long one is
---config.steps=1968000; evaluated as published with
+is a short run of 10 epochs; 100 epochs (--config.steps=60000, 16 minutes on one core) reach -91.0 nats. The long one is
+--config.steps=1968000; evaluated as published, with all 10,000 test images in 40 minutes of a core, with
 
-    ./launch/local.sh evaluate --workdir=DIR --config.objective.samples=5000 --config.evaluation.likelihoods=500
+    ./launch/local.sh evaluate --workdir=DIR --config.objective.samples=5000 --config.evaluation.likelihoods=0
 """
 
 from genjax.data import TFDS, Binarize, Data
