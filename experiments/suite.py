@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli, sweep
+from genjax import cli, supervise, sweep
 from genjax.errors import UserError
 from genjax.suite import Stage, choose, compared, kept, load_suite, plan_path, planned, read_plan, stages
 
@@ -61,7 +61,7 @@ def train(trials: list[Stage], root: Path) -> dict[str, int]:
     """
     for stage in trials:
         if read_plan(stage, root) is None:
-            code = sweep.call(plan_command(stage, root))
+            code = supervise.call(plan_command(stage, root))
             if code > 128:
                 raise SystemExit(code)
     ready = [stage for stage in trials if read_plan(stage, root) is not None]
@@ -104,7 +104,7 @@ def main(overrides: cli.Overrides) -> None:
     codes = [code for part in found for code in train(part, root).items()]
     failed = [name for name, code in codes if code]
     words = list(compared(suite, root, [name for name, _ in codes if kept(root / name)], seeds))
-    worst = sweep.call(compare_command(words, root)) if words else 1
+    worst = supervise.call(compare_command(words, root)) if words else 1
     if failed:
         print(f"error: {len(failed)} of {len(codes)} runs failed: {', '.join(failed)}", file=sys.stderr)
     if failed or worst:

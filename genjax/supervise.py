@@ -231,14 +231,23 @@ def run(job: Job) -> int:
         OSError: a command cannot be started.
     """
     received: list[int] = []  # acted on between two looks: a handler may run while a process is being started
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: received.append(number))
-    job.start()
-    while (code := job.poll()) is None:
-        while received:
-            job.stop(received.pop(0))
-        time.sleep(POLL)
-    return code
+    note = lambda number, frame: received.append(number)
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        job.start()
+        while (code := job.poll()) is None:
+            while received:
+                job.stop(received.pop(0))
+            time.sleep(POLL)
+        return code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def call(command: Sequence[str]) -> int:
+    """Runs one command, once, to its end; see `run`."""
+    return run(Job(Group([command]), 0, 0.0))
 
 
 def main(argv: Sequence[str]) -> int:

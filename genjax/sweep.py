@@ -8,8 +8,6 @@ import hashlib
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -245,16 +243,3 @@ def environment(jobs: int, slot: int, given: Mapping[str, str] = os.environ) -> 
     if jobs > 1 and given.get("CUDA_VISIBLE_DEVICES"):
         env["CUDA_VISIBLE_DEVICES"] = ",".join(share(given["CUDA_VISIBLE_DEVICES"].split(","), jobs, slot))
     return env
-
-
-def call(command: Sequence[str]) -> int:
-    """Runs a command to its end and passes SIGTERM on to it; its exit code, 128 + N where signal N ended it."""
-    with subprocess.Popen(command) as process:
-        before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:  # the terminal has told the command, too
-            code = process.wait()
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    return 128 - code if code < 0 else code

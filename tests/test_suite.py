@@ -16,7 +16,7 @@ import pytest
 from test_programs import TINY, environment
 
 from experiments import pacing
-from genjax import experiment, hardware, suite, sweep
+from genjax import experiment, hardware, suite, supervise
 from genjax.errors import UserError
 from genjax.suite import Member, Suite
 
@@ -112,10 +112,10 @@ def test_a_signal_ends_the_command_that_is_waited_for():
     sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
     before, began = signal.getsignal(signal.SIGTERM), time.monotonic()
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    assert sweep.call(sleeper) == 128 + signal.SIGTERM
+    assert supervise.call(sleeper) == 128 + signal.SIGTERM
     assert time.monotonic() - began < 30.0
     assert signal.getsignal(signal.SIGTERM) == before
-    assert sweep.call([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+    assert supervise.call([sys.executable, "-c", "raise SystemExit(3)"]) == 3
 
 
 def test_steps_are_whole_calls_that_fill_the_seconds(monkeypatch):

@@ -24,6 +24,7 @@ from numpy import ndarray
 
 from genjax import distributed, tree
 from genjax.data import Data, sweep
+from genjax.data.examples import Examples
 from genjax.errors import UserError
 from genjax.metrics.distance import frechet, kernel_distance
 from genjax.metrics.extraction import FeatureNetwork, Part
@@ -122,22 +123,23 @@ def open_judge(
         raise UserError(f"Inception looks at images of integer pixels, and these data are {data.kind}")
     network, expected = load_network(weights), describe(data, "train")
     if not distributed.agreed(reference.exists()):
-        stream, total = _training_stream(data, mesh, batch_size, report), len(data.load("train"))
-        made = gather_statistics(network, mesh, stream, total, data=expected)
+        examples = data.load("train")
+        stream = _bytes_stream(examples, data.levels, mesh, batch_size, report)
+        made = gather_statistics(network, mesh, stream, len(examples), data=expected)
         distributed.first(lambda: save_statistics(made, reference))
         report(f"wrote {reference}")
     known = load_statistics(reference, network)
     return InceptionJudge(mesh, network, known, reference, expected, data.levels, batch_size)
 
 
-def _training_stream(
-    data: Data, mesh: Mesh, batch_size: int, report: Callable[[str], None]
+def _bytes_stream(
+    examples: Examples, levels: int, mesh: Mesh, batch_size: int, report: Callable[[str], None]
 ) -> Iterator[Part]:
-    """The training split as bytes; each process loads its devices' rows alone."""
-    examples, shards = data.load("train"), batch_shards(mesh)
+    """Images as bytes; each process loads its devices' rows alone."""
+    shards = batch_shards(mesh)
     size = -(-batch_size // shards) * shards
     for call, (batch, count) in enumerate(sweep(examples, size, *distributed.block(mesh, size))):
-        yield Part(shard_batch({"x": to_bytes(batch["x"], data.levels)}, mesh)["x"], count)
+        yield Part(shard_batch({"x": to_bytes(batch["x"], levels)}, mesh)["x"], count)
         if call % 20 == 0:
             report(f"reference: {call * size + count}/{len(examples)} images")
 
