@@ -23,7 +23,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import (
+from experiments import cli
+from experiments.benchmarks import (
     comparing,
     decoding_speed,
     gan_speed,
@@ -33,14 +34,14 @@ from experiments import (
     pacing,
     sampling_speed,
 )
-from experiments.costs import Costs, Row, compiled_costs, compute_dtype, heading, table
-from experiments.timing import alternate
-from genjax import cli, experiment
-from genjax.errors import UserError
-from genjax.experiment import Experiment
-from genjax.flops import count_flops
-from genjax.loop import Run, prepare
-from genjax.step import TrainState
+from experiments.benchmarks.costs import Costs, Row, compiled_costs, compute_dtype, heading, table
+from experiments.benchmarks.timing import alternate
+from genjax.core.errors import UserError
+from genjax.evaluation.flops import count_flops
+from genjax.training import experiment
+from genjax.training.experiment import Experiment
+from genjax.training.loop import Run, prepare
+from genjax.training.step import TrainState
 
 WHAT = flags.DEFINE_enum(
     "what",

@@ -2,7 +2,7 @@
 
 python -m experiments.compare --run=DIR --run=DIR@objective.sampler.steps=10 ... [--out=comparison.html]
 
-Runs that differ in their seed alone become one row; see `genjax.comparison`. The numbers are written beside the page,
+Runs that differ in their seed alone become one row; see `genjax.evaluation.comparison`. The numbers are written beside the page,
 as Markdown and JSON.
 """
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli
-from genjax.comparison import compare
-from genjax.comparison_page import write
-from genjax.errors import UserError
-from genjax.verbs import say
+from experiments import cli
+from genjax.core.errors import UserError
+from genjax.evaluation.comparison import compare
+from genjax.parallel.console import say
+from genjax.reports.comparison_page import write
 
 RUN = flags.DEFINE_multi_string("run", [], "A work directory, or DIR@field=value with settings of sampling.")
 NUM = flags.DEFINE_integer("num", 1000, "Samples of each.", lower_bound=32)

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli, convert
-from genjax.errors import UserError
-from genjax.metrics import inception
+from experiments import cli
+from genjax.api import convert
+from genjax.core.errors import UserError
+from genjax.metrics.features import inception
 
 SOURCE = flags.DEFINE_string("source", None, "A folder in Hugging Face's layout to read.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory to make, or to read.")

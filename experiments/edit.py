@@ -9,8 +9,9 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli, explore
-from genjax.edit import TASKS, Edit, edit_workdir
+from experiments import cli
+from genjax.api.edit import TASKS, Edit, edit_workdir
+from genjax.reports import latents
 
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "The run: a Diffusion model of images, an autoencoder, or a translator.", required=True
@@ -18,7 +19,7 @@ WORKDIR = flags.DEFINE_string(
 TASK = flags.DEFINE_string(
     "task",
     "inpaint",
-    f"One of {', '.join(TASKS)}; of an autoencoder one of {', '.join(explore.TASKS)}; translate.",
+    f"One of {', '.join(TASKS)}; of an autoencoder one of {', '.join(latents.TASKS)}; translate.",
 )
 NUM = flags.DEFINE_integer("num", 8, "How many test images; for interpolate how many pairs of them.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the randomness.")

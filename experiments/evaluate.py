@@ -8,7 +8,8 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli, verbs
+from experiments import cli
+from genjax.api import evaluate
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
 INCEPTION = flags.DEFINE_string("inception", None, "Weights of FID's Inception-v3, .pth or .safetensors.")
@@ -20,7 +21,7 @@ REFERENCE = flags.DEFINE_string(
 def main(overrides: cli.Overrides) -> None:
     """Runs what the flags say."""
     given = (Path(flag.value) if flag.value else None for flag in (INCEPTION, REFERENCE))
-    verbs.evaluate_workdir(Path(WORKDIR.value), overrides, *given)
+    evaluate.evaluate_workdir(Path(WORKDIR.value), overrides, *given)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Judges sets of known faults by every metric, and says which metric sees which: see `genjax.sanity`.
+"""Judges sets of known faults by every metric, and says which metric sees which: see `genjax.evaluation.metric_sanity`.
 
 python -m experiments.metric_sanity --config=diffusion_digits
 python -m experiments.metric_sanity --config=diffusion_mnist:fashion_mnist --config.data.source.data_dir=DIR --num=2000
@@ -9,12 +9,14 @@ import sys
 import numpy as np
 from absl import flags
 
-from genjax import cli, experiment, sanity
+from experiments import cli
+from genjax.core.errors import UserError
 from genjax.data import Data
 from genjax.data.examples import Some
-from genjax.errors import UserError
+from genjax.evaluation import metric_sanity
 from genjax.metrics.examined import Examined, Settings
-from genjax.verbs import say
+from genjax.parallel.console import say
+from genjax.training import experiment
 
 CONFIG = flags.DEFINE_string("config", None, "A config whose data are labelled images.", required=True)
 NUM = flags.DEFINE_integer("num", 400, "Examples of each set.", lower_bound=64)
@@ -38,18 +40,20 @@ def main(overrides: cli.Overrides) -> None:
         )
     train, test = part(data, "train", TRAIN.value), part(data, "test", NUM.value)
     num = min(NUM.value, len(train.x) // 4, len(test.x))
-    rows = sanity.judge_sets(
+    rows = metric_sanity.judge_sets(
         train, test, data.levels, num=num, seed=SEED.value, settings=Settings(most=num), report=say
     )
-    say(f"{CONFIG.value}: {num} of each set, features: {rows[sanity.REAL]['features']}, seed {SEED.value}")
-    for line in sanity.table(rows):
+    say(
+        f"{CONFIG.value}: {num} of each set, features: {rows[metric_sanity.REAL]['features']}, seed {SEED.value}"
+    )
+    for line in metric_sanity.table(rows):
         say(line)
-    wrong = sanity.wrong_ranks(rows)
+    wrong = metric_sanity.wrong_ranks(rows)
     for line in wrong:
         say(f"WRONG: {line}")
     if wrong:
         sys.exit(1)
-    say(f"all {len(sanity.SENSES)} metrics rank as they should")
+    say(f"all {len(metric_sanity.SENSES)} metrics rank as they should")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli
-from genjax.data import token_files
-from genjax.errors import UserError
+from experiments import cli
+from genjax.core.errors import UserError
+from genjax.data.text import token_files
 
 TEXT = flags.DEFINE_list("text", None, "Text files (UTF-8) or patterns, separated by commas.")
 TOKENIZER = flags.DEFINE_string("tokenizer", "byte", "Path of a tokenizer.json, or 'byte'.")

@@ -4,7 +4,7 @@ Only what is of the same test examples stands here. No Fréchet ratio does: its 
 Flows and diffusion models of this repository are given the label, those published are not: their "training" says so.
 """
 
-from genjax.results import Published
+from genjax.reports.results import Published
 
 BITS = "likelihood.bits_per_dim"
 TEST = ("likelihood.examples", 10_000.0)  # all of them

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from absl import flags
 
+from experiments import cli
 from experiments.published import PUBLISHED
-from genjax import cli
-from genjax.errors import UserError
-from genjax.finished import read_runs
-from genjax.results import markdown
+from genjax.core.errors import UserError
+from genjax.reports.results import markdown
+from genjax.reports.runs import read_runs
 
 RUN = flags.DEFINE_multi_string("run", [], "A work directory, or a folder of some.")
 OUT = flags.DEFINE_string("out", "RESULTS.md", "The file to write.")

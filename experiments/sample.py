@@ -10,9 +10,10 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli, drawing
-from genjax.decode.beam import Beam
-from genjax.errors import UserError
+from experiments import cli
+from genjax.api import sample
+from genjax.core.errors import UserError
+from genjax.samplers.decoding.beam import Beam
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to sample from.", required=True)
 NUM = flags.DEFINE_integer("num", 100, "How many samples.")
@@ -58,7 +59,7 @@ def main(overrides: cli.Overrides) -> None:
             if BEAMS.value is None
             else Beam(BEAMS.value, 1.0 if PENALTY.value is None else PENALTY.value)
         )
-        drawing.complete(
+        sample.complete(
             Path(WORKDIR.value),
             overrides,
             PROMPT.value,
@@ -69,7 +70,7 @@ def main(overrides: cli.Overrides) -> None:
             drafts=DRAFTS.value or 4,
         )
         return
-    drawing.sample(
+    sample.sample(
         Path(WORKDIR.value),
         overrides,
         num=NUM.value,

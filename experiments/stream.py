@@ -8,7 +8,8 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli, stream
+from experiments import cli
+from genjax.api import evaluate_stream
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to judge.", required=True)
 NUM = flags.DEFINE_integer("num", 50_000, "Samples; and test examples, at most all.")
@@ -19,7 +20,7 @@ SUMS = flags.DEFINE_bool("sums_only", False, "Keep no features: only the metrics
 
 def main(overrides: cli.Overrides) -> None:
     """Runs what the flags say."""
-    stream.stream_workdir(
+    evaluate_stream.stream_workdir(
         Path(WORKDIR.value),
         overrides,
         features=FEATURES.value,

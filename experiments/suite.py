@@ -14,9 +14,10 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli, supervise, sweep
-from genjax.errors import UserError
-from genjax.suite import Stage, choose, compared, kept, load_suite, plan_path, planned, read_plan, stages
+from experiments import cli
+from genjax.api import supervise, sweep
+from genjax.api.suite import Stage, choose, compared, kept, load_suite, plan_path, planned, read_plan, stages
+from genjax.core.errors import UserError
 
 SUITE = flags.DEFINE_string("suite", "digits", "A file with get_suite(), or a shipped suite's name.")
 SECONDS = flags.DEFINE_float("seconds", 120.0, "Of training, for each member and seed.", lower_bound=0.1)

@@ -14,8 +14,11 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli, sweep, sweep_summary, vary
-from genjax.errors import UserError
+from experiments import cli
+from genjax.api import sweep
+from genjax.core.errors import UserError
+from genjax.reports import sweep_table
+from genjax.training import variations
 
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
@@ -37,7 +40,7 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the runs' commands and end.
 def main(overrides: cli.Overrides) -> None:
     """Runs what the flags say."""
     root = Path(WORKDIR.value)
-    trials = sweep.expand(CONFIGS.value or [CONFIG.value], vary.parse_over(OVER.value), overrides)
+    trials = variations.expand(CONFIGS.value or [CONFIG.value], variations.parse_over(OVER.value), overrides)
     if INDEX.value is not None and INDEX.value >= len(trials):
         raise UserError(f"--index={INDEX.value}: this sweep has the runs 0 to {len(trials) - 1}")
     chosen = trials if INDEX.value is None else [trials[INDEX.value]]
@@ -52,9 +55,9 @@ def main(overrides: cli.Overrides) -> None:
             signal.signal(number, lambda number, frame: queue.stop(number))
         queue.run()
     if INDEX.value is None:
-        summary = sweep_summary.summarise(trials, root, SHOW.value)
-        paths = sweep_summary.write_summary(summary, root)
-        print(sweep_summary.markdown(summary))
+        summary = sweep_table.summarise(trials, root, SHOW.value)
+        paths = sweep_table.write_summary(summary, root)
+        print(sweep_table.markdown(summary))
         print(f"wrote {', '.join(map(str, paths))}: mean ± standard deviation over seeds")
     if queue.stopped is not None:
         print("stopped; all runs are saved, and the same command goes on")

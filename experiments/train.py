@@ -10,8 +10,10 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli, experiment, summary, verbs
-from genjax.profile import window
+from experiments import cli, dry_run
+from genjax.api import train
+from genjax.training import experiment
+from genjax.training.profile import window
 
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
@@ -27,16 +29,16 @@ LIST = flags.DEFINE_bool("list", False, "List the shipped configs and end.")
 def main(overrides: cli.Overrides) -> None:
     """Runs what the flags say."""
     if LIST.value:
-        print(summary.list_configs())
+        print(dry_run.list_configs())
         return
     chosen = experiment.load(CONFIG.value, overrides)
     profiled = window(PROFILE.value) if PROFILE.value else None
     if DRY_RUN.value:
-        print(summary.describe(chosen, experiment.load(CONFIG.value)))
+        print(dry_run.describe(chosen, experiment.load(CONFIG.value)))
         return
     name, _, variant = CONFIG.value.partition(":")
     folder = Path(name).stem + (f"-{Path(variant).stem}" if variant else "")
-    verbs.train(chosen, CONFIG.value, Path(WORKDIR.value or f"runs/{folder}"), profiled)
+    train.train(chosen, CONFIG.value, Path(WORKDIR.value or f"runs/{folder}"), profiled)
 
 
 if __name__ == "__main__":

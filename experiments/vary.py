@@ -7,7 +7,9 @@ from pathlib import Path
 
 from absl import flags
 
-from genjax import cli, vary
+from experiments import cli
+from genjax.api import vary
+from genjax.training import variations
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to sample from.", required=True)
 OVER = flags.DEFINE_multi_string(
@@ -20,7 +22,7 @@ OUT = flags.DEFINE_string("out", None, "Folder to write to; default WORKDIR/vary
 
 def main(overrides: cli.Overrides) -> None:
     """Runs what the flags say."""
-    over = vary.parse_over(OVER.value)
+    over = variations.parse_over(OVER.value)
     out = Path(OUT.value) if OUT.value else None
     vary.vary(Path(WORKDIR.value), overrides, over, num=NUM.value, seed=SEED.value, out=out)
 

@@ -140,7 +140,7 @@ else
   retries=${opt_retries:-0}
 fi
 if ((opt_processes > 1 || retries > 0)); then
-  commands=("$python" -m genjax.supervise "--retries=$retries" "--pause=$opt_pause" "--grace=$opt_grace" -- "${commands[@]}")
+  commands=("$python" -m genjax.api.supervise "--retries=$retries" "--pause=$opt_pause" "--grace=$opt_grace" -- "${commands[@]}")
 fi
 if [[ -n $opt_dry_run ]]; then
   [[ -z ${XLA_FLAGS:-} ]] || echo "export XLA_FLAGS=$(quote "$XLA_FLAGS")"

@@ -46,7 +46,7 @@ name=${opt_name:-genjax-$verb}
 logs=${opt_output:-$root/runs/slurm}
 [[ $logs != *[[:space:]]* ]] || fail "--output=$logs: SLURM takes no folder with a space in its name"
 
-runs=0 # of a sweep: as many as genjax.sweep expands
+runs=0 # of a sweep: as many as genjax.api.sweep expands
 if [[ $verb == sweep ]]; then
   runs=1
   for word in ${words[@]+"${words[@]}"}; do

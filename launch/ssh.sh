@@ -71,7 +71,7 @@ for ((process = 0; process < ${#hosts[@]}; process++)); do
 done
 python=python3
 [[ -n $opt_dry_run ]] || python=$(find_python)
-supervised=("$python" -m genjax.supervise "--retries=$opt_retries" "--pause=$opt_pause" "--grace=$opt_grace")
+supervised=("$python" -m genjax.api.supervise "--retries=$opt_retries" "--pause=$opt_pause" "--grace=$opt_grace")
 supervised+=("--labels=$labels" --stop=stdin -- "${commands[@]}")
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 [[ -z $opt_dry_run ]] || echo "export PYTHONPATH=$(quote "$PYTHONPATH")"

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.checkpoint import Checkpoints
+from genjax.training.checkpoint import Checkpoints
 
 
 def small(step):

@@ -36,7 +36,7 @@ def pytest_configure(config):
 
         import rows
 
-        from genjax import experiment
+        from genjax.training import experiment
 
         own = dataclasses.replace(experiment.load(path), batch_size=16)
         rows.ROWS.clear()
@@ -48,7 +48,7 @@ def two(tmp_path):
     """A directory with the checkpoints 1 and 2."""
     from checkpointing import small
 
-    from genjax.checkpoint import Checkpoints
+    from genjax.training.checkpoint import Checkpoints
 
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         for step in (1, 2):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.core.types import Array
 from genjax.diffusion.prediction import Prediction, from_x0
 from genjax.diffusion.process import Process, expand
-from genjax.types import Array
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from genjax.core.types import Array
 from genjax.diffusion.prediction import Prediction, from_x0
 from genjax.diffusion.process import Process
-from genjax.types import Array
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from genjax.hosts.hub import free_port
+from genjax.parallel.hosts.rendezvous import free_port
 
 ROOT = Path(__file__).parent.parent
 CONFIG = '''"""A tiny VAE in the plane whose state says how often, and in which step last, it has seen each example."""

@@ -7,10 +7,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from genjax import loop
 from genjax.adversarial.augment import Adaptive
 from genjax.adversarial.conditioning import Auxiliary, Projection
-from genjax.adversarial.history import History
+from genjax.adversarial.image_pool import History
 from genjax.adversarial.losses import Hinge, LeastSquares
 from genjax.adversarial.path_length import PathLength
 from genjax.adversarial.penalties import R1, Lazy
@@ -19,17 +18,18 @@ from genjax.data import Data, DigitOutlines, Digits, GaussianMixture, Lines, Sca
 from genjax.diffusion.coupling import MinibatchOT
 from genjax.diffusion.discrete import Absorbing
 from genjax.diffusion.interpolants import ODE
-from genjax.diffusion.likelihood import OdeLikelihood
+from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.diffusion.prediction import V
 from genjax.diffusion.process import VP
-from genjax.emissions import LogisticMixture
-from genjax.experiment import Experiment
-from genjax.flows import models
-from genjax.flows.bijector import Chain
-from genjax.flows.dequantize import Variational
-from genjax.flows.layers import Checkerboard, Coupling
-from genjax.flows.scalar import Spline
-from genjax.flows.shape import Logit
+from genjax.distributions.elbo import DReG
+from genjax.distributions.flows import models
+from genjax.distributions.flows.bijector import Chain
+from genjax.distributions.flows.dequantize import Variational
+from genjax.distributions.flows.layers import Checkerboard, Coupling
+from genjax.distributions.flows.scalar import Spline
+from genjax.distributions.flows.shape import Logit
+from genjax.distributions.outputs import LogisticMixture
+from genjax.distributions.priors import VampPrior
 from genjax.networks import (
     MLP,
     ConvDecoder,
@@ -48,43 +48,43 @@ from genjax.networks import (
     UNet,
     UNetGenerator,
 )
-from genjax.networks.experts import Mixture
-from genjax.objectives.aae import AAE
+from genjax.networks.convolutional.perceptual import RandomFeatures
+from genjax.networks.transformers.experts import Mixture
+from genjax.networks.vector_quantizers import Codebook, MovingCodebook, Residual
+from genjax.objectives.adversarial.aae import AAE
+from genjax.objectives.adversarial.bigan import BiGAN
+from genjax.objectives.adversarial.cyclegan import CycleGAN
+from genjax.objectives.adversarial.gan import GAN
+from genjax.objectives.adversarial.pix2pix import Pix2Pix
+from genjax.objectives.adversarial.stylegan import StyleGAN
 from genjax.objectives.autoregressive import Autoregressive
-from genjax.objectives.bigan import BiGAN
-from genjax.objectives.consistency import Consistency, Doubling
-from genjax.objectives.cyclegan import CycleGAN
-from genjax.objectives.diffusion import Diffusion
-from genjax.objectives.distillation import Teacher
+from genjax.objectives.diffusion.consistency import Consistency, Doubling
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.objectives.diffusion.distillation import Teacher
+from genjax.objectives.diffusion.improved_ddpm import ImprovedDDPM
+from genjax.objectives.diffusion.interpolant import Interpolant
+from genjax.objectives.diffusion.mean_flow import MeanFlow
+from genjax.objectives.diffusion.progressive import Progressive
+from genjax.objectives.diffusion.reflow import Reflow
+from genjax.objectives.diffusion.score_matching import SlicedScoreMatching
+from genjax.objectives.diffusion.token_diffusion import TokenDiffusion
+from genjax.objectives.diffusion.vdm import VDM
 from genjax.objectives.flow import Flow
-from genjax.objectives.gan import GAN
-from genjax.objectives.improved_ddpm import ImprovedDDPM
-from genjax.objectives.interpolant import Interpolant
-from genjax.objectives.ladder import LadderVAE
-from genjax.objectives.latent import Latent
+from genjax.objectives.latent.ladder import LadderVAE
+from genjax.objectives.latent.latent import Latent
+from genjax.objectives.latent.vae import VAE, Bernoulli
+from genjax.objectives.latent.vqgan import VQGAN
+from genjax.objectives.latent.vqvae import VQVAE
+from genjax.objectives.latent.vqvae2 import VQVAE2
 from genjax.objectives.lora import LoRA
-from genjax.objectives.mean_flow import MeanFlow
-from genjax.objectives.pix2pix import Pix2Pix
-from genjax.objectives.progressive import Progressive
-from genjax.objectives.reflow import Reflow
-from genjax.objectives.score_matching import SlicedScoreMatching
-from genjax.objectives.stylegan import StyleGAN
-from genjax.objectives.token_diffusion import TokenDiffusion
-from genjax.objectives.vae import VAE, Bernoulli
-from genjax.objectives.vdm import VDM
-from genjax.objectives.vqgan import VQGAN
-from genjax.objectives.vqvae import VQVAE
-from genjax.objectives.vqvae2 import VQVAE2
-from genjax.optimizers import SGD
-from genjax.perceptual import RandomFeatures
-from genjax.pretrained import Pretrained
-from genjax.priors import VampPrior
-from genjax.quantizers import Codebook, MovingCodebook, Residual
 from genjax.samplers.langevin import AnnealedLangevin
 from genjax.samplers.ode import DDIM
 from genjax.samplers.sde import Ancestral
 from genjax.samplers.tokens import TokenAncestral
-from genjax.variational import DReG
+from genjax.training import loop
+from genjax.training.experiment import Experiment
+from genjax.training.optimizers import SGD
+from genjax.training.pretrained import Pretrained
 
 DIGITS = Data(Digits(), (Scale(0, 16),))
 UNIT_DIGITS = Data(Digits(), (Scale(0, 16, 0.0, 1.0),))

@@ -3,10 +3,10 @@
 import numpy as np
 from safetensors.numpy import save_file
 
-from genjax.metrics.extraction import FeatureNetwork
-from genjax.metrics.inception import colours, expected, image_stream
-from genjax.metrics.reference import gather_statistics
-from genjax.parallel import make_mesh
+from genjax.metrics.features.extraction import FeatureNetwork
+from genjax.metrics.features.inception import colours, expected, image_stream
+from genjax.metrics.features.reference import gather_statistics
+from genjax.parallel.mesh import make_mesh
 
 MATRIX = np.array([[4.0, 0.0, 1.0], [0.0, 4.0, 1.0], [0.0, 0.0, 1.0]], np.float32)
 

@@ -18,8 +18,8 @@ from genjax.adversarial.losses import (
 )
 from genjax.adversarial.penalties import R1, R2, Consistency, GradientPenalty, Lazy, total
 from genjax.adversarial.spectral import SpectralNorm
+from genjax.core.objective import Context
 from genjax.networks import MLP, ConvEncoder, FeedForward
-from genjax.objective import Context
 
 KEY = jax.random.key(0)
 GAMES = [Minimax(), NonSaturating(), LeastSquares(), Hinge(), Wasserstein(), Relativistic()]

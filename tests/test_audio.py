@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from genjax import exports
+from genjax.core.errors import UserError
 from genjax.data import Clips, Data, MuLaw, Npz, SoundFolder
 from genjax.data.examples import Table
-from genjax.errors import UserError
-from genjax.sounds import FLOOR, decibels, write_wav
-from genjax.watch import show
+from genjax.reports import exports
+from genjax.reports.sampling_paths import show
+from genjax.reports.sounds import FLOOR, decibels, write_wav
 
 RATE, KEY = 8000, jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -234,7 +234,7 @@ def test_samples_of_sound_are_heard_and_seen(recordings, tmp_path):
 
 @pytest.mark.slow
 def test_the_benchmark_of_decoding_times_the_same_samples_drawn_in_two_ways():
-    from experiments.decoding_speed_wavenet import measure
+    from experiments.benchmarks.decoding_speed_wavenet import measure
 
     timings = measure((2, 4), rounds=2, width=4, naive_steps=4)
     assert [timing.field for timing in timings] == [4, 16]

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from test_networks import filled
 
-from genjax.decode import Decoding
-from genjax.decode.generate import start
-from genjax.errors import UserError
+from genjax.core.errors import UserError
+from genjax.core.objective import Context
 from genjax.networks import PixelCNN, PixelCNNPP, PixelRNN, Recurrent, TokenTransformer, WaveNet
-from genjax.networks.experts import Mixture
-from genjax.objective import Context
+from genjax.networks.transformers.experts import Mixture
 from genjax.objectives.autoregressive import Autoregressive
+from genjax.samplers.decoding import Decoding
+from genjax.samplers.decoding.generate import start
 
 NETS = {
     "learned": TokenTransformer(width=8, depth=2, heads=2, causal=True, position="learned"),

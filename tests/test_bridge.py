@@ -9,11 +9,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from test_networks import filled
 
-from genjax import bridge, convert, drawing
+from genjax.api import convert, sample
+from genjax.core.errors import UserError
 from genjax.data import TokenizedText
-from genjax.errors import UserError
-from genjax.networks import TokenTransformer
-from genjax.networks.tokens import gpt2, llama
+from genjax.networks import TokenTransformer, huggingface
+from genjax.networks.transformers.token_transformer import gpt2, llama
 
 IDS = jnp.asarray(np.random.default_rng(0).integers(0, 300, (2, 9)))
 NETS = {
@@ -27,8 +27,8 @@ NETS = {
 def test_what_is_written_is_read_again_and_named_as_the_layout_names_it(name, tmp_path):
     net = NETS[name]
     params = jax.tree.map(np.asarray, filled(net, IDS, out=300))
-    assert bridge.write(tmp_path, net, params, {"eos_token_id": 7}) == name.split(",")[0]
-    again, read, config = bridge.read(tmp_path)
+    assert huggingface.write(tmp_path, net, params, {"eos_token_id": 7}) == name.split(",")[0]
+    again, read, config = huggingface.read(tmp_path)
     assert config["eos_token_id"] == 7
     jax.tree.map(np.testing.assert_array_equal, read, params)
     apply = lambda net, params: np.asarray(jax.jit(lambda x: net.apply(params, x, out=300))(IDS))
@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
     convert.learn_tokens(text, 300, path / "tokenizer.json")
     size = len(TokenizedText("", str(path / "tokenizer.json")).vocabulary)
     net = gpt2(2, 16, 2, places=32)
-    bridge.write(path, net, filled(net, IDS, out=size), {"eos_token_id": 0})
+    huggingface.write(path, net, filled(net, IDS, out=size), {"eos_token_id": 0})
     return path
 
 
@@ -69,10 +69,10 @@ def test_a_folder_becomes_a_work_directory_that_completes_evaluates_and_is_writt
     convert.bring_in(str(folder), workdir, [text, ("evaluation.batch_size", "2"), ("batch_size", "8")])
     again = tmp_path / "again"
     convert.bring_out(workdir, again)
-    jax.tree.map(np.testing.assert_array_equal, bridge.read(again)[1], bridge.read(folder)[1])
+    jax.tree.map(np.testing.assert_array_equal, huggingface.read(again)[1], huggingface.read(folder)[1])
     assert (again / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
-    out = drawing.complete(workdir, [("objective.decoding.temperature", "0")], ["the cat"], seed=0)
-    net, arrays, config = bridge.read(folder)
+    out = sample.complete(workdir, [("objective.decoding.temperature", "0")], ["the cat"], seed=0)
+    net, arrays, config = huggingface.read(folder)
     params = jax.tree.map(jnp.asarray, arrays)
     row = TokenizedText("", str(folder / "tokenizer.json")).vocabulary.encode(b"the cat").tolist()
     apply = jax.jit(lambda x: net.apply(params, x, out=config["vocab_size"]))
@@ -129,4 +129,4 @@ def change(path, **entries):
 
 def test_a_network_of_no_known_form_is_refused_with_what_is_in_the_way():
     with pytest.raises(UserError, match=r"not gpt2 for its.*position.*; not llama for its.*norm"):
-        bridge.kind_of(TokenTransformer(causal=True))
+        huggingface.kind_of(TokenTransformer(causal=True))

@@ -14,10 +14,10 @@ from checkpointing import assert_same, files, flip, raw, restore, small
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from genjax import manifest
-from genjax.checkpoint import Checkpoints
-from genjax.errors import UserError
-from genjax.types import PyTree, record
+from genjax.core import checksums
+from genjax.core.errors import UserError
+from genjax.core.types import PyTree, record
+from genjax.training.checkpoint import Checkpoints
 
 
 @record
@@ -202,9 +202,9 @@ def test_retention(tmp_path, last, every, expected):
 
 
 def test_the_old_one_outlives_the_new_ones_manifest(tmp_path, monkeypatch):
-    seen, write = [], manifest.write
+    seen, write = [], checksums.write
     monkeypatch.setattr(
-        manifest, "write", lambda *a: (seen.append(sorted(os.listdir(tmp_path))), write(*a))[1]
+        checksums, "write", lambda *a: (seen.append(sorted(os.listdir(tmp_path))), write(*a))[1]
     )
     with Checkpoints(tmp_path, keep_last=1) as checkpoints:
         for step in (1, 2):

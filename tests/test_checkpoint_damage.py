@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from checkpointing import assert_same, files, flip, restore, small, truncate
 
-from genjax import manifest
-from genjax.checkpoint import Checkpoints
-from genjax.errors import UserError
+from genjax.core import checksums
+from genjax.core.errors import UserError
+from genjax.training.checkpoint import Checkpoints
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, os.remove, lambda path: path.write_bytes(b"")])
@@ -39,23 +39,23 @@ def test_damage_to_any_file_falls_back(two, damage, caplog):
 
 
 def test_every_bit_of_a_manifest_counts(two):
-    path = two / "2" / manifest.NAME
+    path = two / "2" / checksums.NAME
     kept = path.read_bytes()
     for i in range(0, len(kept), 7):
         path.write_bytes(kept[:i] + bytes([kept[i] ^ 1 << i % 8]) + kept[i + 1 :])
-        with pytest.raises(manifest.Damaged):
-            manifest.read(two / "2")
+        with pytest.raises(checksums.Damaged):
+            checksums.read(two / "2")
 
 
 def test_unknown_format_is_passed_over(two, monkeypatch):
-    monkeypatch.setattr(manifest, "FORMAT", 2)
+    monkeypatch.setattr(checksums, "FORMAT", 2)
     with pytest.raises(UserError, match="its format is 1, this version reads 2"):
         restore(two)
 
 
 def test_all_damaged_says_what_is_wrong_and_deletes_nothing(two):
     for step in (1, 2):
-        (two / str(step) / manifest.NAME).unlink()
+        (two / str(step) / checksums.NAME).unlink()
     before = files(two)
     with pytest.raises(
         UserError, match=r"no intact checkpoint in .*: 2: manifest.json is missing; 1: manifest"
@@ -85,7 +85,7 @@ def run(program, *arguments, **options):
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(Path(manifest.__file__).parents[1]),
+        "PYTHONPATH": str(Path(checksums.__file__).parents[2]),
     }
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *map(str, arguments)]
     return subprocess.Popen(
@@ -149,7 +149,9 @@ def test_a_full_disk_is_one_line_and_a_failure(two, then):
     line = f"file too large: checkpoint 4 in {two} was not saved; the last good one is 3"
     assert process.returncode == 1
     expected = [line, '"the loop\'s own"'] if then == "raise" else [f"error: {line}"]
-    assert [given.removeprefix("WARNING:genjax.checkpoint:") for given in text.splitlines()] == expected
+    assert [
+        given.removeprefix("WARNING:genjax.training.checkpoint:") for given in text.splitlines()
+    ] == expected
     assert restore(two, {"w": jnp.zeros(6)})[0] == 3
     assert sorted(os.listdir(two)) == ["2", "3"]
 
@@ -188,7 +190,7 @@ def test_a_manifest_that_cannot_be_written_is_a_failed_save(two, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with Checkpoints(two) as checkpoints:
-        monkeypatch.setattr(manifest, "write", refuse)
+        monkeypatch.setattr(checksums, "write", refuse)
         checkpoints.save(3, small(3))
         with pytest.raises(UserError, match=r"no space left on device: checkpoint 3 .* last good one is 2"):
             checkpoints.wait()

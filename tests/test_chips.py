@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from genjax.chips import CHIPS, peak, utilisation
+from genjax.evaluation.chips import CHIPS, peak, utilisation
 
 # As jax.devices()[0].device_kind gives them.
 KINDS = {

@@ -2,9 +2,9 @@
 
 import pytest
 
-from genjax.errors import UserError
-from genjax.hosts import cluster
-from genjax.hosts.cluster import Place
+from genjax.core.errors import UserError
+from genjax.parallel.hosts import cluster
+from genjax.parallel.hosts.cluster import Place
 
 SLURM = {
     "SLURM_JOB_ID": "4097",

@@ -10,21 +10,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax import charts, experiment, page, vary
-from genjax.comparison import Entry, group, parse, title, without_seed
-from genjax.comparison_page import _stability
-from genjax.comparison_table import as_json, likelihood, markdown, mean_and_spread, table
+from genjax.core.errors import UserError
 from genjax.data import Data, Digits, Scale
-from genjax.errors import UserError
-from genjax.experiment import Experiment
-from genjax.log_probs import ADDED
-from genjax.loop import Run
+from genjax.evaluation import sample_quality
+from genjax.evaluation.comparison import Entry, group, parse, title, without_seed
+from genjax.evaluation.likelihood import ADDED
+from genjax.evaluation.sample_quality import per_thousand
 from genjax.metrics.report import Judge
 from genjax.networks import MLP
-from genjax.objectives.vae import VAE
-from genjax.optimizers import Adam
-from genjax.step import TrainState
-from genjax.vary import per_thousand
+from genjax.objectives.latent.vae import VAE
+from genjax.reports import charts, page
+from genjax.reports.comparison_page import _stability
+from genjax.reports.comparison_table import as_json, likelihood, markdown, mean_and_spread, table
+from genjax.training import experiment
+from genjax.training.experiment import Experiment
+from genjax.training.loop import Run
+from genjax.training.optimizers import Adam
+from genjax.training.step import TrainState
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -223,8 +225,8 @@ def test_equal_samples_are_not_compared_and_broken_ones_are_asked_to_be_refused(
     state = object.__new__(TrainState)
     for name in ("ema", "extra"):
         object.__setattr__(state, name, {})
-    found, samples = vary.measure(run, state, object.__new__(Judge), 40, 0)
-    vary.measure(run, state, None, 1000, 0)
+    found, samples = sample_quality.measure(run, state, object.__new__(Judge), 40, 0)
+    sample_quality.measure(run, state, None, 1000, 0)
     assert asked == [(20, True), (250, False)]
     assert {*found} == {"seconds_per_1000"}
     assert len(samples) == 40

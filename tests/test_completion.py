@@ -12,16 +12,17 @@ from test_autoregressive import NETS
 from test_networks import filled
 from test_programs import program
 
-from genjax import drawing, verbs
-from genjax import experiment as experiments
-from genjax.checkpoint import Checkpoints
-from genjax.completion import search
+from genjax.api import sample
+from genjax.api.complete import search
+from genjax.core.errors import UserError
 from genjax.data import Data, TextFile
-from genjax.decode import Decoding
-from genjax.decode.beam import Beam
-from genjax.errors import UserError
-from genjax.experiment import Experiment
 from genjax.objectives.autoregressive import Autoregressive
+from genjax.samplers.decoding import Decoding
+from genjax.samplers.decoding.beam import Beam
+from genjax.training import experiment as experiments
+from genjax.training import workdir as workdirs
+from genjax.training.checkpoint import Checkpoints
+from genjax.training.experiment import Experiment
 
 pytestmark = pytest.mark.xdist_group("completion")  # one process makes what these tests share
 GREEDY = [("objective.decoding.temperature", "0")]
@@ -66,10 +67,10 @@ def save(root, name, experiment, fill):
 @pytest.mark.slow
 def test_beams_are_printed_best_first_with_their_own_log_probability(runs, capsys):
     """Scores are nats of the continuation over its length to the penalty; no truncation of the config's applies."""
-    out = drawing.complete(runs / "large", [], ["a c", "sat,"], seed=0, beam=Beam(3, 0.5))
+    out = sample.complete(runs / "large", [], ["a c", "sat,"], seed=0, beam=Beam(3, 0.5))
     printed = capsys.readouterr().out
     assert out.read_text().strip() in printed
-    run, state = verbs.reopen_trained(runs / "large", [])
+    run, state = workdirs.reopen_trained(runs / "large", [])
     objective, vocabulary = run.experiment.objective, run.experiment.data.source.vocabulary
     found = out.read_text().strip().split("\n---\n")
     assert len(found) == 6
@@ -89,9 +90,9 @@ def test_beams_are_printed_best_first_with_their_own_log_probability(runs, capsy
 @pytest.mark.slow
 def test_greedy_drafts_give_the_models_own_greedy_text(runs, capsys):
     prompts = ["a c", "b"]
-    expected = drawing.complete(runs / "large", GREEDY, prompts, seed=0).read_text()
+    expected = sample.complete(runs / "large", GREEDY, prompts, seed=0).read_text()
     capsys.readouterr()
-    drafted = drawing.complete(
+    drafted = sample.complete(
         runs / "large", GREEDY, prompts, seed=0, draft=runs / "small", drafts=2, out=runs / "drafted"
     )
     assert drafted.read_text() == expected
@@ -100,13 +101,13 @@ def test_greedy_drafts_give_the_models_own_greedy_text(runs, capsys):
 
 @pytest.mark.slow
 def test_a_model_accepts_all_its_own_drafts(runs, capsys):
-    drawing.complete(runs / "large", [], ["a"], seed=0, draft=runs / "large", drafts=1)
+    sample.complete(runs / "large", [], ["a"], seed=0, draft=runs / "large", drafts=1)
     assert "accepted 100.0% of the drafts, 1 a round" in capsys.readouterr().out
 
 
 def test_searching_and_drafting_are_two_things():
     with pytest.raises(UserError, match="say one of them"):
-        drawing.complete(Path("nowhere"), [], ["a c"], seed=0, beam=Beam(), draft=Path("small"))
+        sample.complete(Path("nowhere"), [], ["a c"], seed=0, beam=Beam(), draft=Path("small"))
 
 
 @pytest.mark.slow
@@ -121,7 +122,7 @@ def test_searching_and_drafting_are_two_things():
 )
 def test_what_does_not_fit_is_said_in_one_line(runs, words, draft, prompt):
     with pytest.raises(UserError, match=words) as error:
-        drawing.complete(runs / "large", [], [prompt], seed=0, draft=runs / draft if draft else None)
+        sample.complete(runs / "large", [], [prompt], seed=0, draft=runs / draft if draft else None)
     assert "\n" not in str(error.value)
 
 
@@ -152,7 +153,7 @@ def test_the_program_searches_and_drafts_and_refuses_flags_that_say_nothing(runs
 @pytest.mark.slow
 def test_a_search_gives_no_more_than_there_is(runs):
     """Eight beams where one place is left and seven tokens are known."""
-    run, state = verbs.reopen_trained(runs / "large", [])
+    run, state = workdirs.reopen_trained(runs / "large", [])
     found = search(run, state, ["a cat s"], Beam(8))[0]
     assert len(found) == 7
     assert np.exp([score for _, score in found]).sum() == pytest.approx(1.0, abs=1e-5)

@@ -11,15 +11,15 @@ from oracles import GaussianData, fitted_order
 from rows import SMALL
 from scipy import stats
 
+from genjax.core.errors import UserError
+from genjax.core.objective import Context
 from genjax.diffusion.prediction import X0, Preconditioned, V
 from genjax.diffusion.process import EDM, VP, RectifiedFlow
 from genjax.diffusion.times import LogNormalSigma, UniformTimes
-from genjax.errors import UserError
-from genjax.objective import Context
-from genjax.objectives.consistency import Consistency, Doubling, pseudo_huber
-from genjax.objectives.diffusion import Diffusion
-from genjax.objectives.distillation import Teacher
-from genjax.pretrained import Pretrained
+from genjax.objectives.diffusion.consistency import Consistency, Doubling, pseudo_huber
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.objectives.diffusion.distillation import Teacher
+from genjax.training.pretrained import Pretrained
 
 DATA = GaussianData()
 LOW, HIGH = 0.2, 0.8

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.costs import Costs, Row, compile_costs, compute_dtype, table
-from genjax.chips import peak
-from genjax.errors import UserError
+from experiments.benchmarks.costs import Costs, Row, compile_costs, compute_dtype, table
+from genjax.core.errors import UserError
+from genjax.evaluation.chips import peak
 from genjax.networks import MLP
-from genjax.objectives.vae import VAE
-from genjax.profile import window
+from genjax.objectives.latent.vae import VAE
+from genjax.training.profile import window
 
 
 def test_costs_of_a_product():
@@ -23,7 +23,9 @@ def test_costs_of_a_product():
 
 
 def test_a_row_by_hand(monkeypatch):
-    monkeypatch.setattr("experiments.costs.utilisation", lambda *args: args[0] / args[1] / peak("Tesla T4"))
+    monkeypatch.setattr(
+        "experiments.benchmarks.costs.utilisation", lambda *args: args[0] / args[1] / peak("Tesla T4")
+    )
     row = Row("a step", [0.5, 0.25, 0.125], 32, Costs(13 * 10**11, 14e11, 1.5, 2 * 10**6), 1)
     twice = dataclasses.replace(row, name="two a call", seconds=[0.5], units=2)
     heads, first, second = (line.split() for line in table([row, twice], "step", "items", "bfloat16", 1))

@@ -7,8 +7,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from scipy.optimize import linear_sum_assignment
 
+from genjax.core.errors import UserError
 from genjax.diffusion.coupling import Independent, MinibatchOT, Sinkhorn, costs
-from genjax.errors import UserError
 
 KEY = jax.random.key(0)
 SIZE = 48

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from genjax.core.errors import UserError
 from genjax.data import Batches, Table, Windows, sweep
 from genjax.data.examples import Some
 from genjax.data.permutation import scattered, shuffled
-from genjax.errors import UserError
 
 KEYS = ((), (1,), (0, 1), (2**64 - 1, 2**40))
 

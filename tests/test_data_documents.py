@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from test_autoregressive import KEY, VALUES, model
 
-from genjax import exports
+from genjax.core.errors import UserError
 from genjax.data import Data, Lines
-from genjax.errors import UserError
-from genjax.metrics.documents import novelty
+from genjax.metrics.text.documents import novelty
+from genjax.reports import exports
 
 WORDS = ["".join(word) for word in itertools.product("aé ", "bc", "cd", "efgh")]
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from genjax.core.errors import UserError
 from genjax.data import Emoji, EmojiStyles, LineArt, Source
-from genjax.data.emoji import on_white, shrunk
-from genjax.errors import UserError
+from genjax.data.sources.emoji import on_white, shrunk
 
 pytestmark = pytest.mark.xdist_group("data")
 

@@ -14,16 +14,17 @@ from jax._src import xla_bridge
 from PIL import Image
 from test_step import Regression
 
-from genjax import experiment as experiments
-from genjax import loop
-from genjax.data import Batches, Data, ImageFolder, Table, Tokens, Windows, token_files
+from genjax.core.errors import UserError
+from genjax.data import Batches, Data, ImageFolder, Table, Tokens, Windows
 from genjax.data import resident as residents
 from genjax.data.loading import Input, read_ahead
-from genjax.data.tokenized import Encoding, train_tokenizer
-from genjax.errors import UserError
-from genjax.experiment import Experiment
-from genjax.optimizers import SGD
-from genjax.parallel import make_mesh, shard_batch
+from genjax.data.text import token_files
+from genjax.data.text.tokenized import Encoding, train_tokenizer
+from genjax.parallel.mesh import make_mesh, shard_batch
+from genjax.training import experiment as experiments
+from genjax.training import loop
+from genjax.training.experiment import Experiment
+from genjax.training.optimizers import SGD
 
 RNG = np.random.default_rng(0)
 STREAM = RNG.integers(0, 2**16, 300).astype(np.uint16)
@@ -249,7 +250,7 @@ def _flip(path):
 
 
 def _rewrite(path, **changes):
-    from genjax.manifest import sealed, unsealed
+    from genjax.core.checksums import sealed, unsealed
 
     path.write_text(sealed({**unsealed(path), **changes}))
 

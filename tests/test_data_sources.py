@@ -16,9 +16,9 @@ import tfds_files
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from genjax.core.errors import UserError
 from genjax.data import TFDS, Digits, ImageFolder, Lines, Npz, Source, StdlibBytes, TextFile, Vocabulary
 from genjax.data.source import split_rows
-from genjax.errors import UserError
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (10, 4, 5, 1), dtype=np.uint8)
@@ -244,7 +244,7 @@ def test_tfds_data_sets_never_share_a_download_folder(root):
     """TFDS caches unpacked files by bare name: Fashion-MNIST built after MNIST would hold MNIST's images."""
     import tensorflow_datasets as tfds
 
-    from genjax.data.tfds import download_dir
+    from genjax.data.sources.tfds import download_dir
 
     folders = {
         download_dir(tfds.builder(name, data_dir=str(root))) for name in ("mnist", "fashion_mnist", "kmnist")
@@ -264,7 +264,7 @@ def test_tfds_prepares_from_manual_dir_as_array_record(root, monkeypatch):
             raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", prepare)
-    monkeypatch.setattr("genjax.data.tfds.importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("genjax.data.sources.tfds.importlib.util.find_spec", lambda name: object())
     mnist = TFDS("mnist", str(root), "originals")
     described = (mnist.kind, mnist.shape, mnist.dtype, mnist.classes, mnist.levels, mnist.splits)
     assert described == ("image", (28, 28, 1), "uint8", 10, 256, ("train", "test"))
@@ -341,7 +341,7 @@ def test_mistakes_are_one_line(root, name):
 
 
 def test_tfds_says_what_to_install_when_tensorflow_is_missing(root, monkeypatch):
-    monkeypatch.setattr("genjax.data.tfds.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("genjax.data.sources.tfds.importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         UserError, match=r"not prepared in .*needs TensorFlow.*pip install -r requirements-prepare.txt"
     ):

@@ -8,8 +8,8 @@ from scipy import stats
 from scipy.integrate import quad
 from sklearn.datasets import make_moons
 
+from genjax.core.errors import UserError
 from genjax.data import Checkerboard, GaussianMixture, Moons, Rings, Spirals
-from genjax.errors import UserError
 
 TOYS = {
     "ring": GaussianMixture(noise=0.2),

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.decode import Decoding, filters
-from genjax.errors import UserError
+from genjax.core.errors import UserError
+from genjax.samplers.decoding import Decoding, filters
 
 ROWS, WIDTH, PLACES = 40, 7, 9
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from test_autoregressive import KEY, everything, logits_of, model
 
-from genjax.decode import Decoding, generate
-from genjax.decode.beam import Beam, beam_search
-from genjax.decode.speculative import probabilities, speculate, verify
-from genjax.errors import UserError
+from genjax.core.errors import UserError
+from genjax.samplers.decoding import Decoding, generate
+from genjax.samplers.decoding.beam import Beam, beam_search
+from genjax.samplers.decoding.speculative import probabilities, speculate, verify
 
 NONE = jnp.zeros((1, 0), jnp.int32), jnp.zeros(1, jnp.int32)
 

@@ -9,8 +9,8 @@ from oracles import GaussianData
 from genjax.diffusion import guidance, prediction, threshold
 from genjax.diffusion.process import EDM, VE, VP, Cosine, RectifiedFlow, SubVP, Trigonometric, expand
 from genjax.diffusion.times import UniformTimes
-from genjax.objectives.diffusion import Diffusion
-from genjax.step import Context
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.training.step import Context
 
 PROCESSES = [
     VP(),

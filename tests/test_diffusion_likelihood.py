@@ -8,11 +8,11 @@ from oracles import CorrelatedData, GaussianData, fitted_order
 from scipy import stats
 from test_diffusion import PROCESSES
 
-from genjax.diffusion.likelihood import OdeLikelihood, basis, draw_probes, quadratic_forms
+from genjax.core.errors import UserError
+from genjax.core.objective import HasLogProb
+from genjax.diffusion.ode_likelihood import OdeLikelihood, basis, draw_probes, quadratic_forms
 from genjax.diffusion.process import VE, VP, RectifiedFlow, Trigonometric
-from genjax.errors import UserError
-from genjax.objective import HasLogProb
-from genjax.objectives.diffusion import Diffusion
+from genjax.objectives.diffusion.diffusion import Diffusion
 
 pytestmark = pytest.mark.optimised
 

@@ -8,7 +8,7 @@ from test_diffusion import PARAMETERIZATIONS, PROCESSES
 
 from genjax.diffusion import prediction
 from genjax.diffusion.process import EDM, VP, RectifiedFlow, SubVP, Trigonometric
-from genjax.objectives.diffusion import Diffusion
+from genjax.objectives.diffusion.diffusion import Diffusion
 
 name = lambda value: type(value).__name__
 

@@ -9,12 +9,12 @@ import pytest
 from scipy import integrate, stats
 from test_diffusion import PARAMETERIZATIONS, PROCESSES
 
+from genjax.core.types import named
 from genjax.diffusion import prediction, weighting
 from genjax.diffusion.process import EDM, VP, Cosine, RectifiedFlow, SubVP, Trigonometric
 from genjax.diffusion.times import LogitNormal, LogNormalSigma, UniformTimes
-from genjax.objectives.diffusion import Diffusion
-from genjax.step import Context
-from genjax.types import named
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.training.step import Context
 
 name = lambda value: type(value).__name__
 ON_EPS = [

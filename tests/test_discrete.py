@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from oracles_tokens import Joint, cumulative, enumerated, sequences
 
+from genjax.core.errors import UserError
 from genjax.diffusion.discrete import (
     Absorbing,
     CosineNoise,
@@ -19,7 +20,6 @@ from genjax.diffusion.discrete import (
     one_hot_log,
 )
 from genjax.diffusion.token_bounds import ContinuousTime, DiscreteTime
-from genjax.errors import UserError
 
 SCHEDULES = [Polynomial(), Polynomial(2.0), CosineNoise(), Geometric()]
 PROCESSES = [Absorbing(3), UniformNoise(3), Absorbing(3, CosineNoise()), UniformNoise(3, Geometric())]

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from test_consistency import DATA, Denoiser, context, data, exact_teacher
 
+from genjax.core.errors import UserError
+from genjax.core.types import named
 from genjax.diffusion.prediction import X0, from_x0, velocity
 from genjax.diffusion.process import EDM, VP, RectifiedFlow
-from genjax.errors import UserError
-from genjax.objectives.distillation import Teacher, solve
-from genjax.objectives.progressive import Progressive, one_step_x0
-from genjax.objectives.reflow import Reflow
+from genjax.objectives.diffusion.distillation import Teacher, solve
+from genjax.objectives.diffusion.progressive import Progressive, one_step_x0
+from genjax.objectives.diffusion.reflow import Reflow
 from genjax.samplers import edm
 from genjax.samplers.dpm import DPMSolverPP
 from genjax.samplers.ode import DDIM
 from genjax.samplers.scan import sample
-from genjax.types import named
 
 pytestmark = pytest.mark.optimised
 

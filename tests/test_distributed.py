@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from genjax.errors import UserError
-from genjax.hosts.hub import LOST, MISTAKE, Hub
-from genjax.hosts.judge import Judge
-from genjax.hosts.member import Unreachable, join
-from genjax.hosts.relay import relay
-from genjax.hosts.wire import Wire
+from genjax.core.errors import UserError
+from genjax.parallel.hosts.client import Unreachable, join
+from genjax.parallel.hosts.failure_detector import Judge
+from genjax.parallel.hosts.messages import Wire
+from genjax.parallel.hosts.rendezvous import LOST, MISTAKE, Hub
+from genjax.parallel.hosts.tcp_proxy import relay
 
 
 def judged(*processes):
@@ -102,8 +102,8 @@ class Group:
 @pytest.fixture
 def group(monkeypatch):
     """Makes groups whose pulse is quick, and closes them."""
-    monkeypatch.setattr("genjax.hosts.hub.PULSE", 0.1)
-    monkeypatch.setattr("genjax.hosts.member.PULSE", 0.1)
+    monkeypatch.setattr("genjax.parallel.hosts.rendezvous.PULSE", 0.1)
+    monkeypatch.setattr("genjax.parallel.hosts.client.PULSE", 0.1)
     made = []
 
     def make(*args, **options):
@@ -207,7 +207,7 @@ def test_who_is_done_early_waits_and_alarms_nobody(group):
 
 
 def test_a_mistake_on_one_process_ends_all_with_its_words(monkeypatch, group):
-    monkeypatch.setattr("genjax.hosts.hub.GRACE", 0.1)
+    monkeypatch.setattr("genjax.parallel.hosts.rendezvous.GRACE", 0.1)
     run = group(2)
     run.members[1].fail(MISTAKE, "no file x")
     assert run.wait_for_ends(2)[0][0] == MISTAKE

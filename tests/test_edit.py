@@ -10,17 +10,18 @@ from oracles import GaussianData, fitted_order
 from PIL import Image
 from test_programs import program
 
-from genjax import experiment, loop, verbs
-from genjax.checkpoint import Checkpoints
+from genjax.api.edit import Edit, edit, edit_workdir
+from genjax.core.errors import UserError
 from genjax.data import Digits
-from genjax.diffusion.editing import decode, encode, interpolate, lerp, sdedit, slerp
 from genjax.diffusion.prediction import V
 from genjax.diffusion.process import VP, RectifiedFlow
-from genjax.edit import Edit, edit, edit_workdir
-from genjax.errors import UserError
-from genjax.objectives.diffusion import Diffusion
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.samplers.editing import decode, encode, interpolate, lerp, sdedit, slerp
 from genjax.samplers.grids import Quadratic
 from genjax.samplers.ode import DDIM, Heun
+from genjax.training import experiment, loop
+from genjax.training import workdir as workdirs
+from genjax.training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.xdist_group("edit")  # one process makes what these tests share
 
@@ -132,7 +133,7 @@ def workdir(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("edit") / "tiny.py"
     path.write_text(TINY)
     own = experiment.load(str(path))
-    verbs.open_workdir(own, str(path), path.parent / "run")
+    workdirs.open_workdir(own, str(path), path.parent / "run")
     with Checkpoints(path.parent / "run" / experiment.CHECKPOINTS) as checkpoints:
         checkpoints.save(1, loop.prepare(own).make_state())
     return path.parent / "run"

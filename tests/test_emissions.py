@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 from test_networks import filled
 
-from genjax.emissions import Categorical, LogisticMixture, log_bin
-from genjax.errors import UserError
+from genjax.core.errors import UserError
+from genjax.distributions.outputs import Categorical, LogisticMixture, log_bin
 from genjax.networks import PixelCNN
 from genjax.objectives.autoregressive import Autoregressive
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from rows import ROWS
 
-from genjax import experiment, loop, summary, verbs
-from genjax.errors import UserError
-from genjax.stopping import StopSignal
+from experiments import dry_run
+from genjax.core.errors import UserError
+from genjax.training import experiment, loop
+from genjax.training import workdir as workdirs
+from genjax.training.signals import StopSignal
 
 SHIPPED = sorted(experiment.shipped())
 
@@ -17,8 +19,8 @@ SHIPPED = sorted(experiment.shipped())
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_configs_load_and_describe_themselves(name):
     loaded = experiment.load(name)
-    assert [line.split()[0] for line in summary.list_configs().splitlines()].count(name) == 1
-    text = summary.draw_tree(loaded, loaded)
+    assert [line.split()[0] for line in dry_run.list_configs().splitlines()].count(name) == 1
+    text = dry_run.draw_tree(loaded, loaded)
     assert "overridden" not in text
     assert f"batch_size = {loaded.batch_size}" in text
 
@@ -57,7 +59,7 @@ def test_restore_reads_the_work_directory_alone(tmp_path):
     source.write_text(
         "import dataclasses\n"
         "from genjax import experiment\n"
-        "from genjax.objectives.gan import GAN\n"
+        "from genjax.objectives.adversarial.gan import GAN\n"
         "@dataclasses.dataclass(frozen=True)\n"
         "class Mine(GAN):\n"
         "    extra_weight: float = 0.5\n"
@@ -106,9 +108,9 @@ def test_resume_refuses_another_experiment_and_shows_both_values(tmp_path):
 def test_a_directory_with_other_things_in_it_is_not_a_work_directory(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="not empty"):
-        verbs.open_workdir(experiment.load("gan_mixture"), "gan_mixture", tmp_path)
+        workdirs.open_workdir(experiment.load("gan_mixture"), "gan_mixture", tmp_path)
     with pytest.raises(UserError, match="cannot write"):
-        verbs.open_workdir(experiment.load("gan_mixture"), "gan_mixture", tmp_path / "thesis.tex" / "run")
+        workdirs.open_workdir(experiment.load("gan_mixture"), "gan_mixture", tmp_path / "thesis.tex" / "run")
 
 
 @pytest.mark.parametrize("call", [1, 4, 7])

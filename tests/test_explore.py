@@ -9,15 +9,15 @@ import pytest
 from rows import DIGITS, ROWS, SMALL, on_one_device
 from scipy import stats
 
+from genjax.core.errors import UserError
+from genjax.core.types import named
 from genjax.data import Digits
-from genjax.errors import UserError
-from genjax.experiment import Experiment
-from genjax.explore import View, between, explore, quantile_grid, traversals
-from genjax.objectives.gan import GAN
-from genjax.objectives.vae import VAE
-from genjax.objectives.vqvae import VQVAE
-from genjax.quantizers import FSQ
-from genjax.types import named
+from genjax.networks.vector_quantizers import FSQ
+from genjax.objectives.adversarial.gan import GAN
+from genjax.objectives.latent.vae import VAE
+from genjax.objectives.latent.vqvae import VQVAE
+from genjax.reports.latents import View, between, explore, quantile_grid, traversals
+from genjax.training.experiment import Experiment
 
 pytestmark = pytest.mark.xdist_group("explore")  # one process makes what these tests share
 

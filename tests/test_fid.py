@@ -10,13 +10,14 @@ from processes import CONFIG, finished, verb
 from scipy.linalg import sqrtm
 from small_features import MATRIX, NETWORK, cut, features_of, gathered, images, random_weights
 
-from genjax import experiment as experiments
-from genjax import stream, verbs
+from genjax.api import evaluate, evaluate_stream
+from genjax.api import train as verbs
+from genjax.core.errors import UserError
 from genjax.data import Data, Digits, Scale
-from genjax.errors import UserError
-from genjax.metrics import fid, reference
-from genjax.metrics.distance import kernel_distance
-from genjax.parallel import make_mesh
+from genjax.metrics.distances.distance import kernel_distance
+from genjax.metrics.features import fid, reference
+from genjax.parallel.mesh import make_mesh
+from genjax.training import experiment as experiments
 
 
 def flat(colour):
@@ -185,7 +186,7 @@ def test_a_run_is_evaluated_with_random_weights_that_are_said_to_be_others(tmp_p
     np.savez(stats, mu=np.zeros(2048), sigma=np.eye(2048))
     fast = [("steps", "2"), ("evaluation.num", "40"), ("evaluation.pictured", "16")]
     verbs.train(experiments.load("gan_digits", fast), "gan_digits", workdir)
-    report = verbs.evaluate_workdir(workdir, [], weights, stats)["inception"]
+    report = evaluate.evaluate_workdir(workdir, [], weights, stats)["inception"]
     assert report["samples"] == 40
     assert report["frechet_other_weights"] > 0
     assert 1.0 <= report["class_score_other_weights"] <= 1008
@@ -194,7 +195,9 @@ def test_a_run_is_evaluated_with_random_weights_that_are_said_to_be_others(tmp_p
     )
     assert report["parameters_of"] == "moving average (EMA)"
     assert not {"fid", "inception_score", "kid"} & {*report}
-    streamed = stream.stream_workdir(workdir, [], features="inception", num=16, keep=True, inception=weights)
+    streamed = evaluate_stream.stream_workdir(
+        workdir, [], features="inception", num=16, keep=True, inception=weights
+    )
     assert (streamed["features"], streamed["weights"]) == (report["features"], report["weights"])
     assert streamed["comparable"].startswith(
         "no: other weights than FID's; 16 samples, not 50,000; the samples'"
@@ -204,9 +207,9 @@ def test_a_run_is_evaluated_with_random_weights_that_are_said_to_be_others(tmp_p
     assert 0 <= streamed["precision"] <= 1
     assert not {"fid", "inception_score", "kid"} & {*streamed}
     with pytest.raises(UserError, match="give its weights, --inception=FILE"):
-        verbs.evaluate_workdir(workdir, [], None, stats)
+        evaluate.evaluate_workdir(workdir, [], None, stats)
     with pytest.raises(UserError, match="no file of weights"):
-        verbs.evaluate_workdir(workdir, [], tmp_path / "none.pth")
+        evaluate.evaluate_workdir(workdir, [], tmp_path / "none.pth")
 
 
 @pytest.mark.slow

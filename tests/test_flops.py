@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from genjax.flops import count_flops, loops
+from genjax.evaluation.flops import count_flops, loops
 
 
 def conv(x, w):

@@ -11,23 +11,24 @@ from scipy import stats
 from test_flows import COARSE, SPLINE, made, perturbed
 from tiny import Joint
 
-from genjax import loop, watch
+from genjax.core.errors import UserError
+from genjax.core.objective import Context, HasLogProb, HasPath, HasWarp
 from genjax.data import TFDS, Data, Dequantize, GaussianMixture, Moons, Scale
-from genjax.errors import UserError
-from genjax.experiment import Evaluation, Experiment
-from genjax.flows import models
-from genjax.flows.base import Logistic, Normal, StudentT, Uniform
-from genjax.flows.bijector import Chain
-from genjax.flows.continuous import Continuous
-from genjax.flows.dequantize import UniformNoise, Variational
-from genjax.flows.layers import Checkerboard, Coupling, Elementwise
-from genjax.flows.linear import ActNorm
-from genjax.flows.scalar import Affine, Spline
-from genjax.flows.shape import Logit
-from genjax.log_probs import likelihood_report
+from genjax.distributions.flows import models
+from genjax.distributions.flows.base import Logistic, Normal, StudentT, Uniform
+from genjax.distributions.flows.bijector import Chain
+from genjax.distributions.flows.continuous import Continuous
+from genjax.distributions.flows.dequantize import UniformNoise, Variational
+from genjax.distributions.flows.layers import Checkerboard, Coupling, Elementwise
+from genjax.distributions.flows.linear import ActNorm
+from genjax.distributions.flows.scalar import Affine, Spline
+from genjax.distributions.flows.shape import Logit
+from genjax.evaluation.likelihood import likelihood_report
 from genjax.metrics.likelihood import summarise
-from genjax.objective import Context, HasLogProb, HasPath, HasWarp
 from genjax.objectives.flow import Flow
+from genjax.reports import sampling_paths
+from genjax.training import loop
+from genjax.training.experiment import Evaluation, Experiment
 
 KEY = jax.random.key(0)
 NET = Joint(width=8)
@@ -163,18 +164,18 @@ def test_pictures_show_where_layers_take_base_and_grid(run):
     assert isinstance(objective, HasLogProb)
     assert isinstance(objective, HasPath)
     assert isinstance(objective, HasWarp)
-    times, states = watch.draw_path(run, state, 6, 3, seed=1)
+    times, states = sampling_paths.draw_path(run, state, 6, 3, seed=1)
     assert times[0] == 0
     assert times[-1] == 3, "a scan of two layers after ActNorm"
     path = jax.jit(objective.path, static_argnums=3)(state.ema, {}, KEY, 6)[1]
     np.testing.assert_allclose(path[-1], objective.sample(state.ema, {}, KEY, 6), atol=1e-4)
     np.testing.assert_allclose(objective.warp(state.ema, {}, path[0])[1], path, atol=1e-4)
-    warped = watch.warped_grids(run, state)
-    side = watch.CELLS
+    warped = sampling_paths.warped_grids(run, state)
+    side = sampling_paths.CELLS
     assert set(warped) == {0.0, 1.0, 2.0, 3.0}
     corner = objective.warp(state.ema, {}, jnp.full((1, 2), 3.0))[1][-1, 0]
     np.testing.assert_allclose(warped[3.0][side - 1, side - 1], corner / 2.0, atol=1e-3)
-    image = watch.show_path(run, state, times, states)
+    image = sampling_paths.show_path(run, state, times, states)
     assert image.width == (len(times) + 1) * 306
 
 

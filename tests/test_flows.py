@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from tiny import Joint
 
-from genjax.diffusion.likelihood import OdeLikelihood
-from genjax.errors import UserError
-from genjax.flows import models
-from genjax.flows.bijector import Chain, Given, Inverse, Repeat
-from genjax.flows.continuous import Continuous
-from genjax.flows.layers import Autoregressive, Channels, Checkerboard, Coupling, Elementwise
-from genjax.flows.linear import LU, ActNorm, Permutation
-from genjax.flows.scalar import Affine, Shift, Spline
-from genjax.flows.shape import Half, Logit, Squeeze
+from genjax.core.errors import UserError
+from genjax.diffusion.ode_likelihood import OdeLikelihood
+from genjax.distributions.flows import models
+from genjax.distributions.flows.bijector import Chain, Given, Inverse, Repeat
+from genjax.distributions.flows.continuous import Continuous
+from genjax.distributions.flows.layers import Autoregressive, Channels, Checkerboard, Coupling, Elementwise
+from genjax.distributions.flows.linear import LU, ActNorm, Permutation
+from genjax.distributions.flows.scalar import Affine, Shift, Spline
+from genjax.distributions.flows.shape import Half, Logit, Squeeze
 from genjax.networks import MADE
 
 KEY = jax.random.key(0)

@@ -19,14 +19,14 @@ from genjax.adversarial.conditioning import Auxiliary
 from genjax.adversarial.losses import LeastSquares, Minimax, Relativistic, Wasserstein
 from genjax.adversarial.penalties import R1, GradientPenalty
 from genjax.adversarial.spectral import SpectralNorm
-from genjax.errors import UserError
+from genjax.core.errors import UserError
+from genjax.core.objective import Context
+from genjax.distributions.priors import Mixture
 from genjax.networks import MLP, FeedForward, WithMinibatch
-from genjax.networks.minibatch import closeness, group_std
-from genjax.objective import Context
-from genjax.objectives.aae import AAE
-from genjax.objectives.bigan import BiGAN
-from genjax.objectives.gan import GAN
-from genjax.priors import Mixture
+from genjax.networks.layers.minibatch import closeness, group_std
+from genjax.objectives.adversarial.aae import AAE
+from genjax.objectives.adversarial.bigan import BiGAN
+from genjax.objectives.adversarial.gan import GAN
 
 KEY = jax.random.key(0)
 POINTS = np.linspace(-8.0, 8.0, 4001, dtype=np.float32)
@@ -225,7 +225,7 @@ def test_encoder_and_generator_play_both_sides():
 
 def trained(objective, draw, steps: int, rate: float = 2e-3):
     """Parameters after a run on fresh draws, by the library's own step."""
-    from genjax.step import init_state, make_train_step
+    from genjax.training.step import init_state, make_train_step
 
     optimizers = {name: optax.adam(rate, b1=0.5) for name in objective.players()}
     same = lambda batch, key, train: batch

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from oracles import GaussianData
 
+from genjax.core.errors import UserError
 from genjax.diffusion import guidance
 from genjax.diffusion.guidance import ClassifierFree, PlusPlus, Projected
 from genjax.diffusion.prediction import score
 from genjax.diffusion.process import VP, RectifiedFlow
 from genjax.diffusion.threshold import Dynamic, NoThreshold, Static
-from genjax.errors import UserError
 from genjax.samplers.ode import DDIM
 from genjax.samplers.scan import sample
 

@@ -12,17 +12,18 @@ import pytest
 from oracles import GaussianData
 from scipy import stats
 
-from genjax.diffusion import bounds, history
+from genjax.core.errors import UserError
+from genjax.core.objective import Context
+from genjax.core.types import named
+from genjax.diffusion import loss_history
 from genjax.diffusion.guidance import ClassifierFree
 from genjax.diffusion.process import VE, Cosine, Process
 from genjax.diffusion.tables import discretise
 from genjax.diffusion.threshold import Static
-from genjax.errors import UserError
-from genjax.objective import Context
-from genjax.objectives.improved_ddpm import ImprovedDDPM
+from genjax.distributions import gaussian
+from genjax.objectives.diffusion.improved_ddpm import ImprovedDDPM
 from genjax.samplers.grids import Uniform
 from genjax.samplers.sde import Ancestral
-from genjax.types import named
 
 pytestmark = pytest.mark.optimised
 
@@ -134,7 +135,7 @@ def test_gaussian_kl_is_the_integral():
     for gap, std_q, std_p in [(0.7, 1.3, 0.8), (0.0, 0.5, 2.0)]:
         q, p = stats.norm(1.0, std_q), stats.norm(1.0 + gap, std_p)
         expected = np.trapezoid(q.pdf(x) * (q.logpdf(x) - p.logpdf(x)), x)
-        ours = bounds.gaussian_kl(
+        ours = gaussian.gaussian_kl(
             *(jnp.asarray(value) for value in (gap, 2 * np.log(std_q), 2 * np.log(std_p)))
         )
         np.testing.assert_allclose(ours, expected, rtol=1e-9)
@@ -159,7 +160,7 @@ def test_the_mean_learns_from_the_simple_loss_and_v_from_the_bound():
 def test_cells_share_all_probability():
     """Differences of the normal distribution function, summing to 1; finite with finite slopes, even far out."""
     levels = 256
-    cells = jax.jit(lambda x, m, s: bounds.log_cells(x, m, s, levels))
+    cells = jax.jit(lambda x, m, s: gaussian.log_cells(x, m, s, levels))
     values = np.linspace(-1, 1, levels)
     mean, std = np.array([0.1, -0.9, 1.3]), np.array([0.3, 0.01, 0.05])
     x, m, s = (jnp.asarray(np.broadcast_to(a, (levels, 3))) for a in (values[:, None], mean, np.log(std)))
@@ -205,21 +206,21 @@ def test_loss_and_log_prob_estimate_the_bound():
 def test_importance_sampling_is_unbiased():
     """Weighted losses at the drawn times have the uniform mean, whatever the history; the order of draws is even."""
     losses = jnp.asarray(np.random.default_rng(0).lognormal(size=7))
-    past = history.History(jnp.outer(losses**2, jnp.ones(10)), jnp.full(7, 10.0))
-    p, num = history.probabilities(past), 70_000
+    past = loss_history.History(jnp.outer(losses**2, jnp.ones(10)), jnp.full(7, 10.0))
+    p, num = loss_history.probabilities(past), 70_000
     np.testing.assert_allclose(p, 0.999 * losses / losses.sum() + 1e-3 / 7, rtol=1e-12)
-    index, weight = history.draw(p, KEY, num)
+    index, weight = loss_history.draw(p, KEY, num)
     np.testing.assert_allclose(np.bincount(index, minlength=7) / num, p, atol=2 / num)
     np.testing.assert_allclose(jnp.mean(weight * losses[index]), losses.mean(), rtol=1e-3)
     assert jnp.std(weight * losses[index]) < 0.1 * jnp.std(losses)
     young = dataclasses.replace(past, counts=past.counts.at[3].set(9.0))
-    np.testing.assert_allclose(history.probabilities(young), 1 / 7, rtol=1e-12)
+    np.testing.assert_allclose(loss_history.probabilities(young), 1 / 7, rtol=1e-12)
 
 
 def test_the_history_holds_the_last_ten():
     """As ten-element queues that are filled one after another."""
-    past, queues = history.forgotten(4), [collections.deque(maxlen=10) for _ in range(4)]
-    remember, rng = jax.jit(history.remember), np.random.default_rng(0)
+    past, queues = loss_history.forgotten(4), [collections.deque(maxlen=10) for _ in range(4)]
+    remember, rng = jax.jit(loss_history.remember), np.random.default_rng(0)
     for _ in range(5):
         index, loss = rng.choice(4, p=[0.6, 0.3, 0.09, 0.01], size=24), rng.normal(size=24)
         past = remember(past, jnp.asarray(index, jnp.int32), jnp.asarray(loss))
@@ -239,7 +240,9 @@ def test_the_loss_fills_its_history_and_draws_by_it():
     def loss(extra):
         ctx = Context(KEY, 0, True)
         value, aux = objective.loss(PARAMS, extra, batch, ctx)
-        index, weight = history.draw(history.probabilities(extra["history"]), named(KEY, "times"), 36)
+        index, weight = loss_history.draw(
+            loss_history.probabilities(extra["history"]), named(KEY, "times"), 36
+        )
         eps = jax.random.normal(named(KEY, "noise"), batch["x"].shape, batch["x"].dtype)
         simple, vlb = objective.terms(PARAMS, batch["x"], eps, index)
         return value, aux.extra, index, weight, simple + objective.weight * 3 * vlb

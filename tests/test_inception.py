@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from genjax.errors import UserError
-from genjax.metrics import inception
-from genjax.metrics.inception import convert, expected, load_network, read_weights
-from genjax.networks.inception import MixedA, MixedC, MixedE, Unit, max_pool, mean_pool, resize
+from genjax.core.errors import UserError
+from genjax.metrics.features import inception
+from genjax.metrics.features.inception import convert, expected, load_network, read_weights
+from genjax.networks.convolutional.inception import MixedA, MixedC, MixedE, Unit, max_pool, mean_pool, resize
 
 RNG = np.random.default_rng(0)
 

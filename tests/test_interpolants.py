@@ -12,6 +12,9 @@ from scipy import stats
 from scipy.optimize import linear_sum_assignment
 from tiny import Affine, Tiny
 
+from genjax.core.errors import UserError
+from genjax.core.objective import Context
+from genjax.core.types import named
 from genjax.data import GaussianMixture
 from genjax.diffusion.coupling import MinibatchOT
 from genjax.diffusion.interpolants import (
@@ -27,15 +30,12 @@ from genjax.diffusion.interpolants import (
     clock,
     drift,
 )
-from genjax.diffusion.likelihood import OdeLikelihood
+from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.diffusion.prediction import Velocity
 from genjax.diffusion.process import Process, RectifiedFlow, Trigonometric, derivative
 from genjax.diffusion.times import UniformTimes
-from genjax.errors import UserError
-from genjax.objective import Context
-from genjax.objectives.diffusion import Diffusion
-from genjax.objectives.interpolant import Interpolant
-from genjax.types import named
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.objectives.diffusion.interpolant import Interpolant
 
 pytestmark = pytest.mark.optimised
 

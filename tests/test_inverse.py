@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from oracles import CorrelatedData, GaussianData
 
-from genjax.diffusion.inverse import (
+from genjax.core.errors import UserError
+from genjax.diffusion.process import VE, VP, RectifiedFlow
+from genjax.samplers.grids import Quadratic, Uniform
+from genjax.samplers.inverse import (
     Corrected,
     Repeated,
     adjoint,
@@ -21,9 +24,6 @@ from genjax.diffusion.inverse import (
     pseudo_inverse,
     restore,
 )
-from genjax.diffusion.process import VE, VP, RectifiedFlow
-from genjax.errors import UserError
-from genjax.samplers.grids import Quadratic, Uniform
 from genjax.samplers.ode import DDIM
 from genjax.samplers.scan import Walk, sample
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.likelihoods import Bernoulli
+from genjax.distributions.likelihoods import Bernoulli
 from genjax.networks import Ladder
-from genjax.objectives.ladder import LadderVAE
+from genjax.objectives.latent.ladder import LadderVAE
 
 pytestmark = [pytest.mark.optimised, pytest.mark.slow]
 KEY = jax.random.key(0)

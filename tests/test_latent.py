@@ -13,16 +13,16 @@ from rows import ROWS, Untrained
 from test_vae import ppca
 from tiny import Affine
 
-from genjax.encoded import fingerprint
-from genjax.errors import UserError
-from genjax.likelihoods import Bernoulli
-from genjax.objective import Context, HasLatents
-from genjax.objectives.diffusion import Diffusion
-from genjax.objectives.latent import Latent
-from genjax.objectives.vqgan import ratio
-from genjax.objectives.vqvae import VQVAE
-from genjax.quantizers import FSQ, Codebook
-from genjax.types import named
+from genjax.core.errors import UserError
+from genjax.core.objective import Context, HasLatents
+from genjax.core.types import named
+from genjax.data.codes import fingerprint
+from genjax.distributions.likelihoods import Bernoulli
+from genjax.networks.vector_quantizers import FSQ, Codebook
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.objectives.latent.latent import Latent
+from genjax.objectives.latent.vqgan import ratio
+from genjax.objectives.latent.vqvae import VQVAE
 
 KEY = jax.random.key(0)
 BITS = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=4))).reshape(-1, 4, 1)

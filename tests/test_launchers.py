@@ -28,7 +28,7 @@ def stand_in(tmp_path) -> dict[str, str]:
     """A Python that records the words of programs, and supervises as the real one does."""
     python = program(
         tmp_path / "python",
-        f'[[ $2 != genjax.supervise ]] || exec {sys.executable} -S "$@"\n'
+        f'[[ $2 != genjax.api.supervise ]] || exec {sys.executable} -S "$@"\n'
         f'[[ $1 != -c ]] || exec {sys.executable} "$@"\nexec {sys.executable} -S -c \'{RECORD}\' "$@"',
     )
     return {"GENJAX_PYTHON": str(python), "RECORD": str(tmp_path / "record")}
@@ -126,7 +126,7 @@ def test_devices_are_virtual_or_gpus():
 
 
 def supervise(*words: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-S", "-m", "genjax.supervise", *words]
+    command = [sys.executable, "-S", "-m", "genjax.api.supervise", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment())
 
 
@@ -179,7 +179,7 @@ sys.exit({128 + number})"""
         sys.executable,
         "-S",
         "-m",
-        "genjax.supervise",
+        "genjax.api.supervise",
         "--pause=0",
         "--",
         str(path),

@@ -8,15 +8,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genjax import likelihoods
 from genjax.data import Scale
-from genjax.flows.bijector import Chain
-from genjax.flows.layers import Elementwise
-from genjax.flows.linear import ActNorm
-from genjax.flows.scalar import Spline
-from genjax.likelihoods import Bernoulli, Categorical, DiscretizedLogistic, Gaussian, OptimalGaussian
-from genjax.priors import FlowPrior, Mixture, Normal, VampPrior
-from genjax.variational import Beta, Capacity, FreeBits, importance_bound
+from genjax.distributions import likelihoods
+from genjax.distributions.elbo import Beta, Capacity, FreeBits, importance_bound
+from genjax.distributions.flows.bijector import Chain
+from genjax.distributions.flows.layers import Elementwise
+from genjax.distributions.flows.linear import ActNorm
+from genjax.distributions.flows.scalar import Spline
+from genjax.distributions.likelihoods import (
+    Bernoulli,
+    Categorical,
+    DiscretizedLogistic,
+    Gaussian,
+    OptimalGaussian,
+)
+from genjax.distributions.priors import FlowPrior, Mixture, Normal, VampPrior
 
 KEY = jax.random.key(0)
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from rows import ROWS, SMALL, on_one_device
 
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, HasLogProb, Player
 from genjax.data import Binarize, Data, Dequantize, Digits, Scale
-from genjax.diffusion.likelihood import OdeLikelihood
-from genjax.errors import UserError
-from genjax.evaluate import circumstances, evaluate, sampler_words
-from genjax.experiment import Evaluation, Experiment
-from genjax.likelihoods import Categorical, Gaussian
-from genjax.log_probs import (
+from genjax.diffusion.ode_likelihood import OdeLikelihood
+from genjax.distributions.likelihoods import Categorical, Gaussian
+from genjax.evaluation.evaluate import circumstances, evaluate, sampler_words
+from genjax.evaluation.likelihood import (
     ADDED,
     BITS_PER_DIM,
     NATS,
@@ -30,9 +30,9 @@ from genjax.log_probs import (
     likelihood_report,
 )
 from genjax.metrics.likelihood import summarise
-from genjax.objective import Aux, HasLogProb, Player
-from genjax.objectives.vae import VAE
-from genjax.optimizers import SGD
+from genjax.objectives.latent.vae import VAE
+from genjax.training.experiment import Evaluation, Experiment
+from genjax.training.optimizers import SGD
 
 KIND = re.compile(
     r"exact(, given the first element)?"
@@ -139,7 +139,7 @@ class Even:
 
 def test_an_even_density_of_dequantized_digits_has_log2_of_17_bits(monkeypatch):
     ticks, lines = itertools.count(0.0, 4.0), []
-    monkeypatch.setattr("genjax.log_probs.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    monkeypatch.setattr("genjax.evaluation.likelihood.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     data = Data(Digits(), (Dequantize(), Scale(0, 17)))
     run = on_one_device(
         Experiment(Even(), data, SGD(), batch_size=16, evaluation=Evaluation(likelihoods=64, batch_size=8))

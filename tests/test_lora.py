@@ -12,19 +12,20 @@ from rows import Untrained, on_one_device
 from test_autoregressive import KEY, NETS
 from test_networks import normal
 
-from genjax import bridge, convert, drawing, verbs
-from genjax import experiment as experiments
-from genjax.checkpoint import Checkpoints
+from genjax.api import convert, evaluate, sample
+from genjax.core.errors import UserError
+from genjax.core.objective import Adapter, Aux, Context, Player
 from genjax.data import Data, TextFile
-from genjax.decode import Decoding
-from genjax.errors import UserError
-from genjax.experiment import Experiment
-from genjax.networks.tokens import gpt2
-from genjax.objective import Adapter, Aux, Context, Player
+from genjax.networks import huggingface
+from genjax.networks.transformers.token_transformer import gpt2
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.objectives.lora import LoRA, matrices
-from genjax.optimizers import AdamW
-from genjax.pretrained import Pretrained
+from genjax.samplers.decoding import Decoding
+from genjax.training import experiment as experiments
+from genjax.training.checkpoint import Checkpoints
+from genjax.training.experiment import Experiment
+from genjax.training.optimizers import AdamW
+from genjax.training.pretrained import Pretrained
 
 CTX = Context(KEY, jnp.int32(0))
 
@@ -167,13 +168,15 @@ def test_the_base_stays_and_the_merged_model_is_the_same_everywhere(adapted):
     assert merged.objective() == lora.inner
     ours = np.asarray(lora.inner.log_prob(on_device(merged.parameters()[0]), {}, x, KEY))
     np.testing.assert_allclose(ours, kept, rtol=1e-6)
-    texts = [drawing.complete(root / name, [], ["the c"], seed=0).read_text() for name in ("lora", "merged")]
+    texts = [sample.complete(root / name, [], ["the c"], seed=0).read_text() for name in ("lora", "merged")]
     assert texts[0] == texts[1]
     convert.bring_out(root / "lora", root / "out")
-    net, params, _ = bridge.read(root / "out")
+    net, params, _ = huggingface.read(root / "out")
     given = dataclasses.replace(lora.inner, net=net).log_prob({"net": on_device(params)}, {}, x, KEY)
     np.testing.assert_allclose(given, kept, rtol=1e-6)
-    report = verbs.evaluate_workdir(root / "lora", [("evaluation.num", "8"), ("evaluation.batch_size", "8")])
+    report = evaluate.evaluate_workdir(
+        root / "lora", [("evaluation.num", "8"), ("evaluation.batch_size", "8")]
+    )
     trained = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     assert report["parameters_trained"] == trained < report["parameters"]
     with pytest.raises(UserError, match="no adapter to merge"):

@@ -10,11 +10,11 @@ from oracles import GaussianData
 from rows import SMALL
 from scipy import stats
 
+from genjax.core.errors import UserError
+from genjax.core.objective import Context
 from genjax.diffusion.prediction import velocity
 from genjax.diffusion.process import RectifiedFlow, Trigonometric
-from genjax.errors import UserError
-from genjax.objective import Context
-from genjax.objectives.mean_flow import MeanFlow
+from genjax.objectives.diffusion.mean_flow import MeanFlow
 
 DATA = GaussianData()
 EXACT = {"net": {"scale": 1.0, "shift": 0.0}}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from genjax.errors import UserError
-from genjax.metrics.coverage import expected_coverage, prdc
-from genjax.metrics.memorization import nearer_than_neighbours, nearest_training
-from genjax.metrics.pairs import nearest
+from genjax.core.errors import UserError
+from genjax.metrics.distances.coverage import expected_coverage, prdc
+from genjax.metrics.distances.memorization import nearer_than_neighbours, nearest_training
+from genjax.metrics.distances.pairs import nearest
 
 
 def by_definition(real, fake, k):

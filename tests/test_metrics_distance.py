@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from genjax.errors import UserError
-from genjax.metrics.distance import RBF, Moments, Polynomial, frechet, kernel_mmd
+from genjax.core.errors import UserError
+from genjax.metrics.distances.distance import RBF, Moments, Polynomial, frechet, kernel_mmd
 
 
 def gaussian(mean, covariance, count=11):

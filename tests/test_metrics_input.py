@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from genjax.errors import UserError
-from genjax.metrics.coverage import prdc
-from genjax.metrics.distance import RBF, Moments, frechet, gaussian_mmd, kernel_distance, kernel_mmd
-from genjax.metrics.memorization import nearer_than_neighbours, nearest_training
-from genjax.metrics.pairs import check_finite
-from genjax.metrics.sliced import sliced_wasserstein
+from genjax.core.errors import UserError
+from genjax.metrics.distances.coverage import prdc
+from genjax.metrics.distances.distance import RBF, Moments, frechet, gaussian_mmd, kernel_distance, kernel_mmd
+from genjax.metrics.distances.memorization import nearer_than_neighbours, nearest_training
+from genjax.metrics.distances.pairs import check_finite
+from genjax.metrics.distances.sliced import sliced_wasserstein
 
 ROWS = np.random.default_rng(0).normal(size=(12, 3))
 # Each metric, and how many rows each set must have.

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from genjax.errors import UserError
+from genjax.core.errors import UserError
+from genjax.metrics.distances.modes import Mixture, dimension_report, mode_counts, mode_report
 from genjax.metrics.likelihood import bits_per_dim, scaling_log_det, summarise
-from genjax.metrics.modes import Mixture, dimension_report, mode_counts, mode_report
 
 
 def test_uniform_model_of_8_bit_data_has_8_bits_per_dim():

@@ -7,14 +7,14 @@ import types
 import numpy as np
 import pytest
 
-from genjax import experiment, loop
+from genjax.core.errors import UserError
 from genjax.data import Data, Smiles
-from genjax.errors import UserError
-from genjax.evaluate import evaluate
-from genjax.experiment import Evaluation
-from genjax.metrics import molecules
-from genjax.networks.tokens import gpt2
-from genjax.texts import text_numbers
+from genjax.evaluation.evaluate import evaluate
+from genjax.evaluation.text import text_numbers
+from genjax.metrics.text import molecules
+from genjax.networks.transformers.token_transformer import gpt2
+from genjax.training import experiment, loop
+from genjax.training.experiment import Evaluation
 
 GOOD = [
     "C",

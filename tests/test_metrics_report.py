@@ -6,12 +6,12 @@ import pytest
 from einops import rearrange
 from sklearn.datasets import load_digits
 
-from genjax.errors import UserError
-from genjax.metrics import features as feature_module
+from genjax.core.errors import UserError
 from genjax.metrics import report as report_module
-from genjax.metrics.classifier import Recipe, _patches, train_classifier
-from genjax.metrics.distance import Moments, frechet
-from genjax.metrics.features import of_classifier, random_convolutions
+from genjax.metrics.distances.distance import Moments, frechet
+from genjax.metrics.features import features as feature_module
+from genjax.metrics.features.classifier import Recipe, _patches, train_classifier
+from genjax.metrics.features.features import of_classifier, random_convolutions
 from genjax.metrics.report import Settings, distribution_report, make_judge
 
 pytestmark = [

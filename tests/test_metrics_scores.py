@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from genjax.errors import UserError
-from genjax.metrics.scores import ClassEntropy, class_diversity
-from genjax.metrics.sliced import sliced_wasserstein
-from genjax.metrics.two_sample import classifier_test, neighbour_accuracy
+from genjax.core.errors import UserError
+from genjax.metrics.distances.scores import ClassEntropy, class_diversity
+from genjax.metrics.distances.sliced import sliced_wasserstein
+from genjax.metrics.distances.two_sample import classifier_test, neighbour_accuracy
 
 RNG = np.random.default_rng(0)
 

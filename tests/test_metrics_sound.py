@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from genjax.errors import UserError
-from genjax.metrics.classifier import Recipe
+from genjax.core.errors import UserError
+from genjax.metrics.features.classifier import Recipe
+from genjax.metrics.features.spectrogram import FLOOR, frame_size, log_mel, mel_bands, mel_power
 from genjax.metrics.report import Settings, distribution_report
-from genjax.metrics.spectrogram import FLOOR, frame_size, log_mel, mel_bands, mel_power
 
 RATE, SIZE, BANDS = 8000, 256, 40
 RNG = np.random.default_rng(0)

@@ -10,13 +10,13 @@ import sacrebleu
 from scipy.integrate import quad
 from scipy.special import beta
 
+from genjax.core.errors import UserError
 from genjax.data import Data, Lines, StdlibBytes, TextFile
-from genjax.errors import UserError
-from genjax.metrics.mauve import curve_area, divergence_curve, mauve, quantise
-from genjax.metrics.ngrams import distinct, ends_in_loop, ngrams, repeated, unit_of, units
-from genjax.metrics.overlap import corpus_bleu, mean_bleu, rouge, self_bleu, signature
-from genjax.metrics.text import Settings, hashed_ngrams, text_report
-from genjax.texts import scored_bytes, text_numbers
+from genjax.evaluation.text import scored_bytes, text_numbers
+from genjax.metrics.text.mauve import curve_area, divergence_curve, mauve, quantise
+from genjax.metrics.text.ngrams import distinct, ends_in_loop, ngrams, repeated, unit_of, units
+from genjax.metrics.text.overlap import corpus_bleu, mean_bleu, rouge, self_bleu, signature
+from genjax.metrics.text.text import Settings, hashed_ngrams, text_report
 
 RNG = np.random.default_rng(0)
 

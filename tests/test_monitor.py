@@ -9,20 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import monitor, pretrained, verbs
-from genjax.checkpoint import Checkpoints
+from genjax.api import train
+from genjax.core.errors import UserError
 from genjax.data import Data, GaussianMixture, Scale
-from genjax.errors import UserError
-from genjax.evaluate import distances, whole
-from genjax.experiment import Evaluation, Experiment, Monitor
-from genjax.held_out import held_out_losses
-from genjax.metrics.collapse import NEAR, collapse, twin_report
-from genjax.metrics.modes import Mixture, mode_report
+from genjax.evaluation import monitor
+from genjax.evaluation.evaluate import distances, whole
+from genjax.evaluation.held_out import held_out_losses
+from genjax.metrics.distances.collapse import NEAR, collapse, twin_report
+from genjax.metrics.distances.modes import Mixture, mode_report
 from genjax.metrics.report import make_judge
 from genjax.networks import MLP
-from genjax.objectives.gan import GAN
-from genjax.optimizers import SGD
-from genjax.writers import METRICS
+from genjax.objectives.adversarial.gan import GAN
+from genjax.training import pretrained
+from genjax.training import workdir as workdirs
+from genjax.training.checkpoint import Checkpoints
+from genjax.training.experiment import Evaluation, Experiment, Monitor
+from genjax.training.optimizers import SGD
+from genjax.training.writers import METRICS
 
 RING = GaussianMixture(1024, 256)
 
@@ -64,7 +67,7 @@ def stopped(tmp_path_factory):
         evaluation=Evaluation(num=64, batch_size=64),
         monitor=Monitor(every=2, num=64, patience=2),
     )
-    verbs.train(run, "gan_mixture", workdir)
+    train.train(run, "gan_mixture", workdir)
     return run, workdir
 
 
@@ -77,10 +80,10 @@ def test_a_run_that_gets_no_better_stops_and_its_best_state_is_what_is_used(stop
     assert len({row["monitor/frechet_ratio"] for row in rows if "monitor/frechet_ratio" in row}) == 1
     with Checkpoints(workdir / "best") as best, Checkpoints(workdir / "checkpoints") as last:
         assert (best.steps(), last.steps()) == ([2], [6])
-    found = json.loads((workdir / verbs.EVALUATION).read_text())
+    found = json.loads((workdir / workdir.EVALUATION).read_text())
     assert found["step"] == 2
     assert "modes are covered" in found["collapse"]
-    verbs.train(run, "gan_mixture", workdir)
+    train.train(run, "gan_mixture", workdir)
     said = capsys.readouterr().out
     assert "is finished: 6 of 12 steps" in said
     assert "2 looks were no better than frechet_ratio" in said
@@ -90,7 +93,7 @@ def test_a_run_that_gets_no_better_stops_and_its_best_state_is_what_is_used(stop
 def test_looks_of_a_resumed_run_are_those_up_to_where_it_goes_on(stopped, monkeypatch):
     """The order of `largest`, ties and patience, on numbers that are given."""
     run, workdir = stopped
-    ready = verbs.prepare(dataclasses.replace(run, monitor=Monitor(every=2, patience=2, largest=True)))
+    ready = train.prepare(dataclasses.replace(run, monitor=Monitor(every=2, patience=2, largest=True)))
     looks = monitor.Looks(ready, workdir, 4, print, lambda state: (ready, state))
     assert [row["step"] for row in looks.rows] == [2, 4]
     looks.rows = []
@@ -118,7 +121,7 @@ def test_looks_come_back_from_the_metrics_and_what_is_no_number_is_the_worst(sto
     (tmp_path / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def looks(**how):
-        ready = verbs.prepare(dataclasses.replace(run, monitor=Monitor(every=2, **how)))
+        ready = train.prepare(dataclasses.replace(run, monitor=Monitor(every=2, **how)))
         return monitor.Looks(ready, tmp_path, 2, print, lambda state: (ready, state))
 
     assert looks().best() == {"step": 2, "recall": 0.5, "frechet_ratio": 9.0}
@@ -130,7 +133,7 @@ def test_looks_come_back_from_the_metrics_and_what_is_no_number_is_the_worst(sto
 @pytest.mark.slow
 def test_a_generator_of_one_point_is_said_to_have_collapsed_and_goes_on(stopped, tmp_path):
     run, _ = stopped
-    ready, said = verbs.prepare(run), []
+    ready, said = train.prepare(run), []
     looks = monitor.Looks(ready, tmp_path, 0, said.append, lambda state: (ready, state))
     state = ready.make_state()
     flat = dataclasses.replace(state, ema=jax.tree.map(jnp.zeros_like, state.ema))
@@ -152,7 +155,7 @@ def test_looks_share_the_compiled_losses(stopped):
             return super().generator_loss(*args)
 
     net = MLP(width=8, depth=1)
-    ready = verbs.prepare(dataclasses.replace(run, objective=Counted(net, net, (2,), 2)))
+    ready = train.prepare(dataclasses.replace(run, objective=Counted(net, net, (2,), 2)))
     state = ready.make_state()
     first, again = (held_out_losses(ready.experiment, state, ready.mesh) for _ in range(2))
     assert first == again
@@ -164,8 +167,8 @@ def test_a_first_best_state_that_was_not_finished_is_passed_over(stopped, tmp_pa
     run, workdir = stopped
     shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
     (tmp_path / "best" / "2.orbax-checkpoint-tmp").mkdir(parents=True)
-    assert int(verbs.load_state(verbs.prepare(run), tmp_path).step) == 6
-    assert int(verbs.load_state(verbs.prepare(run), workdir).step) == 2
+    assert int(workdirs.load_state(train.prepare(run), tmp_path).step) == 6
+    assert int(workdirs.load_state(train.prepare(run), workdir).step) == 2
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ import pytest
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from genjax.errors import UserError
+from genjax.core.errors import UserError
+from genjax.core.objective import Network
 from genjax.networks import (
     MADE,
     MLP,
@@ -31,10 +32,9 @@ from genjax.networks import (
     UNet,
     UNetGenerator,
 )
-from genjax.networks.blocks import ResBlock, SelfAttention
-from genjax.networks.layers import GroupNorm
-from genjax.networks.resample import Downsample, Upsample
-from genjax.objective import Network
+from genjax.networks.layers.blocks import ResBlock, SelfAttention
+from genjax.networks.layers.linen import GroupNorm
+from genjax.networks.layers.resample import Downsample, Upsample
 
 pytestmark = pytest.mark.xdist_group("networks")  # one process makes what these tests share
 

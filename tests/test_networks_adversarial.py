@@ -9,9 +9,9 @@ import pytest
 from scipy.signal import correlate2d
 from test_networks import filled, normal
 
-from genjax.errors import UserError
+from genjax.core.errors import UserError
 from genjax.networks import PatchGAN, StyleDiscriminator, StyleMapping, StyleSynthesis
-from genjax.networks.equalised import EqualConv, EqualDense, leaky, modulated_conv
+from genjax.networks.layers.equalised import EqualConv, EqualDense, leaky, modulated_conv
 
 pytestmark = pytest.mark.xdist_group("networks_adversarial")  # one process makes what these tests share
 

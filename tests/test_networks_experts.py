@@ -8,13 +8,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from rows import make_run, start
 from test_networks import KEY, filled, normal
 
-from genjax.errors import UserError
-from genjax.layout import Rule
+from genjax.core.errors import UserError
+from genjax.core.objective import Context, Penalised
+from genjax.core.sharding_rules import Rule
 from genjax.networks import TokenTransformer
-from genjax.networks.experts import Experts, Mixture, Perceptron, penalised
-from genjax.objective import Context, Penalised
+from genjax.networks.transformers.experts import Experts, Mixture, Perceptron, penalised
 from genjax.objectives.autoregressive import Autoregressive
-from genjax.optimizers import Muon
+from genjax.training.optimizers import Muon
 
 pytestmark = pytest.mark.xdist_group("networks_experts")
 

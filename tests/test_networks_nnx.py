@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from genjax.core.objective import Network
 from genjax.networks import FromNNX
-from genjax.objective import Network
 
 KEY = jax.random.key(0)
 

@@ -9,11 +9,11 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy.signal import correlate
 
-from genjax.errors import UserError
-from genjax.networks import cpu, ops, plain
-from genjax.networks.blocks import Modulation
-from genjax.networks.layers import Conv, Dense
-from genjax.networks.plain import Window
+from genjax.core.errors import UserError
+from genjax.networks.layers import cpu_ops, ops, plain_ops
+from genjax.networks.layers.blocks import Modulation
+from genjax.networks.layers.linen import Conv, Dense
+from genjax.networks.layers.plain_ops import Window
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
@@ -92,7 +92,7 @@ def check(name, derivatives):
         jax.jit(lambda x, kernel, conv=conv: derivatives(lambda x, kernel: conv(x, kernel, w), x, kernel))(
             *args
         )
-        for conv in (cpu.conv, plain.conv)
+        for conv in (cpu_ops.conv, plain_ops.conv)
     )
     close(ours, theirs, 1e-4)
 
@@ -111,7 +111,7 @@ def test_dense_on_the_cpu_equals_the_compilers_with_all_its_derivatives():
     x, kernel = normal(0, 5, 3, 7), normal(1, 7, 4)
     for derivatives in (first_derivatives, further_derivatives):
         ours, theirs = run(
-            lambda *a, d=derivatives: [d(form, *a) for form in (cpu.dense, plain.dense)], x, kernel
+            lambda *a, d=derivatives: [d(form, *a) for form in (cpu_ops.dense, plain_ops.dense)], x, kernel
         )
         close(ours, theirs)
 
@@ -153,7 +153,7 @@ def test_an_unknown_padding_is_refused():
 
 def test_the_way_back_through_a_convolution_keeps_its_input_and_no_patches():
     x, kernel, w = normal(0, 16, 8, 8, 4), normal(1, 3, 3, 4, 4), window((16, 8, 8, 4), (3, 3, 4, 4))[2]
-    pullback = lambda *args: jax.vjp(lambda x, kernel: cpu.conv(x, kernel, w), *args)[1]
+    pullback = lambda *args: jax.vjp(lambda x, kernel: cpu_ops.conv(x, kernel, w), *args)[1]
     kept = jax.tree.leaves(jax.eval_shape(pullback, x, kernel))
     assert sum(a.size for a in kept) <= 2 * (x.size + kernel.size)
 
@@ -269,7 +269,7 @@ def test_attention_on_cpus_equals_the_librarys(window):
         loss = lambda q, k, v: jnp.sin(attention(q, k, v, True, mask, window)).sum()
         return run(jax.value_and_grad(loss, (0, 1, 2)), q, k, v)
 
-    close(with_gradients(cpu.attention), with_gradients(plain.attention))
+    close(with_gradients(cpu_ops.attention), with_gradients(plain_ops.attention))
 
 
 def test_attention_on_cpus_can_be_differentiated_again():
@@ -280,7 +280,7 @@ def test_attention_on_cpus_can_be_differentiated_again():
         loss = lambda q, k, v: jnp.sin(attention(q, k, v, False, None, 0)).sum()
         return run(lambda *x: jax.jvp(jax.grad(loss, (0, 1, 2)), x, (v, q, k)), q, k, v)
 
-    close(along(cpu.attention), along(plain.attention))
+    close(along(cpu_ops.attention), along(plain_ops.attention))
 
 
 def test_gelu_has_the_librarys_derivatives():

@@ -9,12 +9,13 @@ import pytest
 from flax import linen as nn
 from test_networks import COND, KEY, T, filled, normal
 
-from genjax.errors import UserError
-from genjax.networks import DiT, TokenTransformer, ops, positions
-from genjax.networks.attention import Block
-from genjax.networks.dit import dit
-from genjax.networks.layers import Norm
-from genjax.networks.transformer import Transformer
+from genjax.core.errors import UserError
+from genjax.networks import DiT, TokenTransformer
+from genjax.networks.layers import ops, positions
+from genjax.networks.layers.linen import Norm
+from genjax.networks.transformers.attention import Block
+from genjax.networks.transformers.dit import dit
+from genjax.networks.transformers.transformer import Transformer
 
 pytestmark = pytest.mark.xdist_group("networks_transformer")  # one process makes what these tests share
 

@@ -9,9 +9,10 @@ import pytest
 from scipy.signal import convolve2d
 from test_networks import KEY, SMALL, T, filled, normal
 
-from genjax.networks import UNet, resample
-from genjax.networks.blocks import ResBlock
-from genjax.networks.unet import adm, ddpmpp, ncsnpp
+from genjax.networks import UNet
+from genjax.networks.convolutional.unet import adm, ddpmpp, ncsnpp
+from genjax.networks.layers import resample
+from genjax.networks.layers.blocks import ResBlock
 
 KERNEL = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 

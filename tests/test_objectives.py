@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from rows import ROWS, SLOW, make_run, on_one_device, start
 
-from genjax import tree
-from genjax.checkpoint import Checkpoints
-from genjax.errors import UserError
-from genjax.objective import HasLogProb
-from genjax.optimizers import SGD
-from genjax.sampling import draw_samples
+from genjax.core import tree
+from genjax.core.errors import UserError
+from genjax.core.objective import HasLogProb
+from genjax.evaluation.sampling import draw_samples
+from genjax.training.checkpoint import Checkpoints
+from genjax.training.optimizers import SGD
 
 
 def in_one_process(names):

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from genjax.errors import UserError
-from genjax.optimizers import SGD, Adam, AdamW, Constant, Cosine, Linear, Lion, Muon, WeightClip
+from genjax.core.errors import UserError
+from genjax.training.optimizers import SGD, Adam, AdamW, Constant, Cosine, Linear, Lion, Muon, WeightClip
 
 STEPS = 7
 SHAPES = {"dense": {"kernel": (3, 5), "bias": (5,)}, "conv": (2, 2, 3, 4), "scale": ()}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from test_autoregressive import KEY, NETS, VALUES, model
 
+from genjax.core.errors import UserError
+from genjax.core.objective import Context
 from genjax.data.packing import first_fit, pack
-from genjax.errors import UserError
-from genjax.networks import segments
-from genjax.objective import Context
+from genjax.networks.layers import segments
 from genjax.objectives.autoregressive import Autoregressive
 
 LENGTH = 12

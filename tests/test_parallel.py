@@ -14,23 +14,25 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from genjax import loop, parallel, placement
-from genjax.collectives import Collective, collectives
+from genjax.core.errors import UserError
+from genjax.core.sharding_rules import Rule, constrain
 from genjax.data import Data, Digits, Scale, StdlibBytes
-from genjax.errors import UserError
-from genjax.experiment import Evaluation, Experiment
-from genjax.layout import Rule, constrain
-from genjax.log_probs import likelihood_report
+from genjax.evaluation.collectives import Collective, collectives
+from genjax.evaluation.likelihood import likelihood_report
+from genjax.evaluation.sampling import draw_samples
 from genjax.networks import ConvDecoder, ConvEncoder, UNet
-from genjax.networks.dit import DiT
-from genjax.networks.experts import Mixture
-from genjax.networks.layers import dealt
-from genjax.networks.tokens import gpt2, llama
+from genjax.networks.layers.linen import dealt
+from genjax.networks.transformers.dit import DiT
+from genjax.networks.transformers.experts import Mixture
+from genjax.networks.transformers.token_transformer import gpt2, llama
+from genjax.objectives.adversarial.gan import GAN
 from genjax.objectives.autoregressive import Autoregressive
-from genjax.objectives.diffusion import Diffusion
-from genjax.objectives.gan import GAN
-from genjax.optimizers import Adam
-from genjax.sampling import draw_samples
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.parallel import mesh as parallel
+from genjax.parallel import placement
+from genjax.training import compile, loop
+from genjax.training.experiment import Evaluation, Experiment
+from genjax.training.optimizers import Adam
 
 TEXT = Data(StdlibBytes(length=32))
 GRAY = Data(Digits(), (Scale(0.0, 16.0),))
@@ -91,7 +93,7 @@ def on_one_device(name: str) -> np.ndarray:
 @functools.cache
 def program(name: str, mesh: str) -> list[Collective]:
     run = ready(name, mesh)
-    step: Any = parallel.compile_step(run.step, run.mesh, run.shardings)
+    step: Any = compile.compile_step(run.step, run.mesh, run.shardings)
     return collectives(step.lower(run.template(), run.raw(0)).compile().as_text())
 
 
@@ -169,7 +171,7 @@ def test_data_parallel_steps_send_every_gradient_once(name):
 def test_no_device_makes_the_samples_of_others():
     """Noise that is drawn within the step is split as the batch is, and so is what the generator makes of it."""
     run = ready("gan", "data:8")
-    step: Any = parallel.compile_step(run.step, run.mesh, run.shardings)
+    step: Any = compile.compile_step(run.step, run.mesh, run.shardings)
     text = step.lower(run.template(), run.raw(0)).compile().as_text()
     assert re.search(r"f32\[2,8,8,\d+\]", text)
     assert not re.search(r"f32\[16,8,8,\d+\]", text)

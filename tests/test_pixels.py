@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from test_networks import filled
 
-from genjax.errors import UserError
+from genjax.core.errors import UserError
 from genjax.networks import PixelCNN, PixelCNNPP, PixelRNN
-from genjax.networks.raster import check_image
+from genjax.networks.autoregressive.raster import check_image
 
 KEY = jax.random.key(0)
 LEVELS = 5

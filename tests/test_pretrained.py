@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from rows import POINTS, ROWS, SMALL, on_one_device
 
-from genjax import experiment as experiments
-from genjax.checkpoint import Checkpoints
-from genjax.errors import UserError
-from genjax.objectives.consistency import Consistency, Doubling
-from genjax.objectives.distillation import Teacher
-from genjax.objectives.vae import VAE
-from genjax.optimizers import SGD
-from genjax.parallel import make_mesh
-from genjax.pretrained import Pretrained
-from genjax.sampling import draw_samples
+from genjax.core.errors import UserError
+from genjax.evaluation.sampling import draw_samples
+from genjax.objectives.diffusion.consistency import Consistency, Doubling
+from genjax.objectives.diffusion.distillation import Teacher
+from genjax.objectives.latent.vae import VAE
+from genjax.parallel.mesh import make_mesh
+from genjax.training import experiment as experiments
+from genjax.training.checkpoint import Checkpoints
+from genjax.training.optimizers import SGD
+from genjax.training.pretrained import Pretrained
 
 pytestmark = pytest.mark.xdist_group("pretrained")  # one process makes what these tests share
 

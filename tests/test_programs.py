@@ -72,8 +72,8 @@ def finished(tiny, tmp_path_factory) -> Path:
 
 def arrays(workdir: Path) -> dict[str, np.ndarray]:
     """All arrays of a run's last checkpoint."""
-    from genjax import experiment, loop
-    from genjax.checkpoint import Checkpoints
+    from genjax.training import experiment, loop
+    from genjax.training.checkpoint import Checkpoints
 
     run = loop.prepare(experiment.restore(workdir))
     with Checkpoints(workdir / "checkpoints") as checkpoints:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.cluster import KMeans
 
-from genjax.quantizers import (
+from genjax.networks.vector_quantizers import (
     FSQ,
     LFQ,
     Codebook,

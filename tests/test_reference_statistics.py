@@ -10,12 +10,12 @@ import pytest
 from scipy.special import softmax
 from small_features import MATRIX, NETWORK, cut, features_of, gathered, images
 
-from genjax.errors import UserError
-from genjax.metrics.extraction import fold, look
-from genjax.metrics.inception import colours, image_stream, to_bytes
-from genjax.metrics.reference import load_statistics, save_statistics
-from genjax.metrics.streaming import Rows
-from genjax.parallel import make_mesh
+from genjax.core.errors import UserError
+from genjax.metrics.distances.streaming import Rows
+from genjax.metrics.features.extraction import fold, look
+from genjax.metrics.features.inception import colours, image_stream, to_bytes
+from genjax.metrics.features.reference import load_statistics, save_statistics
+from genjax.parallel.mesh import make_mesh
 
 
 def test_a_stream_over_devices_is_looked_at_in_order_whatever_its_batches():

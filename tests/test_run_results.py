@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from experiments.published import NANOGPT_TEXT, PUBLISHED
-from genjax import experiment
-from genjax.data.text import parted, windows
-from genjax.errors import UserError
-from genjax.finished import read_runs
-from genjax.results import Published, markdown
+from genjax.core.errors import UserError
+from genjax.data.text.text import parted, windows
+from genjax.reports.results import Published, markdown
+from genjax.reports.runs import read_runs
+from genjax.training import experiment
 
 KNOWN = (Published("vae_digits", ("",), "likelihood.bits_per_dim", 2.0, "bits/dim", "A paper", "long"),)
 

@@ -9,8 +9,9 @@ import pytest
 from oracles import GaussianData, Switched
 from test_samplers_table import PROCESSES, with_steps
 
+from genjax.core.errors import UserError
+from genjax.core.types import named
 from genjax.diffusion.process import VP, RectifiedFlow, derivative
-from genjax.errors import UserError
 from genjax.samplers.adaptive import AdaptiveODE, AdaptiveSDE
 from genjax.samplers.deis import DEIS, lagrange, weights
 from genjax.samplers.dpm import DPMSolverPP
@@ -19,7 +20,6 @@ from genjax.samplers.grids import LogSNR, Uniform
 from genjax.samplers.ode import DDIM, Euler, Heun
 from genjax.samplers.scan import sample
 from genjax.samplers.sde import Ancestral, EulerMaruyama, ReverseDiffusion
-from genjax.types import named
 
 pytestmark = pytest.mark.optimised
 

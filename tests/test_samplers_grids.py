@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.core.errors import UserError
 from genjax.diffusion.process import VE, VP, RectifiedFlow
-from genjax.errors import UserError
 from genjax.samplers.grids import Karras, LogSNR, Quadratic, ThenZero, Trailing, Uniform
 
 PROCESSES = [VP(), VE(), RectifiedFlow()]

@@ -10,6 +10,7 @@ from oracles import GaussianData
 from oracles_mixture import MixtureData
 from test_samplers_table import with_steps
 
+from genjax.core.types import named
 from genjax.diffusion.process import VE, VP
 from genjax.samplers.deis import DEIS
 from genjax.samplers.dpm import DPMSolverPP, SDEDPMSolverPP
@@ -20,7 +21,6 @@ from genjax.samplers.ode import DDIM, Heun
 from genjax.samplers.scan import sample
 from genjax.samplers.sde import Ancestral, ReverseDiffusion
 from genjax.samplers.unipc import UniPC
-from genjax.types import named
 
 pytestmark = pytest.mark.optimised
 

@@ -20,7 +20,7 @@ from scipy import stats
 import genjax.samplers
 from genjax.diffusion import process as processes
 from genjax.diffusion.process import VE, VP, Cosine, RectifiedFlow, SubVP, Trigonometric
-from genjax.parallel import batch_sharding, make_mesh
+from genjax.parallel.mesh import batch_sharding, make_mesh
 from genjax.samplers.adaptive import AdaptiveODE, AdaptiveSDE
 from genjax.samplers.deis import DEIS
 from genjax.samplers.dpm import DPMSolverPP, SDEDPMSolverPP

@@ -9,9 +9,9 @@ import pytest
 from oracles_tokens import Joint, index, product, sequences
 from scipy import stats
 
+from genjax.core.errors import UserError
 from genjax.diffusion.discrete import Absorbing, CosineNoise, UniformNoise
-from genjax.errors import UserError
-from genjax.parallel import batch_sharding, make_mesh
+from genjax.parallel.mesh import batch_sharding, make_mesh
 from genjax.samplers.scan import sample
 from genjax.samplers.tokens import Confidence, TokenAncestral, nucleus
 

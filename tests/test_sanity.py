@@ -7,8 +7,8 @@ Fashion-MNIST: python -m experiments.metric_sanity --config=diffusion_mnist:fash
 import numpy as np
 import pytest
 
-from genjax import sanity
 from genjax.data import Digits
+from genjax.evaluation import metric_sanity
 from genjax.metrics.examined import Examined
 
 pytestmark = [pytest.mark.optimised, pytest.mark.xdist_group("sanity")]
@@ -23,7 +23,7 @@ def digits(split):
 
 def test_faulty_sets_are_what_they_are_called():
     train, unseen = digits("train"), digits("test")
-    sets = sanity.faulty_sets(train, unseen, LEVELS)
+    sets = metric_sanity.faulty_sets(train, unseen, LEVELS)
     for name, made in sets.items():
         assert made.x.shape == unseen.x.shape, name
         assert made.x.dtype == np.uint8
@@ -35,8 +35,8 @@ def test_faulty_sets_are_what_they_are_called():
         here = unseen.x[unseen.labels == label].astype(float)
         made = sets["few modes"].x[unseen.labels == label].astype(float)
         mean = train.x[train.labels == label].mean(axis=0)
-        modes = here[: sanity.MODES]
-        assert len(np.unique(modes, axis=0)) == sanity.MODES < len(here)
+        modes = here[: metric_sanity.MODES]
+        assert len(np.unique(modes, axis=0)) == metric_sanity.MODES < len(here)
         # The noise moves a pixel by one level at most.
         source = abs(made[:, None] - modes[None]).max(axis=(2, 3, 4)) <= 1
         np.testing.assert_array_equal(source.sum(axis=1), 1)
@@ -49,29 +49,29 @@ def test_faulty_sets_are_what_they_are_called():
 @pytest.mark.slow
 def test_every_metric_sees_what_it_is_for():
     test = digits("test")
-    rows = sanity.judge_sets(digits("train"), test, LEVELS, num=len(test.x))
-    print("\n".join(["", f"{len(test.x)} digits of each set", *sanity.table(rows)]))
-    assert sanity.wrong_ranks(rows) == []
+    rows = metric_sanity.judge_sets(digits("train"), test, LEVELS, num=len(test.x))
+    print("\n".join(["", f"{len(test.x)} digits of each set", *metric_sanity.table(rows)]))
+    assert metric_sanity.wrong_ranks(rows) == []
 
 
 def numbers(**changed):
     """Real data whose metrics are all 0.5, and so are their references."""
-    row = dict.fromkeys(sanity.SENSES, 0.5)
+    row = dict.fromkeys(metric_sanity.SENSES, 0.5)
     return row | {f"{name}_reference": value for name, value in row.items()} | changed
 
 
 def test_a_wrong_rank_is_told():
     """All metrics of all sets worse than real data: nothing to say. One that is not, or real data off: said."""
-    bad = {name: 9.0 if sense.larger else 0.0 for name, sense in sanity.SENSES.items()}
-    good = {"real": numbers(), **dict.fromkeys((*sanity.FAULTY, "memorised"), bad)}
-    assert sanity.wrong_ranks(good) == []
-    blind = sanity.wrong_ranks(good | {"noise": bad | {"precision": 0.45, "frechet_ratio": 0.7}})
+    bad = {name: 9.0 if sense.larger else 0.0 for name, sense in metric_sanity.SENSES.items()}
+    good = {"real": numbers(), **dict.fromkeys((*metric_sanity.FAULTY, "memorised"), bad)}
+    assert metric_sanity.wrong_ranks(good) == []
+    blind = metric_sanity.wrong_ranks(good | {"noise": bad | {"precision": 0.45, "frechet_ratio": 0.7}})
     assert blind == [
         "frechet_ratio does not see 'noise': 0.7, real data 0.5",
         "precision does not see 'noise': 0.45, real data 0.5",
     ]
-    off = sanity.wrong_ranks(good | {"real": numbers(recall_reference=0.7)})
+    off = metric_sanity.wrong_ranks(good | {"real": numbers(recall_reference=0.7)})
     assert off == ["recall of real data is 0.5, their reference 0.7"]
-    lines = sanity.table(good)
-    assert len(lines) == 2 + len(sanity.SENSES)
+    lines = metric_sanity.table(good)
+    assert len(lines) == 2 + len(metric_sanity.SENSES)
     assert lines[2] == "| frechet_ratio | 0.5 | 9 * | 9 * | 9 * | 9 * | 9 * | 9 * |"

@@ -10,19 +10,19 @@ import pytest
 from oracles import CorrelatedData
 from tiny import Affine, Tiny
 
+from genjax.core.errors import UserError
+from genjax.core.objective import Context
+from genjax.core.types import named
 from genjax.diffusion.coupling import MinibatchOT
-from genjax.diffusion.likelihood import basis
+from genjax.diffusion.ode_likelihood import basis
 from genjax.diffusion.prediction import Eps, Score
 from genjax.diffusion.process import VE
 from genjax.diffusion.times import DiscreteTimes, UniformTimes
 from genjax.diffusion.weighting import OnEps, Unit
-from genjax.errors import UserError
-from genjax.objective import Context
-from genjax.objectives.diffusion import Diffusion
-from genjax.objectives.score_matching import SlicedScoreMatching, hyvarinen
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.objectives.diffusion.score_matching import SlicedScoreMatching, hyvarinen
 from genjax.samplers.grids import LogSNR, Uniform
 from genjax.samplers.langevin import AnnealedLangevin
-from genjax.types import named
 
 pytestmark = pytest.mark.optimised
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.core.objective import Context
+from genjax.core.types import named
 from genjax.diffusion.prediction import X0, Velocity, from_x0, velocity
 from genjax.diffusion.process import VP, RectifiedFlow
-from genjax.objective import Context
-from genjax.objectives.diffusion import Diffusion
+from genjax.objectives.diffusion.diffusion import Diffusion
 from genjax.samplers.ode import DDIM, Heun
-from genjax.types import named
 
 
 @dataclasses.dataclass(frozen=True)

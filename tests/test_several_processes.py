@@ -17,8 +17,8 @@ import pytest
 from jax.sharding import AxisType, Mesh
 from processes import CONFIG, Processes, finished, metrics, verb, wait_for_step
 
-from genjax import experiment, loop
-from genjax.checkpoint import Checkpoints
+from genjax.training import experiment, loop
+from genjax.training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.xdist_group("several processes")
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from genjax.spreads import in_words, spread
+from genjax.reports.spread import in_words, spread
 
 
 def test_the_spread_is_the_sample_standard_deviation_and_one_value_has_none():

@@ -10,16 +10,16 @@ import optax
 import pytest
 from rows import on_one_device
 
-from genjax import loop
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, Player
+from genjax.core.sharding_rules import Rule
 from genjax.data import Data, Table
-from genjax.errors import UserError
-from genjax.experiment import Experiment
-from genjax.layout import Rule
-from genjax.objective import Aux, Player
-from genjax.optimizers import SGD
-from genjax.parallel import check_batch, make_mesh, shard_batch
-from genjax.placement import state_sharding
-from genjax.step import TrainState, ema_decay, init_state, make_eval_step, make_train_step
+from genjax.parallel.mesh import check_batch, make_mesh, shard_batch
+from genjax.parallel.placement import state_sharding
+from genjax.training import loop
+from genjax.training.experiment import Experiment
+from genjax.training.optimizers import SGD
+from genjax.training.step import TrainState, ema_decay, init_state, make_eval_step, make_train_step
 
 IDENTITY = lambda batch, key, train: batch
 RATE = 0.1

@@ -8,19 +8,19 @@ import pytest
 from processes import CONFIG
 from small_features import gathered, small
 
-from genjax import experiment as experiments
-from genjax import stream
+from genjax.api import evaluate_stream
+from genjax.core.errors import UserError
 from genjax.data.examples import Some
-from genjax.errors import UserError
-from genjax.loop import prepare
-from genjax.metrics.coverage import prdc
-from genjax.metrics.distance import Moments, frechet
-from genjax.metrics.extraction import FeatureNetwork
-from genjax.metrics.fid import to_bytes
-from genjax.metrics.scores import ClassEntropy
-from genjax.metrics.two_sample import neighbour_accuracy
-from genjax.sampling import draw_samples
-from genjax.streamed import stream_report
+from genjax.evaluation.sampling import draw_samples
+from genjax.evaluation.streaming import stream_report
+from genjax.metrics.distances.coverage import prdc
+from genjax.metrics.distances.distance import Moments, frechet
+from genjax.metrics.distances.scores import ClassEntropy
+from genjax.metrics.distances.two_sample import neighbour_accuracy
+from genjax.metrics.features.extraction import FeatureNetwork
+from genjax.metrics.features.fid import to_bytes
+from genjax.training import experiment as experiments
+from genjax.training.loop import prepare
 
 NUM, TEST, UNSEEN = 400, 360, 200  # samples, all test examples of digits, examples of the reference
 MATRIX = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32) / 16
@@ -120,12 +120,12 @@ def test_numbers_of_own_features_say_that_they_are_not_comparable(drawn):
 def test_inception_is_chosen_by_its_weights_and_is_fitted_on_nothing(drawn, tmp_path, monkeypatch):
     data, weights = drawn[0].experiment.data, tmp_path / "weights"
     asked = []
-    monkeypatch.setattr(stream, "load_network", lambda *given: asked.append(given) or NETWORK)
+    monkeypatch.setattr(evaluate_stream, "load_network", lambda *given: asked.append(given) or NETWORK)
     for name in ("", "inception"):
-        network, unseen = stream.fit_network(data, name, 0, weights)
+        network, unseen = evaluate_stream.fit_network(data, name, 0, weights)
         assert (network, len(unseen)) == (NETWORK, 1437)
     assert asked == [(weights, 17)] * 2
-    assert len(stream.fit_network(data, "random_convolutions", 0)[1]) == 1437 - 1437 // 2
+    assert len(evaluate_stream.fit_network(data, "random_convolutions", 0)[1]) == 1437 - 1437 // 2
     floats = dataclasses.replace(data, source=Floats())
     for given, words in [
         ((data, "inception", 0), "go together: --inception=FILE"),
@@ -134,7 +134,7 @@ def test_inception_is_chosen_by_its_weights_and_is_fitted_on_nothing(drawn, tmp_
         ((data, "inceptio", 0), "features 'inceptio' do not suit"),
     ]:
         with pytest.raises(UserError, match=words) as caught:
-            stream.fit_network(*given)
+            evaluate_stream.fit_network(*given)
         assert "\n" not in str(caught.value)
 
 

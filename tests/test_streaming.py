@@ -13,13 +13,20 @@ from processes import CONFIG, finished, verb
 from scipy.spatial.distance import pdist
 from scipy.special import softmax
 
-from genjax.errors import UserError
-from genjax.metrics.distance import RBF, Moments, Polynomial, gaussian_mmd, kernel_distance, kernel_mmd
-from genjax.metrics.extraction import FeatureNetwork, Part, look, own_rows
-from genjax.metrics.scores import ClassEntropy
-from genjax.metrics.streaming import ClassSpread, Hits, Prefixed, Rows, Seen, spread_ratios
-from genjax.parallel import batch_sharding, make_mesh
-from genjax.streamed import compare_seen
+from genjax.core.errors import UserError
+from genjax.evaluation.streaming import compare_seen
+from genjax.metrics.distances.distance import (
+    RBF,
+    Moments,
+    Polynomial,
+    gaussian_mmd,
+    kernel_distance,
+    kernel_mmd,
+)
+from genjax.metrics.distances.scores import ClassEntropy
+from genjax.metrics.distances.streaming import ClassSpread, Hits, Prefixed, Rows, Seen, spread_ratios
+from genjax.metrics.features.extraction import FeatureNetwork, Part, look, own_rows
+from genjax.parallel.mesh import batch_sharding, make_mesh
 
 RNG = np.random.default_rng(0)
 COUNT, DIM = 403, 5

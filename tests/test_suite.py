@@ -15,10 +15,12 @@ import jax
 import pytest
 from test_programs import TINY, environment
 
-from experiments import pacing
-from genjax import experiment, hardware, suite, supervise
-from genjax.errors import UserError
-from genjax.suite import Member, Suite
+from experiments.benchmarks import pacing
+from genjax.api import suite, supervise
+from genjax.api.suite import Member, Suite
+from genjax.core.errors import UserError
+from genjax.evaluation import hardware
+from genjax.training import experiment
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = sorted(path.stem for path in suite.SUITES.glob("*.py"))
@@ -81,10 +83,10 @@ def test_only_what_is_finished_is_compared_view_by_view(tmp_path):
     [
         ("x = 1", "has no function get_suite"),
         (
-            "from genjax.suite import *\nget_suite = lambda: Suite((Member('a', 'x'), Member('a', 'y')))",
+            "from genjax.api.suite import *\nget_suite = lambda: Suite((Member('a', 'x'), Member('a', 'y')))",
             "'a' must",
         ),
-        ("from genjax.suite import *\nget_suite = lambda: Suite((Member('a=b', 'x'),))", "'a=b' must"),
+        ("from genjax.api.suite import *\nget_suite = lambda: Suite((Member('a=b', 'x'),))", "'a=b' must"),
     ],
 )
 def test_files_that_are_no_suites_are_refused(text, expected, tmp_path):

@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 from test_programs import TINY
 
-from genjax import sweep, sweep_summary, vary
-from genjax.errors import UserError
+from genjax.api import sweep
+from genjax.core.errors import UserError
+from genjax.reports import sweep_table
+from genjax.training import variations
 
 ROOT = Path(__file__).parent.parent
 
 
 def expand(*over: str, configs=("vae_mixture",), common=()):
-    return sweep.expand(configs, vary.parse_over(over), common)
+    return variations.expand(configs, variations.parse_over(over), common)
 
 
 # -- expansion
@@ -189,7 +191,7 @@ def test_a_stop_reaches_all_runs_and_begins_none(tmp_path):
 # -- the summary
 
 
-def evaluated(root: Path, trial: sweep.Trial, **numbers):
+def evaluated(root: Path, trial: variations.Trial, **numbers):
     (root / trial.name).mkdir(parents=True)
     (root / trial.name / "evaluation.json").write_text(json.dumps(numbers))
 
@@ -200,7 +202,7 @@ def test_mean_and_spread_by_hand(tmp_path):
         evaluated(
             tmp_path, trial, step=5, collapse="none", distribution={"frechet_ratio": value, "modes": True}
         )
-    summary = sweep_summary.summarise(trials, tmp_path)
+    summary = sweep_table.summarise(trials, tmp_path)
     assert summary["shown"] == ["distribution.frechet_ratio"]
     five, six = summary["rows"]
     assert (five["setting"], five["seeds"], five["of"]) == ({"steps": "5"}, 3, 3)
@@ -208,10 +210,10 @@ def test_mean_and_spread_by_hand(tmp_path):
     assert number["mean"] == pytest.approx(3.0)
     assert number["spread"] == pytest.approx(7.0**0.5)  # (4 + 1 + 9) / 2
     assert six["numbers"]["distribution.frechet_ratio"] == {"mean": 4.0, "spread": None, "values": [4.0]}
-    lines = sweep_summary.markdown(summary).splitlines()
+    lines = sweep_table.markdown(summary).splitlines()
     assert lines[0] == "| steps | seeds | frechet_ratio |"
     assert lines[2:] == ["| 5 | 3 | 3.0 ± 2.6 |", "| 6 | 1 of 3 | 4 |"]
-    paths = sweep_summary.write_summary(summary, tmp_path)
+    paths = sweep_table.write_summary(summary, tmp_path)
     assert json.loads(paths[0].read_text()) == summary
     assert paths[1].read_text().splitlines() == lines
 
@@ -220,15 +222,15 @@ def test_numbers_are_chosen_by_name(tmp_path):
     trials = expand("seed=0", configs=["a", "b"])
     evaluated(tmp_path, trials[0], step=5, likelihood={"nats": -2.0})
     with pytest.raises(UserError, match="did you mean 'likelihood\\.nats'"):
-        sweep_summary.summarise(trials, tmp_path, ["likelihood.nat"])
-    summary = sweep_summary.summarise(trials, tmp_path, ["likelihood.nats", "step"])
-    table = sweep_summary.markdown(summary).splitlines()
+        sweep_table.summarise(trials, tmp_path, ["likelihood.nat"])
+    summary = sweep_table.summarise(trials, tmp_path, ["likelihood.nats", "step"])
+    table = sweep_table.markdown(summary).splitlines()
     assert table[0] == "| config | seeds | nats | step |"
     assert table[2:] == ["| a | 1 | -2 | 5 |", "| b | 0 of 1 |  |  |"]
     (tmp_path / trials[1].name).mkdir()
     (tmp_path / trials[1].name / "evaluation.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
-        sweep_summary.summarise(trials, tmp_path)
+        sweep_table.summarise(trials, tmp_path)
 
 
 # -- the program

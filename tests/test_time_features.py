@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.networks.embed import fourier, sinusoidal
+from genjax.networks.layers.time_features import fourier, sinusoidal
 
 
 def test_sinusoidal_features_at_known_angles():

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from oracles_tokens import enumerated, sequences
 
+from genjax.core.errors import UserError
+from genjax.core.objective import Context
 from genjax.diffusion.discrete import Absorbing, UniformNoise, log_at
 from genjax.diffusion.token_bounds import ContinuousTime, DiscreteTime
-from genjax.errors import UserError
 from genjax.networks import MLP
-from genjax.objective import Context
-from genjax.objectives.token_diffusion import TokenDiffusion
+from genjax.objectives.diffusion.token_diffusion import TokenDiffusion
 
 NET = MLP(width=16, depth=1)
 COPIES = 400

@@ -10,19 +10,19 @@ import pytest
 from rows import OUTLINES, ROWS, on_one_device
 from test_networks import normal
 
-from genjax import experiment, loop, verbs
-from genjax.adversarial.history import History
+from genjax.adversarial.image_pool import History
 from genjax.adversarial.path_length import PathLength, lengths, projected
 from genjax.adversarial.penalties import R1, Lazy
 from genjax.adversarial.slopes import of_slopes
-from genjax.checkpoint import Checkpoints
+from genjax.api.edit import Edit, edit_workdir
+from genjax.core.errors import UserError
+from genjax.core.objective import Context, Player
 from genjax.data import Both, DigitOutlines, Digits, Flip
-from genjax.data.pairs import beside, enlarged, halves, outlines
-from genjax.edit import Edit, edit_workdir
-from genjax.errors import UserError
+from genjax.data.sources.pairs import beside, enlarged, halves, outlines
+from genjax.evaluation.sampling import draw_samples
 from genjax.metrics.translation import neighbours, translation_report
-from genjax.objective import Context, Player
-from genjax.sampling import draw_samples
+from genjax.training import experiment, loop, workdir
+from genjax.training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.xdist_group("translation")  # one process makes what these tests share
 
@@ -252,7 +252,7 @@ def test_a_translator_is_shown_beside_another_and_the_nearest_neighbour(tmp_path
         own = experiment.load(
             "pix2pix_digits:l1", [("seed", str(seed)), ("objective.generator.channels", "(8,)")]
         )
-        verbs.open_workdir(own, "pix2pix_digits:l1", tmp_path / name)
+        workdir.open_workdir(own, "pix2pix_digits:l1", tmp_path / name)
         with Checkpoints(tmp_path / name / experiment.CHECKPOINTS) as checkpoints:
             checkpoints.save(1, loop.prepare(own).make_state())
     show = functools.partial(edit_workdir, overrides=(), how=Edit("translate"), num=8, seed=0)

@@ -7,17 +7,17 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from genjax import tree
+from genjax.core import tree
+from genjax.core.errors import UserError
+from genjax.core.overrides import overrides
 from genjax.data import Data, Digits, Scale
 from genjax.diffusion.process import VE
-from genjax.errors import UserError
-from genjax.experiment import Experiment, load
-from genjax.likelihoods import Bernoulli, OptimalGaussian
+from genjax.distributions.likelihoods import Bernoulli, OptimalGaussian
 from genjax.networks import MLP, UNet
-from genjax.objectives.diffusion import Diffusion
-from genjax.optimizers import Adam, Cosine
+from genjax.objectives.diffusion.diffusion import Diffusion
 from genjax.samplers.ode import Heun
-from genjax.wording import overrides
+from genjax.training.experiment import Experiment, load
+from genjax.training.optimizers import Adam, Cosine
 
 
 @dataclasses.dataclass(frozen=True)

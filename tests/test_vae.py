@@ -11,13 +11,13 @@ from jax.flatten_util import ravel_pytree
 from sklearn.decomposition import PCA
 from tiny import Affine
 
-from genjax.flows import models
-from genjax.likelihoods import Bernoulli, Gaussian
+from genjax.core.objective import Context
+from genjax.distributions.elbo import ELBO, IWAE, Beta, DReG
+from genjax.distributions.flows import models
+from genjax.distributions.likelihoods import Bernoulli, Gaussian
+from genjax.distributions.priors import FlowPrior, Mixture, Normal, VampPrior
 from genjax.networks import MADE
-from genjax.objective import Context
-from genjax.objectives.vae import VAE
-from genjax.priors import FlowPrior, Mixture, Normal, VampPrior
-from genjax.variational import ELBO, IWAE, Beta, DReG
+from genjax.objectives.latent.vae import VAE
 
 KEY = jax.random.key(0)
 DIMS, LATENT = 5, 2

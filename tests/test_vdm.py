@@ -12,14 +12,14 @@ import pytest
 from oracles import GaussianData
 from scipy import stats
 
-from genjax.diffusion import bounds
+from genjax.core.errors import UserError
+from genjax.core.objective import Context
 from genjax.diffusion.learned import LearnedProcess
-from genjax.diffusion.likelihood import OdeLikelihood
+from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.diffusion.process import VP
-from genjax.errors import UserError
+from genjax.distributions import gaussian
 from genjax.networks import MLP, FixedLinear, FourierFeatures, LearnedLinear, Monotone
-from genjax.objective import Context
-from genjax.objectives.vdm import VDM
+from genjax.objectives.diffusion.vdm import VDM
 from genjax.samplers.dpm import DPMSolverPP
 from genjax.samplers.grids import LogSNR
 from genjax.samplers.sde import Ancestral
@@ -262,7 +262,7 @@ def test_the_softmax_likelihood_is_a_normalised_gaussian():
     levels, gamma = 17, jnp.asarray(-4.0)
     values = np.linspace(-1, 1, levels)
     center = jnp.asarray([-1.2, 0.03, 0.5])
-    rows = jnp.stack([bounds.log_softmax(jnp.full(3, v), center, gamma, levels) for v in values])
+    rows = jnp.stack([gaussian.log_softmax(jnp.full(3, v), center, gamma, levels) for v in values])
     density = stats.norm(np.asarray(center)[None, :], np.exp(-2.0)).pdf(values[:, None])
     np.testing.assert_allclose(jnp.exp(rows).sum(axis=0), 1.0, rtol=1e-12)
     np.testing.assert_allclose(jnp.exp(rows), density / density.sum(axis=0), rtol=1e-9)
@@ -271,7 +271,7 @@ def test_the_softmax_likelihood_is_a_normalised_gaussian():
     x = jnp.asarray(values[[0, 8, 16]])[None]
     z = x + np.exp(-2.0) * eps
     ours = objective.reconstruction(objective.process(PLAIN), x, eps)
-    np.testing.assert_allclose(ours, -jnp.sum(bounds.log_softmax(x, z, gamma, levels), axis=1), rtol=1e-9)
+    np.testing.assert_allclose(ours, -jnp.sum(gaussian.log_softmax(x, z, gamma, levels), axis=1), rtol=1e-9)
 
 
 def test_the_process_of_vps_log_snr_is_vp():

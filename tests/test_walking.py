@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_autoregressive import EACH, IMAGES, VALUES, model
 
-from genjax.networks.packed import pack
+from genjax.networks.layers.weight_quantization import pack
 
 # Calls of one walk: places offered, and how many of them each of three rows takes. Row 2 waits at first.
 CALLS = [(3, (3, 1, 0)), (1, (1, 1, 1)), (2, (2, 0, 1)), (1, (1, 0, 1)), (1, (1, 1, 1)), (2, (1, 2, 2))]

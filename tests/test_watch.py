@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from rows import ROWS
 
-from genjax import experiment as experiments
-from genjax import figures, loop, vary, watch
-from genjax.checkpoint import Checkpoints
-from genjax.errors import UserError
-from genjax.evaluate import whole
-from genjax.experiment import Evaluation
+from genjax.api import vary
+from genjax.core.errors import UserError
+from genjax.evaluation.evaluate import whole
+from genjax.evaluation.sampling import draw_samples
 from genjax.metrics.report import distribution_report
+from genjax.reports import figures, sampling_paths
 from genjax.samplers.ode import DDIM
-from genjax.sampling import draw_samples
+from genjax.training import experiment as experiments
+from genjax.training import loop, variations
+from genjax.training.checkpoint import Checkpoints
+from genjax.training.experiment import Evaluation
 
 pytestmark = pytest.mark.xdist_group("watch")  # one process makes what these tests share
 
@@ -25,12 +27,12 @@ pytestmark = pytest.mark.xdist_group("watch")  # one process makes what these te
 def test_frames_lie_evenly_on_the_way():
     """A path that dwells at its beginning: equal distances, not equal numbers of steps; both ends are kept."""
     states = np.concatenate([np.zeros(50), np.linspace(0.0, 1.0, 41)])[:, None]
-    chosen = watch.spread_frames(states, 5)
+    chosen = sampling_paths.spread_frames(states, 5)
     np.testing.assert_allclose(states[chosen, 0], [0.0, 0.25, 0.5, 0.75, 1.0], atol=1e-9)
     assert chosen[0] == 0
     assert chosen[-1] == 90
     tokens = np.array([[9, 9, 9, 9], [9, 9, 9, 9], [1, 9, 9, 9], [1, 2, 9, 9], [1, 2, 3, 0]])
-    np.testing.assert_array_equal(watch.spread_frames(tokens, 3), [0, 3, 4])
+    np.testing.assert_array_equal(sampling_paths.spread_frames(tokens, 3), [0, 3, 4])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ def run():
 def test_densities_are_of_the_datas_own_units(run):
     """The density over the window integrates to 1, which it would not with the model's scale left out."""
     known = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, objective=Known()))
-    values = watch.log_density(known, run.make_state(), (-2.4, 2.4))
+    values = sampling_paths.log_density(known, run.make_state(), (-2.4, 2.4))
     cell = (4.8 / (len(values) - 1)) ** 2
     assert np.exp(values).sum() * cell == pytest.approx(1.0, abs=1e-3)
     peak = np.unravel_index(values.argmax(), values.shape)
@@ -76,13 +78,13 @@ def test_densities_are_of_the_datas_own_units(run):
 def test_a_path_ends_in_the_samples(run):
     """With the same seed and number, the last state is what `sample` draws; the picture has a tile for each time."""
     state = run.make_state()
-    times, states = watch.draw_path(run, state, 8, 3, seed=5)
+    times, states = sampling_paths.draw_path(run, state, 8, 3, seed=5)
     arguments = (run.experiment.objective, run.experiment.data, state.ema, state.extra, run.mesh)
     drawn, _ = draw_samples(*arguments, seed=5, num=8, batch_size=8)
     np.testing.assert_allclose(states[-1], drawn, rtol=1e-4, atol=1e-5)
     assert times[0] == 1.0
     assert times[-1] < 0.01
-    image = watch.show_path(run, state, times, states)
+    image = sampling_paths.show_path(run, state, times, states)
     tile = figures.field(np.zeros((1, 2)), (-1.0, 1.0))
     assert image.width == (len(times) + 1) * (tile.width + 6), "one tile for each time, one for the density"
 
@@ -90,18 +92,18 @@ def test_a_path_ends_in_the_samples(run):
 def test_an_objective_without_steps_has_no_path(run):
     known = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, objective=Known()))
     with pytest.raises(UserError, match="samples of Known come in one step"):
-        watch.draw_path(known, run.make_state(), 8, 3, seed=0)
+        sampling_paths.draw_path(known, run.make_state(), 8, 3, seed=0)
     with pytest.raises(UserError, match="--trace=1 must be at least 2"):
-        watch.draw_path(run, run.make_state(), 8, 1, seed=0)
+        sampling_paths.draw_path(run, run.make_state(), 8, 1, seed=0)
 
 
 def test_settings_are_all_combinations():
-    over = vary.parse_over(["objective.sampler=DDIM,Heun", "config.objective.sampler.steps=3,4"])
-    found = [tuple(value for _, value in setting) for setting in vary.settings(over)]
+    over = variations.parse_over(["objective.sampler=DDIM,Heun", "config.objective.sampler.steps=3,4"])
+    found = [tuple(value for _, value in setting) for setting in variations.settings(over)]
     assert found == [("DDIM", "3"), ("DDIM", "4"), ("Heun", "3"), ("Heun", "4")]
-    assert vary.settings([]) == [()]
+    assert variations.settings([]) == [()]
     with pytest.raises(UserError, match="--over=steps: write --over="):
-        vary.parse_over(["steps"])
+        variations.parse_over(["steps"])
 
 
 @pytest.mark.slow
@@ -111,7 +113,7 @@ def test_vary_judges_each_setting_as_a_report_would(run, tmp_path, monkeypatch):
     state = run.make_state()
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(0, state)
-    over = vary.parse_over(["objective.sampler.steps=2,5", "objective.sampler.eta=0,1"])
+    over = variations.parse_over(["objective.sampler.steps=2,5", "objective.sampler.eta=0,1"])
     rows = vary.vary(tmp_path, [], over, num=80, seed=3)
     assert [row["evaluations"] for row in rows] == [2, 2, 5, 5]
     objective = dataclasses.replace(run.experiment.objective, sampler=DDIM(steps=5, eta=1.0))
@@ -126,7 +128,7 @@ def test_vary_judges_each_setting_as_a_report_would(run, tmp_path, monkeypatch):
     assert (tmp_path / "vary" / "table.md").read_text().count("\n") == 2 + len(rows)
     assert {path.name for path in (tmp_path / "vary").glob("*.png")} == {"samples.png", "curve.png"}
     with pytest.raises(UserError, match="beta_max"):
-        vary.vary(tmp_path, [], vary.parse_over(["objective.process.beta_max=3,4"]), num=8, seed=0)
+        vary.vary(tmp_path, [], variations.parse_over(["objective.process.beta_max=3,4"]), num=8, seed=0)
 
 
 def test_pictures_of_a_seed_do_not_depend_on_tracing(run):

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from genjax import pictures
-from genjax.errors import UserError
-from genjax.writers import Writer
+from genjax.core.errors import UserError
+from genjax.reports import pictures
+from genjax.training.writers import Writer
 
 RNG = np.random.default_rng(0)
 
@@ -153,7 +153,7 @@ def test_events_read_back(tmp_path):
 
 def test_progress_line(tmp_path, monkeypatch):
     clock = iter([0.0, 100.0, 100.0, 102.0, 102.0, 110.0, 110.0]).__next__
-    monkeypatch.setattr("genjax.writers.time.perf_counter", clock)
+    monkeypatch.setattr("genjax.training.writers.time.perf_counter", clock)
     out = io.StringIO()
     with Writer(tmp_path, 4000, start=200, items=32, stream=out) as writer:
         writer.scalars(210, {"net/loss": 1.25, "net/grad_norm": 3.0})

@@ -5,7 +5,7 @@
 The shipped configs of the families as they are, but for the length of the run.
 """
 
-from genjax.suite import Member, Suite
+from genjax.api.suite import Member, Suite
 
 SAMPLER = "objective.sampler.steps"
 QUICK = (("evaluation.num", "100"),)  # of a first stage, whose own samples are not compared

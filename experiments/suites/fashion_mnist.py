@@ -6,7 +6,7 @@ Where TFDS has not prepared the data set yet, see the README. The shipped config
 theirs takes a core more than half a second: batches of 32, half the channels.
 """
 
-from genjax.suite import Member, Suite
+from genjax.api.suite import Member, Suite
 
 SAMPLER = "objective.sampler.steps"
 FEW = ("batch_size", "32")

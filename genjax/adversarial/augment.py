@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.types import Array, Key, named
+from genjax.core.types import Array, Key, named
 
 Carried = dict[str, Array]
 Images = Float[Array, "b h w c"]

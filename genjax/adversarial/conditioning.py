@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.types import Array
+from genjax.core.types import Array
 
 Labels = Float[Array, "b k"] | None  # one-hot; rows of zeros for no label
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.types import Array
+from genjax.core.types import Array
 
 Logits = Float[Array, "..."]
 

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.adversarial.slopes import of_slopes
-from genjax.errors import UserError
-from genjax.objective import Context
-from genjax.types import Array, Key
+from genjax.core.errors import UserError
+from genjax.core.objective import Context
+from genjax.core.types import Array, Key
 
 Make = Callable[[Array], Array]  # styles [b, s, d] -> images [b, h, w, c], each of its own styles
 

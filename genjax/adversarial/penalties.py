@@ -20,10 +20,10 @@ from jaxtyping import Float
 
 from genjax.adversarial.augment import DiffAugment, Transformation
 from genjax.adversarial.slopes import of_slopes
-from genjax.errors import UserError
-from genjax.objective import Context
-from genjax.objectives.common import sum_dims
-from genjax.types import Array, Key, PyTree, named
+from genjax.core.arrays import sum_dims
+from genjax.core.errors import UserError
+from genjax.core.objective import Context
+from genjax.core.types import Array, Key, PyTree, named
 
 Critic = Callable[[Array], Array]  # x [b, ...] -> outputs [b, ...]
 Data = Float[Array, "b ..."]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Float
 
-from genjax.types import Array
+from genjax.core.types import Array
 
 
 def of_slopes(

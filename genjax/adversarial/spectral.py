@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.types import Array, Key, PyTree, named
+from genjax.core.types import Array, Key, PyTree, named
 
 Vectors = dict[str, Array]  # path of the kernel -> u [outputs]
 WARM = 10  # iterations from a random u at the start

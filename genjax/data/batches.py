@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Int
 
+from genjax.core.errors import UserError
 from genjax.data.examples import Examples
 from genjax.data.permutation import scattered, shuffled
-from genjax.errors import UserError
 
 WRITTEN_DOWN = 2**20  # more examples than these are permuted place by place: sorting them would take seconds
 

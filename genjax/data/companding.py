@@ -12,9 +12,9 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.core.errors import UserError
+from genjax.core.types import Batch, Key
 from genjax.data.transforms import A
-from genjax.errors import UserError
-from genjax.types import Batch, Key
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.core.types import Array, Batch, Key, named
 from genjax.data.examples import Examples
 from genjax.data.source import Kind, Source, integer_range
 from genjax.data.transforms import Transform
-from genjax.types import Array, Batch, Key, named
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Integer
 
+from genjax.core.errors import UserError
+from genjax.core.types import Array
 from genjax.data.permutation import shuffled
-from genjax.errors import UserError
-from genjax.types import Array
 
 
 @runtime_checkable

@@ -26,9 +26,9 @@ import jax
 import numpy as np
 from absl import flags, logging
 
+from genjax.core.errors import UserError
 from genjax.data.batches import Batches
 from genjax.data.examples import is_in_memory
-from genjax.errors import UserError
 
 Rows = Callable[[int], dict[str, np.ndarray]]  # step -> this process's rows of the global batch
 STOPS = (signal.SIGINT, signal.SIGTERM)

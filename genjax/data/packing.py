@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, Integer
 
+from genjax.core.errors import UserError
 from genjax.data.examples import Table
-from genjax.errors import UserError
 
 
 def first_fit(sizes: Sequence[int], length: int) -> Int[np.ndarray, " n"]:

@@ -12,10 +12,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from genjax.core.errors import UserError
+from genjax.core.types import Array, Batch
 from genjax.data.examples import Examples, Gatherable
 from genjax.data.loading import Input
-from genjax.errors import UserError
-from genjax.types import Array, Batch
 
 INDEX = "index"  # the name of the indices in a batch
 MOST = 2**31 - 1  # numbers in an array that int32 indices reach

@@ -10,9 +10,9 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
+from genjax.core.errors import UserError, nearest
 from genjax.data.examples import Examples
 from genjax.data.permutation import shuffled
-from genjax.errors import UserError, nearest
 
 Kind = Literal["image", "points", "text", "audio"]
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.types import Array, Batch, Key, named
+from genjax.core.types import Array, Batch, Key, named
 
 A = TypeVar("A", np.ndarray, Array)
 

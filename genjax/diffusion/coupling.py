@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
-from genjax.errors import UserError
-from genjax.types import Array, Key, named
+from genjax.core.errors import UserError
+from genjax.core.types import Array, Key, named
 
 State = Float[Array, "b ..."]
 Cond = Float[Array, "b k"]

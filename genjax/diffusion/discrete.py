@@ -30,9 +30,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from genjax.core.errors import UserError
+from genjax.core.types import Array, Key, named
 from genjax.diffusion.process import Time, expand
-from genjax.errors import UserError
-from genjax.types import Array, Key, named
 
 Tokens = Int[Array, "b ..."]
 LogProbs = Float[Array, "b ... _"]  # over the values of each position, in nats

@@ -33,11 +33,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.errors import UserError
+from genjax.core.types import Array
 from genjax.diffusion.prediction import Denoise, Prediction
 from genjax.diffusion.process import Process, expand
 from genjax.diffusion.threshold import with_x0
-from genjax.errors import UserError
-from genjax.types import Array
 
 State = Float[Array, "b ..."]
 Scalar = Float[Array, "..."]  # a scalar, or one time per example

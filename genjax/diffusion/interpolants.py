@@ -29,11 +29,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from genjax.diffusion.likelihood import STEP, OdeLikelihood, Pair, Rate
+from genjax.core.errors import UserError
+from genjax.core.types import Array, Key, PyTree, named, record
+from genjax.diffusion.ode_likelihood import STEP, OdeLikelihood, Pair, Rate
 from genjax.diffusion.prediction import Prediction
 from genjax.diffusion.process import EDM, Process, Time, derivative
-from genjax.errors import UserError
-from genjax.types import Array, Key, PyTree, named, record
 
 State = Float[Array, "b ..."]
 CLOCK = EDM(

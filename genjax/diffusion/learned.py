@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from genjax.core.types import Array
 from genjax.diffusion.process import Process, Time, derivative
-from genjax.types import Array
 
 
 @dataclass(frozen=True)

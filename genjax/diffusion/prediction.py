@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.types import Array, PyTree, record
 from genjax.diffusion.process import Process, derivative, expand
-from genjax.types import Array, PyTree, record
 
 State = Float[Array, "b ..."]
 Time = Float[Array, "..."]  # a scalar, or one time per example

@@ -15,10 +15,10 @@ from typing import Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.errors import UserError
+from genjax.core.types import Array
 from genjax.diffusion.prediction import Denoise, Prediction, from_x0
 from genjax.diffusion.process import Process, expand
-from genjax.errors import UserError
-from genjax.types import Array
 
 State = Float[Array, "b ..."]
 Scalar = Float[Array, "..."]  # a scalar, or one time per example

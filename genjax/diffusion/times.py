@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.errors import UserError
+from genjax.core.types import Array, Key
 from genjax.diffusion.process import Process
-from genjax.errors import UserError
-from genjax.types import Array, Key
 
 
 @runtime_checkable

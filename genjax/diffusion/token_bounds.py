@@ -23,10 +23,10 @@ from typing import Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.errors import UserError
+from genjax.core.types import Array
 from genjax.diffusion.discrete import Absorbing, LogProbs, TokenProcess, Tokens, log_at, one_hot_log
 from genjax.diffusion.process import derivative
-from genjax.errors import UserError
-from genjax.types import Array
 
 Times = Float[Array, " b"]
 

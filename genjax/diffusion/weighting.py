@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.types import Array
 from genjax.diffusion.prediction import Parameterization
 from genjax.diffusion.process import Process
-from genjax.types import Array
 
 Times = Float[Array, " b"]
 

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from numpy import ndarray
 
-from genjax.errors import UserError
-from genjax.metrics.classifier import Recipe
+from genjax.core.errors import UserError
+from genjax.metrics.features.classifier import Recipe
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float64, Real
 from numpy import ndarray
 
-from genjax.errors import UserError
+from genjax.core.errors import UserError
 
 Values = float | Real[ndarray, ""] | Real[ndarray, " n"]
 

@@ -16,17 +16,23 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from numpy import ndarray
 
-from genjax.metrics.classifier import Classifier, as_is, train_classifier
-from genjax.metrics.coverage import prdc
-from genjax.metrics.distance import RBF, Moments, Polynomial, frechet, kernel_mmd
+from genjax.metrics.distances.coverage import prdc
+from genjax.metrics.distances.distance import RBF, Moments, Polynomial, frechet, kernel_mmd
+from genjax.metrics.distances.memorization import nearest_training
+from genjax.metrics.distances.modes import dimension_report
+from genjax.metrics.distances.scores import class_diversity
+from genjax.metrics.distances.sliced import sliced_wasserstein
+from genjax.metrics.distances.two_sample import classifier_test, neighbour_accuracy
 from genjax.metrics.examined import Examined, Settings, check
-from genjax.metrics.features import FeatureSpace, identity, of_classifier, of_spectrogram, random_convolutions
-from genjax.metrics.memorization import nearest_training
-from genjax.metrics.modes import dimension_report
-from genjax.metrics.scores import class_diversity
-from genjax.metrics.sliced import sliced_wasserstein
-from genjax.metrics.spectrogram import log_mel
-from genjax.metrics.two_sample import classifier_test, neighbour_accuracy
+from genjax.metrics.features.classifier import Classifier, as_is, train_classifier
+from genjax.metrics.features.features import (
+    FeatureSpace,
+    identity,
+    of_classifier,
+    of_spectrogram,
+    random_convolutions,
+)
+from genjax.metrics.features.spectrogram import log_mel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,28 +1,28 @@
 """Networks: the only folder that imports flax."""
 
-from genjax.networks.adapters import FromNNX
-from genjax.networks.conv import ConvDecoder, ConvEncoder
-from genjax.networks.dcgan import DCGANDiscriminator, DCGANGenerator
-from genjax.networks.dit import DiT
+from genjax.networks.adversarial.dcgan import DCGANDiscriminator, DCGANGenerator
+from genjax.networks.adversarial.patchgan import PatchGAN
+from genjax.networks.adversarial.resgan import ResDiscriminator, ResGenerator
+from genjax.networks.adversarial.stylegan2 import StyleDiscriminator, StyleMapping, StyleSynthesis
+from genjax.networks.adversarial.translators import ResNetGenerator, UNetGenerator
+from genjax.networks.autoregressive.made import MADE
+from genjax.networks.autoregressive.pixelcnn import PixelCNN
+from genjax.networks.autoregressive.pixelcnnpp import PixelCNNPP
+from genjax.networks.autoregressive.pixelrnn import PixelRNN
+from genjax.networks.autoregressive.recurrent import Recurrent
+from genjax.networks.autoregressive.wavenet import WaveNet
+from genjax.networks.convolutional.conv import ConvDecoder, ConvEncoder
+from genjax.networks.convolutional.ladder import Ladder
+from genjax.networks.convolutional.resnet import ResNet
+from genjax.networks.convolutional.unet import UNet
 from genjax.networks.feedforward import FeedForward
 from genjax.networks.fourier import FourierFeatures
-from genjax.networks.ladder import Ladder
-from genjax.networks.made import MADE
-from genjax.networks.minibatch import WithMinibatch
+from genjax.networks.layers.minibatch import WithMinibatch
 from genjax.networks.mlp import MLP
-from genjax.networks.patchgan import PatchGAN
-from genjax.networks.pixelcnn import PixelCNN
-from genjax.networks.pixelcnnpp import PixelCNNPP
-from genjax.networks.pixelrnn import PixelRNN
-from genjax.networks.recurrent import Recurrent
-from genjax.networks.resgan import ResDiscriminator, ResGenerator
-from genjax.networks.resnet import ResNet
-from genjax.networks.schedule import FixedLinear, LearnedLinear, Monotone
-from genjax.networks.stylegan2 import StyleDiscriminator, StyleMapping, StyleSynthesis
-from genjax.networks.tokens import TokenTransformer
-from genjax.networks.translators import ResNetGenerator, UNetGenerator
-from genjax.networks.unet import UNet
-from genjax.networks.wavenet import WaveNet
+from genjax.networks.nnx import FromNNX
+from genjax.networks.noise_schedule import FixedLinear, LearnedLinear, Monotone
+from genjax.networks.transformers.dit import DiT
+from genjax.networks.transformers.token_transformer import TokenTransformer
 
 __all__ = [
     "MADE",

@@ -7,9 +7,9 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Float
 
-from genjax.networks.blocks import Conditioning, Modulation
-from genjax.networks.layers import Activation, Dense, activate
-from genjax.types import Array
+from genjax.core.types import Array
+from genjax.networks.layers.blocks import Conditioning, Modulation
+from genjax.networks.layers.linen import Activation, Dense, activate
 
 
 class FeedForward(nn.Module):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from genjax.types import Array
+from genjax.core.types import Array
 
 
 class FourierFeatures(nn.Module):

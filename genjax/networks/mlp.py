@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from genjax.networks.blocks import Conditioning, Modulation, TimeFeatures
-from genjax.networks.layers import Activation, Dense, GroupNorm, activate, lecun, zeros
-from genjax.types import Array
+from genjax.core.types import Array
+from genjax.networks.layers.blocks import Conditioning, Modulation, TimeFeatures
+from genjax.networks.layers.linen import Activation, Dense, GroupNorm, activate, lecun, zeros
 
 
 class MLP(nn.Module):

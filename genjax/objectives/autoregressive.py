@@ -12,7 +12,7 @@ What a batch has beside its examples: `mask` [b, *shape] says which elements cou
 probability of a document with its end is that of its row up to there. `segment` [b, n] says which elements are of one
 document (`genjax.data.packing`): each begins with the start symbol (or its first element is given) and sees no other.
 
-Samples come from the one decoding loop (`genjax.decode`), by the network's `walker` where it has one.
+Samples come from the one decoding loop (`genjax.samplers.decoding`), by the network's `walker` where it has one.
 
 Label smoothing (Szegedy et al. 2016, arXiv:1512.00567) trains on (1 - s) [x_i = k] + s / values, not on [x_i = k]; the
 z-loss (Chowdhery et al. 2022, arXiv:2204.02311, section 5) adds z (log sum_k exp l_k)^2, which keeps logits near
@@ -31,17 +31,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from genjax.decode import Decoding, Generated, Model, generate, guided
-from genjax.decode.model import of_walker
-from genjax.emissions import Categorical, Emission
-from genjax.errors import UserError
-from genjax.networks import segments
-from genjax.networks.cache import Kind
-from genjax.networks.walker import Walker, naive
-from genjax.objective import Aux, Context, Network, Penalised, Player
-from genjax.objectives.common import check_shape, condition, sum_dims, training_condition
-from genjax.tree import tunable
-from genjax.types import Array, Batch, Extra, Key, Params, named
+from genjax.core.arrays import sum_dims
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, Context, Network, Penalised, Player
+from genjax.core.tree import tunable
+from genjax.core.types import Array, Batch, Extra, Key, Params, named
+from genjax.distributions.outputs import Categorical, Emission
+from genjax.networks.layers import segments
+from genjax.networks.layers.incremental import Walker, naive
+from genjax.networks.layers.kv_cache import Kind
+from genjax.objectives.common import check_shape, condition, training_condition
+from genjax.samplers.decoding import Decoding, Generated, Model, generate, guided
+from genjax.samplers.decoding.model import of_walker
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.errors import UserError
-from genjax.types import Array, Batch, Key, named
-
-
-def sum_dims(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
-    """Sums everything but the batch."""
-    return jnp.sum(x, axis=tuple(range(1, x.ndim)))
+from genjax.core.errors import UserError
+from genjax.core.types import Array, Batch, Key, named
 
 
 def one_hot(label: Array, classes: int) -> Float[Array, "b classes"]:

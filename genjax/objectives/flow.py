@@ -2,7 +2,7 @@
 
     log p(x | c) = log p_0(f(x; c)) + log |det df/dx|,     loss = -log p(x | c) / D   (nats per dimension).
 
-Bijectors, bases and dequantization are in `genjax.flows`. Data of integers 0 ... L - 1 become y = (x + u) / L in
+Bijectors, bases and dequantization are in `genjax.distributions.flows`. Data of integers 0 ... L - 1 become y = (x + u) / L in
 [0, 1], u uniform or itself from a flow, and what is reported is a lower bound on log P(x); with k draws of u the
 tighter
 
@@ -19,14 +19,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.errors import UserError
-from genjax.flows.base import Base, Normal
-from genjax.flows.bijector import Bijector, Given
-from genjax.flows.dequantize import Dequantization, UniformNoise
-from genjax.objective import Aux, Context, Player
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, Context, Player
+from genjax.core.tree import tunable
+from genjax.core.types import Array, Batch, Extra, Key, Params, named
+from genjax.distributions.flows.base import Base, Normal
+from genjax.distributions.flows.bijector import Bijector, Given
+from genjax.distributions.flows.dequantize import Dequantization, UniformNoise
 from genjax.objectives.common import check_shape, condition
-from genjax.tree import tunable
-from genjax.types import Array, Batch, Extra, Key, Params, named
 
 
 @dataclass(frozen=True)

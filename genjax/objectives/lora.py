@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.errors import UserError
-from genjax.objective import Aux, Context, HasLogProb, LossFn, Objective, Player
-from genjax.pretrained import Pretrained
-from genjax.types import Array, Batch, Extra, Key, Params, PyTree, named
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, Context, HasLogProb, LossFn, Objective, Player
+from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
+from genjax.training.pretrained import Pretrained
 
 Factors = dict[str, dict[str, Array]]
 

@@ -12,79 +12,24 @@ of the key, so that the SDE's repeated steps see the same path (Li et al. 2020, 
 What has not arrived after `max_steps` steps, or is not finite, is NaN in every example.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import diffrax
 import jax
 import jax.numpy as jnp
 import lineax
 
+from genjax.core.errors import UserError
+from genjax.core.types import Array, Key, named
+from genjax.diffusion.ode import Solver, _end, integrate, worst_example
 from genjax.diffusion.prediction import Denoise, score, velocity
 from genjax.diffusion.process import Process
-from genjax.errors import UserError
 from genjax.samplers.grids import Grid, Uniform
 from genjax.samplers.ode import OneStep
 from genjax.samplers.scan import Walk
-from genjax.types import Array, Key, PyTree, named
 
-Solver = Literal["tsit5", "dopri5", "dopri8"]
-SOLVERS = {"tsit5": diffrax.Tsit5, "dopri5": diffrax.Dopri5, "dopri8": diffrax.Dopri8}
 FINEST = 2.0**-14  # the SDE's smallest step, as a share of the interval
-
-
-def worst_example(error: PyTree) -> Array:
-    """The largest over examples of the root mean square over dimensions, of arrays [b, ...]; a scalar."""
-    square = lambda y: jnp.mean(y**2, axis=tuple(range(1, y.ndim)))
-    return jnp.sqrt(jnp.max(jnp.stack([jnp.max(square(y)) for y in jax.tree.leaves(error)])))
-
-
-def _end(solution: diffrax.Solution) -> PyTree:
-    """The last state, or NaN where the solver did not arrive."""
-    arrived = solution.result == diffrax.RESULTS.successful
-    return jax.tree.map(lambda y: jnp.where(arrived, y[0], jnp.nan), solution.ys)
-
-
-def integrate(
-    rate: Callable[[Any, PyTree], PyTree],
-    start: PyTree,
-    first: Array,
-    last: Array,
-    *,
-    solver: Solver,
-    rtol: float,
-    atol: float,
-    max_steps: int,
-) -> PyTree:
-    """Solves d(state) / du = rate(u, state) from u = first to last, forwards or backwards, with adaptive steps.
-
-    Args:
-        rate: (u scalar, state) -> the state's derivative.
-        start: arrays [b, ...], the state at `first`.
-        first: scalar.
-        last: scalar.
-        solver: order 5 (Tsitouras; Dormand & Prince) or 8 (Dormand & Prince).
-        rtol: relative tolerance of one step.
-        atol: absolute tolerance of one step, in the state's units.
-        max_steps: most steps, failed ones included.
-
-    Returns:
-        The state at `last`; NaN if it has not been reached.
-    """
-    return _end(
-        diffrax.diffeqsolve(
-            diffrax.ODETerm(lambda u, state, args: rate(u, state)),
-            SOLVERS[solver](),
-            first,
-            last,
-            None,
-            start,
-            stepsize_controller=diffrax.PIDController(rtol, atol, norm=worst_example),
-            max_steps=max_steps,
-            throw=False,
-        )
-    )
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.types import Array, Key, named
 from genjax.diffusion.process import Process
 from genjax.samplers.sde import transition
-from genjax.types import Array, Key, named
 
 
 def jump_and_renoise(

@@ -20,11 +20,11 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.core.types import Array, Key
 from genjax.diffusion.prediction import Denoise
 from genjax.diffusion.process import Process, derivative
 from genjax.samplers.dpm import History, Multistep
 from genjax.samplers.scan import Walk
-from genjax.types import Array, Key
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
 

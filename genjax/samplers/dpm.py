@@ -28,11 +28,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.types import Array, Key, PyTree, named, record
 from genjax.diffusion.prediction import Denoise
 from genjax.diffusion.process import Process
 from genjax.samplers.ode import OneStep
 from genjax.samplers.scan import Walk
-from genjax.types import Array, Key, PyTree, named, record
 
 
 @record

@@ -17,13 +17,13 @@ from math import inf, sqrt
 import jax
 import jax.numpy as jnp
 
+from genjax.core.types import Array, Key, named
 from genjax.diffusion.prediction import Denoise
 from genjax.diffusion.process import Process
 from genjax.samplers.grids import Grid, Karras, ThenZero
 from genjax.samplers.ode import OneStep
 from genjax.samplers.scan import Walk
 from genjax.samplers.sde import transition
-from genjax.types import Array, Key, named
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from genjax.core.errors import UserError
+from genjax.core.types import Array
 from genjax.diffusion.process import Process
-from genjax.errors import UserError
-from genjax.types import Array
 
 
 @runtime_checkable

@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.types import Array, Key, named
 from genjax.diffusion.prediction import Denoise, score
 from genjax.diffusion.process import Process
 from genjax.samplers.grids import Grid, LogSNR
 from genjax.samplers.ode import OneStep
 from genjax.samplers.scan import Sampler, Walk
 from genjax.samplers.sde import ReverseDiffusion
-from genjax.types import Array, Key, named
 
 Score = Callable[[Array], Array]  # x [b, ...] -> grad log p(x) [b, ...]
 StepSize = Callable[[Array, Array], Array]  # (score, z) -> scalar e

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.types import Array, Key, named
 from genjax.diffusion.prediction import Denoise, velocity
 from genjax.diffusion.process import Process
 from genjax.samplers.grids import Grid, Uniform
 from genjax.samplers.scan import Walk
-from genjax.types import Array, Key, named
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
-from genjax.types import Array, Key, PyTree, named, record
+from genjax.core.types import Array, Key, PyTree, named, record
 
 Denoise = Callable[[Array, Array], Any]  # (x_t, t) -> a `Prediction`, or for tokens their log-probabilities
 Process = Any  # a Gaussian `Process`, or a `TokenProcess`: what the sampler's steps expect

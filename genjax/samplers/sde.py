@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.types import Array, Key, named
 from genjax.diffusion.prediction import Denoise, score, velocity
 from genjax.diffusion.process import Process
 from genjax.samplers.grids import Grid, Uniform
 from genjax.samplers.ode import OneStep
 from genjax.samplers.scan import Walk
-from genjax.types import Array, Key, named
 
 
 def transition(process: Process, s: Array, t: Array) -> tuple[Float[Array, ""], Float[Array, ""]]:

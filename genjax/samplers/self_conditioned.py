@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.types import Array, Key
 from genjax.diffusion.prediction import Denoise, Prediction
 from genjax.diffusion.process import Process
 from genjax.samplers.scan import Sampler, Walk
-from genjax.types import Array, Key
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.errors import UserError
+from genjax.core.types import Array, Key, named
 from genjax.diffusion.discrete import Absorbing, LogProbs, TokenDenoise, TokenProcess, Tokens, log_at
-from genjax.errors import UserError
 from genjax.samplers.scan import Walk
-from genjax.types import Array, Key, named
 
 
 def nucleus(log_p: LogProbs, top_p: float) -> LogProbs:

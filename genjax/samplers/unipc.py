@@ -17,11 +17,11 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.core.types import Array, Key, PyTree, record
 from genjax.diffusion.prediction import Denoise, from_x0
 from genjax.diffusion.process import Process
 from genjax.samplers.dpm import DPMSolverPP, History, lambda_gap
 from genjax.samplers.scan import Walk
-from genjax.types import Array, Key, PyTree, record
 
 
 @record

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 import transformers
 
-from genjax import bridge
-from genjax.decode import Decoding
+from genjax.networks import huggingface
 from genjax.objectives.autoregressive import Autoregressive
+from genjax.samplers.decoding import Decoding
 
 SIZES = {"10M": (6, 6, 384, 256, 65), "124M": (12, 12, 768, 1024, 50257)}
 
@@ -57,7 +57,7 @@ def main() -> None:
     peer = theirs(flags.size)
     with tempfile.TemporaryDirectory() as folder:
         peer.save_pretrained(folder)
-        net, params, _ = bridge.read(Path(folder))
+        net, params, _ = huggingface.read(Path(folder))
     values, length = SIZES[flags.size][-1], flags.prompt + flags.tokens
     kept = {"kind": flags.kind, "weights": flags.weights}
     objective = Autoregressive(

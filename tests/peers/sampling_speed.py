@@ -22,12 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from genjax.evaluate import count_params
+from genjax.evaluation.evaluate import count_params
+from genjax.evaluation.sampling import compile_sampler
 from genjax.networks import UNet
-from genjax.objectives.diffusion import Diffusion
-from genjax.parallel import make_mesh
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.parallel.mesh import make_mesh
 from genjax.samplers.ode import DDIM
-from genjax.sampling import compile_sampler
 
 SHAPE = (28, 28, 1)
 

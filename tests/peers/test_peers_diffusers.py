@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from oracles_mixture import MixtureData
 
+from genjax.core.types import named
 from genjax.diffusion.process import VP, RectifiedFlow
 from genjax.samplers.deis import DEIS
 from genjax.samplers.dpm import DPMSolverPP, SDEDPMSolverPP
@@ -22,7 +23,6 @@ from genjax.samplers.ode import DDIM, Euler
 from genjax.samplers.scan import sample
 from genjax.samplers.sde import Ancestral
 from genjax.samplers.unipc import UniPC
-from genjax.types import named
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 DATA, KEY, STEPS, SHAPE = MixtureData(), jax.random.key(0), 10, (6, 3)

@@ -10,12 +10,12 @@ import torch
 from normflows.flows.neural_spline.autoregressive import MaskedPiecewiseRationalQuadraticAutoregressive
 from normflows.flows.neural_spline.coupling import PiecewiseRationalQuadraticCoupling
 
-from genjax.flows.bijector import Chain, Inverse
-from genjax.flows.layers import Autoregressive, Channels, Coupling
-from genjax.flows.linear import LU, ActNorm
-from genjax.flows.scalar import Affine, Shift, Spline
+from genjax.distributions.flows.bijector import Chain, Inverse
+from genjax.distributions.flows.layers import Autoregressive, Channels, Coupling
+from genjax.distributions.flows.linear import LU, ActNorm
+from genjax.distributions.flows.scalar import Affine, Shift, Spline
 from genjax.networks import MADE
-from genjax.networks.made import degrees
+from genjax.networks.autoregressive.made import degrees
 from genjax.objectives.flow import Flow
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]

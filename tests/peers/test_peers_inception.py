@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from genjax.metrics import inception
-from genjax.metrics.distance import Moments, frechet
-from genjax.metrics.extraction import look
-from genjax.metrics.inception import convert, image_stream, load_network, read_weights
-from genjax.networks.inception import Inception, resize
-from genjax.parallel import make_mesh
+from genjax.metrics.distances.distance import Moments, frechet
+from genjax.metrics.features import inception
+from genjax.metrics.features.extraction import look
+from genjax.metrics.features.inception import convert, image_stream, load_network, read_weights
+from genjax.networks.convolutional.inception import Inception, resize
+from genjax.parallel.mesh import make_mesh
 
 torch = pytest.importorskip("torch")
 theirs = pytest.importorskip("pytorch_fid.inception")

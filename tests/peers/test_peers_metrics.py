@@ -8,9 +8,9 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from genjax.metrics.coverage import prdc
-from genjax.metrics.distance import Moments, frechet, kernel_distance
-from genjax.metrics.scores import ClassEntropy
+from genjax.metrics.distances.coverage import prdc
+from genjax.metrics.distances.distance import Moments, frechet, kernel_distance
+from genjax.metrics.distances.scores import ClassEntropy
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 

@@ -11,10 +11,10 @@ import torch
 import transformers
 from transformers.generation import logits_process
 
-from genjax import bridge
-from genjax.decode import Decoding, filters, generate
-from genjax.decode.beam import Beam, beam_search
-from genjax.decode.model import of_walker
+from genjax.networks import huggingface
+from genjax.samplers.decoding import Decoding, filters, generate
+from genjax.samplers.decoding.beam import Beam, beam_search
+from genjax.samplers.decoding.model import of_walker
 
 pytestmark = pytest.mark.peers
 WIDTH = 37  # tokens
@@ -65,7 +65,7 @@ def theirs(kind, scale=8.0):
 def ours(kind, tmp):
     """The same model through files."""
     theirs(kind).save_pretrained(tmp)
-    net, params, _ = bridge.read(tmp)
+    net, params, _ = huggingface.read(tmp)
     return net, jax.tree.map(jnp.asarray, params)
 
 
@@ -216,7 +216,7 @@ def test_beams_are_the_same_sequences_with_the_same_scores(both, stopping, penal
 
 def test_what_is_written_is_read_by_the_peer(both, tmp_path):
     kind, peer, net, params = both
-    assert bridge.write(tmp_path, net, params, {"eos_token_id": 3}) == kind
+    assert huggingface.write(tmp_path, net, params, {"eos_token_id": 3}) == kind
     assert json.loads((tmp_path / "config.json").read_text())["eos_token_id"] == 3
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     with torch.no_grad():

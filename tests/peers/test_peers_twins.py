@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from twins import CASES, dit, flow, unet
 
-from experiments.comparing import walk
-from genjax.evaluate import count_params
-from genjax.loop import prepare
+from experiments.benchmarks.comparing import walk
+from genjax.evaluation.evaluate import count_params
+from genjax.training.loop import prepare
 
 pytestmark = pytest.mark.peers
 SMALL = {

@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from twins import CASES, DEVICE, DTYPE, GROUPS, Case, NanoGPT, Twin
 
-from experiments.comparing import walk
-from genjax.chips import utilisation
+from experiments.benchmarks.comparing import walk
 from genjax.data import TextFile
-from genjax.evaluate import count_params
-from genjax.flops import count_flops
-from genjax.loop import prepare
+from genjax.evaluation.chips import utilisation
+from genjax.evaluation.evaluate import count_params
+from genjax.evaluation.flops import count_flops
+from genjax.training.loop import prepare
 
 
 class Ours:

@@ -19,23 +19,23 @@ import torch.nn.functional as F
 import twin_networks as networks
 from torch import Tensor, nn
 
+from genjax.core.objective import Objective
 from genjax.data import Data, Table
 from genjax.data.source import Kind
-from genjax.experiment import Experiment
-from genjax.flows import models
-from genjax.flows.bijector import Chain, Repeat
-from genjax.flows.layers import Channels, Coupling
-from genjax.flows.linear import ActNorm
-from genjax.likelihoods import Bernoulli
+from genjax.distributions.flows import models
+from genjax.distributions.flows.bijector import Chain, Repeat
+from genjax.distributions.flows.layers import Channels, Coupling
+from genjax.distributions.flows.linear import ActNorm
+from genjax.distributions.likelihoods import Bernoulli
 from genjax.networks import MADE, DCGANDiscriminator, DCGANGenerator, DiT, FeedForward, PixelCNN, UNet
-from genjax.networks.tokens import gpt2
-from genjax.objective import Objective
+from genjax.networks.transformers.token_transformer import gpt2
+from genjax.objectives.adversarial.gan import GAN
 from genjax.objectives.autoregressive import Autoregressive
-from genjax.objectives.diffusion import Diffusion
+from genjax.objectives.diffusion.diffusion import Diffusion
 from genjax.objectives.flow import Flow
-from genjax.objectives.gan import GAN
-from genjax.objectives.vae import VAE
-from genjax.optimizers import Adam, AdamW, Cosine
+from genjax.objectives.latent.vae import VAE
+from genjax.training.experiment import Experiment
+from genjax.training.optimizers import Adam, AdamW, Cosine
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPE = "bfloat16" if DEVICE == "cuda" else "float32"

@@ -1,0 +1,152 @@
+"""What decoding costs: by batch, by what is kept in how many bytes, and by the context's length."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks.costs import compile_costs, heading
+from genjax.core.errors import UserError
+from genjax.core.types import Array, Params
+from genjax.networks.transformers.token_transformer import gpt2
+from genjax.objectives.autoregressive import Autoregressive
+from genjax.samplers.decoding import Decoding
+from genjax.samplers.decoding.generate import advance, start
+from genjax.training.experiment import Experiment
+from genjax.training.loop import prepare
+
+BATCHES = (1, 32)
+KEPT: tuple[dict[str, Any], ...] = ({}, {"kind": "int8"}, {"weights": "bfloat16"}, {"weights": "int8"})
+CONTEXTS = (128, 512, 2048)
+PROMPT, TOKENS = 16, 64
+
+
+@dataclasses.dataclass
+class Timed:
+    """One setting: how to start and go on, and the seconds that both took.
+
+    Attributes:
+        begin: (parameters, prompt [b, p]) -> state: the prompt is taken in.
+        go: (parameters, state) -> state after `tokens` more.
+        params: as decoding reads them.
+        prompt: [b, p].
+        tokens: of each timing.
+        flops: of products, for one more token of all rows.
+        compiling: seconds that compiling both took.
+        first: seconds to the first token's logits, by round.
+        each: seconds per token after it, by round.
+    """
+
+    begin: Callable[[Params, Array], Any]
+    go: Callable[[Params, Any], Any]
+    params: Params
+    prompt: Array
+    tokens: int
+    flops: float = 0.0
+    compiling: float = 0.0
+    first: list[float] = dataclasses.field(default_factory=list)
+    each: list[float] = dataclasses.field(default_factory=list)
+
+    def time(self, counts: bool) -> None:
+        """One round; it is noted if it counts."""
+        began = time.perf_counter()
+        state = jax.block_until_ready(self.begin(self.params, self.prompt))
+        between = time.perf_counter()
+        jax.block_until_ready(self.go(self.params, state))
+        if counts:
+            self.first.append(between - began)
+            self.each.append((time.perf_counter() - between) / self.tokens)
+
+
+def make(objective: Autoregressive, params: Params, batch: int, prompt: int, tokens: int) -> Timed:
+    """A setting of greedy decoding; `tokens` more after a random prompt of `prompt`, `batch` rows of both."""
+    room, key = int(np.prod(objective.shape)), jax.random.key(0)
+    if prompt + tokens > room:
+        raise UserError(
+            f"{prompt} + {tokens} tokens do not fit sequences of {room}: use a config of longer ones"
+        )
+    greedy = Decoding(temperature=0.0)
+    text = jax.random.randint(key, (batch, prompt), 0, objective.values)
+    count = jnp.full(batch, prompt)
+
+    def begin(params: Params, text: Array) -> Any:
+        return start(objective.model(params, batch), text, count, room)
+
+    def go(params: Params, state: Any) -> Any:
+        return advance(objective.model(params, batch), greedy, state, key, tokens)
+
+    both, ready = (jax.jit(begin), jax.jit(go)), jax.jit(objective.ready)(params)
+    starting = compile_costs(both[0], ready, text)
+    going = compile_costs(both[1], ready, both[0](ready, text))
+    return Timed(*both, ready, text, tokens, going.flops / tokens, starting.seconds + going.seconds)
+
+
+def run(settings: Iterable[Timed], rounds: int) -> None:
+    """Times all settings in turn, A B C A B C; the first round does not count."""
+    chosen = list(settings)
+    for number in range(rounds + 1):
+        for setting in chosen:
+            setting.time(number > 0)
+
+
+def read_bandwidth() -> float:
+    """Bytes per second at which the device sums 256 MiB of float32."""
+    x = jnp.ones(64 << 20)
+    total, seconds = jax.jit(jnp.sum), []
+    for _ in range(6):
+        began = time.perf_counter()
+        jax.block_until_ready(total(x))
+        seconds.append(time.perf_counter() - began)
+    return x.nbytes / min(seconds)
+
+
+def report(chosen: Experiment, rounds: int) -> None:
+    """Prints a line for each batch and each way of keeping weights and cache.
+
+    Raises:
+        UserError: the experiment's model is not autoregressive, or its sequences are too short.
+    """
+    objective = chosen.objective
+    if not isinstance(objective, Autoregressive):
+        raise UserError(f"--what=decode needs an autoregressive model, this is {type(objective).__name__}")
+    prepared = prepare(dataclasses.replace(chosen, steps_per_call=1))
+    params, settings = prepared.make_state().ema, {}
+    for batch in BATCHES:
+        for kept in KEPT:
+            name = ", ".join(f"{what} {kind}" for what, kind in kept.items()) or "float32"
+            setting = dataclasses.replace(objective, **kept)
+            settings[batch, name] = make(setting, params, batch, PROMPT, TOKENS)
+    run(settings.values(), rounds)
+    speed = read_bandwidth()
+    print(heading(chosen, prepared.mesh, params))
+    print(f"reading memory: {speed / 1e9:.1f} GB/s; 'read' is the part of it that reading the weights takes")
+    for (batch, name), timed in settings.items():
+        each, first = float(np.median(timed.each)), float(np.median(timed.first))
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(timed.params))
+        print(
+            f"batch {batch:3}  {name:18} {batch / each:9.1f} tokens/s  "
+            f"{1e3 * each:8.3f} ms/step  first token {1e3 * first:8.2f} ms  {size / 1e6:7.1f} MB  "
+            f"read {size / each / speed:4.0%}  {timed.flops / each / 1e9:8.1f} GFLOP/s  "
+            f"compile {timed.compiling:.1f} s"
+        )
+
+
+def by_context(rounds: int, window: int = 64) -> None:
+    """Prints the cost of a token after contexts of growing length, all seen and through a sliding window."""
+    settings = {}
+    for context in CONTEXTS:
+        for size in (0, window):
+            net = gpt2(depth=4, width=256, heads=4, window=size, places=CONTEXTS[-1] + TOKENS)
+            objective = Autoregressive(net, (context + TOKENS,), 256, start=False)
+            params, _ = objective.init(jax.random.key(0), {"x": jnp.zeros((1, *objective.shape), jnp.int32)})
+            settings[context, size] = make(objective, params, 8, context, TOKENS)
+    run(settings.values(), rounds)
+    for context in CONTEXTS:
+        full, near = (1e3 * float(np.median(settings[context, size].each)) for size in (0, window))
+        print(
+            f"context {context:5}: {full:8.3f} ms/token seeing all, {near:8.3f} through a window of {window}"
+        )

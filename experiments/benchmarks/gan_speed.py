@@ -1,0 +1,122 @@
+"""A GAN's step beside one written by hand: two optimizers, two gradients, one jitted function, nothing else.
+
+The hand-written step does what a researcher's script does for a non-saturating game with R1: scales the batch, moves
+the discriminator, moves the generator against it, averages the generator's parameters. It has no metrics but the two
+losses, no micro-batches, no sharding rules.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.benchmarks.comparing import walk
+from experiments.benchmarks.timing import alternate
+from genjax.adversarial.losses import NonSaturating
+from genjax.adversarial.penalties import R1
+from genjax.adversarial.slopes import of_slopes
+from genjax.core.errors import UserError
+from genjax.data.loading import Input
+from genjax.objectives.adversarial.gan import GAN
+from genjax.parallel.mesh import batch_sharding
+from genjax.training.experiment import Experiment
+from genjax.training.loop import prepare
+from genjax.training.step import TrainState
+
+Moved = tuple[Any, Any, Any, Any, Any]  # discriminator, generator, their moments, the generator's average
+
+
+def by_hand(
+    gan: GAN, optimizers: dict[str, optax.GradientTransformation], weight: float
+) -> Callable[..., Any]:
+    """(moved, raw batch, key) -> (moved, losses) of the game of `gan`, with R1 of this weight."""
+
+    def make(generator: Any, key: Any, cond: Any) -> Any:
+        z = jax.random.normal(key, (len(cond), gan.latent))
+        return gan.generator.apply(generator, z, None, cond, out=gan.shape)
+
+    judge = lambda discriminator, x, cond: gan.discriminator.apply(discriminator, x, None, cond, out=1)
+
+    def step(moved: Moved, batch: Any, key: Any) -> tuple[Moved, Any]:
+        discriminator, generator, of_discriminator, of_generator, average = moved
+        x, cond = batch["x"].astype(jnp.float32) / 8.0 - 1.0, jax.nn.one_hot(batch["label"], gan.classes)
+        first, second = jax.random.split(key)
+
+        def discriminator_loss(discriminator: Any) -> Any:
+            real = judge(discriminator, x, cond)
+            fake = judge(discriminator, make(generator, first, cond), cond)
+            score = lambda x: jnp.sum(judge(discriminator, x, cond))
+            slope = of_slopes(score, x, lambda g: 0.5 * weight * jnp.sum(g**2) / len(x))
+            return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake)) + slope
+
+        def generator_loss(generator: Any) -> Any:
+            return jnp.mean(jax.nn.softplus(-judge(discriminator, make(generator, second, cond), cond)))
+
+        d_loss, gradient = jax.value_and_grad(discriminator_loss)(discriminator)
+        update, of_discriminator = optimizers["discriminator"].update(
+            gradient, of_discriminator, discriminator
+        )
+        discriminator = optax.apply_updates(discriminator, update)
+        g_loss, gradient = jax.value_and_grad(generator_loss)(generator)
+        update, of_generator = optimizers["generator"].update(gradient, of_generator, generator)
+        generator = optax.apply_updates(generator, update)
+        average = optax.incremental_update(generator, average, 1e-3)
+        return (discriminator, generator, of_discriminator, of_generator, average), (d_loss, g_loss)
+
+    return step
+
+
+def report(experiment: Experiment, rounds: int, steps: int) -> None:
+    """Prints medians over rounds of both steps' times, A B A B, and their ratio.
+
+    Raises:
+        UserError: the experiment is another game than the one that is written by hand.
+    """
+    gan = experiment.objective
+    ours = isinstance(gan, GAN) and isinstance(gan.game, NonSaturating) and gan.classes and gan.every == 1
+    penalties = gan.penalties if isinstance(gan, GAN) else ()
+    if not (ours and len(penalties) == 1 and isinstance(penalties[0], R1)):
+        raise UserError(
+            "the hand-written step is that of gan_digits: a conditional non-saturating game with R1"
+        )
+    assert isinstance(gan, GAN)
+    # Both steps get their batch from outside.
+    run = prepare(dataclasses.replace(experiment, input=Input(resident=False)))
+    state: TrainState = run.make_state()
+    batch, params = run.raw(0), jax.tree.map(jnp.copy, state.params)
+    moments = jax.tree.map(jnp.copy, state.moments)
+    own: Moved = (
+        params["discriminator"],
+        params["generator"],
+        moments["discriminator"],
+        moments["generator"],
+        jax.tree.map(jnp.copy, params["generator"]),
+    )
+    step = jax.jit(by_hand(gan, experiment.optimizers(), penalties[0].weight), donate_argnums=0)
+    batch = jax.device_put(batch, batch_sharding(run.mesh))
+
+    def shipped() -> float:
+        nonlocal state
+        state, took = walk(run, state, batch, steps)
+        return took
+
+    def by_itself() -> float:
+        nonlocal own
+        began, before = time.perf_counter(), None
+        for index in range(steps):
+            own, losses = step(own, batch, jax.random.key(index))
+            jax.block_until_ready(before)
+            before = losses
+        jax.block_until_ready((own, before))
+        return (time.perf_counter() - began) / steps
+
+    seconds = alternate({"genjax": shipped, "by hand": by_itself}, rounds)
+    for name, values in seconds.items():
+        print(f"{name:10} {1e3 * float(np.median(values)):9.3f} ms/step")
+    ratios = np.asarray(seconds["genjax"]) / np.asarray(seconds["by hand"])
+    print(f"ratio {np.median(ratios):.3f} ({ratios.min():.3f} ... {ratios.max():.3f} over {rounds} rounds)")

@@ -1,0 +1,152 @@
+"""How much a training step waits for its batches: the loop with each kind of input beside the bare step.
+
+    waited = time in which the loop asks for a batch that is not there yet / time of the loop
+    slower = (loop - bare) / bare
+
+`bare` is the compiled step on one batch that lies on the devices, again and again. What is waited is timed at the one
+place where batches are taken; the devices may still be at work then, so that it is at least what a faster input could
+give back. `slower` is what the loop costs in all: on a CPU the threads and workers that make batches take their time
+from the step. The loop's first quarter is not timed: by then workers have started and what was made ahead has been
+used up.
+"""
+
+import contextlib
+import dataclasses
+import io
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from experiments.benchmarks.comparing import walk
+from genjax.core.types import Batch
+from genjax.data.loading import Input
+from genjax.data.resident import Gatherable
+from genjax.training.checkpoint import Checkpoints
+from genjax.training.experiment import Experiment
+from genjax.training.loop import Run, StopSignal, prefetch, prepare, run_steps
+from genjax.training.step import TrainState
+from genjax.training.writers import Writer
+
+QUARTERS = 4
+
+
+def settings(chosen: Experiment, workers: tuple[int, ...]) -> dict[str, Run]:
+    """The kinds of input that the data allow, by name: from memory, from disk by workers, on the devices."""
+    run = prepare(dataclasses.replace(chosen, input=Input(resident=False)))
+    found, source = {"memory": run}, chosen.data.source
+    if hasattr(source, "memory_mib"):
+        examples = dataclasses.replace(source, memory_mib=0).load("train")  # type: ignore[type-var]
+        batches = dataclasses.replace(run.batches, examples=examples)
+        for count in workers:
+            how = dataclasses.replace(chosen, input=Input(workers=count, resident=False))
+            found[f"disk, workers={count}"] = dataclasses.replace(run, experiment=how, batches=batches)
+    if isinstance(run.batches.examples, Gatherable):
+        found["resident"] = prepare(dataclasses.replace(chosen, input=Input(resident=True)))
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Looped:
+    """What the training loop took.
+
+    Attributes:
+        step: seconds per step.
+        waited: of them, seconds in which there was no batch.
+    """
+
+    step: float
+    waited: float
+
+
+def looped(run: Run, state: TrainState, steps: int) -> tuple[TrainState, Looped]:
+    """The training loop without its first quarter: batches, metrics and log included, nothing saved or drawn."""
+    length, first = run.experiment.steps_per_call, int(state.step)
+    quarter = max(1, steps // QUARTERS // length) * length
+    monitor = dataclasses.replace(run.experiment.monitor, every=0)
+    changed = dataclasses.replace(
+        run.experiment,
+        steps=first + QUARTERS * quarter,
+        log_every=quarter,
+        checkpoint_every=10**9,
+        sample_every=0,
+        monitor=monitor,
+    )
+    waited, stamps = 0.0, list[tuple[float, float]]()
+
+    def timed(run: Run, start: int) -> Iterator[tuple[int, int, Batch]]:
+        nonlocal waited
+        calls = prefetch(run, start)
+        while True:
+            began = time.perf_counter()
+            call = next(calls, None)
+            waited += time.perf_counter() - began
+            if call is None:
+                return
+            yield call
+
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        stop = stack.enter_context(StopSignal())
+        checkpoints = stack.enter_context(Checkpoints(Path(folder) / "checkpoints"))
+        writer = stack.enter_context(Writer(folder, steps, stream=io.StringIO()))
+
+        def log(step: int, metrics: dict[str, float]) -> None:
+            stamps.append((time.perf_counter(), waited))
+            writer.scalars(step - first, metrics)
+
+        walked = dataclasses.replace(run, experiment=changed)
+        state = run_steps(walked, state, checkpoints, stop, log, lambda step, state: None, batches=timed)
+    counted = (len(stamps) - 1) * quarter
+    step, wait = ((after - before) / counted for before, after in zip(stamps[0], stamps[-1], strict=True))
+    return state, Looped(step, wait)
+
+
+def alone(run: Run, steps: int) -> float:
+    """Seconds per batch of the input by itself, moved to the devices, with nothing to wait for it."""
+    batch = None
+    with run.reading(0) as rows:
+        for step in range(2 * steps):
+            if step == steps:
+                jax.block_until_ready(batch)
+                began = time.perf_counter()
+            batch = run.batch(step, 1, rows)
+        jax.block_until_ready(batch)
+        return (time.perf_counter() - began) / steps
+
+
+def report(chosen: Experiment, workers: tuple[int, ...], rounds: int, steps: int) -> None:
+    """Prints medians and extremes over rounds for each kind of input; a first, short round does not count."""
+    runs = settings(chosen, workers)
+    length = chosen.steps_per_call
+    bare_run = runs["memory"]
+    batch, state = bare_run.batch(0, length), bare_run.make_state()
+    bare: list[float] = []
+    loops: dict[str, list[Looped]] = {name: [] for name in runs}
+    for number in range(rounds + 1):
+        now = steps if number else QUARTERS * length
+        state, took = walk(bare_run, state, batch, max(1, now // length))
+        timed = {}
+        for name, run in runs.items():
+            state, timed[name] = looped(run, state, now)
+        if number:
+            bare.append(took)
+            for name, found in timed.items():
+                loops[name].append(found)
+    print(f"{'bare step':20} {1e3 * np.median(bare):9.3f} ms/step")
+    for name, run in runs.items():
+        steps_took = np.asarray([found.step for found in loops[name]])
+        waited = 100 * np.asarray([found.waited for found in loops[name]]) / steps_took
+        rate = chosen.batch_size / alone(run, max(20, steps))
+        print(
+            f"{name:20} {1e3 * np.median(steps_took):9.3f} ms/step  waited {spread(waited)} %  "
+            f"slower {spread(100 * (steps_took / np.asarray(bare) - 1))} %  alone {rate:10.0f} examples/s"
+        )
+
+
+def spread(values: np.ndarray) -> str:
+    """Median over rounds, and the extremes."""
+    return f"{np.median(values):6.2f} ({values.min():.2f} ... {values.max():.2f})"

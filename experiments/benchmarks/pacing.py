@@ -1,0 +1,79 @@
+"""How long a training step takes here, and how many of them make up a number of seconds."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from genjax.core.errors import UserError
+from genjax.evaluation.hardware import busy, hardware
+from genjax.training.experiment import Experiment
+from genjax.training.loop import prepare
+from genjax.training.writers import write_whole
+
+SECONDS = flags.DEFINE_float("seconds", 60.0, "For --what=pace: of training.", lower_bound=0.001)
+OUT = flags.DEFINE_string("out", None, "For --what=pace: file to write the plan to.")
+ROUNDS, LEAST = 5, 0.4  # timings, and the shortest of one in seconds
+
+
+def pace(experiment: Experiment, rounds: int = ROUNDS, least: float = LEAST) -> list[float]:
+    """Seconds of a step with the making of its batch, after compiling, by the clock of `hardware.busy`.
+
+    Args:
+        experiment: gives the step.
+        rounds: timings.
+        least: seconds of one; it holds as many calls as that takes, and 20 steps or more where they take turns.
+
+    Returns:
+        One number for each timing.
+    """
+    run = prepare(experiment)
+    state, length, step, seconds = run.make_state(), experiment.steps_per_call, 0, []
+    several = len(experiment.objective.players()) > 1
+    for number in range(rounds + 1):
+        began, calls, before = busy(), 0, None
+        while True:
+            state, metrics = run.compiled(state, run.batch(step, length), length > 1)
+            jax.block_until_ready(before)
+            before, step, calls = metrics, step + length, calls + 1
+            enough = busy() - began >= least and calls * length >= (20 if several else 1)
+            if number == 0 or enough:
+                break
+        jax.block_until_ready((state, before))
+        if number:  # the first call compiles
+            seconds.append((busy() - began) / (calls * length))
+    return seconds
+
+
+def plan(experiment: Experiment, seconds: float) -> dict[str, Any]:
+    """How many steps take so many seconds, by the median of some timings: whole calls, one at least."""
+    timings = pace(dataclasses.replace(experiment, checkpoint_every=10**9))
+    step, length = float(np.median(timings)), experiment.steps_per_call
+    steps = max(1, round(seconds / step / length)) * length
+    spread = [float(min(timings)), float(max(timings))]
+    return {"seconds": seconds, "steps": steps, "step_seconds": step, "from_to": spread, "device": hardware()}
+
+
+def report(chosen: Experiment) -> None:
+    """Prints the plan, and writes it if a file is named.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    made = plan(chosen, SECONDS.value)
+    low, high = made["from_to"]
+    print(
+        f"{made['steps']} steps in {SECONDS.value:g} s: {1e3 * made['step_seconds']:.3f} ms/step "
+        f"({1e3 * low:.3f} ... {1e3 * high:.3f}) on {made['device']}"
+    )
+    if OUT.value:
+        path = Path(OUT.value)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(made, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from None

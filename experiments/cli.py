@@ -1,0 +1,122 @@
+"""What the command-line programs share: overrides beside absl's flags, and errors of one line.
+
+Frozen trees cannot be absl flags, so words like `--config.a.b=value` are taken out of the command line before
+absl parses the rest; the list of them is what absl hands to `main`.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+
+from genjax.core.errors import UserError
+from genjax.parallel import multihost
+from genjax.parallel.hosts import cluster
+
+PREFIX = "--config."
+Overrides = list[tuple[str, str]]
+
+flags.DEFINE_bool("traceback", False, "Show where in the code an error was raised, not its line alone.")
+flags.DEFINE_string(
+    "compilation_cache",
+    str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "genjax" / "xla"),
+    "Folder in which compiled programs are kept for the next start; empty for none.",
+)
+flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, of a run of several processes; see docs/hosts.md."
+)
+flags.DEFINE_integer("num_processes", None, "How many processes there are; default: as the environment says.")
+flags.DEFINE_integer("process_id", None, "Which of them this is, 0 ... num_processes - 1.")
+flags.DEFINE_float(
+    "watchdog", 300.0, "Seconds without a sign of life, or a step, after which a run of several ends."
+)
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], Overrides]:
+    """Takes `--config.a.b=value` and `--config.a.b value` out of a command line.
+
+    Args:
+        argv: the program's name and its words.
+
+    Returns:
+        What is left for absl, and the overrides in their order.
+
+    Raises:
+        UserError: an override without a value.
+    """
+    rest, overrides = [], []
+    words = iter(argv)
+    for word in words:
+        if not word.startswith(PREFIX):
+            rest.append(word)
+            continue
+        path, equals, text = word.removeprefix(PREFIX).partition("=")
+        if not equals:
+            following = next(words, "--")
+            if following.startswith("--"):
+                raise UserError(f"{word} needs a value: {word}=VALUE")
+            text = following
+        overrides.append((path, text))
+    return rest, overrides
+
+
+def _parse(argv: Sequence[str]) -> Overrides:
+    rest, overrides = split_overrides(argv)
+    try:
+        stray = flags.FLAGS(rest)[1:]
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from None
+    if stray:
+        raise UserError(f"stray word '{stray[0]}': did you mean '--{stray[0]}' or '--config.{stray[0]}'?")
+    return overrides
+
+
+def _place(alone: bool) -> cluster.Place | None:
+    """This process's place among several.
+
+    Raises:
+        UserError: the flags do not fit together, or the program is for one process.
+    """
+    given = flags.FLAGS
+    place = cluster.find(given.coordinator, given.num_processes, given.process_id)
+    if place is not None and alone:
+        raise UserError(
+            f"{Path(sys.argv[0]).stem} is for one process, and by {place.found} there are {place.count}: "
+            "add --num_processes=1 and start it once"
+        )
+    return place
+
+
+def run(main: Callable[[Overrides], None], alone: bool = False) -> None:
+    """Runs a program: parses its flags, calls `main(overrides)`, and prints a user's mistake as one line.
+
+    Exit codes: 0; 2 after a mistake of the user; 143 or 130 after SIGTERM or SIGINT with everything saved; 75 if
+    another process of the run was lost, or not all came.
+
+    Args:
+        main: the program, after its flags are parsed and all processes of the run are there.
+        alone: whether it is for one process only.
+    """
+
+    def start(overrides: Overrides) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
+        jax.config.update("jax_compilation_cache_dir", flags.FLAGS.compilation_cache or None)
+        with multihost.joined(_place(alone), flags.FLAGS.watchdog):
+            main(overrides)
+        sys.stdout.flush()
+
+    try:
+        app.run(start, flags_parser=_parse)
+    except UserError as error:
+        if flags.FLAGS.is_parsed() and flags.FLAGS.traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.code)
+    except BrokenPipeError:  # who reads the output has read enough: `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)

@@ -1,0 +1,40 @@
+"""Transformer over the codes of a VQ-VAE, by class: the second stage of vqvae_digits; two minutes on 2 cores.
+
+./launch/local.sh train --config=vqvae_digits                       # first the autoencoder, in runs/vqvae_digits
+./launch/local.sh train --config=vq_prior_digits[:WORKDIR]          # WORKDIR: where it lies, if elsewhere
+"""
+
+from dataclasses import replace
+
+from experiments.configs import vqvae_digits
+from genjax.networks import TokenTransformer
+from genjax.objectives.autoregressive import Autoregressive
+from genjax.objectives.latent.latent import Latent
+from genjax.training.encoded_data import Encoded
+from genjax.training.experiment import Experiment
+from genjax.training.optimizers import AdamW, Cosine
+from genjax.training.pretrained import Pretrained
+
+
+def get_experiment(workdir: str = "runs/vqvae_digits") -> Experiment:
+    """Samples are decoded: what is measured are digits. The codes of all data are made once, if WORKDIR is there."""
+    coder, weights = vqvae_digits.model(), Pretrained(workdir)
+    return Experiment(
+        objective=Latent(
+            coder,
+            weights,
+            Autoregressive(
+                net=TokenTransformer(width=64, depth=2, heads=4, dropout=0.3, causal=True),
+                shape=coder.latent_shape,
+                values=coder.values,
+                classes=10,
+            ),
+        ),
+        data=replace(vqvae_digits.DATA, source=Encoded(vqvae_digits.DATA.source, weights)),
+        optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0, weight_decay=0.1),
+        steps=1200,
+        batch_size=128,
+        ema=0.99,
+        checkpoint_every=600,
+        sample_every=600,
+    )

@@ -1,0 +1,33 @@
+"""VQ-GAN on digits: vqvae_digits whose reconstructions also have to pass for real; three minutes on 2 cores.
+
+Its prior is a second run, as vqvae_digits's.
+"""
+
+from experiments.configs import vqvae_digits
+from genjax.networks import ConvEncoder
+from genjax.networks.convolutional.perceptual import RandomFeatures
+from genjax.objectives.latent.vqgan import VQGAN
+from genjax.training.experiment import Experiment
+from genjax.training.optimizers import Adam
+
+
+def get_experiment() -> Experiment:
+    """Judged by 4 x 4 patches, and by random features in place of a downloaded network."""
+    data = vqvae_digits.DATA
+    adam = Adam(learning_rate=1e-3, b1=0.5, b2=0.99)
+    return Experiment(
+        objective=VQGAN(
+            autoencoder=vqvae_digits.model(),
+            discriminator=ConvEncoder(channels=(32,), norm="none", activation="leaky_relu"),
+            patches=(4, 4, 1),
+            perceptual=RandomFeatures(ConvEncoder(channels=(16,)), weight=0.5),
+            start=200,
+        ),
+        data=data,
+        optimizer={"discriminator": adam, "vqvae": adam},
+        steps=1000,
+        batch_size=128,
+        ema=0.99,
+        checkpoint_every=500,
+        sample_every=500,
+    )

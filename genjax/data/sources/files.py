@@ -1,0 +1,81 @@
+"""Folders whose files are examples: how they part into splits, and which class each file has.
+
+`path/train` and `path/test`, if both are there, are the splits; otherwise a fixed random part of all files is the test
+split. Within them, a file's folder is its class (classes in the order of their names); files that lie directly in the
+split's folder have none, and then no file has.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Int32
+
+from genjax.core.errors import UserError
+from genjax.data.source import check_split, split_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The files of a folder and of its sub-folders, in the order of their names.
+
+    Attributes:
+        path: the folder.
+        suffixes: of the files that count, in lower case; hidden ones do not.
+        what: the files are, for errors.
+        test: fraction of the test split where the folder has none.
+
+    Raises:
+        UserError: by every method, if there is no such folder, or no such file in it.
+    """
+
+    path: str
+    suffixes: tuple[str, ...]
+    what: str
+    test: float
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    def of(self, split: str) -> tuple[str, ...]:
+        """Paths of one split.
+
+        Raises:
+            UserError: there is no such split.
+        """
+        check_split(split, self.splits)
+        return tuple(map(str, self._by_split[split]))
+
+    def labels(self, split: str) -> Int32[np.ndarray, " n"] | None:
+        """The class of each file of a split; None where files have none."""
+        if not self.classes:
+            return None
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        return np.array([numbers[file.parent.name] for file in self._by_split[split]], np.int32)
+
+    @functools.cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        root = pathlib.Path(self.path)
+        parents = {file.parent for files in self._by_split.values() for file in files}
+        if parents & {root, *(root / split for split in self.splits)}:
+            return ()
+        return tuple(sorted({parent.name for parent in parents}))
+
+    @functools.cached_property
+    def _by_split(self) -> dict[str, list[pathlib.Path]]:
+        root = pathlib.Path(self.path)
+        if not root.is_dir():
+            raise UserError(f"no folder '{self.path}'")
+        if all((root / split).is_dir() for split in self.splits):
+            return {split: self._listed(root / split) for split in self.splits}
+        files = self._listed(root)
+        return {split: [files[i] for i in split_rows(len(files), self.test, split)] for split in self.splits}
+
+    def _listed(self, folder: pathlib.Path) -> list[pathlib.Path]:
+        found = (file for file in folder.glob("**/*") if file.name[0] != ".")
+        files = sorted(file for file in found if file.suffix.lower() in self.suffixes)
+        if not files:
+            raise UserError(f"no {self.what} ({', '.join(self.suffixes)}) in the folder '{folder}'")
+        return files

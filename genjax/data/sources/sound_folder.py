@@ -1,0 +1,137 @@
+"""A folder of recordings: .wav files of 16 bits a sample; see `files`.
+
+A recording of n samples is max(1, floor(n / length)) examples: its disjoint parts of `length` samples from the start
+on, what is left at the end belonging to none; a shorter one is followed by silence. A part is read by seeking to it, so
+that a recording may be of any size.
+"""
+
+import dataclasses
+import functools
+import wave
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Int
+
+from genjax.core.errors import UserError
+from genjax.core.tree import tunable
+from genjax.data.examples import Table, in_memory
+from genjax.data.source import Kind
+from genjax.data.sources.files import Files
+
+CHUNK = 1024
+SUFFIXES = (".wav",)
+BYTES = 2  # of a sample
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recordings:
+    """Parts of .wav files, read with each access.
+
+    Attributes:
+        files: their paths.
+        file: index of the file that each example is from, [n].
+        start: its first sample there, [n].
+        label: int32 [n], or None.
+        length: samples of an example.
+        channels: of every file.
+    """
+
+    files: tuple[str, ...]
+    file: np.ndarray
+    start: np.ndarray
+    label: np.ndarray | None
+    length: int
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        """Raises UserError for a file that cannot be read any more."""
+        x = np.zeros((len(indices), self.length, self.channels), np.int16)
+        for row, index in zip(x, indices, strict=True):
+            part = self._read(self.files[self.file[index]], int(self.start[index]))
+            row[: len(part)] = part
+        return {"x": x} if self.label is None else {"x": x, "label": self.label[indices]}
+
+    def _read(self, file: str, start: int) -> np.ndarray:
+        try:
+            with wave.open(file, "rb") as sound:
+                sound.setpos(start)
+                data = sound.readframes(self.length)
+        except (OSError, EOFError, wave.Error) as error:
+            raise UserError(f"cannot read the recording '{file}': {error}") from error
+        return np.frombuffer(data, "<i2").reshape(-1, self.channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundFolder:
+    """Sounds [length, c] of a folder's recordings.
+
+    Attributes:
+        path: the folder.
+        length: samples of each example.
+        rate: samples in a second, of every file.
+        channels: of every file.
+        test: fraction of files in the test split where the folder has none.
+        memory_mib: MiB of sound up to which a split is read into memory, once; the parts of a larger one are read with
+            each access (see `loading.Input.workers`). Tunable.
+
+    Raises:
+        UserError: by `load`, if a file is damaged, or not as is said here.
+    """
+
+    path: str
+    length: int = 4096
+    rate: int = 8000
+    channels: int = 1
+    test: float = 0.1
+    memory_mib: int = tunable(4096)
+
+    kind: ClassVar[Kind] = "audio"
+    dtype: ClassVar[str] = "int16"
+    levels: ClassVar[int] = 65_536
+    splits: ClassVar[tuple[str, ...]] = Files.splits
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(length, channels)."""
+        return (self.length, self.channels)
+
+    @property
+    def classes(self) -> int:
+        """Number of sub-folders that hold recordings; 0 if some lie beside them."""
+        return len(self._files.classes)
+
+    def load(self, split: str) -> Table | Recordings:
+        """Reads the heads of one split's files, and all of them if they fit `memory_mib`; see `Source.load`."""
+        files = self._files.of(split)
+        parts = np.array([max(1, self._samples(file) // self.length) for file in files])
+        file = np.repeat(np.arange(len(files)), parts)
+        first = np.cumsum(parts) - parts
+        start = (np.arange(len(file)) - first[file]) * self.length
+        label = self._files.labels(split)
+        label = None if label is None else label[file]
+        recordings = Recordings(files, file, start, label, self.length, self.channels)
+        if len(file) * self.length * self.channels * BYTES > self.memory_mib * 2**20:
+            return recordings
+        return in_memory(recordings, CHUNK)
+
+    def _samples(self, file: str) -> int:
+        """Counts those of one channel."""
+        try:
+            with wave.open(file, "rb") as sound:
+                found = sound.getparams()
+        except (OSError, EOFError, wave.Error) as error:
+            raise UserError(f"cannot read the recording '{file}': {error}") from error
+        if (found.nchannels, found.sampwidth, found.framerate) != (self.channels, BYTES, self.rate):
+            raise UserError(
+                f"'{file}' has {found.nchannels} channels of {8 * found.sampwidth} bits at {found.framerate} Hz, "
+                f"not {self.channels} of 16 at {self.rate}: set channels and rate, or convert it"
+            )
+        return found.nframes
+
+    @functools.cached_property
+    def _files(self) -> Files:
+        return Files(self.path, SUFFIXES, "recordings", self.test)

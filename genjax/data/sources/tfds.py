@@ -1,0 +1,258 @@
+"""TensorFlow Datasets, read without TensorFlow.
+
+A data set is *prepared* once (downloaded, checked, written as array_record files), for which TFDS needs
+TensorFlow, and then read as often as wanted, for which it does not. With `manual_dir`, the original files are
+taken from that folder instead of the network; TFDS still checks their registered checksums.
+
+TFDS caches what it unpacks under the mere name of the file. Fashion-MNIST's files are named like MNIST's: built
+second with the same download folder, it silently holds MNIST's images, checksums notwithstanding. Hence every
+data set gets a download folder of its own here.
+"""
+
+import dataclasses
+import difflib
+import functools
+import importlib.util
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from genjax.core.errors import UserError, nearest
+from genjax.core.tree import tunable
+from genjax.data.examples import Examples, in_memory
+from genjax.data.source import Kind, check_split, dtype_levels
+from genjax.data.text.text import Unit, Vocabulary, windows
+
+CHUNK = 4096
+KINDS: dict[str, Kind] = {"Image": "image", "Text": "text", "Audio": "audio", "Tensor": "points"}
+
+
+@dataclasses.dataclass(frozen=True)
+class TFDS:
+    """A data set of the TFDS catalogue, or any folder in TFDS's format.
+
+    Kind, shape and classes come from the catalogue, so that a config can be read where the data are not; the
+    first `load` prepares the data set if that has not been done, and until then `splits` names "train" and
+    "test" only. One text per split, or many (they are joined by newlines), become windows; images must have
+    one fixed shape. A data set without a test split gives the last tenth of its training split for it.
+
+    Attributes:
+        name: such as "mnist", "mnist:3.0.1" or "glue/sst2".
+        data_dir: where prepared data sets lie; None: TFDS's own default.
+        manual_dir: folder with the original files, for preparing without a network.
+        x: feature to learn from; None: the first image, text, audio or tensor.
+        label: feature that holds the class, used if the data set has it.
+        length: tokens in a window of text.
+        unit: tokens of text: "byte" (256) or "char" (those that occur in any split).
+        values: number of integer values of "x"; None: as many as its dtype has, up to 16 bits, and of text as many as
+            there are different tokens.
+        memory_mib: MiB of decoded examples up to which a split is read into memory; a larger one stays on disk, and
+            examples are decoded with each access (see `loading.Input.workers`). Tunable.
+    """
+
+    name: str
+    data_dir: str | None = None
+    manual_dir: str | None = None
+    x: str | None = None
+    label: str = "label"
+    length: int = 128
+    unit: Unit = "byte"
+    values: int | None = None
+    memory_mib: int = tunable(4096)
+
+    @property
+    def kind(self) -> Kind:
+        """By the feature's type."""
+        return KINDS[type(self._feature).__name__]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example, or (length,) for text."""
+        if self.kind == "text":
+            return (self.length,)
+        shape = tuple(self._feature.shape)
+        if None in shape:
+            raise UserError(f"'{self.x_name}' of '{self.name}' has no fixed shape: {shape}")
+        return shape
+
+    @property
+    def dtype(self) -> str:
+        """The feature's dtype; int32 for text."""
+        return "int32" if self.kind == "text" else np.dtype(self._feature.np_dtype).name
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the label; 0 without."""
+        if self.kind == "text" or self.label not in self._features:
+            return 0
+        return getattr(self._features[self.label], "num_classes", None) or 0
+
+    @property
+    def levels(self) -> int:
+        """Number of integer values; 0 for floating point. Characters are counted by reading the texts."""
+        if self.values is not None:
+            return self.values
+        if self.kind == "text":
+            return len(self.vocabulary)
+        return dtype_levels(self.dtype, f"'{self.x_name}' of '{self.name}'")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those of the data set, and "test" in any case."""
+        return tuple(self._split_words) if self._described.is_prepared() else ("train", "test")
+
+    @property
+    def x_name(self) -> str:
+        """Name of the feature to learn from."""
+        features = self._features
+        if self.x is None:
+            names = [name for name, feature in features.items() if type(feature).__name__ in KINDS]
+            return names[0] if names else next(iter(features))
+        if self.x not in features:
+            raise UserError(f"no feature '{self.x}' in '{self.name}': {nearest(self.x, features)}")
+        return self.x
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Between text and tokens."""
+        texts = b"".join(map(self._text, self._split_words)) if self.unit == "char" else b""
+        return Vocabulary.of(texts, self.unit)
+
+    def load(self, split: str) -> Examples:
+        """Reads one split, into memory if that takes no more than `memory_mib`; see `Source.load`."""
+        check_split(split, tuple(self._split_words))
+        if self.kind == "text":
+            return windows(self.vocabulary.encode(self._text(split)), self.length, split)
+        records = Records(self._records(split), self.x_name, self.label if self.classes else None)
+        if len(records) * int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize > self.memory_mib * 2**20:
+            return records
+        return in_memory(records, CHUNK)
+
+    @functools.cached_property
+    def _described(self) -> Any:
+        return find(self.name, self.data_dir)
+
+    @property
+    def _features(self) -> Any:
+        return self._described.info.features
+
+    @functools.cached_property
+    def _builder(self) -> Any:
+        return prepared(self.name, self.data_dir, self.manual_dir)
+
+    @functools.cached_property
+    def _split_words(self) -> dict[str, str]:
+        """Our name of a split -> TFDS's expression for it."""
+        names = {str(name): str(name) for name in self._builder.info.splits}
+        if "train" not in names:
+            raise UserError(f"'{self.name}' has no train split (one of: {', '.join(sorted(names))})")
+        return names if "test" in names else {**names, "train": "train[:90%]", "test": "train[90%:]"}
+
+    @property
+    def _feature(self) -> Any:
+        feature = self._features[self.x_name]
+        if type(feature).__name__ not in KINDS:
+            raise UserError(f"cannot learn from '{self.x_name}' of '{self.name}', a {type(feature).__name__}")
+        return feature
+
+    def _records(self, split: str) -> Any:
+        return self._builder.as_data_source(split=self._split_words[split])
+
+    def _text(self, split: str) -> bytes:
+        records = self._records(split)
+        return b"\n".join(record[self.x_name] for record in records.__getitems__(list(range(len(records)))))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Records:
+    """Examples that stay on disk and are decoded with each access.
+
+    Attributes:
+        source: TFDS's random access to one split.
+        x: name of the feature to learn from.
+        label: name of the class's feature, or None.
+    """
+
+    source: Any
+    x: str
+    label: str | None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+        records = self.source.__getitems__(indices.tolist())
+        arrays = {"x": np.stack([record[self.x] for record in records])}
+        if self.label is not None:
+            arrays["label"] = np.array([record[self.label] for record in records], np.int32)
+        return arrays
+
+
+def find(name: str, data_dir: str | None) -> Any:
+    """TFDS's builder of a data set, prepared or not.
+
+    Raises:
+        UserError: the name is unknown, or the folder's description of it cannot be read.
+    """
+    import tensorflow_datasets as tfds  # a second's import, for those who use it
+
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        catalogue = tfds.list_builders(with_community_datasets=False)
+        raise UserError(f"no TFDS data set '{name}': {few_nearest(name, catalogue)}") from error
+    except (AssertionError, ValueError, OSError) as error:
+        raise UserError(f"TFDS data set '{name}': {first_line(error)}") from error
+
+
+def prepared(name: str, data_dir: str | None, manual_dir: str | None) -> Any:
+    """Finds a data set, prepares it if need be, and returns TFDS's builder of it.
+
+    Raises:
+        UserError: the name is unknown, TensorFlow is needed and missing, or preparing failed.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = find(name, data_dir)
+    if builder.is_prepared():
+        if builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
+            raise UserError(
+                f"'{name}' in {builder.data_dir} is {builder.info.file_format.value}, which needs TensorFlow to read: "
+                "choose another data_dir, where it is prepared as array_record"
+            )
+        return builder
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"'{name}' is not prepared in {builder.data_dir}, and preparing it needs TensorFlow (reading does not): "
+            "pip install -r requirements-prepare.txt"
+        )
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+        builder.download_and_prepare(
+            download_dir=download_dir(builder),
+            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
+        )
+    except (
+        Exception
+    ) as error:  # network, checksum, disk, a file missing in manual_dir: TFDS has no common class
+        raise UserError(f"cannot prepare TFDS data set '{name}': {first_line(error)}") from error
+    return builder
+
+
+def download_dir(builder: Any) -> str:
+    """The data set's own folder for downloads: data_dir/downloads/name/config/version."""
+    return str(pathlib.Path(builder.data_dir_root) / "downloads" / builder.info.full_name)
+
+
+def few_nearest(name: str, choices: Iterable[str]) -> str:
+    """As `nearest`, of the five closest names only: the catalogue has hundreds."""
+    close = difflib.get_close_matches(name, list(choices), n=5, cutoff=0.4)
+    return nearest(name, close) if close else "see https://www.tensorflow.org/datasets/catalog"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type's name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,131 @@
+"""Text in the tokens of a byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) of the `tokenizers` library."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterable
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Integer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from genjax.core.errors import UserError
+from genjax.data.examples import Windows
+from genjax.data.source import Kind, check_split
+from genjax.data.text.text import StdlibBytes, decode_utf8, parted, read_file, windows
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """A map between text and tokens; the counterpart of `text.Vocabulary`.
+
+    Attributes:
+        path: of a tokenizer.json.
+    """
+
+    path: str
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The library's object.
+
+        Raises:
+            UserError: the file cannot be read, or is damaged.
+        """
+        if not pathlib.Path(self.path).is_file():
+            raise UserError(f"no tokenizer '{self.path}'")
+        try:
+            return Tokenizer.from_file(self.path)
+        except Exception as error:  # the library raises nothing narrower
+            raise UserError(f"the tokenizer '{self.path}' is damaged: {error}") from None
+
+    def __len__(self) -> int:
+        return self.tokenizer.get_vocab_size()
+
+    def encode(self, text: bytes) -> Integer[np.ndarray, " n"]:
+        """Turns UTF-8 into int32 tokens, none added."""
+        return np.array(self.tokenizer.encode(decode_utf8(text), add_special_tokens=False).ids, np.int32)
+
+    def decode(self, tokens: Integer[np.ndarray, " n"]) -> str:
+        """Turns tokens into text."""
+        return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizedText:
+    """Windows of tokens of a local text file; see `text.TextFile` for its splits.
+
+    Attributes:
+        path: the file; empty for the Python standard library's own modules, see `text.StdlibBytes`.
+        tokenizer: path of a tokenizer.json.
+        length: tokens in a window.
+        train: fraction for training.
+        validation: fraction of the rest for validation; what is left is for the test.
+    """
+
+    path: str
+    tokenizer: str
+    length: int = 128
+    train: float = 0.9
+    validation: float = 0.5
+
+    kind: ClassVar[Kind] = "text"
+    dtype: ClassVar[str] = "int32"
+    classes: ClassVar[int] = 0
+    splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One window."""
+        return (self.length,)
+
+    @property
+    def levels(self) -> int:
+        """Size of the vocabulary; reads the tokenizer."""
+        return len(self.vocabulary)
+
+    @functools.cached_property
+    def vocabulary(self) -> Encoding:
+        """Between text and tokens."""
+        return Encoding(self.tokenizer)
+
+    def load(self, split: str) -> Windows:
+        """Reads one split; see `Source.load`. Each part is encoded alone, so that none tells of another."""
+        if not self.path:
+            whole = StdlibBytes().text("train" if split == "train" else "test")
+            return windows(self.vocabulary.encode(whole), self.length, split)
+        check_split(split, self.splits)
+        part = parted(decode_utf8(read_file(self.path)), self.splits, self.train, self.validation)[split]
+        return windows(self.vocabulary.encode(part.encode()), self.length, split)
+
+
+def train_tokenizer(texts: Iterable[str], size: int, path: pathlib.Path) -> Tokenizer:
+    """Learns a byte-level encoding, which can write any text, and writes it as tokenizer.json.
+
+    Args:
+        texts: to learn from.
+        size: of the vocabulary, at least 257: the bytes, and <|endoftext|> as token 0.
+        path: the file to write.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        UserError: the size is too small, or the file cannot be written.
+    """
+    if size < 257:
+        raise UserError(f"a byte-level vocabulary needs at least 257 tokens, not {size}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    try:
+        path.write_text(tokenizer.to_str())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    return tokenizer

@@ -1,0 +1,274 @@
+"""Bounds on log p(x) from draws of a posterior q(z|x), their gradients, and what stands in the KL term's place.
+
+With k draws z_i ~ q(z|x) and w_i = p(x|z_i) p(z_i) / q(z_i|x):
+
+    ELBO    E [ log p(x|z) ] - KL( q(z|x) || p(z) )                   (Kingma & Welling 2014, arXiv:1312.6114, eq. 3)
+    IWAE    E [ log (1/k) sum_i w_i ]                                 (Burda et al. 2016, arXiv:1509.00519, eq. 8)
+
+and ELBO = IWAE-1 <= IWAE-k <= IWAE-(k+1) <= log p(x). DReG has IWAE's value and its gradient in the decoder; that of
+the posterior's parameters phi is reparameterised a second time: less variance, and a signal that lasts as k grows,
+
+    sum_i W_i^2 (d log w_i / d z_i) (d z_i / d phi),   W_i = w_i / sum_j w_j     (Tucker et al. 2019, arXiv:1810.04152),
+
+where q's own parameters in log w_i count as constants. What the ELBO's KL may be replaced with in training (nats):
+
+    Beta       beta KL; beta rises linearly from 0 over `warmup` steps    (Higgins et al. 2017; Bowman et al. 2016)
+    Capacity   gamma | KL - C |; C rises linearly from 0                  (Burgess et al. 2018, arXiv:1804.03599, eq. 8)
+    FreeBits   sum_g max( lambda, mean over the batch of KL_g )           (Kingma et al. 2016, arXiv:1606.04934, eq. 15)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from genjax.core.types import Array, Key, named, record
+from genjax.distributions.gaussian import log_normal
+
+TOGETHER = 50  # importance samples of an example that are in memory at once
+Latents = Float[Array, "b *latent"]
+Groups = Float[Array, "b g"]
+Step = Int[Array, ""] | None  # of training; None after it
+
+
+@record
+class Terms:
+    """What bounds are made of: k draws for each example, in nats.
+
+    Attributes:
+        log_likelihood: log p(x|z).
+        log_ratio: log p(z) - log q(z|x).
+        kl: KL(q || p) by groups of latents, in closed form or estimated.
+    """
+
+    log_likelihood: Float[Array, "b k"]
+    log_ratio: Float[Array, "b k"]
+    kl: Groups
+
+
+def progress(step: Step, steps: int) -> Float[Array, ""]:
+    """Share of a schedule of `steps` steps that lies behind: from 0 at step 0 to 1; 1 after training."""
+    if step is None or not steps:
+        return jnp.ones(())
+    return jnp.minimum(1.0, step.astype(jnp.float32) / steps)
+
+
+@runtime_checkable
+class Penalty(Protocol):
+    """What training adds for the KL."""
+
+    def cost(self, kl: Groups, step: Step) -> Float[Array, ""]:
+        """Nats, mean over the batch, from the KL of each example by groups of latents."""
+        ...
+
+
+@dataclass(frozen=True)
+class Beta:
+    """beta KL.
+
+    Attributes:
+        beta: the weight; 1 gives the bound.
+        warmup: steps over which it rises from 0 (KL annealing).
+    """
+
+    beta: float = 1.0
+    warmup: int = 0
+
+    def cost(self, kl: Groups, step: Step) -> Float[Array, ""]:
+        """See `Penalty`."""
+        return self.beta * progress(step, self.warmup) * jnp.mean(jnp.sum(kl, axis=1))
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """gamma | KL - C |: the batch's mean KL is held at a capacity C.
+
+    Attributes:
+        gamma: how firmly.
+        nats: C at the end.
+        steps: over which C rises from 0.
+    """
+
+    gamma: float = 100.0
+    nats: float = 25.0
+    steps: int = 1000
+
+    def cost(self, kl: Groups, step: Step) -> Float[Array, ""]:
+        """See `Penalty`."""
+        return self.gamma * jnp.abs(jnp.mean(jnp.sum(kl, axis=1)) - self.nats * progress(step, self.steps))
+
+
+@dataclass(frozen=True)
+class FreeBits:
+    """The KL of each group of latents, or `nats` where that is more: so far it costs nothing.
+
+    A group is a latent dimension where the prior's KL is known in closed form, a level of a ladder, else all latents.
+
+    Attributes:
+        nats: lambda, for each group.
+    """
+
+    nats: float = 0.25
+
+    def cost(self, kl: Groups, step: Step) -> Float[Array, ""]:
+        """See `Penalty`."""
+        return jnp.sum(jnp.maximum(self.nats, jnp.mean(kl, axis=0)))
+
+
+def reparameterise(
+    mean: Latents, log_std: Latents, key: Key, samples: int
+) -> tuple[Float[Array, "b k *latent"], Float[Array, "b k"]]:
+    """z = mean + std eps, and log q(z|x) in nats, `samples` times for each example."""
+    eps = jax.random.normal(key, (len(mean), samples, *mean.shape[1:]))
+    z = mean[:, None] + jnp.exp(log_std)[:, None] * eps
+    return z, _log_q(z, mean, log_std)
+
+
+def _log_q(z: Array, mean: Array, log_std: Array) -> Array:
+    each = log_normal(z, mean[:, None], log_std[:, None])
+    return jnp.sum(each, axis=tuple(range(2, each.ndim)))
+
+
+@jax.custom_vjp
+def _weigh_gradient(z: Array) -> tuple[Array, Array]:
+    """z itself, and zeros [b, k] to add to the log-weights: their gradient, W, multiplies that of z."""
+    return z, jnp.zeros(z.shape[:2])
+
+
+def _weigh_forward(z: Array) -> tuple[tuple[Array, Array], None]:
+    return _weigh_gradient(z), None
+
+
+def _weigh_backward(_: None, gradients: tuple[Array, Array]) -> tuple[Array]:
+    of_z, of_weights = gradients
+    share = of_weights / jnp.sum(of_weights, axis=1, keepdims=True)
+    return (of_z * share.reshape(share.shape + (1,) * (of_z.ndim - 2)),)
+
+
+_weigh_gradient.defvjp(_weigh_forward, _weigh_backward)
+
+
+@runtime_checkable
+class Bound(Protocol):
+    """What is trained: draws of the posterior, k for each example, and the loss made of them."""
+
+    @property
+    def samples(self) -> int:
+        """k."""
+        ...
+
+    def draw(
+        self, mean: Latents, log_std: Latents, key: Key
+    ) -> tuple[Float[Array, "b k *latent"], Float[Array, "b k"]]:
+        """(z, log q(z|x))."""
+        ...
+
+    def loss(self, terms: Terms, step: Step) -> Float[Array, ""]:
+        """Nats per example, mean over the batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class ELBO:
+    """The evidence lower bound, its KL replaced by a penalty.
+
+    Attributes:
+        penalty: `Beta()` leaves it the bound.
+        samples: draws of z for each example, averaged.
+    """
+
+    penalty: Penalty = Beta()
+    samples: int = 1
+
+    def draw(
+        self, mean: Latents, log_std: Latents, key: Key
+    ) -> tuple[Float[Array, "b k *latent"], Float[Array, "b k"]]:
+        """See `Bound`."""
+        return reparameterise(mean, log_std, key, self.samples)
+
+    def loss(self, terms: Terms, step: Step) -> Float[Array, ""]:
+        """-E_q[log p(x|z)] + penalty."""
+        return self.penalty.cost(terms.kl, step) - jnp.mean(terms.log_likelihood)
+
+
+@dataclass(frozen=True)
+class IWAE:
+    """The importance-weighted bound, with its own gradient.
+
+    Attributes:
+        samples: k.
+    """
+
+    samples: int = 5
+
+    def draw(
+        self, mean: Latents, log_std: Latents, key: Key
+    ) -> tuple[Float[Array, "b k *latent"], Float[Array, "b k"]]:
+        """See `Bound`."""
+        return reparameterise(mean, log_std, key, self.samples)
+
+    def loss(self, terms: Terms, step: Step) -> Float[Array, ""]:
+        """-log (1/k) sum w."""
+        return -jnp.mean(log_mean_exp(terms.log_likelihood + terms.log_ratio))
+
+
+@dataclass(frozen=True)
+class DReG:
+    """The importance-weighted bound with the doubly reparameterised gradient of q's parameters.
+
+    Attributes:
+        samples: k.
+    """
+
+    samples: int = 5
+
+    def draw(
+        self, mean: Latents, log_std: Latents, key: Key
+    ) -> tuple[Float[Array, "b k *latent"], Float[Array, "b k"]]:
+        """See `Bound`."""
+        z, _ = reparameterise(mean, log_std, key, self.samples)
+        z, zeros = _weigh_gradient(z)
+        return z, _log_q(z, jax.lax.stop_gradient(mean), jax.lax.stop_gradient(log_std)) + zeros
+
+    def loss(self, terms: Terms, step: Step) -> Float[Array, ""]:
+        """-log (1/k) sum w."""
+        return -jnp.mean(log_mean_exp(terms.log_likelihood + terms.log_ratio))
+
+
+def log_mean_exp(log_weights: Float[Array, "b k"]) -> Float[Array, " b"]:
+    """log (1/k) sum_i exp of k numbers."""
+    return jax.nn.logsumexp(log_weights, axis=1) - jnp.log(float(log_weights.shape[1]))
+
+
+def importance_bound(
+    log_weights: Callable[[Key, int], Float[Array, "b k"]], key: Key, samples: int
+) -> Float[Array, " b"]:
+    """log (1/k) sum_i w_i for any k, `TOGETHER` draws at a time.
+
+    Args:
+        log_weights: (key, k) -> log w of k draws for each example, nats.
+        key: typed PRNG key.
+        samples: k.
+
+    Returns:
+        Nats: a lower bound on log p(x) in expectation, tight as k grows.
+    """
+    whole, rest = divmod(samples, TOGETHER)
+    sums = []
+    if rest:
+        sums.append(jax.nn.logsumexp(log_weights(named(key, "rest"), rest), axis=1))
+    if whole:
+        part = lambda index: log_weights(jax.random.fold_in(key, index), TOGETHER)
+        add = lambda total, index: (jnp.logaddexp(total, jax.nn.logsumexp(part(index), axis=1)), None)
+        first = jax.nn.logsumexp(part(0), axis=1)
+        sums.append(jax.lax.scan(add, first, jnp.arange(1, whole))[0])
+    total = sums[0] if len(sums) == 1 else jnp.logaddexp(*sums)
+    return total - jnp.log(float(samples))
+
+
+def bound_kind(samples: int) -> str:
+    """The name of the number that k draws give: "lower bound (ELBO)", "lower bound (IWAE-k)"."""
+    return "lower bound (ELBO)" if samples == 1 else f"lower bound (IWAE-{samples})"

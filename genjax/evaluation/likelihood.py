@@ -1,0 +1,234 @@
+"""How likely a split is under a model: nats, bits per dimension or perplexity, in words that say what they are.
+
+What kind of number it is, exact, a lower bound or an ODE's estimate with solver and steps, the objective says
+(`log_prob_kind`). What it is the probability of, the data say, too: integers have probabilities, which a density bounds
+if noise of one level is added to them (Theis et al. 2016); a density at the integers themselves can be made as large as
+one likes, and bounds nothing.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from genjax.core.objective import HasLogProb
+from genjax.core.types import named
+from genjax.data import Binarize, Data, Dequantize, sweep
+from genjax.data.examples import Examples, Some
+from genjax.data.sources.toys import Toy
+from genjax.evaluation.held_out import PARAMETERS, eval_batch_size
+from genjax.evaluation.sampling import gather
+from genjax.evaluation.text import scored_bytes
+from genjax.metrics.likelihood import Likelihood, summarise
+from genjax.parallel import multihost
+from genjax.parallel.mesh import shard_batch
+from genjax.training.experiment import Experiment
+from genjax.training.step import TrainState
+
+Report = dict[str, Any]
+ADDED = "uniform noise of one level, added to the data: a lower bound for the integers"
+WITHIN = ("likelihood", "autoencoder", "inner")  # parts of an objective that say of what its log_prob is
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a likelihood is told in.
+
+    Attributes:
+        name: of the number, in `Likelihood` and in reports; its standard error is "NAME_error".
+        words: as a reader knows it.
+        bound: the sign before a lower bound of the log-probability.
+        digits: after the point.
+    """
+
+    name: str
+    words: str
+    bound: str
+    digits: int
+
+
+NATS = Unit("nats", "nats", "≥", 3)
+PERPLEXITY = Unit("perplexity", "perplexity", "≤", 3)
+BITS_PER_DIM = Unit("bits_per_dim", "bits/dim", "≤", 4)
+
+
+def unit_of(data: Data) -> Unit:
+    """Perplexity of text, nats of points, else bits per dimension."""
+    return {"text": PERPLEXITY, "points": NATS}.get(data.kind, BITS_PER_DIM)
+
+
+def levels_of(part: Any) -> int:
+    """How many values a model of discrete values has, be it within a wrapper; 0 for a density."""
+    own = getattr(part, "levels", 0)
+    inner = (getattr(part, name) for name in WITHIN if hasattr(part, name))
+    return int(own) or next((found for found in map(levels_of, inner) if found), 0)
+
+
+def dequantization(objective: Any, data: Data) -> str:
+    """What is done about integers that have probabilities and no density, in words.
+
+    Args:
+        objective: has `log_prob`.
+        data: gives levels and transforms.
+    """
+    batch = {"x": jax.ShapeDtypeStruct((1, *data.shape), data.source.dtype)}
+    seen = jax.eval_shape(lambda batch: data.forward(batch, jax.random.key(0), False), batch)["x"]
+    noise = getattr(getattr(objective, "inner", objective), "dequantize", None)
+    if noise is not None and levels_of(objective):
+        return f"{noise.name} noise of one level, within the model"
+    if any(isinstance(transform, Dequantize) for transform in data.transforms):
+        return ADDED
+    if jnp.issubdtype(seen.dtype, jnp.integer):
+        return "none: each integer has a probability"
+    if any(isinstance(transform, Binarize) for transform in data.transforms):
+        return "none: each bit of the binarized data has a probability"
+    if not data.levels:
+        return "none: the data are continuous, this is a density"
+    if levels_of(objective):
+        return "none: each integer's cell has a probability"
+    return "none, though the data are integers: a density at them, which bounds no probability"
+
+
+def scaling(data: Data) -> str:
+    """In whose units the number is, in words."""
+    changes = [type(transform).__name__ for transform in data.transforms]
+    if not (log_det := data.log_det()):
+        return "the data's own units, which the model sees"
+    return f"the data's own units: log |det| = {log_det:.6g} nats of {', '.join(changes)} is added"
+
+
+def kind_in_words(kind: str, dequantized: str) -> str:
+    """What the number is for the data: its own kind for the density, or a bound where noise was added.
+
+    Args:
+        kind: `log_prob_kind`, of the density that the model sees.
+        dequantized: words of `dequantization`.
+    """
+    if dequantized != ADDED:
+        return kind
+    if kind.startswith("exact"):
+        return f"lower bound through uniform dequantization, density {kind}"
+    return f"{kind}{'' if 'lower bound' in kind else ' of a lower bound'} through uniform dequantization"
+
+
+def kind_of(report: Mapping[str, Any]) -> str:
+    """`kind_in_words` of what `likelihood_report` has said; "" of an empty report."""
+    return kind_in_words(report.get("log_prob_kind", ""), report.get("dequantization", ""))
+
+
+def sign_of(kind: str, unit: Unit) -> str:
+    """ "≤ " or "≥ " of what is a bound; nothing of an ODE's estimate, even of a bound: it errs to either side.
+
+    Args:
+        kind: words of `kind_in_words`.
+        unit: of the number behind the sign.
+    """
+    return f"{unit.bound} " if kind.startswith("lower bound") else ""
+
+
+def in_words(result: Likelihood, unit: Unit, split: str, dequantized: str) -> str:
+    """One line: value, standard error, unit, kind and number of examples.
+
+    Args:
+        result: what was found.
+        unit: to tell it in.
+        split: that the examples are of.
+        dequantized: words of `dequantization`.
+    """
+    value, error = getattr(result, unit.name), getattr(result, f"{unit.name}_error")
+    kind = kind_in_words(result.kind, dequantized)
+    return (
+        f"{sign_of(kind, unit)}{value:.{unit.digits}f} ± {error:.{unit.digits}f} {unit.words} ({kind}; ± is the "
+        f"standard error over {result.count} {split} examples)"
+    )
+
+
+def mean_and_error(name: str, values: np.ndarray) -> Report:
+    """The mean under `name`, and its standard error."""
+    return {name: float(values.mean()), f"{name}_error": float(values.std(ddof=1) / len(values) ** 0.5)}
+
+
+def likelihood_report(
+    experiment: Experiment,
+    state: TrainState,
+    mesh: Mesh,
+    split: str = "test",
+    report: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Nats and bits per dimension of a split, in the data's own units, saying what kind of number it is.
+
+    Args:
+        experiment: its objective has `log_prob`.
+        state: its moving average is evaluated.
+        mesh: the devices.
+        split: of the data.
+        report: called with a line of progress every ten seconds or so.
+
+    Returns:
+        Numbers and words, for json. Where the density is known, also the data's entropy and how many nats the
+        model's -log p is above the true one's on the same points: an estimate of KL(data || model).
+    """
+    objective, data = experiment.objective, experiment.data
+    assert isinstance(objective, HasLogProb)
+    size = eval_batch_size(experiment, mesh)
+
+    whole_shape = int(np.prod(data.shape))
+    elements = getattr(objective, "elements", lambda batch: jnp.full(len(batch["x"]), whole_shape))
+
+    @jax.jit
+    def log_prob(params: Any, extra: Any, batch: Any, key: Any) -> Any:
+        seen = data.forward(batch, named(key, "data"), False)
+        return objective.log_prob(params, extra, seen, named(key, "log_prob")), elements(seen)
+
+    root = named(jax.random.key(experiment.evaluation.seed), "likelihood")
+    values, dims, true, sizes_in_bytes = [], [], [], []
+    examples: Examples = data.load(split)
+    if experiment.evaluation.likelihoods:
+        examples = Some(examples, experiment.evaluation.likelihoods)
+    said = time.monotonic()
+    for call, (batch, count) in enumerate(sweep(examples, size, *multihost.block(mesh, size))):
+        shared = shard_batch(batch, mesh)
+        rows, sizes = log_prob(state.ema, state.extra, shared, jax.random.fold_in(root, call))
+        values.append(gather(rows)[:count])
+        dims.append(gather(sizes)[:count])
+        if data.kind == "text":
+            sizes_in_bytes.append(scored_bytes(data, gather(shared["x"])[:count], dims[-1]))
+        if isinstance(data.source, Toy):
+            true.append(data.source.log_density(gather(shared["x"])[:count]))
+        if time.monotonic() - said > 10.0:
+            report(f"likelihood: {call * size + count}/{len(examples)} examples")
+            said = time.monotonic()
+    result = summarise(np.concatenate(values), np.concatenate(dims), objective.log_prob_kind, data.log_det())
+    dequantized = dequantization(objective, data)
+    numbers: Report = {
+        "in_words": in_words(result, unit_of(data), split, dequantized),
+        "log_prob_kind": result.kind,
+        "dequantization": dequantized,
+        "scale": scaling(data),
+        "parameters_of": PARAMETERS,
+        "nats": result.nats,
+        "nats_error": result.nats_error,
+        "bits_per_dim": result.bits_per_dim,
+        "bits_per_dim_error": result.bits_per_dim_error,
+        "examples": result.count,
+        "split": split,
+    }
+    if data.kind == "text":
+        by_byte = summarise(np.concatenate(values), np.concatenate(sizes_in_bytes), result.kind)
+        return numbers | {
+            "nats_per_token": result.nats_per_dim,
+            "nats_per_token_error": result.nats_per_dim_error,
+            "perplexity": result.perplexity,
+            "perplexity_error": result.perplexity_error,
+            "bits_per_byte": by_byte.bits_per_dim,
+            "bits_per_byte_error": by_byte.bits_per_dim_error,
+        }
+    if isinstance(data.source, Toy):
+        excess = np.concatenate(true) - np.concatenate(values) - data.log_det()
+        return numbers | {"entropy": data.source.entropy()} | mean_and_error("excess_nats", excess)
+    return numbers

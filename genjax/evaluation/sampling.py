@@ -1,0 +1,146 @@
+"""Samples of any objective, drawn in compiled calls of one size, sharded, in the data's own units."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Int, Shaped
+
+from genjax.core.errors import UserError
+from genjax.core.objective import HasTranslation, Objective
+from genjax.core.types import Array, Batch, Extra, Key, Params, named
+from genjax.data import Data
+from genjax.parallel.mesh import batch_sharding, batch_shards, within
+
+
+def gather(array: Array | np.ndarray) -> np.ndarray:
+    """The whole of a global array as NumPy, on every process."""
+    if isinstance(array, np.ndarray) or array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+@functools.lru_cache(maxsize=8)
+def compile_sampler(objective: Objective, mesh: Mesh, num: int) -> Callable[..., Array]:
+    """Compiles (params, extra, key, cond) -> `num` samples split over the mesh.
+
+    Args:
+        objective: hashable: calls for equal objectives share the compiled program.
+        mesh: the devices.
+        num: a multiple of the mesh's batch shards.
+
+    Returns:
+        The compiled function; `cond` is what the samples are given, or None.
+    """
+
+    def draw(params: Params, extra: Extra, key: Key, cond: Batch | None) -> Array:
+        return objective.sample(params, extra, key, num, cond)
+
+    return jax.jit(within(draw, mesh), out_shardings=batch_sharding(mesh))
+
+
+@jax.jit
+def _broken(x: Shaped[Array, "n ..."]) -> Int[Array, ""]:
+    """How many examples hold values that are not finite."""
+    return jnp.sum(~jnp.all(jnp.isfinite(x.reshape(len(x), -1)), axis=1))
+
+
+def in_units(data: Data, array: Array) -> Array:
+    """What the model made, in the data's own units, each process's rows where they are."""
+    held = {shard.index[0].indices(len(array))[:2]: shard.data for shard in array.addressable_shards}
+
+    def rows(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
+        return data.inverse(held[index[0].indices(len(array))[:2]])
+
+    return jax.make_array_from_callback(array.shape, array.sharding, rows)
+
+
+def sample_batches(
+    objective: Objective,
+    data: Data,
+    params: Params,
+    extra: Extra,
+    mesh: Mesh,
+    *,
+    seed: int,
+    num: int,
+    batch_size: int = 250,
+    label: int | None = None,
+    finite: bool = False,
+    report: Callable[[int], None] = lambda done: None,
+) -> Iterator[tuple[Array, int, np.ndarray | None]]:
+    """Draws samples batch by batch, the classes in turn where the data have labels; a translator's of test examples in
+    random order.
+
+    Args:
+        objective: what draws.
+        data: gives the number of classes, and the way back to the data's own units.
+        params: by player; the moving average is what is wanted.
+        extra: goes with params.
+        mesh: the devices.
+        seed: call i draws with `fold_in(key(seed), i)`, so that the first samples do not depend on `num`.
+        num: how many.
+        batch_size: in one compiled call; rounded up to a multiple of the devices.
+        label: one class for all samples.
+        finite: refuse samples that are not, which integers would hide.
+        report: called with the number of samples drawn so far.
+
+    Yields:
+        (samples [size, ...] in the scale of the model, split over the mesh; how many of them are asked for, from the
+        first; labels int32 [size] or None).
+
+    Raises:
+        UserError: there is no such class, or samples are not finite though they must be.
+    """
+    classes = getattr(objective, "classes", 0)
+    if label is not None and not 0 <= label < classes:
+        known = f"classes 0 to {classes - 1}" if classes else "no classes"
+        raise UserError(f"label={label}: this model has {known}")
+    shards = batch_shards(mesh)
+    size = -(-min(batch_size, num) // shards) * shards
+    labels = np.arange(num, dtype=np.int32) % classes if label is None and classes else None
+    labels = np.full(num, label, np.int32) if label is not None else labels
+    draw, root = compile_sampler(objective, mesh, size), named(jax.random.key(seed), "samples")
+    replicated = NamedSharding(mesh, P())
+    examples = data.load("test") if isinstance(objective, HasTranslation) else None
+    for call, start in enumerate(range(0, num, size)):
+        given: Batch = {}
+        if examples is not None:
+            order = np.random.default_rng(seed).permutation(len(examples))
+            rows = np.take(order, np.arange(start, start + size), mode="wrap")
+            given = {"x": data.forward(examples[rows], jax.random.fold_in(root, call), False)["x"]}
+        asked = None if labels is None else np.resize(labels[start : start + size], size)
+        if asked is not None:
+            given = {**given, "label": jnp.asarray(asked)}
+        cond = jax.device_put(given, replicated) if given else None
+        made = draw(params, extra, jax.random.fold_in(root, call), cond)
+        if finite and (bad := int(_broken(made))):
+            raise UserError(
+                f"samples: {bad} of {size} hold values that are NaN or infinite, so there is nothing to judge"
+            )
+        yield made, min(size, num - start), asked
+        report(min(start + size, num))
+
+
+def draw_samples(
+    objective: Objective, data: Data, params: Params, extra: Extra, mesh: Mesh, **options: Any
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Draws samples and holds them all, on every process.
+
+    Args and errors are those of `sample_batches`.
+
+    Returns:
+        (samples [num, ...] in the data's own units and dtype, labels int32 [num] or None).
+    """
+    samples, labels = [], []
+    for x, count, asked in sample_batches(objective, data, params, extra, mesh, **options):
+        samples.append(data.inverse(gather(x)[:count]))
+        labels += [] if asked is None else [asked[:count]]
+    return np.concatenate(samples), np.concatenate(labels) if labels else None

@@ -1,0 +1,235 @@
+"""Statistics of one set of images in a network's features: gathered from a stream, stored, read again.
+
+What is gathered adds up over batches and does not grow with the set, except a fixed random choice of `KEPT` rows of
+features, which the kernel distance needs. A file (.npz, without pickles) has the arrays
+
+    mu [d], sigma [d, d]     mean and unbiased covariance, float64, by the names that pytorch-fid and others use,
+    count                    images,
+    weights                  SHA-256 of the network's weights,
+    data                     in words, what they are images of,
+    features [k, d]          the rows kept, float32,
+    scores [s]               Inception Score of each split.
+
+One with mu and sigma alone, as others ship, is taken as it is: nothing in it says what it was made of.
+"""
+
+import dataclasses
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Float32, Float64, Int
+from numpy import ndarray
+
+from genjax.core.errors import UserError
+from genjax.metrics.distances.distance import Moments
+from genjax.metrics.distances.scores import ClassEntropy
+from genjax.metrics.distances.streaming import Rows
+from genjax.metrics.features.extraction import FeatureNetwork, Part, fold
+
+KEPT = 10_000  # rows of features, float32: 82 MB
+SPLITS = 10  # of the Inception Score (Salimans et al. 2016)
+OWN = ("count", "weights", "data", "features", "scores")
+# What reading a damaged archive raises: of its directory, its compressed streams, the arrays' headers.
+DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    AttributeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Of a set of images.
+
+    Attributes:
+        moments: of the features; of a foreign file only mean and covariance mean something.
+        features: rows kept, in random order; none in a foreign file.
+        scores: Inception Score of each split, in the order of the images; none in a foreign file.
+        weights: SHA-256 of the network's weights, "" if unknown.
+        data: of what, in words, "" if unknown.
+    """
+
+    moments: Moments
+    features: Float32[ndarray, "k d"]
+    scores: Float64[ndarray, " s"]
+    weights: str = ""
+    data: str = ""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether nothing but mean and covariance is known."""
+        return not self.weights
+
+    @property
+    def count(self) -> int | None:
+        """Number of images, if known."""
+        return None if self.foreign else self.moments.count
+
+
+@dataclasses.dataclass(frozen=True)
+class Gathered:
+    """What a part of a set adds to its `Statistics`.
+
+    Attributes:
+        moments: of the features.
+        rows: those kept, with their places in the random order.
+        splits: sums for the score of each split, by its number.
+    """
+
+    moments: Moments
+    rows: Rows
+    splits: dict[int, ClassEntropy]
+
+    def merge(self, other: "Gathered") -> "Gathered":
+        """Of both parts."""
+        splits = dict(self.splits)
+        for split, entropy in other.splits.items():
+            splits[split] = splits[split].merge(entropy) if split in splits else entropy
+        return Gathered(self.moments.merge(other.moments), self.rows.merge(other.rows), splits)
+
+
+def _counted(stream: Iterable[Part], total: int, data: str) -> Iterator[Part]:
+    """The stream, if it has `total` examples: on all processes alike, before they exchange anything."""
+    done = 0
+    for part in stream:
+        done += part.count
+        if done > total:
+            break
+        yield part
+    if done != total:
+        raise UserError(f"{data}: {done} or more images where {total} were expected")
+
+
+def gather_statistics(
+    network: FeatureNetwork,
+    mesh: Mesh,
+    stream: Iterable[Part],
+    total: int,
+    *,
+    data: str,
+    seed: int = 0,
+    kept: int = KEPT,
+    splits: int = SPLITS,
+) -> Statistics:
+    """Goes once over images, as `extraction.fold` does: all processes of the mesh together, to the same on each.
+
+    Args:
+        network: that looks at them; it classifies.
+        mesh: the devices.
+        stream: of images, `total` in all.
+        total: at least 2 and at least `splits`.
+        data: what they are, in words.
+        seed: of the rows that are kept.
+        kept: how many rows, at most.
+        splits: consecutive parts, as equal as can be, of which each has a score.
+
+    Raises:
+        UserError: too few images, another number than `total`, or features that are no numbers.
+    """
+    if total < max(2, splits):
+        raise UserError(f"{data}: {total} images, at least {max(2, splits)} are needed for {splits} splits")
+    order = np.random.default_rng(seed).permutation(total)
+    slot = np.full(total, -1)
+    slot[order[:kept]] = np.arange(min(kept, total))
+    split = np.searchsorted(np.arange(1, splits) * total // splits, np.arange(total), side="right")
+
+    def of(
+        features: Float[ndarray, "n d"],
+        place: Int[ndarray, " n"],
+        logits: Float[ndarray, "n k"] | None,
+        labels: Int[ndarray, " n"] | None,
+    ) -> Gathered:
+        assert logits is not None
+        if not np.isfinite(features).all() or not np.isfinite(logits).all():
+            raise UserError(f"{network.name} makes features that are no numbers: its weights are damaged")
+        chosen = slot[place] >= 0
+        entropies = {
+            int(part): ClassEntropy.of_logits(logits[split[place] == part])
+            for part in np.unique(split[place])
+        }
+        return Gathered(Moments.of(features), Rows.of(features[chosen], slot[place][chosen]), entropies)
+
+    found = fold(network, mesh, _counted(stream, total, data), of)
+    scores = np.array([found.splits[part].score for part in range(splits)])
+    features = found.rows.features().astype(np.float32)
+    return Statistics(found.moments, features, scores, network.digest, data)
+
+
+def save_statistics(statistics: Statistics, path: Path) -> None:
+    """Writes a file, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(
+                file,
+                mu=statistics.moments.mean,
+                sigma=statistics.moments.covariance,
+                count=np.int64(statistics.moments.count),
+                weights=np.str_(statistics.weights),
+                data=np.str_(statistics.data),
+                features=statistics.features,
+                scores=statistics.scores,
+            )
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def load_statistics(path: Path, network: FeatureNetwork) -> Statistics:
+    """Reads a file.
+
+    Args:
+        path: to an .npz.
+        network: that it will be compared in.
+
+    Raises:
+        UserError: it is missing, damaged, of another size, or was made with other weights.
+    """
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            arrays = {name: archive[name] for name in archive.files}
+    except DAMAGED as error:
+        line = next(iter(str(error).splitlines()), "") or "it is damaged"
+        raise UserError(f"cannot read statistics from {path}: {line}") from None
+    size = network.dim
+    for name, shape in {"mu": (size,), "sigma": (size, size)}.items():
+        if name not in arrays:
+            raise UserError(f"{path} holds no statistics: it lacks '{name}' (it has: {', '.join(arrays)})")
+        if arrays[name].shape != shape:
+            raise UserError(f"{path}: {name} has the shape {arrays[name].shape}, expected {shape}")
+        if not np.isfinite(arrays[name]).all():
+            raise UserError(f"{path} is damaged: {name} has values that are no numbers")
+    mean, covariance = (arrays[name].astype(np.float64) for name in ("mu", "sigma"))
+    if not np.allclose(covariance, covariance.T, atol=1e-6 * np.abs(covariance).max()):
+        raise UserError(f"{path} is damaged: sigma is not symmetric")
+    if not {*OWN} & {*arrays}:
+        unknown = Moments(2, mean, covariance)  # of two examples scatter and covariance are one
+        return Statistics(unknown, np.empty((0, size), np.float32), np.empty(0))
+    if missing := [name for name in OWN if name not in arrays]:
+        raise UserError(f"{path} is damaged: it lacks '{missing[0]}'")
+    if (weights := str(arrays["weights"])) != network.digest:
+        raise UserError(
+            f"{path} was made with weights {weights[:8]}, these are {network.digest[:8]}: give another --reference"
+        )
+    count, features, scores = int(arrays["count"]), arrays["features"], arrays["scores"]
+    if count < 2 or features.shape[1:] != (size,) or scores.ndim != 1:
+        raise UserError(f"{path} is damaged: count={count}, features {features.shape}, scores {scores.shape}")
+    moments = Moments(count, mean, covariance * (count - 1))
+    return Statistics(moments, features, scores, weights, str(arrays["data"]))

@@ -1,0 +1,125 @@
+"""Molecules as SMILES: are they molecules, do they differ from each other and from what the model has read?
+
+Of n strings, V those that RDKit reads as a molecule of an atom or more (its valence rules included), U the different
+molecules of V (by canonical SMILES), T those of the training data (Brown et al. 2019, GuacaMol, arXiv:1811.09621):
+
+    validity = |V| / n,    uniqueness = |U| / |V|,    novelty = |U \\ T| / |U|,
+    internal diversity = 1 - mean of T(a, b) over all pairs of U, with themselves     (Benhenda 2017, arXiv:1708.08227)
+
+with Tanimoto's T of Morgan fingerprints (radius 2, 2048 bits). Without RDKit nothing is called valid: then the share of
+strings whose brackets and ring bonds pair up is said, under "balanced", which any valid SMILES is and many others are.
+"""
+
+import re
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+
+from genjax.core.errors import UserError
+
+RING_BONDS = re.compile(
+    r"\[[^\[\]]*\]|%\d\d|\d|[^\d]"
+)  # in bracket atoms digits are isotopes, charges, counts
+
+
+def rdkit_chem() -> ModuleType | None:
+    """RDKit's `Chem`, or None where it is not installed."""
+    try:
+        from rdkit import Chem
+    except ImportError:
+        return None
+    return Chem
+
+
+def is_balanced(smiles: str) -> bool:
+    """Whether a string's brackets pair up, no branch is empty, and every ring bond is closed. No chemistry."""
+    depth, before = 0, ""
+    open_rings: set[str] = set()
+    for part in RING_BONDS.findall(smiles):
+        if part in "[]":  # a bracket that belongs to no pair
+            return False
+        if part == "(":
+            depth += 1
+        elif part == ")":
+            depth -= 1
+            if depth < 0 or before == "(":
+                return False
+        elif part[-1].isdigit():
+            open_rings ^= {part.lstrip("%0") or "0"}
+        before = part
+    return bool(smiles) and depth == 0 and not open_rings
+
+
+def canonical(smiles: Sequence[str]) -> list[str | None]:
+    """The canonical SMILES of each string by RDKit; None of one that is no molecule, the empty one included.
+
+    Raises:
+        UserError: RDKit is not installed.
+    """
+    chem = rdkit_chem()
+    if chem is None:
+        raise UserError("RDKit is not installed: pip install rdkit")
+    from rdkit.rdBase import BlockLogs
+
+    with BlockLogs():
+        molecules = [chem.MolFromSmiles(text) for text in smiles]
+        return [chem.MolToSmiles(found) if found and found.GetNumAtoms() else None for found in molecules]
+
+
+def internal_diversity(smiles: Sequence[str], most: int = 1000) -> float:
+    """Internal diversity of the first molecules, 0 ... 1: 0 of equal ones.
+
+    Args:
+        smiles: valid ones, at least one.
+        most: how many are looked at.
+
+    Raises:
+        UserError: RDKit is not installed, or there is no molecule.
+    """
+    chem = rdkit_chem()
+    if chem is None or not smiles:
+        raise UserError("internal diversity needs RDKit (pip install rdkit) and at least one molecule")
+    from rdkit.Chem import rdFingerprintGenerator
+    from rdkit.DataStructs import BulkTanimotoSimilarity
+
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    prints = [generator.GetFingerprint(chem.MolFromSmiles(text)) for text in smiles[:most]]
+    return 1.0 - float(np.mean([BulkTanimotoSimilarity(one, prints) for one in prints]))
+
+
+def molecule_report(
+    samples: Sequence[str], train: Sequence[str], test: Sequence[str]
+) -> dict[str, float | str]:
+    """Judges generated SMILES.
+
+    Args:
+        samples: what was made, at least one.
+        train: what the model has read.
+        test: what it has not, at least one; the first ones, as many as samples if there are so many, stand beside.
+
+    Returns:
+        "checked_by", and with RDKit "validity", "uniqueness", "novelty" and "internal_diversity", each with
+        "_reference" of test molecules in the samples' place, 0 where there is nothing to count; without it "balanced".
+
+    Raises:
+        UserError: no samples or no test molecules.
+    """
+    if not samples or not test:
+        raise UserError(f"molecules: {len(samples)} samples and {len(test)} of the test split; give some")
+    sets = {"": list(samples), "_reference": list(test[: len(samples)])}
+    chem = rdkit_chem()
+    if chem is None:
+        shares = {f"balanced{name}": float(np.mean([is_balanced(s) for s in x])) for name, x in sets.items()}
+        return {"checked_by": "brackets and ring bonds only, no chemistry (RDKit is not installed)", **shares}
+    from rdkit import __version__ as version
+
+    known, found = set(canonical(train)), {}
+    for suffix, strings in sets.items():
+        valid = [text for text in canonical(strings) if text is not None]
+        unique = list(dict.fromkeys(valid))
+        found[f"validity{suffix}"] = len(valid) / len(strings)
+        found[f"uniqueness{suffix}"] = len(unique) / max(1, len(valid))
+        found[f"novelty{suffix}"] = sum(text not in known for text in unique) / max(1, len(unique))
+        found[f"internal_diversity{suffix}"] = internal_diversity(unique) if unique else 0.0
+    return {"checked_by": f"RDKit {version}", "count": float(len(samples)), **found}

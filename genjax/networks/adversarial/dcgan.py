@@ -1,0 +1,98 @@
+"""Plain convolutional generator and discriminator (DCGAN, Radford et al. 2016, arXiv:1511.06434).
+
+    generator      z -> affine -> 4x4-ish map -> [norm - relu - upsample - 3x3 convolution] ... -> tanh
+    discriminator  x -> [convolution of stride 2 - norm - leaky relu] ... -> affine
+
+One convolution a level, no skips. Batch normalisation, which couples examples, is replaced by group normalisation, and
+transposed convolutions by upsampling and a 3x3 convolution; `ConvDecoder` and `ConvEncoder` are the residual relatives.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from genjax.core.types import Array
+from genjax.networks.convolutional.conv import Norm, check_image, coarsest, halved
+from genjax.networks.layers.blocks import Conditioning, Modulation
+from genjax.networks.layers.linen import Activation, Conv, Dense, GroupNorm, activate
+from genjax.networks.layers.resample import Upsample
+
+
+class DCGANGenerator(nn.Module):
+    """Vectors to images, space doubled at each level.
+
+    Attributes:
+        channels: of each level before it is doubled, coarsest first.
+        norm: "group" or "none".
+        activation: of the hidden layers.
+        tanh: end in tanh, for data in [-1, 1].
+        dropout: probability of dropping a hidden feature, in training.
+    """
+
+    channels: tuple[int, ...] = (128, 64)
+    norm: Norm = "group"
+    activation: Activation = "relu"
+    tanh: bool = True
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b n"],
+        t: Float[Array, " b"] | None = None,
+        cond: Float[Array, "b k"] | None = None,
+        *,
+        out: int | tuple[int, ...],
+        train: bool = False,
+    ) -> Float[Array, "b h w c"]:
+        """Maps vectors to float32 images of shape `out` = (h, w, c).
+
+        Raises:
+            UserError: `out` is no image shape.
+        """
+        out, levels = check_image(out, "a DCGAN generator"), len(self.channels)
+        h, e = coarsest(x, t, cond, out, self.channels)
+        for left, channels in zip(reversed(range(levels)), (*self.channels[1:], out[-1]), strict=True):
+            h = GroupNorm()(h) if self.norm == "group" else h
+            h = activate(self.activation, Modulation()(h, e))
+            h = nn.Dropout(self.dropout, deterministic=not train)(h)
+            h = Upsample(channels, name=f"up_{left}")(h)[:, : halved(out[0], left), : halved(out[1], left)]
+        return jnp.tanh(h) if self.tanh else h
+
+
+class DCGANDiscriminator(nn.Module):
+    """Images to vectors, space halved at each level.
+
+    Attributes:
+        channels: of each level after it is halved, finest first.
+        norm: "group" (of all levels but the first) or "none"; gradient penalties want "none".
+        activation: of the hidden layers.
+        dropout: probability of dropping a hidden feature, in training.
+    """
+
+    channels: tuple[int, ...] = (64, 128)
+    norm: Norm = "group"
+    activation: Activation = "leaky_relu"
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        t: Float[Array, " b"] | None = None,
+        cond: Float[Array, "b k"] | None = None,
+        *,
+        out: int | tuple[int, ...],
+        train: bool = False,
+    ) -> Float[Array, "b *m"]:
+        """Maps images to float32 [b, out] or [b, *out]."""
+        shape = (out,) if isinstance(out, int) else out
+        first = self.channels[0]
+        e = Conditioning(first - first % 2, first, name="embed")(t, cond)
+        for level, channels in enumerate(self.channels):
+            x = Conv(channels, (4, 4), strides=2)(x)
+            x = GroupNorm()(x) if self.norm == "group" and level else x
+            x = activate(self.activation, Modulation()(x, e))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return Dense(int(np.prod(shape)), name="out")(x.reshape(len(x), -1)).reshape(-1, *shape)

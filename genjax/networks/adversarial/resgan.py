@@ -1,0 +1,116 @@
+"""Residual generator and discriminator (Gulrajani et al. 2017, arXiv:1704.00028; Miyato et al. 2018, arXiv:1802.05957).
+
+    generator      z -> affine -> map -> [residual block, doubling space] ... -> norm - relu - 3x3 convolution - tanh
+    discriminator  x -> [residual block, halving space] ... -> [residual block] ... -> relu -> sum over space -> affine
+
+The discriminator's first block has no activation before its first convolution. It has no norms: `SpectralNorm` is the
+objective's, a gradient penalty forbids those that couple examples.
+"""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from genjax.core.errors import UserError
+from genjax.core.types import Array
+from genjax.networks.convolutional.conv import Norm, check_image, coarsest, halved
+from genjax.networks.layers import ops
+from genjax.networks.layers.blocks import Conditioning, ResBlock
+from genjax.networks.layers.linen import Activation, Conv, Dense, GroupNorm, activate
+
+
+class ResGenerator(nn.Module):
+    """Vectors to images; labels modulate each block's second norm (Miyato & Koyama 2018).
+
+    Attributes:
+        channels: of each level, coarsest first; their number is that of the doublings.
+        norm: "group" or "none".
+        activation: the non-linearity.
+        tanh: end in tanh, for data in [-1, 1].
+        dropout: probability of dropping a feature within a block, in training.
+    """
+
+    channels: tuple[int, ...] = (128, 64)
+    norm: Norm = "group"
+    activation: Activation = "relu"
+    tanh: bool = True
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b n"],
+        t: Float[Array, " b"] | None = None,
+        cond: Float[Array, "b k"] | None = None,
+        *,
+        out: int | tuple[int, ...],
+        train: bool = False,
+    ) -> Float[Array, "b h w c"]:
+        """Maps vectors to float32 images of shape `out` = (h, w, c).
+
+        Raises:
+            UserError: `out` is no image shape.
+        """
+        out, levels = check_image(out, "a residual generator"), len(self.channels)
+        h, e = coarsest(x, t, cond, out, self.channels)
+        for left, channels in zip(reversed(range(levels)), self.channels, strict=True):
+            h = ResBlock(channels, self.norm, self.activation, zero=False, dropout=self.dropout, change="up")(
+                h, e, train
+            )
+            h = h[:, : halved(out[0], left), : halved(out[1], left)]
+        h = GroupNorm(name="out_norm")(h) if self.norm == "group" else h
+        h = Conv(out[-1], name="out")(activate(self.activation, h))
+        return jnp.tanh(h) if self.tanh else h
+
+
+class ResDiscriminator(nn.Module):
+    """Images to vectors.
+
+    Attributes:
+        channels: of each level, finest first; each halves space.
+        blocks: further blocks that keep it.
+        activation: the non-linearity.
+        dropout: probability of dropping a feature within a block, in training.
+    """
+
+    channels: tuple[int, ...] = (64, 128)
+    blocks: int = 1
+    activation: Activation = "relu"
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        t: Float[Array, " b"] | None = None,
+        cond: Float[Array, "b k"] | None = None,
+        *,
+        out: int | tuple[int, ...],
+        train: bool = False,
+    ) -> Float[Array, "b *m"]:
+        """Maps images to float32 [b, out] or [b, *out].
+
+        Raises:
+            UserError: height or width cannot be halved as often as there are levels.
+        """
+        shape = (out,) if isinstance(out, int) else out
+        levels, first = len(self.channels), self.channels[0]
+        if any(size % 2**levels for size in x.shape[1:-1]):
+            raise UserError(
+                f"images of {x.shape[1:-1]} cannot be halved {levels} times: give fewer channels than {self.channels}"
+            )
+        e = Conditioning(first - first % 2, first, name="embed")(t, cond)
+        h = Conv(first, name="in_first")(x)
+        h = Conv(first, name="in_second")(activate(self.activation, h))
+        h = ops.average_pool(h) + Conv(first, (1, 1), name="in_skip")(ops.average_pool(x))
+        plan: list[tuple[int, Literal["down", "none"]]] = [(c, "down") for c in self.channels[1:]]
+        plan += [(self.channels[-1], "none")] * self.blocks
+        for channels, change in plan:
+            h = ResBlock(channels, "none", self.activation, zero=False, dropout=self.dropout, change=change)(
+                h, e, train
+            )
+        h = jnp.sum(activate(self.activation, h), axis=(1, 2))
+        return Dense(int(np.prod(shape)), name="out")(h).reshape(-1, *shape)

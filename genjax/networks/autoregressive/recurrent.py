@@ -1,0 +1,150 @@
+"""Recurrent networks over tokens: a state of fixed size in place of all that was read.
+
+    h_i^0 = E[x_i] + C c,     (h_i^l, s_i^l) = cell(s_{i-1}^l, h_i^{l-1}),     logits_i = W h_i^L + b,
+
+with LSTM (Hochreiter & Schmidhuber 1997) or GRU cells (Cho et al. 2014, arXiv:1406.1078), places in the order in which
+the grid is flattened. One `lax.scan` over places holds all layers.
+"""
+
+import math
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from genjax.core.errors import UserError
+from genjax.core.types import Array, PyTree, record
+from genjax.networks.layers.incremental import Walker, hold, pick_last
+from genjax.networks.layers.linen import Dense
+
+CELLS: dict[str, Any] = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
+
+
+@record
+class States:
+    """What is remembered: a state for each layer, and the number of places walked."""
+
+    cells: PyTree
+    place: Int[Array, " b"]
+
+
+class _Layers(nn.Module):
+    """All layers at one place; rows that do not move keep their states."""
+
+    width: int
+    depth: int
+    cell: str
+
+    @nn.compact
+    def __call__(self, states: tuple, now: tuple[Array, Array]) -> tuple[tuple, Array]:
+        h, move = now
+        after = []
+        for number, state in enumerate(states):
+            new, h = CELLS[self.cell](self.width, name=f"cell_{number}")(state, h)
+            after.append(jax.tree.map(lambda a, b: hold(move, a, b), new, state))
+        return tuple(after), h
+
+
+class Recurrent(nn.Module):
+    """Recurrent network from tokens to logits, causal by construction.
+
+    Attributes:
+        width: features of each state.
+        depth: layers.
+        cell: which.
+        extra: tokens that are read but never predicted, numbered from `out` on: a start.
+    """
+
+    width: int = 256
+    depth: int = 2
+    cell: Literal["lstm", "gru"] = "lstm"
+    extra: int = 1
+
+    def __call__(
+        self,
+        x: Int[Array, "b *n"],
+        t: None = None,
+        cond: Float[Array, "b k"] | None = None,
+        *,
+        out: int | tuple[int, ...],
+        train: bool = False,
+    ) -> Float[Array, "b *n o"]:
+        """Maps tokens [b, *n] in 0 ... out + extra - 1 to float32 logits [b, *n, out].
+
+        Args:
+            x: tokens on a grid of any number of axes, in the order of its flattening.
+            t: None; there is no time.
+            cond: conditioning vector, or None.
+            out: number of tokens to choose from, or the shape (*n, number).
+            train: nothing depends on it.
+
+        Returns:
+            Logits.
+
+        Raises:
+            UserError: `out` has another shape than x.
+        """
+        shape, number = x.shape[1:], out if isinstance(out, int) else out[-1]
+        if isinstance(out, tuple) and out[:-1] != shape:
+            raise UserError(
+                f"this network keeps the shape {shape}, so out={out} should be {(*shape, out[-1])}"
+            )
+        flat = x.reshape(len(x), math.prod(shape))
+        count = jnp.full(len(x), flat.shape[1])
+        logits, _ = self.read(flat, cond, count, self.blank(len(x)), number, False)
+        return logits.reshape(*x.shape, number)
+
+    @nn.compact
+    def read(
+        self,
+        x: Int[Array, "b k"],
+        cond: Float[Array, "b c"] | None,
+        count: Int[Array, " b"],
+        states: States,
+        number: int,
+        last: bool,
+    ) -> tuple[Float[Array, "b m o"], States]:
+        """Logits after each of the first `count` tokens, or the last of them, and the states then."""
+        init = nn.initializers.normal(1.0)
+        h = self.param("tokens", init, (number + self.extra, self.width), jnp.float32)[x]
+        if cond is not None:
+            h = h + Dense(self.width, use_bias=False, name="embed")(cond)[:, None]
+        scan = nn.scan(
+            _Layers,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            in_axes=1,
+            out_axes=1,
+        )
+        move = jnp.arange(x.shape[1])[None] < count[:, None]
+        cells, h = scan(self.width, self.depth, self.cell, name="layers")(states.cells, (h, move))
+        h = pick_last(h, count) if last else h
+        return Dense(number, name="out")(h), States(cells, states.place + count)
+
+    @nn.nowrap
+    def blank(self, num: int) -> States:
+        """The states before the first place."""
+        zeros = lambda: jnp.zeros((num, self.width))
+        cells = tuple((zeros(), zeros()) if self.cell == "lstm" else zeros() for _ in range(self.depth))
+        return States(cells, jnp.zeros(num, jnp.int32))
+
+    @nn.nowrap
+    def walker(
+        self,
+        params: PyTree,
+        grid: tuple[int, ...],
+        cond: Float[Array, "b c"] | None = None,
+        *,
+        out: int | tuple[int, ...],
+        **options: Any,
+    ) -> Walker:
+        """The network place by place; see `walker.Walker`. It cannot forget; options change nothing."""
+        number = out if isinstance(out, int) else out[-1]
+
+        def walk(states: States, x: Array, count: Array, last: bool) -> tuple[Array, States]:
+            both: Any = self.apply(params, x[..., 0], cond, count, states, number, last, method="read")
+            return both[0][:, :, None], both[1]
+
+        return Walker(self.blank, walk)

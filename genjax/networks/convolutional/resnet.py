@@ -1,0 +1,73 @@
+"""A residual convolutional network that keeps the image's size: what conditions couplings of images."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.core.errors import UserError
+from genjax.core.types import Array
+from genjax.networks.layers.blocks import Conditioning, ResBlock, TimeFeatures
+from genjax.networks.layers.linen import Activation, Conv, GroupNorm, activate, lecun, zeros
+
+
+class ResNet(nn.Module):
+    """Convolution, residual blocks, convolution, all at the image's own resolution.
+
+    Attributes:
+        width: channels of the hidden layers.
+        depth: number of residual blocks, each of two convolutions.
+        activation: the non-linearity.
+        time: kind of the time features, if the network is given t.
+        time_scale: see `blocks.Conditioning.scale`.
+        zero_out: start the output layer at zero.
+        dropout: probability of dropping a feature, in training.
+        dtype: in which all but the last layer compute.
+    """
+
+    width: int = 32
+    depth: int = 2
+    activation: Activation = "silu"
+    time: TimeFeatures = "sinusoidal"
+    time_scale: float = 1000.0
+    zero_out: bool = True
+    dropout: float = 0.0
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        t: Float[Array, " b"] | None = None,
+        cond: Float[Array, "b k"] | None = None,
+        *,
+        out: int | tuple[int, ...],
+        train: bool = False,
+    ) -> Float[Array, "b h w o"]:
+        """Maps images to float32 [b, h, w, o].
+
+        Args:
+            x: images.
+            t: times, or None.
+            cond: conditioning vector, or None.
+            out: o, or (h, w, o).
+            train: whether dropout is on.
+
+        Returns:
+            Features at each pixel.
+
+        Raises:
+            UserError: `out` has another height or width than x.
+        """
+        shape = (*x.shape[1:3], out) if isinstance(out, int) else out
+        if shape[:-1] != x.shape[1:3]:
+            raise UserError(f"a ResNet keeps the shape {x.shape[1:3]}, so out={out} should begin with it")
+        e = Conditioning(self.width - self.width % 2, self.width, self.time, self.time_scale, name="embed")(
+            t, cond
+        )
+        h = Conv(self.width, dtype=self.dtype, name="in")(x)
+        for _ in range(self.depth):
+            h = ResBlock(
+                self.width, activation=self.activation, zero=False, dropout=self.dropout, dtype=self.dtype
+            )(h, e, train)
+        h = activate(self.activation, GroupNorm(name="out_norm")(h)).astype(jnp.float32)
+        return Conv(shape[-1], kernel_init=zeros if self.zero_out else lecun, name="out")(h)

@@ -1,0 +1,146 @@
+"""Adversarial autoencoder (Makhzani et al. 2016, arXiv:1511.05644): the law of the codes is made the prior by a game.
+
+    discriminator:  min_D      L_D( D(z), D(E(x)) ) + penalties,        z ~ p(z)
+    autoencoder:    min_{E,G}  -E log p(x | E(x)) / dims + w L_G( D(z), D(E(x)) )
+
+"Real" to the discriminator are draws from the prior, "fake" are codes. The paper moves the encoder twice, once for each
+term; here it moves once for their weighted sum.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from genjax.adversarial.losses import Game, NonSaturating, accuracy
+from genjax.adversarial.penalties import R1, Penalty, total
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.sharding_rules import shared
+from genjax.core.types import Array, Batch, Extra, Key, Params, named
+from genjax.distributions.likelihoods import Gaussian, Likelihood
+from genjax.distributions.priors import Normal, Prior
+from genjax.objectives.common import check_shape, condition
+
+Latents = Float[Array, "b n"]
+
+
+@dataclass(frozen=True)
+class AAE:
+    """Two players: an autoencoder, and a discriminator of its codes.
+
+    Attributes:
+        encoder: called as encoder(x, None, cond, out=latent).
+        decoder: called as decoder(z, None, cond, out=...), gives the likelihood's parameters.
+        discriminator: called as discriminator(z, out=1).
+        shape: of one example.
+        latent: dimensions of z.
+        classes: number of labels that encoder and decoder are given, so that z need not say them; 0 for none.
+        likelihood: p(x|z).
+        prior: p(z), one without parameters.
+        game: the losses.
+        penalties: added to the discriminator's.
+        weight: w.
+    """
+
+    encoder: Network
+    decoder: Network
+    discriminator: Network
+    shape: tuple[int, ...]
+    latent: int = 8
+    classes: int = 0
+    likelihood: Likelihood = Gaussian()
+    prior: Prior = Normal()
+    game: Game = NonSaturating()
+    penalties: tuple[Penalty, ...] = (R1(0.1),)
+    weight: float = 0.1
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """Two players; encoder and decoder move together.
+
+        Raises:
+            UserError: the batch has another shape than `shape`, or the prior has parameters.
+        """
+        check_shape(self.shape, batch, self.classes)
+        if self.prior.init(key, batch["x"], (self.latent,)):
+            raise UserError(
+                f"an AAE's prior is not trained, and a {type(self.prior).__name__} has parameters"
+            )
+        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        z, out = jnp.zeros((len(x), self.latent)), self.likelihood.outputs(self.shape)
+        autoencoder = {
+            "encoder": self.encoder.init(named(key, "encoder"), x, None, cond, out=self.latent),
+            "decoder": self.decoder.init(named(key, "decoder"), z, None, cond, out=out),
+        }
+        judge = self.discriminator.init(named(key, "discriminator"), z, out=1)
+        return {"autoencoder": autoencoder, "discriminator": judge}, {}
+
+    def players(self) -> Mapping[str, Player]:
+        """The autoencoder moves first; the discriminator then judges the codes as they are now."""
+        return {"autoencoder": Player(self.loss), "discriminator": Player(self.discriminator_loss)}
+
+    def draw(self, key: Key, num: int) -> Latents:
+        """z ~ p(z)."""
+        posterior = lambda x: (x, x)  # which a prior without parameters does not look at
+        return shared(self.prior.sample({}, named(key, "prior"), num, (self.latent,), posterior))
+
+    def code(self, params: Params, x: Float[Array, "b ..."], cond: Array | None) -> Latents:
+        """E(x)."""
+        return self.encoder.apply(params["autoencoder"]["encoder"], x, None, cond, out=self.latent)
+
+    def outputs(self, params: Params, z: Latents, cond: Array | None) -> Array:
+        """The likelihood's parameters given z."""
+        out = self.likelihood.outputs(self.shape)
+        return self.decoder.apply(params["autoencoder"]["decoder"], z, None, cond, out=out)
+
+    def logit(self, params: Params, z: Latents) -> Float[Array, " b"]:
+        """D(z)."""
+        return self.discriminator.apply(params["discriminator"], z, out=1)[:, 0]
+
+    def discriminator_loss(
+        self, params: Params, extra: Extra, batch: Batch, ctx: Context
+    ) -> tuple[Array, Aux]:
+        """The game's and the penalties."""
+        x = batch["x"]
+        z, code = self.draw(ctx.key, len(x)), self.code(params, x, condition(batch, len(x), self.classes))
+        real, fake = self.logit(params, z), self.logit(params, code)
+        cost, metrics = total(self.penalties, lambda z: self.logit(params, z), z, code, ctx)
+        game = self.game.discriminator(real, fake)
+        metrics |= {"game": game, "accuracy": accuracy(self.game, real, fake)}
+        return game + cost, Aux(metrics)
+
+    def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        """Reconstruction, nats for each dimension, and the weighted game; metrics: both, and the codes' moments."""
+        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        code = self.code(params, x, cond)
+        log_prob = self.likelihood.log_prob(self.outputs(params, code, cond), x)
+        reconstruction = -jnp.mean(log_prob) / float(np.prod(self.shape))
+        real = self.logit(params, self.draw(ctx.key, len(x))) if self.game.paired else None
+        fooled = self.game.generator(real, self.logit(params, code))
+        metrics = {"reconstruction": reconstruction, "fooled": fooled}
+        metrics |= {"code_mean": jnp.mean(code), "code_std": jnp.std(code)}
+        return reconstruction + self.weight * fooled, Aux(metrics)
+
+    def sample(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """Decodes draws from the prior."""
+        return self.decode(params, extra, self.draw(key, num), key, cond)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one example's z."""
+        return (self.latent,)
+
+    def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Latents:
+        """E(x)."""
+        return self.code(params, batch["x"], condition(batch, len(batch["x"]), self.classes))
+
+    def decode(
+        self, params: Params, extra: Extra, z: Latents, key: Key, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """What the likelihood draws given z: its mean, as a rule."""
+        out = self.outputs(params, z, condition(cond, len(z), self.classes))
+        return self.likelihood.sample(out, named(key, "likelihood"))

@@ -1,0 +1,194 @@
+"""StyleGAN2 (Karras et al. 2020, arXiv:1912.04958): a GAN whose generator makes styles of noise, and images of styles.
+
+    w = f(z, label), z ~ N(0, I),      x = g(w_1, ..., w_L, noise),
+
+a game of two players (`gan`), with
+
+    style mixing    in training, for a share of the images, w_k of one z for k < l and of another from l on, l uniform
+                    in 1 ... L - 1 (Karras et al. 2019, arXiv:1812.04948, section 3.1)
+    path length     a penalty on the generator (`adversarial.path_length`)
+    truncation      in sampling, w -> mean + truncation (w - mean), mean the moving average of E w (ibid., appendix B).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.adversarial.path_length import PathLength
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.sharding_rules import shared
+from genjax.core.tree import tunable
+from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
+from genjax.objectives.adversarial.gan import GAN
+from genjax.objectives.common import condition
+
+Styles = Float[Array, "b l w"]
+
+
+@dataclass(frozen=True)
+class StyleGAN:
+    """Two players: the mapping and the synthesis network are one.
+
+    Attributes:
+        gan: the game, discriminator and shapes. Its generator is the synthesis network, called as
+            generator(w [b, styles, latent], out=shape) with a key "noise", and says how many `styles` it takes; its
+            `latent` is the size of z and of w.
+        mapping: called as mapping(z, None, cond, out=latent).
+        mixing: share of the training's images that have styles of two z.
+        path_length: the generator's penalty.
+        truncation: 1 for none, 0 makes the mean style's image. Tunable.
+        decay: of the mean style's moving average.
+    """
+
+    gan: GAN
+    mapping: Network
+    mixing: float = 0.9
+    path_length: PathLength = PathLength()
+    truncation: float = tunable(1.0)
+    decay: float = 0.995
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example."""
+        return self.gan.shape
+
+    @property
+    def classes(self) -> int:
+        """Number of labels; 0 for none."""
+        return self.gan.classes
+
+    @property
+    def styles(self) -> int:
+        """L.
+
+        Raises:
+            UserError: the generator is no synthesis network.
+        """
+        generator = self.gan.generator
+        if not hasattr(generator, "styles"):
+            raise UserError(
+                f"a StyleGAN's generator says how many styles it takes, as StyleSynthesis does and a "
+                f"{type(generator).__name__} does not"
+            )
+        return generator.styles
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """The GAN's, with extra["style"]: the mean style, and the path length's moving average."""
+        params, extra = self.gan.init(key, batch)
+        z = jnp.zeros((len(batch["x"]), self.gan.latent))
+        w = jnp.zeros((len(z), self.styles, self.gan.latent))
+        own = {
+            "mapping": self.mapping.init(
+                named(key, "mapping"), z, None, self.gan.labels(batch), out=self.gan.latent
+            ),
+            "synthesis": self.gan.generator.init(named(key, "synthesis"), w, out=self.shape),
+        }
+        carried = {"mean": jnp.zeros(self.gan.latent), "length": jnp.zeros(())}
+        return {**params, "generator": own}, {**extra, "style": carried}
+
+    def players(self) -> Mapping[str, Player]:
+        """The discriminator moves first; the generator then faces it as it is now."""
+        return {
+            "discriminator": Player(self.discriminator_loss),
+            "generator": Player(self.generator_loss, self.gan.every),
+        }
+
+    def style(
+        self, params: Params, key: Key, num: int, cond: Array | None, name: str = "prior"
+    ) -> Float[Array, "b w"]:
+        """w = f(z), z ~ N(0, I) drawn by this name."""
+        z = shared(jax.random.normal(named(key, name), (num, self.gan.latent)))
+        return self.mapping.apply(params["generator"]["mapping"], z, None, cond, out=self.gan.latent)
+
+    def mixed(
+        self, params: Params, key: Key, num: int, cond: Array | None
+    ) -> tuple[Styles, Float[Array, "b w"]]:
+        """(styles of the training's images, those of the first z)."""
+        first = self.style(params, key, num, cond)
+        if not self.mixing:
+            return jnp.repeat(first[:, None], self.styles, axis=1), first
+        second = self.style(params, key, num, cond, "mixed")
+        place = jax.random.randint(named(key, "place"), (num, 1), 1, self.styles)
+        mixes = jax.random.bernoulli(named(key, "mixes"), self.mixing, (num, 1))
+        later = mixes & (jnp.arange(self.styles)[None] >= place)
+        return jnp.where(later[..., None], second[:, None], first[:, None]), first
+
+    def images(self, params: Params, w: Styles, key: Key) -> Float[Array, "b ..."]:
+        """g(w, noise)."""
+        rngs = {"noise": named(key, "noise")}
+        return self.gan.generator.apply(params["generator"]["synthesis"], w, out=self.shape, rngs=rngs)
+
+    def discriminator_loss(
+        self, params: Params, extra: Extra, batch: Batch, ctx: Context
+    ) -> tuple[Array, Aux]:
+        """See `GAN.discriminator_loss`."""
+        w, _ = self.mixed(params, ctx.key, len(batch["x"]), self.gan.labels(batch))
+        return self.gan.discriminate(params, extra, batch, self.images(params, w, ctx.key), ctx)
+
+    def generator_loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        """See `GAN.generator_loss`, and the path length penalty.
+
+        Metrics: `path_penalty` (as it is added), `path_length` (the moving average).
+        """
+        cond, style = self.gan.labels(batch), extra["style"]
+        w, first = self.mixed(params, ctx.key, len(batch["x"]), cond)
+        loss, aux = self.gan.fool(params, extra, batch, self.images(params, w, ctx.key), ctx)
+        metrics, carried = dict(aux.metrics), dict(style)
+        if self.path_length.weight:
+            key, num = named(ctx.key, "path"), max(1, len(w) // self.path_length.share)
+            own = None if cond is None else cond[:num]
+            make = lambda w: self.images(params, w, key)
+            moves = ctx.step // self.gan.every  # the penalty's `every` counts the generator's
+            bent, _ = self.mixed(params, key, num, own)
+            cost, carried["length"] = self.path_length.cost(
+                make, bent, style["length"], named(key, "direction"), Context(ctx.key, moves, ctx.train)
+            )
+            loss = loss + cost
+            metrics |= {"path_penalty": cost, "path_length": carried["length"]}
+        if ctx.train:
+            now = jax.lax.stop_gradient(jnp.mean(first, axis=0))
+            carried["mean"] = self.decay * style["mean"] + (1.0 - self.decay) * now
+        extras: dict[str, PyTree] = {**aux.extra, **({"style": carried} if ctx.train else {})}
+        return loss, Aux(metrics, extras)
+
+    def sample(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """Images of truncated styles, given labels if any."""
+        z = jax.random.normal(named(key, "prior"), (num, self.gan.latent))
+        return self.decode(params, extra, z, key, cond)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one z."""
+        return self.gan.latent_shape
+
+    def _truncated(self, params: Params, extra: Extra, z: Array, cond: Batch | None) -> Float[Array, "b w"]:
+        labels, mean = condition(cond, len(z), self.classes), extra["style"]["mean"]
+        w = self.mapping.apply(params["generator"]["mapping"], z, None, labels, out=self.gan.latent)
+        return mean[None] + self.truncation * (w - mean[None])
+
+    def decode(
+        self, params: Params, extra: Extra, z: Array, key: Key, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """Images of the truncated styles of z."""
+        return self.mix(params, extra, z, z, self.styles, key, cond)
+
+    def mix(
+        self,
+        params: Params,
+        extra: Extra,
+        coarse: Array,
+        fine: Array,
+        place: int,
+        key: Key,
+        cond: Batch | None = None,
+    ) -> Float[Array, "b ..."]:
+        """Images of the truncated styles of one z before layer `place`, and of another from there on."""
+        first, last = (self._truncated(params, extra, z, cond)[:, None] for z in (coarse, fine))
+        later = (jnp.arange(self.styles) >= place)[None, :, None]
+        return self.images(params, jnp.where(later, last, first), key)

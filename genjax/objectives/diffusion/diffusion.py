@@ -1,0 +1,195 @@
+"""Diffusion models: score matching, DDPM, flow matching, by choice of process and parameterization.
+
+    x_t = alpha(t) x_0 + sigma(t) eps,
+    loss = E_{x_0, eps, t} [ w(t) mean over dimensions of (out(x_t, t, c) - target)^2 ].
+
+With `VP`, `Eps` and w = 1 this is denoising score matching of the variance-preserving SDE (Song et al. 2021,
+arXiv:2011.13456, eq. 7, with lambda(t) = sigma(t)^2): the network's output is -sigma(t) times the score.
+For classifier-free guidance the label is dropped at random while training (Ho & Salimans 2022,
+arXiv:2207.12598, alg. 1); a zero vector stands for "no label".
+
+With self-conditioning (Chen et al. 2022, arXiv:2208.04202, alg. 1-2) the network is given [x_t, x0_hat], where x0_hat
+is its own earlier estimate: in training, with some probability, the one at the same x_t, else zeros; in sampling, the
+last step's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.tree import tunable
+from genjax.core.types import Array, Batch, Extra, Key, Params, named
+from genjax.diffusion.coupling import Coupling, Independent
+from genjax.diffusion.guidance import ClassifierFree, Guidance
+from genjax.diffusion.ode_likelihood import OdeLikelihood
+from genjax.diffusion.prediction import Denoise, Eps, Parameterization, Prediction, velocity
+from genjax.diffusion.process import VP, Process, expand
+from genjax.diffusion.threshold import NoThreshold, Threshold
+from genjax.diffusion.times import Times, UniformTimes
+from genjax.diffusion.weighting import Unit, Weighting
+from genjax.objectives.common import check_shape, condition, training_condition
+from genjax.samplers.ode import DDIM
+from genjax.samplers.scan import Sampler, sample
+from genjax.samplers.self_conditioned import SelfConditioned
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Learns to denoise; samples by walking from noise to data.
+
+    Attributes:
+        net: called as net(x_t, t, cond, out=shape, train=...), gives an array shaped as x_t; (x_t, t) are scaled
+            first if the parameterization says so.
+        shape: of one example.
+        classes: number of labels; 0 for an unconditional model.
+        process: alpha and sigma.
+        predict: what the network's output means.
+        times: distribution of training times.
+        weight: w(t), on the squared error of the network's output.
+        coupling: which noise goes with which example.
+        self_conditioning: probability with which training shows the network its own estimate of x_0; with 0 the network
+            has no input for it.
+        label_dropout: probability of hiding the label, so that one network serves both sides of guidance.
+        guidance: how the labelled and the unlabelled denoiser make one when sampling; scale 1 is the plain model.
+        threshold: how estimates of x_0 are kept within the data's range when sampling.
+        sampler: the method and its grid.
+        likelihood: solver behind `log_prob`; with 0 steps there is no likelihood.
+    """
+
+    net: Network
+    shape: tuple[int, ...]
+    classes: int = 0
+    process: Process = VP()
+    predict: Parameterization = Eps()
+    times: Times = UniformTimes()
+    weight: Weighting = Unit()
+    coupling: Coupling = Independent()
+    self_conditioning: float = 0.0
+    label_dropout: float = 0.1
+    guidance: Guidance = tunable(ClassifierFree())
+    threshold: Threshold = tunable(NoThreshold())
+    sampler: Sampler = tunable(DDIM())
+    likelihood: OdeLikelihood = tunable(OdeLikelihood())
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """One player, `net`. Raises UserError where the batch has another shape than `shape`."""
+        check_shape(self.shape, batch, self.classes)
+        x = batch["x"]
+        cond = condition(batch, len(x), self.classes)
+        given = self._beside(x, None)
+        return {"net": self.net.init(key, given, jnp.zeros(len(x)), cond, out=self.shape)}, {}
+
+    def players(self) -> Mapping[str, Player]:
+        """One: likelihood-free regression has nobody to play against."""
+        return {"net": Player(self.loss)}
+
+    def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        """Weighted mean squared error of the network's output against its target."""
+        x0 = batch["x"]
+        t = self.times.draw(self.process, named(ctx.key, "times"), len(x0))
+        eps = jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype)
+        labels = condition(batch, len(x0), self.classes)
+        eps = self.coupling.pair(named(ctx.key, "coupling"), x0, eps, labels)
+        cond = training_condition(batch, self.classes, self.label_dropout, ctx.key)
+        x = self.process.marginal(x0, eps, t)
+        previous = self._own_estimate(params, x, t, cond, ctx)
+        rngs = {"dropout": named(ctx.key, "dropout")}
+        out = self._network(params, x, t, cond, previous, train=ctx.train, rngs=rngs)
+        error = (out - self.predict.target(self.process, x0, eps, t)) ** 2
+        each = jnp.mean(error, axis=tuple(range(1, error.ndim)))
+        return jnp.mean(self.weight.weight(self.process, self.predict, t) * each), Aux()
+
+    def denoise(
+        self, params: Params, label: Array | None = None, previous: Float[Array, "b ..."] | None = None
+    ) -> Denoise:
+        """The learned denoiser, given labels [b] or for nobody in particular, and an earlier estimate of x_0 if any."""
+
+        def prediction(x: Array, t: Array) -> Prediction:
+            cond = condition(None if label is None else {"label": label}, len(x), self.classes)
+            out = self._network(params, x, jnp.broadcast_to(t, (len(x),)), cond, previous)
+            return self.predict.decode(self.process, out, x, t)
+
+        return prediction
+
+    def guided(
+        self, params: Params, label: Array | None = None, previous: Float[Array, "b ..."] | None = None
+    ) -> Denoise:
+        """The denoiser that samples are drawn with: guided if there is a label, its x_0 kept in range."""
+        denoise = self.denoise(params, label, previous)
+        if label is not None:
+            denoise = self.guidance.apply(denoise, self.denoise(params, None, previous), self.process)
+        return self.threshold.constrain(denoise, self.process)
+
+    def sample(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """Walks from the prior with the sampler, guided if a label is given."""
+        return self._walk(params, key, num, cond, trace=False)
+
+    def path(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> tuple[Float[Array, " n"], Float[Array, "n b ..."]]:
+        """Times, and the walks of `sample` as x_t / sqrt(alpha^2 + sigma^2): in the scale of the data."""
+        states, times = self._walk(params, key, num, cond, trace=True), self.sampler.times(self.process)
+        scale = jnp.hypot(self.process.alpha(times), self.process.sigma(times))
+        return times, states / expand(scale, states)
+
+    def velocity(
+        self, params: Params, extra: Extra, x: Float[Array, "b ..."], t: Float[Array, ""]
+    ) -> Float[Array, "b ..."]:
+        """dx/dt of the probability-flow ODE at x, without a label."""
+        return velocity(self.denoise(params)(x, t), self.process, t)
+
+    def _walk(self, params: Params, key: Key, num: int, cond: Batch | None, trace: bool) -> Array:
+        label = None if cond is None or not self.classes else cond["label"]
+        sampler = self.sampler
+        if self.self_conditioning:
+            sampler = SelfConditioned(sampler, lambda previous: self.guided(params, label, previous))
+        shape = (num, *self.shape)
+        return sample(self.guided(params, label), self.process, sampler, key, shape, trace=trace)
+
+    def _beside(self, x: Array, previous: Array | None) -> Array:
+        """What the network is given for x: x, and the earlier estimate of x_0 beside it if the model uses one."""
+        if not self.self_conditioning:
+            return x
+        return jnp.concatenate([x, jnp.zeros_like(x) if previous is None else previous], axis=-1)
+
+    def _network(
+        self, params: Params, x: Array, t: Array, cond: Array | None, previous: Array | None, **options: Any
+    ) -> Array:
+        """The network's output [b, *shape] at states x and times t [b]."""
+        scaled, time = self.predict.inputs(self.process, x, t)
+        given = self._beside(scaled, previous)
+        return self.net.apply(params["net"], given, time, cond, out=self.shape, **options)
+
+    def _own_estimate(
+        self, params: Params, x: Array, t: Array, cond: Array | None, ctx: Context
+    ) -> Array | None:
+        """The network's estimate of x_0 in the share `self_conditioning` of steps, zeros in the others."""
+        if not self.self_conditioning:
+            return None
+
+        def estimate() -> Array:
+            out = self._network(params, x, t, cond, None)
+            return jax.lax.stop_gradient(self.predict.decode(self.process, out, x, t).x0)
+
+        shown = jax.random.bernoulli(named(ctx.key, "self-conditioning"), self.self_conditioning)
+        return jax.lax.cond(shown, estimate, lambda: jnp.zeros_like(x))
+
+    @property
+    def log_prob_kind(self) -> str:
+        """Solver, steps and trace; empty if `likelihood` is off."""
+        return self.likelihood.kind
+
+    def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
+        """log p(x), or log p(x | label) of a model with classes, in nats per example.
+
+        It is the plain model's: not guided, no threshold, no earlier estimate.
+        """
+        denoise = self.denoise(params, batch.get("label"))
+        return self.likelihood.log_prob(denoise, self.process, batch["x"], named(key, "likelihood"))

@@ -1,0 +1,96 @@
+"""What distillation shares: a frozen teacher, and steps along its probability-flow ODE at one time per example.
+
+In y = x / alpha and r = sigma / alpha every probability-flow ODE is dy/dr = eps(x, t). Euler's rule in r is DDIM
+(Song et al. 2021, arXiv:2010.02502, eq. 13); Heun's is the trapezoidal rule with a DDIM guess (Karras et al. 2022,
+arXiv:2206.00364, alg. 1):
+
+    DDIM:   x_s = alpha_s x_0 + sigma_s eps,
+    Heun:   x_s = DDIM + (alpha_s / 2) (r_s - r_t) (eps(DDIM, s) - eps(x_t, t)).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+from jaxtyping import Float
+
+from genjax.core.errors import UserError
+from genjax.core.objective import Network
+from genjax.core.types import Array, Batch, Key, Params
+from genjax.diffusion.prediction import Denoise, Prediction
+from genjax.diffusion.process import Process, expand
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.training.pretrained import Pretrained
+
+State = Float[Array, "b ..."]
+Time = Float[Array, "..."]  # a scalar, or one time per example
+Solver = Literal["ddim", "heun"]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained diffusion model that stays as it is.
+
+    Attributes:
+        model: what was trained; its `guidance` and `threshold` are part of what is taught.
+        weights: where its parameters lie when a student's run begins.
+    """
+
+    model: Diffusion
+    weights: Pretrained
+
+    def load(self, key: Key, batch: Batch) -> Params:
+        """The trained parameters, to be kept in the student's `extra`; raises as `Pretrained.load` does."""
+        return self.weights.load(self.model, key, batch)[0]
+
+    def denoise(self, params: Params, batch: Batch) -> Denoise:
+        """The denoiser, guided if the model has classes; no gradient goes into it."""
+        label = batch["label"] if self.model.classes else None
+        return self.model.guided(jax.lax.stop_gradient(params), label)
+
+
+def check_teacher(teacher: Teacher, process: Process, net: Network | None = None) -> None:
+    """Compares a teacher with its student.
+
+    Args:
+        teacher: as configured.
+        process: the student's.
+        net: the student's, where it starts from the teacher's parameters.
+
+    Raises:
+        UserError: they differ.
+    """
+    if teacher.model.process != process:
+        raise UserError(f"objective.process is {process}, but the teacher's is {teacher.model.process}")
+    if net is not None and teacher.model.net != net:
+        raise UserError(
+            "the student starts from the teacher's parameters: give objective.net as objective.teacher.model.net"
+        )
+
+
+def ddim_to(prediction: Prediction, process: Process, s: Time) -> State:
+    """x_s = alpha_s x_0 + sigma_s eps."""
+    return process.marginal(prediction.x0, prediction.eps, s)
+
+
+def solve(denoise: Denoise, process: Process, x: State, t: Time, s: Time, solver: Solver = "ddim") -> State:
+    """One step of the probability-flow ODE from x at t to the earlier s.
+
+    Args:
+        denoise: (x, t) -> Prediction.
+        process: alpha and sigma; for "heun" alpha(t) > 0.
+        x: states [b, ...].
+        t: scalar, or [b].
+        s: as t.
+        solver: "ddim" has order 1 and one evaluation, "heun" order 2 and two.
+
+    Returns:
+        x_s [b, ...].
+    """
+    here = denoise(x, t)
+    guess = ddim_to(here, process, s)
+    if solver == "ddim":
+        return guess
+    alpha_s = process.alpha(s)
+    half = 0.5 * (process.sigma(s) - alpha_s * process.sigma(t) / process.alpha(t))
+    return guess + expand(half, x) * (denoise(guess, s).eps - here.eps)

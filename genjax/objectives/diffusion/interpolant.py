@@ -1,0 +1,129 @@
+"""Stochastic interpolants between data and any base (Albergo, Boffi & Vanden-Eijnden 2023, arXiv:2303.08797).
+
+    x_t = alpha(t) x_0 + beta(t) x_1 + gamma(t) z,      z ~ N(0, I),
+    loss = E_{x_0, x_1, z, t} mean over dimensions of [ (v(x_t, t) - I')^2 + (eta(x_t, t) - z)^2 ],
+
+with I' = alpha' x_0 + beta' x_1. The minimisers are E[I' | x_t] and E[z | x_t], see `diffusion.interpolants`; one
+network gives both, side by side in its last axis. The velocity is not regressed on as a whole, I' + gamma' z, since
+gamma' is infinite at the ends where it matters most. Without latent noise there is v alone: with a normal base and
+the linear path that is rectified flow, and with a coupling its optimal-transport variant.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.tree import tunable
+from genjax.core.types import Array, Batch, Extra, Key, Params, named
+from genjax.diffusion import interpolants
+from genjax.diffusion.coupling import Coupling, Independent
+from genjax.diffusion.interpolants import ODE, Base, Bridge, Estimate, Estimator, Gamma, Normal, Solver, clock
+from genjax.diffusion.ode_likelihood import OdeLikelihood
+from genjax.diffusion.prediction import Prediction, velocity
+from genjax.diffusion.process import Process, RectifiedFlow, expand
+from genjax.diffusion.times import Times, UniformTimes
+from genjax.objectives.common import check_shape, condition
+
+
+@dataclass(frozen=True)
+class Interpolant:
+    """Learns the velocity and the latent noise of x_t; samples by walking from the base to the data.
+
+    Attributes:
+        net: called as net(x_t, t, cond, out=shape, train=...), `shape` with its last axis twice as long if there is
+            latent noise.
+        shape: of one example.
+        classes: number of labels; 0 for an unconditional model.
+        path: alpha and, as its sigma, beta; sigma(1) = 1 and alpha(1) = sigma(0) = 0.
+        gamma: the latent noise's scale.
+        base: the law of x_1.
+        coupling: which x_1 meets which x_0 in a batch.
+        times: distribution of training times.
+        sampler: probability flow or SDE.
+        likelihood: solver behind `log_prob`, its times being u of t = sin^2(pi u / 2); with 0 steps there is none.
+    """
+
+    net: Network
+    shape: tuple[int, ...]
+    classes: int = 0
+    path: Process = RectifiedFlow()
+    gamma: Gamma = Bridge()
+    base: Base = Normal()
+    coupling: Coupling = Independent()
+    times: Times = UniformTimes()
+    sampler: Solver = tunable(ODE())
+    likelihood: OdeLikelihood = tunable(OdeLikelihood(low=1e-3, high=1.0 - 1e-3, power=1.0))
+
+    @property
+    def _out(self) -> tuple[int, ...]:
+        return (*self.shape[:-1], self.shape[-1] * (2 if self.gamma.noisy else 1))
+
+    def _split(self, out: Array) -> Estimate:
+        v, eta = out[..., : self.shape[-1]], out[..., self.shape[-1] :]
+        return Estimate(v=v, eta=eta if self.gamma.noisy else jnp.zeros_like(v))
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """One player, `net`. Raises UserError where the batch has another shape than `shape`."""
+        check_shape(self.shape, batch, self.classes)
+        x = batch["x"]
+        cond = condition(batch, len(x), self.classes)
+        return {"net": self.net.init(key, x, jnp.zeros(len(x)), cond, out=self._out)}, {}
+
+    def players(self) -> Mapping[str, Player]:
+        """One: both regressions are the same player's."""
+        return {"net": Player(self.loss)}
+
+    def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        """Mean squared errors of v and of eta, added; logged one by one."""
+        x0 = batch["x"]
+        cond = condition(batch, len(x0), self.classes)
+        t = self.times.draw(self.path, named(ctx.key, "times"), len(x0))
+        x1 = self.base.draw(named(ctx.key, "noise"), x0.shape).astype(x0.dtype)
+        x1 = self.coupling.pair(named(ctx.key, "coupling"), x0, x1, cond)
+        z = jax.random.normal(named(ctx.key, "latent"), x0.shape, x0.dtype)
+        x = self.path.marginal(x0, x1, t) + expand(self.gamma.gamma(t), x0) * z
+        rngs = {"dropout": named(ctx.key, "dropout")}
+        out = self._split(
+            self.net.apply(params["net"], x, t, cond, out=self._out, train=ctx.train, rngs=rngs)
+        )
+        errors = {"v": jnp.mean((out.v - velocity(Prediction(x0=x0, eps=x1), self.path, t)) ** 2)}
+        if self.gamma.noisy:
+            errors["eta"] = jnp.mean((out.eta - z) ** 2)
+        return sum(errors.values(), jnp.zeros(())), Aux(metrics=errors)
+
+    def estimate(self, params: Params, label: Array | None = None) -> Estimator:
+        """What the network says of v and eta, given labels [b] or for nobody in particular."""
+
+        def at(x: Array, t: Array) -> Estimate:
+            cond = condition(None if label is None else {"label": label}, len(x), self.classes)
+            time = jnp.broadcast_to(t, (len(x),))
+            return self._split(self.net.apply(params["net"], x, time, cond, out=self._out))
+
+        return at
+
+    def sample(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """Walks from the base with the sampler."""
+        label = None if cond is None or not self.classes else cond["label"]
+        x1 = self.base.draw(named(key, "base"), (num, *self.shape))
+        t = clock(jnp.asarray(1.0 - self.sampler.margin))
+        start = self.path.sigma(t) * x1 + self.gamma.gamma(t) * jax.random.normal(
+            named(key, "latent"), x1.shape
+        )
+        return self.sampler.solve(self.estimate(params, label), self.gamma, start, key)
+
+    @property
+    def log_prob_kind(self) -> str:
+        """Solver, steps and trace; empty if `likelihood` is off."""
+        return self.likelihood.kind
+
+    def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
+        """log p(x), or log p(x | label) of a model with classes, in nats per example."""
+        estimate = self.estimate(params, batch.get("label"))
+        key = named(key, "likelihood")
+        return interpolants.log_prob(estimate, self.gamma, self.base, self.likelihood, batch["x"], key)

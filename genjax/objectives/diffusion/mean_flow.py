@@ -1,0 +1,167 @@
+"""MeanFlow: the average velocity of the flow, for samples in one step (Geng et al. 2025, arXiv:2505.13447).
+
+With the velocity v(z_t, t) of the probability-flow ODE, the average velocity from t back to r <= t is
+
+    u(z_t, r, t) = 1 / (t - r) int_r^t v(z_s, s) ds        so that        z_r = z_t - (t - r) u(z_t, r, t).
+
+Differentiating (t - r) u by t along the path gives the MeanFlow identity (eq. 6 and 8)
+
+    u(z_t, r, t) = v(z_t, t) - (t - r) (v du/dz + du/dt).
+
+The network learns it with its own derivative, a forward-mode product, on the right-hand side (eq. 9-11):
+
+    loss = E [ w ||u - stopgrad(v_t - (t - r) (v_t du/dz + du/dt))||^2 ],    v_t = alpha' x_0 + sigma' eps,
+    w = stopgrad(1 / (||error||^2 + c)^p)                                              (eq. 22).
+
+Guidance is learned rather than done when sampling (eq. 21, app. B): with u(., t, t) the network's own velocity,
+
+    v_t <- omega v_t + kappa u(z_t, t, t | label) + (1 - omega - kappa) u(z_t, t, t).
+
+The effective guidance scale is omega / (1 - kappa). The network sees t as its time, and t - r in its
+conditioning vector: [label, t - r, cos and sin features of t - r].
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from genjax.core.arrays import sum_dims
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.tree import tunable
+from genjax.core.types import Array, Batch, Extra, Key, Params, named
+from genjax.diffusion.prediction import Prediction, velocity
+from genjax.diffusion.process import Process, RectifiedFlow, expand
+from genjax.diffusion.times import LogitNormal, Times
+from genjax.networks.layers.time_features import sinusoidal
+from genjax.objectives.common import check_shape, condition
+
+State = Float[Array, "b ..."]
+Time = Float[Array, " b"]
+
+
+@dataclass(frozen=True)
+class MeanFlow:
+    """Learns how far to go, rather than where to.
+
+    Attributes:
+        net: called as net(z, t, cond, out=shape, train=...), gives an array shaped as z; a smaller `time_scale` of its
+            time features keeps du/dt small.
+        shape: of one example.
+        classes: number of labels; 0 for an unconditional model.
+        process: alpha and sigma.
+        times: of each end of the interval; the later end is t.
+        apart: probability that r < t; where r = t the loss is flow matching's.
+        power: p of the adaptive weight; 0 is the squared error.
+        offset: c of the adaptive weight.
+        guidance: omega; 1 (with mix 0) learns the plain conditional flow.
+        mix: kappa, in [0, 1).
+        label_dropout: probability of hiding the label, where guidance or mix are used.
+        features: cos and sin features of t - r, even.
+        feature_scale: their `time_scale`.
+        steps: evaluations for a sample, at equal steps in t.
+    """
+
+    net: Network
+    shape: tuple[int, ...]
+    classes: int = 0
+    process: Process = RectifiedFlow()
+    times: Times = LogitNormal(-0.4, 1.0, low=0.0)
+    apart: float = 0.25
+    power: float = 1.0
+    offset: float = 1e-3
+    guidance: float = 1.0
+    mix: float = 0.0
+    label_dropout: float = 0.1
+    features: int = 16
+    feature_scale: float = 10.0
+    steps: int = tunable(1)
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """One player, `net`.
+
+        Raises:
+            UserError: the batch has another shape than `shape`, or `mix` is not in [0, 1).
+        """
+        check_shape(self.shape, batch, self.classes)
+        if not 0.0 <= self.mix < 1.0:
+            raise UserError(f"objective.mix={self.mix} must be in [0, 1)")
+        x = batch["x"]
+        t = jnp.zeros(len(x), x.dtype)
+        cond = self._beside(t, condition(batch, len(x), self.classes))
+        return {"net": self.net.init(key, x, t, cond, out=self.shape)}, {}
+
+    def players(self) -> Mapping[str, Player]:
+        """One."""
+        return {"net": Player(self.loss)}
+
+    def _beside(self, gap: Time, cond: Array | None) -> Float[Array, "b k"]:
+        """The conditioning vector: label, t - r and its features."""
+        waves = sinusoidal(gap, self.features, self.feature_scale).astype(gap.dtype)
+        return jnp.concatenate([*([] if cond is None else [cond]), gap[:, None], waves], axis=-1)
+
+    def average(
+        self, params: Params, z: State, r: Time, t: Time, cond: Array | None = None, **options: Any
+    ) -> State:
+        """u(z, r, t)."""
+        return self.net.apply(params["net"], z, t, self._beside(t - r, cond), out=self.shape, **options)
+
+    def ends(self, key: Key, num: int) -> tuple[Time, Time]:
+        """Draws (r, t), r <= t, each [num]; the shares of equal and unequal are exact in a batch."""
+        one, two = (self.times.draw(self.process, named(key, name), num) for name in ("one", "two"))
+        two = jax.random.permutation(named(key, "pairs"), two)  # `times` draws in order
+        differ = jax.random.permutation(named(key, "apart"), num) < round(self.apart * num)
+        return jnp.where(differ, jnp.minimum(one, two), one), jnp.where(differ, jnp.maximum(one, two), one)
+
+    def target(
+        self, params: Params, z: State, v: State, r: Time, t: Time, cond: Array | None = None, **options: Any
+    ) -> tuple[State, State]:
+        """u(z, r, t), and what the identity says of it: v - (t - r) du/dt along the direction (v, 0, 1)."""
+        average = lambda z, r, t: self.average(params, z, r, t, cond, **options)
+        u, rate = jax.jvp(average, (z, r, t), (v, jnp.zeros_like(r), jnp.ones_like(t)))
+        return u, jax.lax.stop_gradient(v - expand(t - r, z) * rate)
+
+    def _guided(
+        self, params: Params, z: State, v: State, t: Time, cond: Array, kept: Bool[Array, "b 1"], options: Any
+    ) -> State:
+        """Eq. 21 where the label is shown; where it is hidden the velocity itself."""
+        own = lambda given: jax.lax.stop_gradient(self.average(params, z, t, t, given, **options))
+        free = 1.0 - self.guidance - self.mix
+        mixed = self.guidance * v + free * own(jnp.zeros_like(cond))
+        mixed = mixed + self.mix * own(cond) if self.mix else mixed
+        return jnp.where(kept.reshape(-1, *(1,) * (z.ndim - 1)), mixed, v)
+
+    def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        """Adaptively weighted squared error of the average velocity against the identity."""
+        x0 = batch["x"]
+        r, t = self.ends(named(ctx.key, "times"), len(x0))
+        eps = jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype)
+        z, v = self.process.marginal(x0, eps, t), velocity(Prediction(x0, eps), self.process, t)
+        cond = condition(batch, len(x0), self.classes)
+        options = {"train": ctx.train, "rngs": {"dropout": named(ctx.key, "dropout")}}
+        if cond is not None and (self.guidance != 1.0 or self.mix):
+            kept = jax.random.bernoulli(named(ctx.key, "labels"), 1.0 - self.label_dropout, (len(x0), 1))
+            v = self._guided(params, z, v, t, cond, kept, options)
+            cond = cond * kept
+        u, target = self.target(params, z, v, r, t, cond, **options)
+        squared = sum_dims((u - target) ** 2)
+        weight = jax.lax.stop_gradient(squared + self.offset) ** -self.power
+        return jnp.mean(weight * squared), Aux({"error": jnp.mean(squared)})
+
+    def sample(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """z_r = z_t - (t - r) u(z_t, r, t), from noise at t = 1 to r = 0 in `steps` equal steps."""
+        given = condition(cond, num, self.classes)
+        times = jnp.linspace(1.0, 0.0, self.steps + 1)
+        z = self.process.sigma(times[0]) * jax.random.normal(named(key, "prior"), (num, *self.shape))
+
+        def step(z: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
+            t, r = (jnp.full(num, u) for u in now)
+            return z - expand(t - r, z) * self.average(params, z, r, t, given), None
+
+        return jax.lax.scan(step, z, (times[:-1], times[1:]))[0]

@@ -1,0 +1,146 @@
+"""Progressive distillation (Salimans & Ho 2022, arXiv:2202.00512, alg. 2): half the steps at each stage.
+
+A student of N steps learns to do in one DDIM step what its teacher does in two. For t one of i / N, i = 1 ... N,
+in units of [low, high], t' = t - 1 / (2 N) and t'' = t - 1 / N, the teacher's steps x_t -> x_t' -> x_t'' are landed
+on at once by the estimate of x_0 (app. G)
+
+    x~ = (x_t'' - (sigma_t'' / sigma_t) x_t) / (alpha_t'' - (sigma_t'' / sigma_t) alpha_t),
+
+    loss = E [ max(SNR(t), 1) mean over dimensions of (x~ - x_0_hat(x_t, t))^2 ]      (truncated SNR, sec. 4).
+
+A stage takes a fixed number of optimizer steps; then the student becomes the teacher and N is halved. Which stage it
+is, and so N, follows from the step alone. The first teacher is a trained diffusion model of any parameterization; the
+student predicts what is well-conditioned at alpha = 0 too, such as v (sec. 4).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, Context, Player
+from genjax.core.types import Array, Batch, Extra, Key, Params, named
+from genjax.diffusion.prediction import Denoise, Parameterization, V
+from genjax.diffusion.process import Process, expand
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.objectives.diffusion.distillation import Teacher, solve
+from genjax.samplers.grids import Uniform
+from genjax.samplers.ode import DDIM
+from genjax.samplers.scan import sample
+
+
+def one_step_x0(
+    process: Process,
+    x: Float[Array, "b ..."],
+    t: Float[Array, " b"],
+    landed: Float[Array, "b ..."],
+    s: Float[Array, " b"],
+) -> Float[Array, "b ..."]:
+    """x~: the estimate of x_0 with which one DDIM step goes from x at t to `landed` at s < t."""
+    ratio = process.sigma(s) / process.sigma(t)
+    gain = process.alpha(s) - ratio * process.alpha(t)
+    return (landed - expand(ratio, x) * x) / expand(gain, x)
+
+
+@dataclass(frozen=True)
+class Progressive:
+    """Learns to sample in ever fewer steps.
+
+    Attributes:
+        teacher: the first teacher; the student has its network, process and classes.
+        predict: what the student's output means.
+        low: time of the samples; 0 where DDIM reaches clean data.
+        high: time of the prior.
+        first: N of the first stage, whose teacher takes 2 N steps.
+        last: N of the last stage; `first` / `last` is a power of 2. Samples take this many steps.
+        every: optimizer steps for a stage; the last goes on to the end of the run.
+    """
+
+    teacher: Teacher
+    predict: Parameterization = V()
+    low: float = 0.0
+    high: float = 1.0
+    first: int = 16
+    last: int = 1
+    every: int = 1000
+
+    @property
+    def student(self) -> Diffusion:
+        """The model that is trained: the teacher's, with another meaning of its output."""
+        return dataclasses.replace(self.teacher.model, predict=self.predict)
+
+    @property
+    def classes(self) -> int:
+        """Number of labels; 0 for an unconditional model."""
+        return self.teacher.model.classes
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """The student starts as its first teacher, kept in extra["teacher"]; extra["before"] is the last stage's.
+
+        Raises:
+            UserError: the batch has another shape than the teacher's, or the stages' numbers of steps do not fit.
+        """
+        ratio = self.first // max(self.last, 1)
+        if min(self.last, self.every) < 1 or ratio * self.last != self.first or ratio & (ratio - 1):
+            raise UserError(
+                f"first / last must be a power of 2, and last and every at least 1, got first={self.first}, "
+                f"last={self.last}, every={self.every}"
+            )
+        taught = self.teacher.load(key, batch)
+        copy = lambda: jax.tree.map(jnp.copy, dict(taught))
+        return copy(), {"teacher": taught, "before": copy()}
+
+    def players(self) -> Mapping[str, Player]:
+        """One."""
+        return {"net": Player(self.loss)}
+
+    def stage(self, step: Int[Array, ""]) -> Int[Array, ""]:
+        """Number of halvings so far, int32."""
+        return jnp.minimum(step // self.every, (self.first // self.last).bit_length() - 1).astype(jnp.int32)
+
+    def lesson(
+        self, extra: Extra, stage: Array, batch: Batch, x: Float[Array, "b ..."], times: Float[Array, "3 b"]
+    ) -> Float[Array, "b ..."]:
+        """x~ of two steps of the stage's teacher from x at t through the times (t, t', t'')."""
+        process = self.student.process
+
+        def two_steps(denoise: Denoise) -> Array:
+            step = lambda x, ends: (solve(denoise, process, x, *ends), None)
+            return jax.lax.scan(step, x, (times[:-1], times[1:]))[0]  # compiled once for both
+
+        given = lambda: two_steps(self.teacher.denoise(extra["teacher"], batch))
+        own = lambda: two_steps(self.student.denoise(extra["before"], batch.get("label")))
+        landed = jax.lax.cond(stage == 0, given, own)
+        return jax.lax.stop_gradient(one_step_x0(process, x, times[0], landed, times[2]))
+
+    def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        """Weighted squared error of x_0 against where two steps of the teacher lead; the last stage's in evaluation."""
+        process, x0 = self.student.process, batch["x"]
+        end = jnp.asarray(2**31 - 1, jnp.int32)
+        stage = self.stage(ctx.step if ctx.train else end)
+        new = (stage > 0) & (ctx.step == stage * self.every)
+        latest = lambda now, then: jnp.where(new, jax.lax.stop_gradient(now), then)
+        before = jax.tree.map(latest, dict(params), dict(extra["before"]))
+        number = self.first // 2**stage
+        index = jax.random.randint(named(ctx.key, "times"), (len(x0),), 1, number + 1)
+        # From the index, so that no time falls below `low` by rounding.
+        at = lambda index: self.low + (self.high - self.low) * (index / number).astype(x0.dtype)
+        times = jnp.stack([at(index), at(index - 0.5), at(index - 1)])
+        x = process.marginal(x0, jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype), times[0])
+        target = self.lesson({**extra, "before": before}, stage, batch, x, times)
+        error = (self.student.denoise(params, batch.get("label"))(x, times[0]).x0 - target) ** 2
+        weight = jnp.maximum((process.alpha(times[0]) / process.sigma(times[0])) ** 2, 1.0)
+        value = jnp.mean(weight * jnp.mean(error, axis=tuple(range(1, x.ndim))))
+        return value, Aux({"steps": number.astype(jnp.float32)}, {"before": before})
+
+    def sample(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """`last` DDIM steps."""
+        sampler, label = DDIM(self.last, Uniform(self.high, self.low)), (cond or {}).get("label")
+        shape = (num, *self.student.shape)
+        return sample(self.student.denoise(params, label), self.student.process, sampler, key, shape)

@@ -1,0 +1,135 @@
+"""Score matching without a target: Hyvarinen's loss and its sliced estimates, at one noise level or at many.
+
+The distance of a model s(x) to the unknown score of p is, up to a constant, an expectation over data alone
+(Hyvarinen 2005; Song et al. 2019, arXiv:1905.07088, eq. 2; J = ds/dx):
+
+    E |s(x) - grad log p(x)|^2 = E [ 2 tr J(x) + |s(x)|^2 ] + const.
+
+The trace is a sum over dimensions or is estimated with random projections v, E[v v^T] = I:
+
+    exact      2 tr J     + |s|^2
+    sliced     2 v^T J v  + (v^T s)^2     (SSM, eq. 8, times 2)
+    reduced    2 v^T J v  + |s|^2         (SSM-VR, eq. 9, times 2: the same in expectation with less variance)
+
+J v is one forward-mode derivative of the network, whatever the number of dimensions.
+
+Data are perturbed, x_t = alpha x_0 + sigma eps, and the loss is averaged over times with weights w(t) (Song & Ermon
+2019, arXiv:1907.05600, sec. 3.1-3.2), so that annealed Langevin dynamics and all other samplers apply:
+
+    loss = E_{x_0, eps, t} [ w(t) (2 tr J + |s|^2) / d ] = E [ w(t) |s + eps / sigma|^2 / d ] - E [ w(t) / sigma^2 ].
+
+The right-hand side is `Diffusion`'s loss with the output `Score`: the losses differ by a constant, and what is left
+out here is the target 1 / sigma, whose variance is without bound as sigma -> 0. For data as they are take a `VE` whose
+sigma_min is imperceptible, with `UniformTimes(0, 0)`, `Unit()`, and Langevin dynamics at that level alone, started
+from N(0, sigma_max^2): `AnnealedLangevin(steps=1, grid=Uniform())`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.core.arrays import sum_dims
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, Context
+from genjax.core.tree import tunable
+from genjax.core.types import Array, Batch, Extra, Params, named
+from genjax.diffusion.coupling import Independent
+from genjax.diffusion.ode_likelihood import OdeLikelihood, Probe, basis, draw_probes
+from genjax.diffusion.prediction import Eps, Parameterization, Score, score
+from genjax.diffusion.process import VE, Process
+from genjax.diffusion.times import DiscreteTimes, Times
+from genjax.diffusion.weighting import OnEps, Weighting
+from genjax.objectives.common import training_condition
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.samplers.langevin import AnnealedLangevin
+from genjax.samplers.scan import Sampler
+
+Trace = Literal["exact", "sliced", "reduced"]
+
+
+def hyvarinen(
+    function: Callable[[Array], Array],
+    x: Float[Array, "b ..."],
+    probes: Float[Array, "p _ ..."],
+    trace: Trace,
+) -> Float[Array, " b"]:
+    """2 tr J + |s|^2 of a score model, or its estimate.
+
+    Args:
+        function: s, maps each example alone, [b, ...] -> [b, ...].
+        x: where.
+        probes: v [p, b, ...] or, the same for all examples, [p, 1, ...]; for the exact trace the unit vectors.
+        trace: see the module; estimates are averaged over probes, the exact trace is their sum.
+
+    Returns:
+        One value for each example, not divided by dimensions.
+    """
+    value, push = jax.linearize(function, x)
+
+    def project(v: Array) -> tuple[Array, Array]:
+        v = jnp.broadcast_to(v, x.shape)
+        return sum_dims(push(v) * v), sum_dims(value * v) ** 2
+
+    traces, squares = jax.lax.map(project, probes)
+    if trace == "exact":
+        return 2.0 * jnp.sum(traces, axis=0) + sum_dims(value**2)
+    norm = jnp.mean(squares, axis=0) if trace == "sliced" else sum_dims(value**2)
+    return 2.0 * jnp.mean(traces, axis=0) + norm
+
+
+@dataclass(frozen=True)
+class SlicedScoreMatching(Diffusion):
+    """Learns the score of perturbed data by integration by parts; samples as `Diffusion` does.
+
+    The fields that it shares with `Diffusion` mean the same, but for these.
+
+    Attributes:
+        weight: w(t), on the squared error of the score, whatever the network predicts; `OnEps` is sigma^2.
+        likelihood: off, since a network trained at some levels is not one for all times.
+        trace: how the trace of the Jacobian is had.
+        probes: projections for each example; not used by the exact trace.
+        probe: their law.
+
+    Raises:
+        UserError: no probes; or noise that depends on the data, or an input that does, which the loss leaves out.
+    """
+
+    process: Process = VE(sigma_min=0.05, sigma_max=5.0)
+    predict: Parameterization = Eps()
+    times: Times = DiscreteTimes(levels=10, low=0.0)
+    weight: Weighting = OnEps()
+    sampler: Sampler = tunable(AnnealedLangevin(steps=9))
+    likelihood: OdeLikelihood = tunable(OdeLikelihood(steps=0))
+    trace: Trace = "reduced"
+    probes: int = 1
+    probe: Probe = "rademacher"
+
+    def __post_init__(self) -> None:
+        if self.probes < 1:
+            raise UserError(f"probes={self.probes} must be at least 1: choose trace='exact' for no estimate")
+        if self.self_conditioning or self.coupling != Independent():
+            raise UserError(
+                "score matching needs independent noise and no self-conditioning: leave both as they are"
+            )
+
+    def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        """Weighted mean of (2 tr J + |s|^2) / d; negative where the model is good."""
+        x0 = batch["x"]
+        t = self.times.draw(self.process, named(ctx.key, "times"), len(x0))
+        eps = jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype)
+        cond = training_condition(batch, self.classes, self.label_dropout, ctx.key)
+        rngs = {"dropout": named(ctx.key, "dropout")}
+
+        def model(x: Array) -> Array:
+            out = self._network(params, x, t, cond, None, train=ctx.train, rngs=rngs)
+            return score(self.predict.decode(self.process, out, x, t), self.process, t)
+
+        x = self.process.marginal(x0, eps, t)
+        exact = self.trace == "exact"
+        probes = basis(x) if exact else draw_probes(ctx.key, self.probe, self.probes, x)
+        each = hyvarinen(model, x, probes, self.trace) / x[0].size
+        return jnp.mean(self.weight.weight(self.process, Score(), t) * each), Aux()

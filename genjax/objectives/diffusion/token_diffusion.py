@@ -1,0 +1,163 @@
+"""Diffusion on tokens: masked diffusion (MDLM, MD4) and D3PM, by choice of process and bound.
+
+    x_t ~ q(x_t | x_0),      loss = E_{x_0, t, x_t} [ nats(x_0, x_t, t) + hybrid * cross-entropy ],
+
+nats per example, an upper bound on -log p(x_0); see `token_bounds`. `Absorbing` with `ContinuousTime` is MDLM
+(Sahoo et al. 2024, arXiv:2406.07524) and MD4 (Shi et al. 2024, arXiv:2406.04329); `Absorbing` or `UniformNoise` with
+`DiscreteTime` is D3PM (Austin et al. 2021, arXiv:2107.03006), whose hybrid loss adds 0.001 times the cross-entropy
+-log p(x_0 | x_t) (eq. 5).
+
+The network sees tokens as one-hot vectors, so that its first layer is the embedding, whatever network it is; and it
+gives logits for the K values alone: MASK has no probability, and a token that is left is not predicted but kept
+(MDLM's SUBS parameterisation). It is given t only where the process needs it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from genjax.core.arrays import sum_dims
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.tree import tunable
+from genjax.core.types import Array, Batch, Extra, Key, Params, named
+from genjax.diffusion.discrete import (
+    LogProbs,
+    TokenDenoise,
+    TokenProcess,
+    Tokens,
+    classifier_free_tokens,
+    log_at,
+)
+from genjax.diffusion.times import spread
+from genjax.diffusion.token_bounds import Bound, ContinuousTime
+from genjax.objectives.common import check_shape, condition, training_condition
+from genjax.samplers.scan import Sampler, sample
+from genjax.samplers.tokens import TokenAncestral
+
+
+@dataclass(frozen=True)
+class TokenDiffusion:
+    """Learns to restore tokens; samples by restoring them a few at a time.
+
+    Attributes:
+        net: called as net(x, t or None, cond, out=shape, train=...) with x one-hot: [b, n, symbols] for sequences (n,),
+            [b, h, w, c symbols] for images (h, w, c); gives logits in the same layout with K for `symbols`.
+        shape: of one example.
+        process: of the noise, and the number of values K of a token.
+        bound: what is minimised.
+        classes: number of labels; 0 for an unconditional model.
+        hybrid: weight of the cross-entropy of all tokens beside the bound.
+        label_dropout: probability of hiding the label, so that one network serves both sides of guidance.
+        guidance: scale of classifier-free guidance when sampling; 1 is the plain conditional model.
+        sampler: the method and its steps.
+        draws: times, one in each of as many equal parts of (0, 1], that `log_prob` averages over for each example.
+    """
+
+    net: Network
+    shape: tuple[int, ...]
+    process: TokenProcess
+    bound: Bound = ContinuousTime()
+    classes: int = 0
+    hybrid: float = 0.0
+    label_dropout: float = 0.1
+    guidance: float = tunable(1.0)
+    sampler: Sampler = tunable(TokenAncestral())
+    draws: int = tunable(16)
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """One player, `net`.
+
+        Raises:
+            UserError: the batch has another shape than `shape`, or no integers.
+        """
+        check_shape(self.shape, batch, self.classes)
+        x = batch["x"]
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            raise UserError("a diffusion on tokens needs integer data: leave out transforms such as Scale")
+        cond = condition(batch, len(x), self.classes)
+        time = jnp.zeros(len(x)) if self.process.timed else None
+        shown = self._shown(x)
+        return {"net": self.net.init(key, shown, time, cond, out=self._width(self.process.vocab))}, {}
+
+    def players(self) -> Mapping[str, Player]:
+        """One."""
+        return {"net": Player(self.loss)}
+
+    def _width(self, values: int) -> tuple[int, ...]:
+        """Shape of one example with an entry for each value: the channels of images take them up."""
+        if len(self.shape) == 1:
+            return (*self.shape, values)
+        return (*self.shape[:-1], self.shape[-1] * values)
+
+    def _shown(self, x: Tokens) -> Float[Array, "b ..."]:
+        """What the network is given for tokens."""
+        return jax.nn.one_hot(x, self.process.symbols).reshape(len(x), *self._width(self.process.symbols))
+
+    def _log_p(self, params: Params, x: Tokens, t: Array, cond: Array | None, **options: Any) -> LogProbs:
+        """log p(x_0 | x_t) [b, *shape, K] at times t [b]."""
+        time, out = t if self.process.timed else None, self._width(self.process.vocab)
+        logits = self.net.apply(params["net"], self._shown(x), time, cond, out=out, **options)
+        return jax.nn.log_softmax(logits.reshape(*x.shape, self.process.vocab))
+
+    def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        """The bound at one time for each example, plus `hybrid` times the cross-entropy; nats, mean over the batch."""
+        x0 = batch["x"]
+        t = self.bound.time(1.0 - spread(named(ctx.key, "times"), len(x0)))
+        x = self.process.corrupt(named(ctx.key, "noise"), x0, t)
+        cond = training_condition(batch, self.classes, self.label_dropout, ctx.key)
+        rngs = {"dropout": named(ctx.key, "dropout")}
+        log_p = self._log_p(params, x, t, cond, train=ctx.train, rngs=rngs)
+        bound = jnp.mean(self.bound.nats(self.process, x0, x, t, log_p))
+        cross_entropy = -jnp.mean(sum_dims(log_at(log_p, x0)))
+        return bound + self.hybrid * cross_entropy, Aux({"bound": bound, "cross_entropy": cross_entropy})
+
+    def denoise(self, params: Params, label: Array | None = None) -> TokenDenoise:
+        """The learned log p(x_0 | x_t), given labels [b] or for nobody in particular."""
+
+        def log_p(x: Array, t: Array) -> Array:
+            cond = condition(None if label is None else {"label": label}, len(x), self.classes)
+            return self._log_p(params, x, jnp.broadcast_to(t, (len(x),)), cond)
+
+        return log_p
+
+    def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> Tokens:
+        """Walks from the prior with the sampler, guided if a label is given; int32."""
+        return self._walk(params, key, num, cond, trace=False)
+
+    def path(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> tuple[Float[Array, " n"], Int[Array, "n b ..."]]:
+        """Times, and the walks of `sample`; MASK is `vocab`."""
+        return self.sampler.times(self.process), self._walk(params, key, num, cond, trace=True)
+
+    def _walk(self, params: Params, key: Key, num: int, cond: Batch | None, trace: bool) -> Array:
+        label = None if cond is None or not self.classes else cond["label"]
+        denoise = self.denoise(params, label)
+        if label is not None:
+            denoise = classifier_free_tokens(denoise, self.denoise(params), self.guidance)
+        shape = (num, *self.shape)
+        start = self.process.prior(named(key, "prior"), shape)
+        return sample(denoise, self.process, self.sampler, key, shape, start=start, trace=trace)
+
+    @property
+    def log_prob_kind(self) -> str:
+        """Which bound, and from how many times it is estimated; empty if `draws` is 0."""
+        return f"lower bound (ELBO, {self.bound.kind}, {self.draws} times)" if self.draws else ""
+
+    def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
+        """Unbiased estimate of the bound on log p(x), or log p(x | label), in nats per example."""
+        x0, denoise = batch["x"], self.denoise(params, batch.get("label"))
+
+        def term(stratum: Array) -> Array:
+            now = jax.random.fold_in(key, stratum)
+            u = stratum + 1.0 - jax.random.uniform(named(now, "times"), (len(x0),))
+            t = self.bound.time(u / self.draws)
+            x = self.process.corrupt(named(now, "noise"), x0, t)
+            return -self.bound.nats(self.process, x0, x, t, denoise(x, t))
+
+        return jnp.mean(jax.lax.map(term, jnp.arange(self.draws)), axis=0)

@@ -1,0 +1,249 @@
+"""Variational diffusion models (Kingma et al. 2021, arXiv:2107.00630): a likelihood and a learned noise schedule.
+
+With gamma(t) = -log SNR(t) learned, z_t = alpha x + sigma eps and a network eps_hat(z_t; gamma(t)),
+
+    -log p(x) <= prior + reconstruction + diffusion                                     (eq. 11, nats)
+    prior          = KL( q(z_1 | x) || N(0, sigma_1^2 I) ) = SNR(1) ||x||^2 / 2
+    reconstruction = E[ -log p(x | z_0) ]
+    diffusion      = T/2 E_{eps, i} [ (e^(gamma(t) - gamma(s)) - 1) ||eps - eps_hat||^2 ],
+                     i uniform on 1 ... T, s = (i - 1) / T, t = i / T                   (eq. 14)
+                  -> 1/2 E_{eps, t} [ gamma'(t) ||eps - eps_hat||^2 ],  t uniform       (eq. 16-17)
+
+p(x | z_0) is, for discrete data, proportional to N(z_0; alpha_0 x, sigma_0^2) over the values; for continuous data
+it is N(z_0 / alpha_0, sigma_0^2 / alpha_0^2), whose term is D (1 + log(2 pi) + gamma(0)) / 2. The prior is the one
+that samplers begin with; the paper's N(0, I) differs by O(alpha_1^4).
+
+In continuous time the bound depends on gamma through its ends alone (sec. 5.1), since the network is told gamma and
+not t. So the ends descend the bound, and the interior the variance of its estimate (app. H): that of the
+diffusion term L, whose mean does not move, by descending E[L^2].
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.core.arrays import sum_dims
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.tree import tunable
+from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
+from genjax.diffusion.learned import LearnedProcess
+from genjax.diffusion.prediction import Denoise, Prediction, from_eps
+from genjax.diffusion.process import derivative
+from genjax.diffusion.threshold import NoThreshold, Threshold
+from genjax.diffusion.times import spread
+from genjax.distributions import gaussian
+from genjax.networks.noise_schedule import Monotone, Moves, Part
+from genjax.objectives.common import check_shape, condition
+from genjax.samplers.scan import Sampler, sample
+from genjax.samplers.sde import Ancestral
+
+Values = Float[Array, " b"]
+State = Float[Array, "b ..."]
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """gamma(t) with parameters: `apply(parameters, t, moves=...)`, elementwise and rising.
+
+    Attributes:
+        learns: its parts that have parameters.
+        start: gamma(0) to begin with.
+        end: gamma(1) to begin with.
+    """
+
+    learns: ClassVar[tuple[Part, ...]]
+    start: float
+    end: float
+
+    @property
+    def init(self) -> Callable[..., PyTree]:
+        """(key, t) -> parameters."""
+        ...
+
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """(parameters, t, moves) -> gamma(t); parts that do not move get no gradient."""
+        ...
+
+
+@dataclass(frozen=True)
+class VDM:
+    """Learns to denoise by the variational bound, and where in time noise is added.
+
+    Attributes:
+        net: called as net(z_t, (gamma(t) - start) / (end - start), cond, out=shape, train=...), gives eps_hat;
+            `networks.FourierFeatures` around it shows it the finest levels.
+        shape: of one example.
+        classes: number of labels; 0 for an unconditional model.
+        schedule: gamma; it is a player of its own if it learns.
+        levels: number of values of discrete data, evenly spaced in [-1, 1]; 0 for continuous data.
+        steps: T of the discrete-time loss; 0 for continuous time.
+        times: at which `log_prob` looks for each example; with `steps` it sums all T terms.
+        threshold: keeps samples' x_0 in the data's range.
+        sampler: the method and its grid.
+    """
+
+    net: Network
+    shape: tuple[int, ...]
+    classes: int = 0
+    schedule: Schedule = Monotone()
+    levels: int = 0
+    steps: int = 0
+    times: int = tunable(32)
+    threshold: Threshold = tunable(NoThreshold())
+    sampler: Sampler = tunable(Ancestral(variance=0.0))
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """Players `net` and, if it learns, `schedule`. Raises UserError where shape, levels or steps cannot be."""
+        check_shape(self.shape, batch, self.classes)
+        gaussian.check_levels(self.levels)
+        if self.steps < 0:
+            raise UserError(f"steps={self.steps} must be 0 for continuous time, or the number of steps")
+        x, t = batch["x"], jnp.zeros(len(batch["x"]))
+        cond = condition(batch, len(x), self.classes)
+        params = {"net": self.net.init(named(key, "net"), x, t, cond, out=self.shape)}
+        if self.schedule.learns:
+            params["schedule"] = self.schedule.init(named(key, "schedule"), t)
+        return params, {}
+
+    def players(self) -> Mapping[str, Player]:
+        """The network, and the schedule."""
+        players = {"net": Player(self.loss), "schedule": Player(self.schedule_loss)}
+        return players if self.schedule.learns else {"net": players["net"]}
+
+    def process(self, params: Params, moves: Moves = "all") -> LearnedProcess:
+        """The schedule as a process; its part `moves` alone passes gradients to the parameters."""
+        schedule = params.get("schedule", {})
+        return LearnedProcess(lambda t: self.schedule.apply(schedule, t, moves=moves))
+
+    def eps(
+        self, params: Params, process: LearnedProcess, z: State, t: Values, cond: Array | None, **options: Any
+    ) -> State:
+        """The network's estimate of the noise in z_t."""
+        start, end = self.schedule.start, self.schedule.end
+        time = (process.gamma(t) - start) / (end - start)
+        return self.net.apply(params["net"], z, time, cond, out=self.shape, **options)
+
+    def prior(self, process: LearnedProcess, x: State) -> Values:
+        """The bound's prior term, nats per example."""
+        return process.prior_gap(x, jnp.ones((), x.dtype))
+
+    def reconstruction(self, process: LearnedProcess, x: State, eps: State) -> Values:
+        """The bound's reconstruction term at z_0 = alpha_0 x + sigma_0 eps, nats per example."""
+        first = process.gamma(jnp.zeros((), x.dtype))
+        if self.levels:
+            return -sum_dims(gaussian.log_softmax(x, x + jnp.exp(0.5 * first) * eps, first, self.levels))
+        each = 0.5 * prod(self.shape) * (1.0 + gaussian.LOG_TAU + first)
+        return jnp.broadcast_to(each, (len(x),))
+
+    def diffusion(
+        self,
+        params: Params,
+        process: LearnedProcess,
+        x: State,
+        eps: State,
+        t: Values,
+        cond: Array | None = None,
+        **options: Any,
+    ) -> Values:
+        """The bound's diffusion term as estimated at one time.
+
+        Args:
+            params: of the network.
+            process: gives gamma.
+            x: data.
+            eps: N(0, I), shaped as x.
+            t: uniform on [0, 1]; with `steps` uniform on 1 / T ... 1.
+            cond: conditioning vectors, if any.
+            **options: of the network's call.
+
+        Returns:
+            Nats per example.
+        """
+        guess = self.eps(params, process, process.marginal(x, eps, t), t, cond, **options)
+        gamma, rate = derivative(process.gamma, t)
+        if self.steps:
+            before = process.gamma(jnp.maximum(t - 1.0 / self.steps, 0.0))
+            rate = self.steps * jnp.expm1(gamma - before)
+        return 0.5 * rate * sum_dims((eps - guess) ** 2)
+
+    def terms(self, params: Params, batch: Batch, ctx: Context, moves: Moves = "all") -> dict[str, Values]:
+        """One-sample estimates of the bound's terms "prior", "reconstruction" and "diffusion", nats per example."""
+        x, process = batch["x"], self.process(params, moves)
+        cond = condition(batch, len(x), self.classes)
+        t = spread(named(ctx.key, "times"), len(x))
+        t = (jnp.floor(t * self.steps) + 1.0) / self.steps if self.steps else t
+        noise = lambda name: jax.random.normal(named(ctx.key, name), x.shape, x.dtype)
+        options = {"train": ctx.train, "rngs": {"dropout": named(ctx.key, "dropout")}}
+        return {
+            "prior": self.prior(process, x),
+            "reconstruction": self.reconstruction(process, x, noise("reconstruction")),
+            "diffusion": self.diffusion(params, process, x, noise("noise"), t, cond, **options),
+        }
+
+    def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        """The bound on -log p(x), mean over the batch, nats."""
+        means = jax.tree.map(jnp.mean, self.terms(params, batch, ctx))
+        return sum(means.values(), jnp.zeros(())), Aux(means)
+
+    def schedule_loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        """The bound, for the ends, plus E[L^2], for the interior; in discrete time the bound, for both."""
+        means = jax.tree.map(jnp.mean, self.terms(params, batch, ctx, "all" if self.steps else "ends"))
+        bound = sum(means.values(), jnp.zeros(()))
+        if self.steps or "interior" not in self.schedule.learns:
+            return bound, Aux()
+        estimate = self.terms(params, batch, ctx, "interior")["diffusion"]
+        return bound + jnp.mean(estimate**2), Aux({"variance": jnp.var(estimate)})
+
+    def denoise(self, params: Params, label: Array | None = None) -> Denoise:
+        """The learned denoiser, given labels [b] or for nobody in particular."""
+        process = self.process(params)
+
+        def prediction(x: Array, t: Array) -> Prediction:
+            cond = condition(None if label is None else {"label": label}, len(x), self.classes)
+            eps = self.eps(params, process, x, jnp.broadcast_to(t, (len(x),)), cond)
+            return from_eps(process, eps, x, t)
+
+        return prediction
+
+    def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> State:
+        """Walks from the prior with the sampler; at the end z_0 / alpha_0, the mean of p(x | z_0)."""
+        label = None if cond is None or not self.classes else cond["label"]
+        process = self.process(params)
+        denoise = self.threshold.constrain(self.denoise(params, label), process)
+        z = sample(denoise, process, self.sampler, key, (num, *self.shape))
+        return z / process.alpha(self.sampler.times(process)[-1])
+
+    @property
+    def log_prob_kind(self) -> str:
+        """How the bound is estimated."""
+        return f"lower bound (VLB, {f'{self.steps} steps' if self.steps else f'{self.times} times'})"
+
+    def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Values:
+        """The bound on log p(x), in nats per example: a log-density in the scale of x (see `bounds`).
+
+        Each term of each example has noise of its own; times are even over an example's draws and over the batch.
+        """
+        x, process = batch["x"], self.process(params)
+        cond = condition(batch, len(x), self.classes)
+        number = self.steps or self.times
+        if self.steps:
+            times = jnp.broadcast_to((jnp.arange(number)[:, None] + 1.0) / number, (number, len(x)))
+        else:
+            times = spread(named(key, "times"), number * len(x)).reshape(number, len(x))
+
+        def at(now: tuple[Array, Array]) -> Array:
+            t, index = now
+            eps = jax.random.normal(jax.random.fold_in(named(key, "noise"), index), x.shape, x.dtype)
+            return self.diffusion(params, process, x, eps, t, cond)
+
+        diffusion = jnp.mean(jax.lax.map(at, (times, jnp.arange(number))), axis=0)
+        eps = jax.random.normal(named(key, "reconstruction"), x.shape, x.dtype)
+        bound = self.prior(process, x) + self.reconstruction(process, x, eps) + diffusion
+        return -bound - gaussian.log_cell_volume(self.levels, prod(self.shape))

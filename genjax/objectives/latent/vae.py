@@ -1,0 +1,193 @@
+"""Variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114) with a Gaussian posterior.
+
+ELBO(x) = E_{q(z|x)} [ log p(x|z) ] - KL( q(z|x) || p(z) )  <=  log p(x),      q(z|x) = N(mean, exp(2 log_std)).
+
+The likelihood p(x|z), the prior p(z) and the bound that is trained (beta-VAE, capacity, free bits, IWAE, DReG) are
+parts: `likelihoods`, `priors`, `variational`. With labels c both networks are given c: p(x|z, c), q(z|x, c)
+(Sohn et al. 2015).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.tree import tunable
+from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
+from genjax.distributions import likelihoods
+from genjax.distributions.elbo import ELBO, Bound, Terms, bound_kind, importance_bound, reparameterise
+from genjax.distributions.likelihoods import Bernoulli, Gaussian, Likelihood, Settled
+from genjax.distributions.priors import HasKL, Normal, Prior
+from genjax.objectives.common import check_shape, condition
+
+__all__ = ["VAE", "Bernoulli", "Gaussian"]
+
+Latents = Float[Array, "b *latent"]
+
+
+@dataclass(frozen=True)
+class VAE:
+    """Learns a code and its decoder by a bound on the evidence.
+
+    Attributes:
+        encoder: called as encoder(x, None, cond, out=...), gives mean and log_std of q(z|x) along the last axis.
+        decoder: called as decoder(z, None, cond, out=likelihood.outputs(shape)).
+        shape: of one example.
+        latent: shape of z; an int for a vector.
+        classes: number of labels that both networks are given; 0 for none.
+        likelihood: p(x|z).
+        prior: p(z).
+        bound: what is trained.
+        samples: draws of z for each example behind `log_prob`: 1 gives the ELBO, k the importance-weighted bound.
+    """
+
+    encoder: Network
+    decoder: Network
+    shape: tuple[int, ...]
+    latent: int | tuple[int, ...] = 16
+    classes: int = 0
+    likelihood: Likelihood | Settled = Gaussian()
+    prior: Prior = Normal()
+    bound: Bound = ELBO()
+    samples: int = tunable(1)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one example's z."""
+        return (self.latent,) if isinstance(self.latent, int) else self.latent
+
+    @property
+    def values(self) -> int:
+        """z is continuous: 0."""
+        return 0
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """One player, `vae`, that moves encoder, decoder and prior together."""
+        check_shape(self.shape, batch, self.classes)
+        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        z, out = jnp.zeros((len(x), *self.latent_shape)), self.likelihood.outputs(self.shape)
+        params = {
+            "encoder": self.encoder.init(named(key, "encoder"), x, None, cond, out=self._moments),
+            "decoder": self.decoder.init(named(key, "decoder"), z, None, cond, out=out),
+        }
+        prior = self.prior.init(named(key, "prior"), x, self.latent_shape)
+        if prior:
+            params["prior"] = prior
+        return {"vae": params}, likelihoods.begin(self.likelihood)
+
+    def players(self) -> Mapping[str, Player]:
+        """One."""
+        return {"vae": Player(self.loss)}
+
+    @property
+    def _moments(self) -> tuple[int, ...]:
+        return (*self.latent_shape[:-1], 2 * self.latent_shape[-1])
+
+    def posterior(self, params: Params, x: Array, cond: Array | None = None) -> tuple[Latents, Latents]:
+        """Mean and log standard deviation of q(z|x), each [b, *latent]."""
+        out = self.encoder.apply(params["vae"]["encoder"], x, None, cond, out=self._moments)
+        mean, log_std = jnp.split(out, 2, axis=-1)
+        return mean, log_std
+
+    def outputs(self, params: Params, z: Latents, cond: Array | None = None) -> Array:
+        """The likelihood's parameters given z."""
+        out = self.likelihood.outputs(self.shape)
+        return self.decoder.apply(params["vae"]["decoder"], z, None, cond, out=out)
+
+    def _log_prior(self, params: Params, z: Latents) -> Float[Array, " b"]:
+        return self.prior.log_prob(self._prior(params), z, lambda x: self._unlabelled(params, x))
+
+    def _prior(self, params: Params) -> PyTree:
+        return params["vae"].get("prior", {})
+
+    def _unlabelled(self, params: Params, x: Array) -> tuple[Latents, Latents]:
+        return self.posterior(params, x, condition(None, len(x), self.classes))
+
+    def terms(
+        self, params: Params, extra: Extra, batch: Batch, key: Key, bound: Bound, train: bool = False
+    ) -> tuple[Terms, dict[str, PyTree]]:
+        """Draws from the posterior, and what each gives.
+
+        Args:
+            params: by player.
+            extra: the likelihood's, if it carries anything.
+            batch: the data.
+            key: typed PRNG key.
+            bound: says how many draws, and how they depend on the posterior's parameters.
+            train: whether the likelihood is settled anew.
+
+        Returns:
+            (terms, new entries of extra).
+        """
+        x, k = batch["x"], bound.samples
+        cond = condition(batch, len(x), self.classes)
+        mean, log_std = self.posterior(params, x, cond)
+        z, log_q = bound.draw(mean, log_std, key)
+        z = z.reshape(-1, *self.latent_shape)
+        each = lambda rows: rows if k == 1 or rows is None else jnp.repeat(rows, k, axis=0)
+        out = self.outputs(params, z, each(cond))
+        likelihood, carried = likelihoods.settle(self.likelihood, extra, out, each(x), train)
+        log_likelihood = likelihood.log_prob(out, each(x)).reshape(-1, k)
+        log_ratio = self._log_prior(params, z).reshape(-1, k) - log_q
+        if isinstance(self.prior, HasKL):
+            kl = self.prior.kl(self._prior(params), mean, log_std)
+        else:
+            kl = -jnp.mean(log_ratio, axis=1, keepdims=True)
+        return Terms(log_likelihood, log_ratio, kl), carried
+
+    def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        """The bound's loss, mean over the batch, nats."""
+        key = named(ctx.key, "posterior")
+        terms, carried = self.terms(params, extra, batch, key, self.bound, ctx.train)
+        loss = self.bound.loss(terms, ctx.step if ctx.train else None)
+        kl = jnp.mean(jnp.sum(terms.kl, axis=1))
+        return loss, Aux({"kl": kl, "elbo": jnp.mean(terms.log_likelihood) - kl}, carried)
+
+    @property
+    def log_prob_kind(self) -> str:
+        """A bound: which depends on `samples`."""
+        return bound_kind(self.samples)
+
+    def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
+        """The ELBO from one draw, or the importance-weighted bound from `samples`; nats per example."""
+        if self.samples == 1:
+            terms = self.terms(params, extra, batch, key, ELBO())[0]
+            return terms.log_likelihood[:, 0] - jnp.sum(terms.kl, axis=1)
+
+        def log_weights(key: Key, samples: int) -> Float[Array, "b k"]:
+            terms = self.terms(params, extra, batch, key, ELBO(samples=samples))[0]
+            return terms.log_likelihood + terms.log_ratio
+
+        return importance_bound(log_weights, key, self.samples)
+
+    def sample(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """Decodes draws from the prior."""
+        own, posterior = self._prior(params), lambda x: self._unlabelled(params, x)
+        z = self.prior.sample(own, named(key, "prior"), num, self.latent_shape, posterior)
+        return self.decode(params, extra, z, key, cond)
+
+    def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Latents:
+        """A draw from q(z|x) for each example."""
+        mean, log_std = self.posterior(params, batch["x"], condition(batch, len(batch["x"]), self.classes))
+        return reparameterise(mean, log_std, key, 1)[0][:, 0]
+
+    def decode(
+        self, params: Params, extra: Extra, z: Latents, key: Key, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """What the likelihood draws given z: its mean, as a rule."""
+        out = self.outputs(params, z, condition(cond, len(z), self.classes))
+        return likelihoods.settled(self.likelihood, extra).sample(out, named(key, "likelihood"))
+
+    def log_decode(
+        self, params: Params, extra: Extra, batch: Batch, key: Key
+    ) -> tuple[Latents, Float[Array, " b"]]:
+        """A draw z of q(z|x), and log p(x|z) - log q(z|x) in nats: with a log p(z) it makes a bound."""
+        labels = condition(batch, len(batch["x"]), self.classes)
+        z, log_q = reparameterise(*self.posterior(params, batch["x"], labels), key, 1)
+        out = self.outputs(params, z[:, 0], labels)
+        likelihood = likelihoods.settled(self.likelihood, extra)
+        return z[:, 0], likelihood.log_prob(out, batch["x"]) - log_q[:, 0]

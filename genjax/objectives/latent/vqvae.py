@@ -1,0 +1,160 @@
+"""Autoencoders with discrete latents: VQ-VAE (van den Oord et al. 2017, arXiv:1711.00937), dVAE, FSQ, LFQ, RVQ.
+
+    loss = -log p(x | Q(E(x))) / D + cost,      D dimensions of x, nats per dimension,
+
+with E the encoder, Q one of `quantizers` with its cost. The default likelihood N(., 1/2) makes the first term the mean
+squared error (and a constant). The prior of the codes is uniform here, and one is learned afterwards (`latent`). As Q
+is deterministic, for N codes of K values (section 3.2)
+
+    log p(x)  >=  log p(x | Q(E(x))) - N log K.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
+from genjax.distributions import likelihoods
+from genjax.distributions.likelihoods import Gaussian, Likelihood, Settled
+from genjax.networks.vector_quantizers import MovingCodebook, Quantized, Quantizer, perplexity, usage
+from genjax.objectives.common import check_shape
+
+MSE = Gaussian(std=0.5**0.5)
+
+
+@dataclass(frozen=True)
+class VQVAE:
+    """Learns codes on a grid, and their decoder.
+
+    Attributes:
+        encoder: called as encoder(x, out=(*grid, features)).
+        decoder: called as decoder(z [b, *grid, d], out=likelihood.outputs(shape)).
+        shape: of one example.
+        grid: places of the codes.
+        quantizer: features to codes and back.
+        likelihood: p(x|z).
+    """
+
+    encoder: Network
+    decoder: Network
+    shape: tuple[int, ...]
+    grid: tuple[int, ...]
+    quantizer: Quantizer = MovingCodebook()
+    likelihood: Likelihood | Settled = MSE
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The grid, and the codes at each place."""
+        return (*self.grid, self.quantizer.stack)
+
+    @property
+    def values(self) -> int:
+        """Of each code."""
+        return self.quantizer.values
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """One player, `vqvae`; what the quantizer carries is extra["quantizer"]."""
+        check_shape(self.shape, batch)
+        encoder = self.encoder.init(named(key, "encoder"), batch["x"], out=self._features)
+        z = self.encoder.apply(encoder, batch["x"], out=self._features)
+        own, carried = self.quantizer.init(named(key, "quantizer"), z)
+        z = self.quantizer.quantize(own, carried, z, key, None).z
+        decoder = self.decoder.init(named(key, "decoder"), z, out=self.likelihood.outputs(self.shape))
+        params = {"encoder": encoder, "decoder": decoder} | ({"quantizer": own} if own else {})
+        extra = {"quantizer": carried} if carried else {}
+        return {"vqvae": params}, {**extra, **likelihoods.begin(self.likelihood)}
+
+    def players(self) -> Mapping[str, Player]:
+        """One."""
+        return {"vqvae": Player(self.loss)}
+
+    @property
+    def _features(self) -> tuple[int, ...]:
+        return (*self.grid, self.quantizer.features)
+
+    def _quantizer(self, params: Params, extra: Extra) -> tuple[PyTree, PyTree]:
+        return params["vqvae"].get("quantizer", {}), extra.get("quantizer", {})
+
+    def quantize(
+        self, params: Params, extra: Extra, x: Float[Array, "b ..."], key: Key, step: Array | None
+    ) -> Quantized:
+        """The encoder's features, quantized; with a step, in training."""
+        z = self.encoder.apply(params["vqvae"]["encoder"], x, out=self._features)
+        return self.quantizer.quantize(*self._quantizer(params, extra), z, key, step)
+
+    def outputs(self, params: Params, z: Float[Array, "b ..."]) -> Array:
+        """The likelihood's parameters given what the quantizer gives."""
+        out = self.likelihood.outputs(self.shape)
+        return self.decoder.apply(params["vqvae"]["decoder"], z, out=out)
+
+    def losses(
+        self, params: Params, extra: Extra, batch: Batch, ctx: Context
+    ) -> tuple[Array, Array, Array, Aux]:
+        """What training is made of.
+
+        Returns:
+            (reconstruction in nats per dimension, the quantizer's cost, what is drawn for x, metrics and extra). Codes
+            are counted within the batch: `perplexity`, and `used`, the share of values that occur.
+        """
+        x, step = batch["x"], ctx.step if ctx.train else None
+        found = self.quantize(params, extra, x, named(ctx.key, "quantize"), step)
+        out = self.outputs(params, found.z)
+        likelihood, settled = likelihoods.settle(self.likelihood, extra, out, x, ctx.train)
+        reconstruction = -jnp.mean(likelihood.log_prob(out, x)) / math.prod(self.shape)
+        drawn = likelihood.sample(out, named(ctx.key, "likelihood"))
+        shares = usage(found.codes, self.values)
+        metrics = {
+            "mse": jnp.mean((drawn - x) ** 2),
+            "cost": found.cost,
+            "perplexity": perplexity(shares),
+            "used": jnp.mean(shares > 0),
+        }
+        carried = {"quantizer": found.carried} if "quantizer" in extra else {}
+        return reconstruction, found.cost, drawn, Aux(metrics, {**carried, **settled})
+
+    def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        """-log p(x|z) / D + cost, nats per dimension."""
+        reconstruction, cost, _, aux = self.losses(params, extra, batch, ctx)
+        return reconstruction + cost, aux
+
+    @property
+    def log_prob_kind(self) -> str:
+        """A bound, as one of all codes is counted."""
+        return "lower bound (its own codes, uniform prior)"
+
+    def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
+        """log p(x|z) - N log K in nats per example."""
+        _, given = self.log_decode(params, extra, batch, key)
+        return given - math.prod(self.latent_shape) * math.log(self.values)
+
+    def sample(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """Decodes uniform codes; what they look like says little before a prior is learned."""
+        shape = (num, *self.latent_shape)
+        codes = jax.random.randint(named(key, "codes"), shape, 0, self.values, jnp.int32)
+        return self.decode(params, extra, codes, key)
+
+    def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Int[Array, "b *grid m"]:
+        """The codes."""
+        return self.quantize(params, extra, batch["x"], key, None).codes
+
+    def decode(
+        self, params: Params, extra: Extra, z: Int[Array, "b *grid m"], key: Key, cond: Batch | None = None
+    ) -> Float[Array, "b ..."]:
+        """What the likelihood draws given codes: its mean, as a rule."""
+        out = self.outputs(params, self.quantizer.lookup(*self._quantizer(params, extra), z))
+        return likelihoods.settled(self.likelihood, extra).sample(out, named(key, "likelihood"))
+
+    def log_decode(
+        self, params: Params, extra: Extra, batch: Batch, key: Key
+    ) -> tuple[Int[Array, "b *grid m"], Float[Array, " b"]]:
+        """The codes, and log p(x | codes) in nats."""
+        found = self.quantize(params, extra, batch["x"], key, None)
+        out = self.outputs(params, found.z)
+        return found.codes, likelihoods.settled(self.likelihood, extra).log_prob(out, batch["x"])

@@ -1,0 +1,138 @@
+"""Devices: a mesh with named axes, the batch on it, and the compiled step.
+
+One code path serves one CPU and a pod: arrays are global, `jit` partitions the computation. The batch is split over the
+axes `data` and `fsdp`; where the state's arrays go is said in `placement`.
+"""
+
+import functools
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from genjax.core.errors import UserError, nearest
+from genjax.core.sharding_rules import AXES, BATCH, on
+from genjax.core.types import Batch
+
+
+def make_mesh(spec: str = "data:-1") -> Mesh:
+    """Arranges all devices along named axes.
+
+    Neighbours along the later axes are near each other in the machine. Devices in several slices, which a slower
+    network joins, are told apart along the first axis alone.
+
+    Args:
+        spec: "axis:size,axis:size"; one size may be -1, which takes the devices that are left.
+
+    Returns:
+        The mesh; its axes are of type Auto: shardings are inferred inside `jit`.
+
+    Raises:
+        UserError: unknown axis, unreadable size, or sizes that do not multiply to the number of devices.
+    """
+    sizes: dict[str, int] = {}
+    for part in spec.split(","):
+        name, _, size = part.strip().partition(":")
+        if name not in AXES:
+            raise UserError(f"unknown mesh axis '{name}' in '{spec}': {nearest(name, AXES)}")
+        if not re.fullmatch(r"-1|[1-9]\d*", size) or name in sizes:
+            raise UserError(f"mesh '{spec}' is not of the form 'data:4,fsdp:2', with each axis once")
+        sizes[name] = int(size)
+    count, known = jax.device_count(), math.prod(size for size in sizes.values() if size > 0)
+    free = [name for name, size in sizes.items() if size < 0]
+    if len(free) == 1 and count % known == 0:
+        sizes[free[0]] = count // known
+    elif free or known != count:
+        raise UserError(f"mesh '{spec}' does not fit {count} devices")
+    devices = arrange(tuple(sizes.values()), jax.devices())
+    return Mesh(devices, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def arrange(shape: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
+    """Orders devices so that those that talk most, along the last axes, are near each other.
+
+    Args:
+        shape: of the mesh.
+        devices: as many as it has places; `slice_index` says which of them a fast network joins.
+
+    Returns:
+        [*shape] devices.
+
+    Raises:
+        UserError: the number of slices does not divide the first axis.
+    """
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return mesh_utils.create_device_mesh(shape, devices)
+    if shape[0] % slices:
+        raise UserError(f"the mesh's first axis has size {shape[0]}, which {slices} slices do not divide")
+    within = (shape[0] // slices, *shape[1:])
+    across = (slices,) + (1,) * (len(shape) - 1)
+    return mesh_utils.create_hybrid_device_mesh(within, across, devices)
+
+
+def batch_axes(mesh: Mesh) -> tuple[str, ...]:
+    """The mesh's axes that the batch is split over."""
+    return tuple(axis for axis in BATCH if axis in mesh.shape)
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """Into how many parts the batch is split."""
+    return math.prod(mesh.shape[axis] for axis in batch_axes(mesh))
+
+
+def batch_sharding(mesh: Mesh, stacked: bool = False) -> NamedSharding:
+    """Splits the first axis, or the second of a stack of batches."""
+    axes = batch_axes(mesh)
+    return NamedSharding(mesh, P(None, axes) if stacked else P(axes))
+
+
+def check_batch(size: int, mesh: Mesh, accumulate: int = 1) -> None:
+    """Refuses a global batch that cannot be split evenly.
+
+    Args:
+        size: examples in the global batch.
+        mesh: the devices.
+        accumulate: micro-batches in a step.
+
+    Raises:
+        UserError: devices times micro-batches do not divide `size`; names the sizes on either side.
+    """
+    parts = batch_shards(mesh) * accumulate
+    if size < 1 or size % parts:
+        down, up = size // parts * parts, (size // parts + 1) * parts
+        words = f"{batch_shards(mesh)} devices" + (f" x {accumulate} micro-batches" if accumulate > 1 else "")
+        choice = f"{down} or {up}" if down else f"{up}"
+        raise UserError(f"batch_size={size} cannot be split over {words}: use {choice}")
+
+
+def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, stacked: bool = False) -> Batch:
+    """Turns this process's rows into global arrays split over the mesh.
+
+    Args:
+        batch: arrays [rows of this process, ...], or [steps, rows, ...] if `stacked`.
+        mesh: the devices of all processes.
+        stacked: whether a first axis of steps comes before the rows.
+
+    Returns:
+        Global arrays, split along their rows.
+    """
+    sharding = batch_sharding(mesh, stacked)
+    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+
+
+def within(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """The function, to be compiled, with the mesh known to the networks in it; see `layout.constrain`."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with on(mesh):
+            return function(*args, **kwargs)
+
+    return wrapped

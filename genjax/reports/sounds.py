@@ -1,0 +1,55 @@
+"""Sounds as files to listen to, and as spectra to look at."""
+
+import wave
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+from numpy import ndarray
+from scipy import signal
+
+from genjax.core.errors import UserError
+
+WINDOW = 256  # samples of a spectrum
+FLOOR = -80.0  # decibels below the loudest, where a spectrogram ends
+
+
+def write_wav(path: Path, sound: Shaped[ndarray, "n c"], rate: int) -> None:
+    """Writes one sound as a WAV file of 16 bits a sample.
+
+    Args:
+        path: of the file; its folder exists.
+        sound: int16, or floating point in [-1, 1] (louder is clipped) of which 1 becomes 32767.
+        rate: samples in a second.
+
+    Raises:
+        UserError: samples of another dtype, or the file cannot be written.
+    """
+    if np.issubdtype(sound.dtype, np.floating):
+        sound = np.rint(np.clip(np.nan_to_num(sound), -1.0, 1.0) * 32767)
+    elif sound.dtype != np.int16:
+        raise UserError(f"sounds are written from int16 or floating point samples, not {sound.dtype}")
+    try:
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(sound.shape[1])
+            file.setsampwidth(2)
+            file.setframerate(rate)
+            file.writeframes(sound.astype("<i2").tobytes())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def decibels(sound: Shaped[ndarray, " n"], rate: int) -> Float64[ndarray, "frequencies times"]:
+    """How loud each frequency is over time.
+
+    Args:
+        sound: samples of one channel.
+        rate: in a second.
+
+    Returns:
+        10 log10 of the power relative to the loudest, at least `FLOOR`; rows go from 0 to rate / 2 Hz evenly. Of
+        silence `FLOOR` everywhere.
+    """
+    size = min(WINDOW, len(sound))
+    _, _, power = signal.spectrogram(sound.astype(np.float64), rate, nperseg=size, noverlap=size * 3 // 4)
+    return 10 * np.log10(np.maximum(power / max(power.max(), 1e-30), 10 ** (FLOOR / 10)))

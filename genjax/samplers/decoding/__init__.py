@@ -1,0 +1,7 @@
+"""Decoding: one loop over places for everything that is drawn element by element."""
+
+from genjax.samplers.decoding.decoding import Decoding
+from genjax.samplers.decoding.generate import Generated, generate
+from genjax.samplers.decoding.model import Model, guided
+
+__all__ = ["Decoding", "Generated", "Model", "generate", "guided"]

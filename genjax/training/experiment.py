@@ -1,0 +1,315 @@
+"""An experiment is one frozen dataclass tree; the tree is the config.
+
+A config file is a Python file with `get_experiment(variant)`. The command line names it, optionally a variant,
+and overrides leaves: `--config=FILE[:variant] --config.a.b=value`. A work directory holds `experiment.json` and
+a copy of the config file, from which the same tree is rebuilt without the command line.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import optax
+
+from genjax.core import tree
+from genjax.core.errors import UserError, nearest
+from genjax.core.objective import Objective
+from genjax.core.sharding_rules import Rule
+from genjax.core.tree import tunable
+from genjax.data import Data
+from genjax.data.loading import Input
+from genjax.training.optimizers import Adam, Optimizer
+
+FORMAT = 1  # of experiment.json
+CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
+CONFIG_MODULE = "genjax_config_"  # modules made from config files, named by their contents
+CONFIG_COPY = "config.py"  # in the work directory
+DESCRIPTION = "experiment.json"
+CHECKPOINTS, BEST = "checkpoints", "best"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a run is judged.
+
+    Attributes:
+        num: samples to draw and compare with the data.
+        batch_size: samples drawn, or examples evaluated, in one compiled call.
+        seed: of the samples and of the networks that features come from.
+        pictured: samples in the pictures made during and after training.
+        likelihoods: examples whose likelihood is computed, a fixed random choice; 0 for the whole split.
+    """
+
+    num: int = 1000
+    batch_size: int = 250
+    seed: int = 0
+    pictured: int = 100
+    likelihoods: int = 0
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """How a run is looked at while it trains, by its samples; see `genjax.evaluation.monitor`.
+
+    Attributes:
+        every: steps between looks; 0 for none.
+        num: samples of a look.
+        metric: the number by which the best state is kept, such as "frechet_ratio", "recall", "modes_covered".
+        largest: the larger the better.
+        patience: looks without a better one after which training stops; 0 for never.
+    """
+
+    every: int = 0
+    num: int = 500
+    metric: str = "frechet_ratio"
+    largest: bool = False
+    patience: int = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is learned, from what, how, and how long.
+
+    A resumed run may change the fields marked tunable; the others, and the data's and the objective's, must be
+    as they were.
+
+    Attributes:
+        objective: what is learned.
+        data: from what: a source and its transforms.
+        optimizer: how players move: one for all, or one for each by name.
+        steps: length of the run; schedules end there. Tunable.
+        batch_size: global: examples in one step over all devices and hosts.
+        seed: of parameters, data order and all noise.
+        ema: largest decay of the moving average of parameters.
+        accumulate: micro-batches that each step's batch is split into.
+        steps_per_call: steps in one compiled call; more than 1 pays for networks of less than a millisecond.
+            Tunable.
+        mesh: devices by axis, like "data:-1" or "data:2,fsdp:4". Tunable.
+        rules: where parameters go on the mesh, before the networks' own. Tunable.
+        zero1: split optimizer state and average over `data` (ZeRO-1). Tunable.
+        compile: "jit" partitions the global computation, "pmap" runs a replica on each device. Tunable.
+        log_every: steps between lines of metrics. Tunable.
+        checkpoint_every: steps between checkpoints. Tunable.
+        keep_last: checkpoints kept beside those of `keep_every`. Tunable.
+        keep_every: every so many steps a checkpoint is kept for good; 0 for none. Tunable.
+        sample_every: steps between pictures of samples; 0 for none before the end. Tunable.
+        evaluation: how the run is judged. Tunable.
+        monitor: how it is looked at meanwhile. Tunable.
+        input: how batches get to the devices. Tunable.
+    """
+
+    objective: Objective
+    data: Data
+    optimizer: Optimizer | Mapping[str, Optimizer] = field(default_factory=Adam)
+    steps: int = tunable(10_000)
+    batch_size: int = 128
+    seed: int = 0
+    ema: float = 0.999
+    accumulate: int = 1
+    steps_per_call: int = tunable(1)
+    mesh: str = tunable("data:-1")
+    rules: tuple[Rule, ...] = tunable(())
+    zero1: bool = tunable(False)
+    compile: Literal["jit", "pmap"] = tunable("jit")
+    log_every: int = tunable(100)
+    checkpoint_every: int = tunable(1000)
+    keep_last: int = tunable(2)
+    keep_every: int = tunable(0)
+    sample_every: int = tunable(0)
+    evaluation: Evaluation = tunable(Evaluation())
+    monitor: Monitor = tunable(Monitor())
+    input: Input = tunable(Input())
+
+    def optimizers(self) -> dict[str, optax.GradientTransformation]:
+        """One optax transformation for each player.
+
+        Raises:
+            UserError: optimizers are given by name and the names are not the players'.
+        """
+        players = self.objective.players()
+        if not isinstance(self.optimizer, Mapping):
+            return {name: self.optimizer.build(self.steps) for name in players}
+        for name in {*players} ^ {*self.optimizer}:
+            raise UserError(
+                f"optimizer is given for {sorted(self.optimizer)}; the players are {sorted(players)}: '{name}'"
+            )
+        return {name: self.optimizer[name].build(self.steps) for name in players}
+
+
+def check(experiment: Experiment) -> Experiment:
+    """Refuses numbers that no run can have.
+
+    Raises:
+        UserError: names the field and what it must be.
+    """
+    least = {"steps": 1, "batch_size": 1, "accumulate": 1, "steps_per_call": 1, "log_every": 1, "seed": 0}
+    least |= {"checkpoint_every": 1, "keep_last": 1, "keep_every": 0, "sample_every": 0}
+    for name, smallest in least.items():
+        if getattr(experiment, name) < smallest:
+            raise UserError(f"config.{name}={getattr(experiment, name)} must be at least {smallest}")
+    for name, smallest in {"every": 0, "num": 32, "patience": 0}.items():
+        if getattr(experiment.monitor, name) < smallest:
+            raise UserError(
+                f"config.monitor.{name}={getattr(experiment.monitor, name)} must be at least {smallest}"
+            )
+    for name, smallest in {"workers": 0, "ahead": 1, "resident_mib": 0}.items():
+        if getattr(experiment.input, name) < smallest:
+            raise UserError(
+                f"config.input.{name}={getattr(experiment.input, name)} must be at least {smallest}"
+            )
+    if not 0.0 <= experiment.ema < 1.0:
+        raise UserError(f"config.ema={experiment.ema} must be in [0, 1)")
+    return experiment
+
+
+def shipped() -> dict[str, Path]:
+    """The configs of this repository, by name."""
+    return {path.stem: path for path in sorted(CONFIGS.rglob("*.py"), key=lambda path: path.stem)}
+
+
+def find_config(name: str) -> Path:
+    """Finds a config file by path, or a shipped one by name.
+
+    Raises:
+        UserError: there is none; the nearest shipped one is named.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.stem in shipped() and (path.parent == Path() or (CONFIGS.parent.parent / path).is_file()):
+        return shipped()[path.stem]
+    raise UserError(f"no config '{name}': {nearest(path.stem, shipped())}")
+
+
+def load_module(path: Path) -> ModuleType:
+    """Runs a config file once for each of its contents; later calls give the same module.
+
+    Raises:
+        UserError: the file cannot be read, or is not Python.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read config {path}: {error.strerror}") from None
+    name = CONFIG_MODULE + hashlib.sha256(text).hexdigest()[:12]
+    if name in sys.modules:
+        return sys.modules[name]
+    if str(path.parent.resolve()) not in sys.path:
+        sys.path.append(str(path.parent.resolve()))  # a config may import its neighbours
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        del sys.modules[name]
+        raise UserError(f"config {path}, line {error.lineno}: {error.msg}") from error
+    except Exception:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Experiment:
+    """Builds the experiment that a command line names.
+
+    Args:
+        spec: "FILE[:variant]" or a shipped config's name.
+        overrides: (dotted path, value as written), applied in order.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        UserError: no such config or variant, or an override that does not fit.
+    """
+    name, _, variant = spec.partition(":")
+    path = find_config(name)
+    make = getattr(load_module(path), "get_experiment", None)
+    if make is None:
+        raise UserError(f"config {path} has no function get_experiment()")
+    takes_variant = bool(inspect.signature(make).parameters)
+    if variant and not takes_variant:
+        raise UserError(f"config {path} has no variants: leave out ':{variant}'")
+    experiment = make(variant) if takes_variant and variant else make()
+    for field_path, text in overrides:
+        experiment = tree.override(experiment, field_path, text)
+    return check(experiment)
+
+
+def describe(experiment: Experiment, spec: str) -> dict[str, Any]:
+    """What experiment.json holds: the format's version, the config's name, and the tree."""
+    return {"format": FORMAT, "config": spec, "experiment": tree.describe(experiment)}
+
+
+def save(experiment: Experiment, spec: str, workdir: Path) -> None:
+    """Writes experiment.json and a copy of the config file into a work directory."""
+    text = find_config(spec.partition(":")[0]).read_text()
+    (workdir / CONFIG_COPY).write_text(text)
+    (workdir / DESCRIPTION).write_text(json.dumps(describe(experiment, spec), indent=1) + "\n")
+
+
+def restore(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> Experiment:
+    """Rebuilds the experiment of a work directory from the files in it alone.
+
+    Args:
+        workdir: has experiment.json and config.py.
+        overrides: as for `load`.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        UserError: no run there, or a file in it cannot be read.
+    """
+    path = workdir / DESCRIPTION
+    if not path.is_file():
+        raise UserError(f"{workdir} is no work directory of a run: it has no {DESCRIPTION}")
+    try:
+        stored = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    if stored.get("format") != FORMAT:
+        raise UserError(f"{path} has format {stored.get('format')}; this genjax reads format {FORMAT}")
+
+    def find(reference: str) -> Any:
+        module_name, _, name = reference.partition(":")
+        own = module_name.startswith(CONFIG_MODULE)
+        try:
+            found: Any = load_module(workdir / CONFIG_COPY) if own else importlib.import_module(module_name)
+            for part in name.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"{path} needs {reference}, which cannot be found: {error}") from None
+        return found
+
+    experiment = tree.restore(stored["experiment"], find)
+    for field_path, text in overrides:
+        experiment = tree.override(experiment, field_path, text)
+    return check(experiment)
+
+
+def check_resume(old: Experiment, new: Experiment, workdir: Path) -> None:
+    """Refuses to continue a run as another one.
+
+    Raises:
+        UserError: the experiments differ in a field that is not tunable; old and new value are shown.
+    """
+    before, after = (tree.describe(experiment, fields=tree.untunable) for experiment in (old, new))
+    changed = [f"{path}: {was} -> {now}" for path, was, now in tree.differences(before, after)]
+    if changed:
+        more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
+        raise UserError(
+            f"{workdir} holds another experiment: {'; '.join(changed[:4])}{more}. Use another --workdir, "
+            "or set these back"
+        )

@@ -1,0 +1,114 @@
+"""Grids of overrides: the settings of `vary` and the runs of `sweep`."""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from genjax.core.errors import UserError
+from genjax.training import experiment as experiments
+
+LONGEST = 120  # characters of a run's name
+
+
+Overrides = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep.
+
+    Attributes:
+        config: FILE[:variant], as for `train`.
+        setting: what varies: (path, value) of each, sorted by path.
+        common: overrides that all runs share.
+    """
+
+    config: str
+    setting: Setting
+    common: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The config's name and the setting, as a file name of letters, digits and "-._,=+:"."""
+        file, _, variant = self.config.partition(":")
+        words = [Path(file).stem + (f"-{Path(variant).stem}" if variant else "")]
+        words += [f"{path}={value}" for path, value in self.setting]
+        exact = ",".join(words)
+        plain = re.sub(r"[^A-Za-z0-9._,=+:-]+", "-", exact)
+        if plain == exact and len(exact) <= LONGEST:
+            return exact
+        return f"{plain[:LONGEST]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+
+    def words(self, root: Path) -> list[str]:
+        """The words after `train`."""
+        overrides = [*self.common, *self.setting]
+        return [
+            f"--config={self.config}",
+            f"--workdir={root / self.name}",
+            *(f"--config.{path}={value}" for path, value in overrides),
+        ]
+
+    def experiment(self) -> experiments.Experiment:
+        """What it runs.
+
+        Raises:
+            UserError: no such config, or an override that does not fit.
+        """
+        return experiments.load(self.config, [*self.common, *self.setting])
+
+
+def expand(configs: Sequence[str], over: Sequence[tuple[str, list[str]]], common: Overrides) -> list[Trial]:
+    """All runs of a sweep: each config under each combination of values, the last path's values changing fastest.
+
+    Args:
+        configs: FILE[:variant] of each.
+        over: (path, values) as `vary.parse_over` reads them.
+        common: overrides of all runs.
+
+    Returns:
+        As many runs as the product of the numbers of configs and values.
+
+    Raises:
+        UserError: a path or a value is given twice, or two runs would share a work directory.
+    """
+    paths = [path for path, _ in over]
+    for path in {*paths, *(path for path, _ in common)}:
+        if paths.count(path) + any(path == name for name, _ in common) > 1 and path in paths:
+            raise UserError(f"--over={path}=...: {path} is given twice")
+    trials = [
+        Trial(config, tuple(sorted(setting)), tuple(common))
+        for config in configs
+        for setting in settings(over)
+    ]
+    seen: set[str] = set()
+    for trial in trials:
+        if trial.name in seen:
+            raise UserError(f"two runs of this sweep are named {trial.name}: give each value and config once")
+        seen.add(trial.name)
+    return trials
+
+
+Setting = tuple[tuple[str, str], ...]  # (field's path, value) of each thing that varies
+
+
+def parse_over(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Reads "objective.sampler.steps=5,10,20" into a path and its values.
+
+    Raises:
+        UserError: not of this form.
+    """
+    parsed = []
+    for word in words:
+        path, equals, values = word.partition("=")
+        if not equals or not values:
+            raise UserError(f"--over={word}: write --over=objective.sampler.steps=5,10,20")
+        parsed.append((path.removeprefix("config."), values.split(",")))
+    return parsed
+
+
+def settings(over: Iterable[tuple[str, list[str]]]) -> list[Setting]:
+    """All combinations, the last path's values changing fastest."""
+    return list(itertools.product(*[[(path, value) for value in values] for path, values in over]))
