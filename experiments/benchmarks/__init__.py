@@ -1,1 +1,1 @@
-"""TODO."""
+"""Parts of the speed measurements; the program is `experiments/benchmark.py`."""

@@ -19,7 +19,7 @@ from experiments.benchmarks.comparing import walk
 from experiments.benchmarks.timing import alternate
 from genjax.adversarial.losses import NonSaturating
 from genjax.adversarial.penalties import R1
-from genjax.adversarial.slopes import of_slopes
+from genjax.adversarial.slopes import penalise_gradient
 from genjax.core.errors import UserError
 from genjax.data.loading import Input
 from genjax.objectives.adversarial.gan import GAN
@@ -51,7 +51,7 @@ def by_hand(
             real = judge(discriminator, x, cond)
             fake = judge(discriminator, make(generator, first, cond), cond)
             score = lambda x: jnp.sum(judge(discriminator, x, cond))
-            slope = of_slopes(score, x, lambda g: 0.5 * weight * jnp.sum(g**2) / len(x))
+            slope = penalise_gradient(score, x, lambda g: 0.5 * weight * jnp.sum(g**2) / len(x))
             return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake)) + slope
 
         def generator_loss(generator: Any) -> Any:
@@ -89,12 +89,12 @@ def report(experiment: Experiment, rounds: int, steps: int) -> None:
     run = prepare(dataclasses.replace(experiment, input=Input(resident=False)))
     state: TrainState = run.make_state()
     batch, params = run.raw(0), jax.tree.map(jnp.copy, state.params)
-    moments = jax.tree.map(jnp.copy, state.moments)
+    opt_state = jax.tree.map(jnp.copy, state.opt_state)
     own: Moved = (
         params["discriminator"],
         params["generator"],
-        moments["discriminator"],
-        moments["generator"],
+        opt_state["discriminator"],
+        opt_state["generator"],
         jax.tree.map(jnp.copy, params["generator"]),
     )
     step = jax.jit(by_hand(gan, experiment.optimizers(), penalties[0].weight), donate_argnums=0)

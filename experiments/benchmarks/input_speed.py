@@ -108,7 +108,7 @@ def looped(run: Run, state: TrainState, steps: int) -> tuple[TrainState, Looped]
 def alone(run: Run, steps: int) -> float:
     """Seconds per batch of the input by itself, moved to the devices, with nothing to wait for it."""
     batch = None
-    with run.reading(0) as rows:
+    with run.open_rows(0) as rows:
         for step in range(2 * steps):
             if step == steps:
                 jax.block_until_ready(batch)

@@ -17,7 +17,7 @@ def report(experiment: Experiment) -> None:
     state = run.make_state()
     parts = {
         "parameters": state.params,
-        "optimizer state": state.moments,
+        "optimizer state": state.opt_state,
         "average": state.ema,
         "carried": state.extra,
     }

@@ -11,7 +11,7 @@ from genjax.core.objective import HasLogProb
 from genjax.core.types import named
 from genjax.data import sweep
 from genjax.evaluation.held_out import eval_batch_size
-from genjax.parallel.mesh import shard_batch, within
+from genjax.parallel.mesh import shard_batch, with_mesh
 from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
 
@@ -33,7 +33,7 @@ def report(chosen: Experiment, rounds: int) -> None:
         seen = data.forward(batch, named(key, "data"), False)
         return objective.log_prob(params, extra, seen, named(key, "log_prob"))
 
-    jitted = jax.jit(within(log_prob, run.mesh))
+    jitted = jax.jit(with_mesh(log_prob, run.mesh))
     args = (state.ema, state.extra, batch, jax.random.key(0))
     costs = compile_costs(jitted, *args, devices=run.mesh.size)
 

@@ -13,7 +13,7 @@ from genjax.core.errors import UserError
 from genjax.evaluation.hardware import busy, hardware
 from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
-from genjax.training.writers import write_whole
+from genjax.training.writers import write_atomic
 
 SECONDS = flags.DEFINE_float("seconds", 60.0, "For --what=pace: of training.", lower_bound=0.001)
 OUT = flags.DEFINE_string("out", None, "For --what=pace: file to write the plan to.")
@@ -74,6 +74,6 @@ def report(chosen: Experiment) -> None:
         path = Path(OUT.value)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(made, indent=1) + "\n")
+            write_atomic(path, json.dumps(made, indent=1) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from None

@@ -15,7 +15,7 @@ from genjax.core.objective import HasTranslation
 from genjax.core.types import Array, named
 from genjax.evaluation.sampling import compile_sampler
 from genjax.objectives.diffusion.diffusion import Diffusion
-from genjax.parallel.mesh import batch_sharding, batch_shards, within
+from genjax.parallel.mesh import batch_sharding, batch_shards, with_mesh
 from genjax.samplers.scan import Walk
 from genjax.training.experiment import Experiment
 from genjax.training.loop import Run, prepare
@@ -52,8 +52,8 @@ def variants(run: Run, params: Any, num: int) -> dict[str, Timed]:
     def one_step(params: Any, labels: Array, walk: Walk, t: Array, s: Array, key: Any) -> Walk:
         return sampler.step(given(params, labels), process, walk, t, s, key)
 
-    step = jax.jit(within(one_step, run.mesh), donate_argnums=2)
-    evaluate = jax.jit(within(lambda params, labels, x, t: given(params, labels)(x, t).eps, run.mesh))
+    step = jax.jit(with_mesh(one_step, run.mesh), donate_argnums=2)
+    evaluate = jax.jit(with_mesh(lambda params, labels, x, t: given(params, labels)(x, t).eps, run.mesh))
     evaluations = getattr(sampler, "evaluations", len(times) - 1)
 
     def loop(key: Any) -> Array:

@@ -1,1 +1,4 @@
-"""Metrics: pure functions over features and samples, statistics in float64."""
+"""Metrics: pure functions of samples and features, statistics in float64.
+
+Imports: floors 1 and 2. Start with `report.py`, which combines them.
+"""

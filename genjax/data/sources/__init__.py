@@ -1,1 +1,1 @@
-"""TODO."""
+"""Sources of images, points and sounds: embedded, from files, from TFDS."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Sources of text: windows of characters or tokens, documents, token files; vocabularies."""

@@ -1,1 +1,1 @@
-"""Normalizing flows: bijectors with their log-determinants, and the laws that they start from."""
+"""Normalizing flows: bijectors with their log-determinants, and the base distributions they start from."""

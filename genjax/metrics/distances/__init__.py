@@ -1,1 +1,1 @@
-"""TODO."""
+"""Distances, coverage, memorisation and two-sample tests between sets of features."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Metrics of generated text and molecules."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Generators and discriminators: DCGAN, residual, StyleGAN2, PatchGAN, picture-to-picture translators."""

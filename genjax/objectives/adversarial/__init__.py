@@ -1,1 +1,1 @@
-"""TODO."""
+"""Adversarial objectives: games between generators and discriminators."""

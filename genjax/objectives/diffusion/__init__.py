@@ -1,1 +1,1 @@
-"""TODO."""
+"""Diffusion, flow matching, score matching, consistency and other objectives along a noise process."""

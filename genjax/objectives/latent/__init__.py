@@ -1,1 +1,1 @@
-"""TODO."""
+"""Objectives with latent variables: VAEs, VQ-VAEs, and generative models of a frozen autoencoder's latents."""

@@ -1,1 +1,1 @@
-"""Several processes, mostly one on each host: where each stands, who is still there, when all stop."""
+"""Coordination of the processes of one run: rendezvous, heartbeats, failure detection, common stop."""

@@ -1,4 +1,4 @@
-"""Decoding: one loop over places for everything that is drawn element by element."""
+"""Decoding: one loop for everything that is drawn element by element."""
 
 from genjax.samplers.decoding.decoding import Decoding
 from genjax.samplers.decoding.generate import Generated, generate

@@ -4,7 +4,7 @@ For each new sample the naive way runs the network on a whole receptive field, t
 arXiv:1611.09482) on the sample alone: with dilations 1, 2, 4, ... the receptive field R doubles with each layer, so
 that naive work grows as R log R and cached work as log R.
 
-python -m experiments.benchmarks.decoding_speed_wavenet [--rounds=5]
+python -m experiments.decoding_speed_wavenet [--rounds=5]
 """
 
 import dataclasses

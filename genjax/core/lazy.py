@@ -1,0 +1,60 @@
+"""Packages whose `__init__` is a table of contents: a name's module is imported when the name is first used.
+
+    if TYPE_CHECKING:
+        from genjax.data.data import Data
+
+    __all__, __getattr__, __dir__ = attach(__name__, __file__)
+
+Type checkers and editors read the imports; at run time they are read as text and followed one by one (PEP 562).
+"""
+
+import ast
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def contents(file: str) -> dict[str, tuple[str, str | None]]:
+    """Reads the table of contents of an `__init__.py`.
+
+    Args:
+        file: its path.
+
+    Returns:
+        Public name -> (module, name in it), (module, None) for a module itself.
+    """
+    found: dict[str, tuple[str, str | None]] = {}
+    for node in ast.parse(Path(file).read_text()).body:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            for line in node.body:
+                if isinstance(line, ast.ImportFrom) and line.module:
+                    found |= {alias.asname or alias.name: (line.module, alias.name) for alias in line.names}
+                elif isinstance(line, ast.Import):
+                    found |= {alias.name.rpartition(".")[2]: (alias.name, None) for alias in line.names}
+    return found
+
+
+def attach(package: str, file: str) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """Makes `__all__`, `__getattr__` and `__dir__` of a package from its table of contents.
+
+    Args:
+        package: its `__name__`.
+        file: its `__file__`.
+
+    Returns:
+        The three, in this order.
+    """
+    table = contents(file)
+
+    def get(name: str) -> Any:
+        if name not in table:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        module, inner = table[name]
+        loaded = importlib.import_module(module)
+        value = loaded if inner is None else getattr(loaded, inner)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return sorted(table), get, lambda: sorted({*table, *vars(sys.modules[package])})

@@ -1,0 +1,162 @@
+"""Parts by name: which dataclass can stand in a field of a typed tree, found by the field's type.
+
+A part is a public dataclass of genjax or of the config's own modules. Genjax's are found by reading the sources for
+class statements; a module is imported only when one of its classes is asked for. Nothing is registered.
+"""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import itertools
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PACKAGE = Path(__file__).parents[1]
+LINEN_OWN = ("parent", "name")  # fields that Linen adds to every module; they are not hyperparameters
+LEAVES = (int, float, str, bool, bytes, type(None), object, type)
+
+
+class Unset:
+    """Stands in a required field until a flag sets it."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET = Unset()
+
+
+@functools.lru_cache(maxsize=1)
+def index() -> Mapping[str, tuple[str, ...]]:
+    """Public class name -> modules of genjax that define it; read from the sources, nothing is imported."""
+    found: dict[str, tuple[str, ...]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts))
+        for name in re.findall(r"^class ([A-Z]\w*)", path.read_text(), re.MULTILINE):
+            found[name] = (*found.get(name, ()), module)
+    return found
+
+
+def part_types(hint: Any) -> tuple[type, ...]:
+    """The classes, abstract classes and protocols among a hint's alternatives; none for a hint of plain values."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(part for choice in typing.get_args(hint) for part in part_types(choice))
+    plain = not isinstance(hint, type) or typing.get_origin(hint) is not None or hint in (*LEAVES, Any)
+    return () if plain or issubclass(hint, (tuple, list, dict)) else (hint,)
+
+
+def _members(protocol: type) -> set[str]:
+    """The names that a class must have to satisfy a protocol."""
+    bases = [base for base in protocol.__mro__ if getattr(base, "_is_protocol", False)]
+    names = {name for base in bases for name in (*vars(base), *inspect.get_annotations(base))}
+    return {name for name in names if not name.startswith("_")}
+
+
+def fits(cls: type, hint: Any) -> bool:
+    """Whether instances of a dataclass satisfy a hint: by inheritance, or by the members of a protocol."""
+    if not dataclasses.is_dataclass(cls) or inspect.isabstract(cls) or getattr(cls, "_is_protocol", False):
+        return False
+    own = {field.name for field in dataclasses.fields(cls)} | set(dir(cls))
+    return any(
+        _members(part) <= own if getattr(part, "_is_protocol", False) else issubclass(cls, part)
+        for part in part_types(hint)
+    )
+
+
+def blank(cls: type) -> Any:
+    """An instance with its defaults, and `UNSET` in the fields that have none; `complete` makes it whole.
+
+    Args:
+        cls: a dataclass, or a Linen module.
+
+    Returns:
+        The instance; where fields are unset it has not been checked by its `__post_init__`.
+    """
+    values: dict[str, Any] = {}
+    for field in own_fields(cls):
+        if field.default_factory is not dataclasses.MISSING:
+            values[field.name] = field.default_factory()
+        else:
+            values[field.name] = UNSET if field.default is dataclasses.MISSING else field.default
+    return _make(cls, values)
+
+
+def own_fields(cls: Any) -> list[dataclasses.Field]:
+    """The fields of a dataclass, or of an instance of one, that are its hyperparameters."""
+    hidden = LINEN_OWN if hasattr(cls, "clone") else ()
+    return [field for field in dataclasses.fields(cls) if field.init and field.name not in hidden]
+
+
+def _make(cls: type, values: Mapping[str, Any]) -> Any:
+    if hasattr(cls, "clone") or UNSET not in values.values():
+        return cls(**values)
+    node = object.__new__(cls)
+    for name, value in values.items():
+        object.__setattr__(node, name, value)
+    return node
+
+
+def replace(node: Any, **changes: Any) -> Any:
+    """A copy of a dataclass instance with some fields changed (for Linen modules: `clone`)."""
+    if hasattr(node, "clone"):
+        return node.clone(**changes)
+    return _make(type(node), {field.name: getattr(node, field.name) for field in own_fields(node)} | changes)
+
+
+def candidates(name: str, near: Sequence[str], own: Sequence[ModuleType]) -> Iterator[type]:
+    """Classes of a name: the config's own first, then genjax's, those of the nearest module first.
+
+    Args:
+        name: of the class.
+        near: dotted module names; modules that share more leading parts with one of them come earlier.
+        own: modules of the config.
+
+    Yields:
+        The classes, imported one at a time.
+    """
+    for module in own:
+        if isinstance(found := vars(module).get(name), type):
+            yield found
+
+    def shared(module: str) -> int:
+        pairs = (zip(module.split("."), other.split("."), strict=False) for other in near)
+        return max(
+            sum(1 for _ in itertools.takewhile(lambda both: both[0] == both[1], pair)) for pair in pairs
+        )
+
+    for module_name in sorted(index().get(name, ()), key=shared, reverse=True):
+        yield getattr(importlib.import_module(module_name), name)
+
+
+def choose(name: str, old: Any, hint: Any, own: Sequence[ModuleType] = ()) -> type | None:
+    """The dataclass of a name that can stand in a field.
+
+    Args:
+        name: of the class, as written on a command line.
+        old: what stands there now; among classes of one name the one nearest to its module is taken.
+        hint: the field's type.
+        own: modules of the config, whose classes come first.
+
+    Returns:
+        The class; None where there is no such class or it does not fit.
+    """
+    near = [type(old).__module__, *(part.__module__ for part in part_types(hint))]
+    return next((cls for cls in candidates(name, near, own) if fits(cls, hint)), None)
+
+
+def choices(old: Any, hint: Any, own: Sequence[ModuleType] = ()) -> list[str]:
+    """Names of the classes that can stand in a field, for a message: imports the rooms of `old` and of the hint."""
+    rooms = {".".join(part.__module__.split(".")[:2]) for part in (type(old), *part_types(hint))}
+    names = {name for module in own for name, thing in vars(module).items() if isinstance(thing, type)}
+    names |= {name for name, modules in index().items() if any(_room(m) in rooms for m in modules)}
+    return sorted(name for name in names if choose(name, old, hint, own))
+
+
+def _room(module: str) -> str:
+    return ".".join(module.split(".")[:2])
