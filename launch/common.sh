@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# What the launchers share: options before the verb, errors of one line, quoting, dry runs. Sourced, not run.
+# Shared by the launchers: options before the verb, one-line errors, quoting, dry runs. Sourced, not run.
 #
-# A launcher declares its options, then parses its words:
+# A launcher declares its options, then parses its arguments:
 #   option NAME KIND DEFAULT HELP      KIND: text, count (0, 1, ...), size (1, 2, ...), seconds, flag
-#   parse "$@"                         sets opt_NAME for each, `verb`, and `words`, what stands after the verb
-# It needs no more than bash 3.2 and awk, so that a dry run works on any machine.
-# shellcheck disable=SC2034  # launchers use what is set here
+#   parse "$@"                         sets opt_NAME for each, `verb`, and `words`, the arguments after the verb
+# It requires only bash 3.2 and awk, so that a dry run works on any machine.
+# shellcheck disable=SC2034  # used by the launchers
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -14,7 +14,7 @@ verbs="train sample evaluate stream metric_sanity vary compare edit convert prep
 option_names=() option_kinds=() option_defaults=() option_helps=()
 verb="" words=()
 
-fail() { # fail MESSAGE: the user's mistake, which no supervisor tries again
+fail() { # fail MESSAGE: a user error (exit code 2), which no supervisor retries
   echo "error: $*" >&2
   exit 2
 }
@@ -52,7 +52,7 @@ option() { # option NAME KIND DEFAULT HELP
   printf -v "opt_$1" %s "$3"
 }
 
-usage() { # the comment at the head of the launcher, and its options
+usage() { # prints the header comment of the launcher, and its options
   awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"
   echo
   echo "Options, before the verb:"
@@ -87,12 +87,12 @@ take_option() { # take_option NAME VALUE GIVEN
     return
   done
   case $1 in
-    config* | workdir | over) fail "--$1 is the program's: write it after the verb, $launcher train --$1=$2" ;;
+    config* | workdir | over) fail "--$1 is an option of the program: write it after the verb, $launcher train --$1=$2" ;;
   esac
   fail "unknown option --$1: $(nearest "$1" "${option_names[@]}" help)"
 }
 
-parse() { # parse WORD...: options, then the verb, then the program's words
+parse() { # parse WORD...: options, then the verb, then the arguments of the program
   local word name more="${actions:-}"
   while (($#)) && [[ $1 == --* ]]; do
     word=${1#--} && shift
@@ -111,27 +111,27 @@ parse() { # parse WORD...: options, then the verb, then the program's words
   done
   verb=${1:-}
   # shellcheck disable=SC2086  # the lists are meant to split
-  [[ -n $verb ]] || fail "say what to run, as in $launcher train --config=diffusion_digits $(nearest "" $verbs $more)"
+  [[ -n $verb ]] || fail "no verb given: write e.g. $launcher train --config=diffusion_digits $(nearest "" $verbs $more)"
   # shellcheck disable=SC2086
   [[ " $verbs $more " == *" $verb "* ]] || fail "unknown verb '$verb': $(nearest "$verb" $verbs $more)"
   shift
   words=("$@")
 }
 
-kind_of() { # kind_of NAME: of a declared option
+kind_of() { # kind_of NAME: the kind of a declared option
   local k
   for k in "${!option_names[@]}"; do
     [[ ${option_names[k]} != "$1" ]] || echo "${option_kinds[k]}"
   done
 }
 
-one_of() { # one_of OPTION VALUE CHOICE...: refuses another value
+one_of() { # one_of OPTION VALUE CHOICE...: fails unless VALUE is one of the choices
   local name=$1 value=$2
   shift 2
   [[ " $* " == *" $value "* ]] || fail "--$name=$value: $(nearest "$value" "$@")"
 }
 
-quote() { # quote WORD...: one line that a shell reads back as these words
+quote() { # quote WORD...: the words quoted for a shell, on one line
   local word written line="" inner="'\\''"
   for word in "$@"; do
     if [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]]; then
@@ -144,7 +144,7 @@ quote() { # quote WORD...: one line that a shell reads back as these words
   printf '%s' "${line% }"
 }
 
-json() { # json WORD: a string of JSON, which is one of YAML
+json() { # json WORD: a JSON string, which is also a YAML string
   local text=$1
   text=${text//\\/\\\\}
   text=${text//\"/\\\"}
@@ -163,7 +163,7 @@ find_python() {
   fail "genjax needs Python 3.11 or newer"
 }
 
-need() { # need PROGRAM WHY: refuses to go on without it, but for a dry run
+need() { # need PROGRAM WHY: fails if it is not installed, except in a dry run
   [[ -n ${opt_dry_run:-} ]] || command -v "$1" >/dev/null || fail "$1 is not installed: $2"
 }
 
@@ -175,7 +175,7 @@ act() { # act COMMAND...: runs it, or prints it in a dry run
   fi
 }
 
-finish() { # finish COMMAND...: becomes it; a dry run prints it, the commands of a group on lines of their own
+finish() { # finish COMMAND...: execs it; a dry run prints it, each command of a group on its own line
   [[ -n ${opt_dry_run:-} ]] || exec "$@"
   quote "$@" | sed -e 's/ -- / -- \\\n  /' -e 's/ ::: / ::: \\\n  /g'
   echo

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Kubernetes: ./launch/kubernetes.sh --image=I --claim=C [options] VERB [flags]
 #
-# Writes a JobSet of one pod for each node (GPU) or each host of TPU slices and hands it to kubectl; --dry_run prints it.
-# When one pod fails all are made anew and the run resumes, --retries times; a user's mistake (exit code 2) ends it.
-# The cluster needs the JobSet controller; the image is made from launch/Dockerfile. In place of a verb: status, logs,
-# delete.
+# Writes a JobSet with one pod per node (GPU) or per host of TPU slices and applies it with kubectl; --dry_run prints it.
+# When one pod fails, all are recreated and the run resumes, up to --retries times; a user error (exit code 2) fails the
+# JobSet. The cluster needs the JobSet controller; build the image from launch/Dockerfile. Instead of a verb: status,
+# logs, delete.
 #
 #   ./launch/kubernetes.sh --image=registry/genjax --claim=runs --nodes=2 --gpus=8 train --config=gan_digits
 #   ./launch/kubernetes.sh --image=registry/genjax --claim=runs --tpu=tpu-v5-lite-podslice --topology=4x4 --slices=2 train
@@ -13,27 +13,27 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 actions="status logs delete"
 
-option name text genjax "of the JobSet"
-option namespace text "" "default kubectl's"
-option image text "" "with the code in --directory and its .venv set up"
+option name text genjax "name of the JobSet"
+option namespace text "" "namespace; default that of kubectl"
+option image text "" "image with the code in --directory and its .venv installed"
 option directory text /genjax "folder of the code in the image"
-option claim text "" "persistent volume claim that runs/ is on; all pods mount it (ReadWriteMany)"
-option nodes size 1 "pods, one on each node"
-option gpus count 0 "GPUs of each"
-option tpu text "" "TPU kind as GKE names it, like tpu-v5-lite-podslice"
-option topology text "" "of a slice, like 4x4 or 2x2x4"
-option chips size 4 "TPU chips of each host"
-option slices size 1 "TPU slices; several are joined over the data-centre network"
-option cpus text "" "cores of each pod, like 8"
-option memory text "" "of each pod, like 64Gi"
+option claim text "" "persistent volume claim for runs/; all pods mount it (ReadWriteMany)"
+option nodes size 1 "number of pods, one per node"
+option gpus count 0 "GPUs per pod"
+option tpu text "" "GKE TPU type, like tpu-v5-lite-podslice"
+option topology text "" "topology of a slice, like 4x4 or 2x2x4"
+option chips size 4 "TPU chips per host"
+option slices size 1 "number of TPU slices, connected over the data-centre network"
+option cpus text "" "CPU cores per pod, like 8"
+option memory text "" "memory per pod, like 64Gi"
 option spot flag "" "GKE spot nodes"
-option queue text "" "Kueue's local queue"
+option queue text "" "local queue of Kueue"
 option port size 8476 "port of the coordinator"
-option grace size 120 "seconds that a pod has to save and end"
-option retries count 10 "how often a failed run is started again"
+option grace size 120 "seconds between SIGTERM and SIGKILL, for a pod to save"
+option retries count 10 "restarts of a failed run"
 option dry_run flag "" "print the JobSet and apply nothing"
 parse "$@"
-[[ $opt_name =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] || fail "--name=$opt_name: at most 40 small letters, digits and dashes"
+[[ $opt_name =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] || fail "--name=$opt_name: at most 40 lower-case letters, digits and dashes"
 [[ $verb != suite ]] || fail "a suite runs on one machine: local.sh"
 [[ $verb != sweep ]] || fail "a sweep runs on one machine (local.sh) or as an array (slurm.sh)"
 
@@ -46,11 +46,11 @@ case $verb in
   delete) act "${kubectl[@]}" delete jobset "$opt_name" && exit ;;
 esac
 
-[[ -n $opt_image ]] || fail "say which: --image=REGISTRY/genjax, made from launch/Dockerfile"
-[[ -n $opt_claim ]] || fail "say where runs/ is kept, --claim=NAME: a pod's own disk is lost when it is made anew"
+[[ -n $opt_image ]] || fail "no image given: --image=REGISTRY/genjax, built from launch/Dockerfile"
+[[ -n $opt_claim ]] || fail "no storage for runs/ given: --claim=NAME (the disk of a pod is lost when it is recreated)"
 [[ -z $opt_tpu || $opt_gpus == 0 ]] || fail "--tpu and --gpus exclude each other"
 if [[ -n $opt_tpu ]]; then
-  [[ $opt_topology =~ ^[0-9]+(x[0-9]+){1,2}$ ]] || fail "--topology=$opt_topology: write the slice's chips, like 4x4 or 2x2x4"
+  [[ $opt_topology =~ ^[0-9]+(x[0-9]+){1,2}$ ]] || fail "--topology=$opt_topology: write the chips of a slice, like 4x4 or 2x2x4"
   slice=$((${opt_topology//x/*}))
   ((slice % opt_chips == 0)) || fail "--topology=$opt_topology has $slice chips, which hosts of --chips=$opt_chips do not divide"
   ((opt_nodes == 1)) || fail "--nodes is for GPUs: a slice has as many hosts as its --topology"
@@ -60,7 +60,7 @@ else
   pods=$opt_nodes replicas=1
 fi
 
-selector() { # the pod's nodeSelector, where there is one
+selector() { # the nodeSelector of the pod, if any
   [[ -n $opt_tpu$opt_spot ]] || return 0
   echo "              nodeSelector:"
   [[ -z $opt_tpu ]] || echo "                cloud.google.com/gke-tpu-accelerator: $(json "$opt_tpu")"
@@ -77,7 +77,7 @@ resources() {
   [[ -z $lines ]] || printf '                  resources:\n                    limits:\n%s' "$lines"
 }
 
-arguments() { # the words of the program, one a line; TPU hosts find each other by themselves
+arguments() { # the arguments of the program, one per line; TPU hosts read their coordinator from the environment
   local flags=() word
   [[ -n $opt_tpu || $pods == 1 ]] ||
     flags=("--coordinator=$opt_name-worker-0-0.$opt_name:$opt_port" "--num_processes=$pods")
@@ -87,7 +87,7 @@ arguments() { # the words of the program, one a line; TPU hosts find each other 
 }
 
 script='exec ./launch/local.sh "$@"'
-# shellcheck disable=SC2016  # the pod's variable
+# shellcheck disable=SC2016  # a variable of the pod
 [[ -n $opt_tpu || $pods == 1 ]] || script+=' "--process_id=$JOB_COMPLETION_INDEX"'
 
 jobset() {

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # This machine: ./launch/local.sh [options] train|sample|evaluate|stream|metric_sanity|vary|compare|edit|convert|prepare|benchmark|sweep|suite|results|test|setup [flags]
 #
-# On first use it makes the virtual environment .venv from requirements.txt (again only if that file changes).
-# GENJAX_PYTHON=/path/to/python uses an environment of your own instead. `setup` does no more than that.
+# On first use it creates the virtual environment .venv from requirements.txt (and again when that file changes).
+# GENJAX_PYTHON=/path/to/python uses an existing environment instead. `setup` creates the environment only.
 #
-# With --processes, K processes of M devices each form one run; the lines of all but the first are marked. When one
-# fails, the others are ended. --retries starts a failed run again, which resumes; a user's mistake (exit code 2) is
-# not tried again, nor is a run that was stopped.
+# With --processes=K --devices=M, K processes of M devices each form one run; output lines of all but the first are
+# labelled. When one fails, the others are terminated. --retries restarts a failed run, which resumes; user errors
+# (exit code 2) and stopped runs are not retried.
 #
 #   ./launch/local.sh --processes=2 --devices=2 train --config=gan_digits
 
@@ -14,12 +14,12 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 actions="test setup"
 
-option devices size "" "devices of each process: GPUs where there are enough, else virtual CPU devices"
-option processes size 1 "processes on this machine"
-option retries count "" "how often a failed run is started again; default 3 for several processes, else 0"
-option pause seconds 10 "seconds before it is"
-option grace seconds 60 "seconds that processes have to save and end before they are killed"
-option accelerator text "" "kind of jax to set up: cpu, cuda13, cuda12, tpu; default what is set up, else cpu"
+option devices size "" "devices per process: GPUs if there are enough, else virtual CPU devices"
+option processes size 1 "number of processes on this machine"
+option retries count "" "restarts of a failed run; default 3 for several processes, else 0"
+option pause seconds 10 "seconds before a restart"
+option grace seconds 60 "seconds between SIGTERM and SIGKILL, for processes to save"
+option accelerator text "" "JAX variant to install: cpu, cuda13, cuda12, tpu; default the installed one, else cpu"
 option dry_run flag "" "print the commands and do nothing"
 parse "$@"
 set -- ${words[@]+"${words[@]}"}
@@ -34,11 +34,11 @@ set_up() {
     return
   fi
   if [[ -n $opt_dry_run ]]; then
-    echo "# sets up $root/.venv from requirements.txt${extra:+ for $extra}"
+    echo "# installs $root/.venv from requirements.txt${extra:+ for $extra}"
     return
   fi
   mkdir -p "$root/.venv"
-  if command -v flock >/dev/null && [[ -z ${setting_up:-} ]]; then # hosts that share this folder take turns
+  if command -v flock >/dev/null && [[ -z ${setting_up:-} ]]; then # one at a time among hosts that share this folder
     exec 9>"$root/.venv/setup.lock"
     flock 9
     setting_up=yes
@@ -46,7 +46,7 @@ set_up() {
     flock -u 9
     return
   fi
-  echo "setting up $root/.venv (once)"
+  echo "installing $root/.venv (once)"
   local system
   system=$(find_python)
   "$system" -m venv "$root/.venv"
@@ -81,15 +81,15 @@ if [[ $verb == test ]]; then
   exit
 fi
 
-# On CPU: one virtual device per core (a power of two, so that batches divide), and an allocator that keeps its
-# memory. Neither matters on GPU and TPU. A sweep or a suite leaves the devices to its runs.
+# On CPU: one virtual device per core (rounded down to a power of two, so that it divides the batch), and a malloc that
+# keeps freed memory. Neither affects GPU and TPU. Sweeps and suites leave the number of devices to their runs.
 if [[ -z $opt_devices ]]; then
   cores=$("$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())' 2>/dev/null || getconf _NPROCESSORS_ONLN)
   devices=1
   while ((devices * 2 * opt_processes <= cores && devices < 8)); do devices=$((devices * 2)); done
 else
   devices=$opt_devices
-  # shellcheck disable=SC2001  # digits of any number
+  # shellcheck disable=SC2001  # any number of digits
   XLA_FLAGS=$(sed 's/--xla_force_host_platform_device_count=[0-9]*//' <<<"${XLA_FLAGS:-}")
 fi
 if [[ ${XLA_FLAGS:-} != *xla_force_host_platform_device_count* && (-n $opt_devices || $verb != sweep && $verb != suite) ]]; then
@@ -99,7 +99,7 @@ export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 export GENJAX_PYTHON=$python
 
-count_gpus() { # GPUs of this machine that may be used
+count_gpus() { # number of visible GPUs of this machine
   if [[ ${JAX_PLATFORMS:-} == cpu ]]; then
     echo 0
   elif [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
@@ -111,7 +111,7 @@ count_gpus() { # GPUs of this machine that may be used
   fi
 }
 
-visible_gpus() { # visible_gpus PROCESS: those of one process, as CUDA_VISIBLE_DEVICES
+visible_gpus() { # visible_gpus PROCESS: CUDA_VISIBLE_DEVICES of one process
   local all=${CUDA_VISIBLE_DEVICES:-$(seq -s, 0 $((gpus - 1)))}
   cut -d, -f "$(($1 * devices + 1))-$((($1 + 1) * devices))" <<<"$all"
 }
@@ -121,7 +121,7 @@ if [[ -n $opt_devices || $opt_processes != 1 ]]; then
   gpus=$(count_gpus)
   [[ $gpus == 0 || -n $opt_devices ]] || devices=$((gpus / opt_processes))
   ((gpus == 0 || (devices > 0 && devices * opt_processes <= gpus))) ||
-    fail "--processes=$opt_processes --devices=$devices needs more than the $gpus GPUs here: JAX_PLATFORMS=cpu has as many devices as you like"
+    fail "--processes=$opt_processes --devices=$devices needs more than the $gpus GPUs here: set JAX_PLATFORMS=cpu for virtual CPU devices"
 fi
 
 commands=()
@@ -133,7 +133,7 @@ for ((process = 0; process < opt_processes; process++)); do
     commands+=("--coordinator=localhost:0" "--num_processes=$opt_processes" "--process_id=$process")
 done
 if ((opt_processes > 1)); then
-  [[ $verb != suite ]] || fail "a suite runs its members one at a time, since they are timed"
+  [[ $verb != suite ]] || fail "a suite trains its models one at a time, since it measures their time"
   [[ $verb != sweep ]] || fail "a sweep starts its runs itself: --jobs=$opt_processes after the verb"
   retries=${opt_retries:-3}
 else
@@ -146,5 +146,5 @@ if [[ -n $opt_dry_run ]]; then
   [[ -z ${XLA_FLAGS:-} ]] || echo "export XLA_FLAGS=$(quote "$XLA_FLAGS")"
   echo "export PYTHONPATH=$(quote "$PYTHONPATH") GENJAX_PYTHON=$(quote "$python")"
 fi
-# Port 0 stands for a free one, chosen anew at each try.
+# The supervisor replaces port 0 by a free port at each attempt.
 finish "${commands[@]}"

@@ -1,43 +1,43 @@
 #!/usr/bin/env bash
 # SkyPilot, on any cloud: ./launch/skypilot.sh --gpus=H100:8 --bucket=s3://NAME [options] VERB [flags]
 #
-# Writes a task and launches it as a managed job; --dry_run prints it. Lost machines are replaced by SkyPilot, failed
-# processes are started again on their machines; both resume from the bucket. A user's mistake (exit code 2) ends it.
+# Writes a task and launches it as a managed job; --dry_run prints it. SkyPilot replaces lost machines; failed processes
+# are restarted on their machines; both resume from the bucket. A user error (exit code 2) ends the job.
 #
 #   ./launch/skypilot.sh --gpus=H100:8 --nodes=2 --spot --bucket=s3://mine train --config=gan_digits
 
 # shellcheck source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-option name text genjax "of the job"
-option gpus text "" "kind and number of each node's GPUs, like H100:8"
+option name text genjax "name of the job"
+option gpus text "" "type and number of GPUs per node, like H100:8"
 option tpu text "" "TPU slice, like tpu-v5litepod-16 or tpu-v6e-8"
-option version text "" "TPU runtime version; default SkyPilot's"
-option nodes size 1 "machines"
-option cpus text "" "cores of each, like 8 or 8+"
-option memory text "" "GB of each, like 64 or 64+"
-option infra text "" "where, like gcp/us-central1, aws, kubernetes; default wherever it is cheapest"
+option version text "" "TPU runtime version; default that of SkyPilot"
+option nodes size 1 "number of nodes"
+option cpus text "" "CPU cores per node, like 8 or 8+"
+option memory text "" "memory per node in GB, like 64 or 64+"
+option infra text "" "cloud or region, like gcp/us-central1, aws, kubernetes; default the cheapest"
 option spot flag "" "spot machines, which may be preempted"
 option bucket text "" "bucket mounted as runs/, like s3://NAME or gs://NAME"
 option port size 8476 "port of the coordinator"
-option retries count 3 "how often failed processes are started again on their machines"
-option pause seconds 30 "seconds before they are"
+option retries count 3 "restarts of failed processes on their machines"
+option pause seconds 30 "seconds before a restart"
 option dry_run flag "" "print the task and launch nothing"
 parse "$@"
-[[ $opt_name =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] || fail "--name=$opt_name: at most 40 small letters, digits and dashes"
+[[ $opt_name =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] || fail "--name=$opt_name: at most 40 lower-case letters, digits and dashes"
 [[ $verb != suite ]] || fail "a suite runs on one machine: local.sh"
 [[ $verb != sweep ]] || fail "a sweep runs on one machine (local.sh) or as an array (slurm.sh)"
 [[ -z $opt_gpus || -z $opt_tpu ]] || fail "--gpus and --tpu exclude each other"
-[[ -z $opt_gpus || $opt_gpus =~ ^[A-Za-z0-9-]+:[1-9][0-9]*$ ]] || fail "--gpus=$opt_gpus: write kind and number, like H100:8"
+[[ -z $opt_gpus || $opt_gpus =~ ^[A-Za-z0-9-]+:[1-9][0-9]*$ ]] || fail "--gpus=$opt_gpus: write type and number, like H100:8"
 [[ -z $opt_tpu || $opt_tpu == tpu-* ]] || fail "--tpu=$opt_tpu: write --tpu=tpu-${opt_tpu#tpu}"
-[[ -z $opt_tpu || $opt_nodes == 1 ]] || fail "--nodes is for GPUs: a TPU slice brings its hosts"
+[[ -z $opt_tpu || $opt_nodes == 1 ]] || fail "--nodes is for GPUs: the TPU type determines its hosts"
 [[ $opt_bucket =~ ^([a-z0-9]+://[^[:space:]]+)?$ ]] || fail "--bucket=$opt_bucket: write s3://NAME or gs://NAME"
-[[ -n $opt_bucket ]] || fail "say where runs/ is kept, --bucket=s3://NAME: a machine's own disk is lost with it"
+[[ -n $opt_bucket ]] || fail "no storage for runs/ given: --bucket=s3://NAME (the disk of a machine is lost with it)"
 accelerator=cpu
 [[ -z $opt_gpus ]] || accelerator=cuda13
 [[ -z $opt_tpu ]] || accelerator=tpu
 
-program() { # the line that each node runs; TPU hosts find each other by themselves
+program() { # the command of each node; TPU hosts read their coordinator from the environment
   local line
   line="$(quote ./launch/local.sh "--retries=$opt_retries" "--pause=$opt_pause" "$verb" ${words[@]+"${words[@]}"})"
   ((opt_nodes == 1)) ||
@@ -59,7 +59,7 @@ $([[ -z $opt_memory ]] || echo "  memory: $(json "$opt_memory")")
 $([[ -z $opt_infra ]] || echo "  infra: $(json "$opt_infra")")
   use_spot: $([[ -n $opt_spot ]] && echo true || echo false)
   job_recovery:
-    max_restarts_on_errors: 0  # tried again on the machines themselves, which know a user's mistake
+    max_restarts_on_errors: 0  # local.sh restarts failed processes, but not after user errors
 file_mounts:
   ~/genjax-runs:
     source: $(json "$opt_bucket")

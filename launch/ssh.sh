@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
 # Machines with SSH: ./launch/ssh.sh --hosts=A,B [options] VERB [flags]
 #
-# Starts one process on each host; the first is the coordinator and has the terminal, the others' lines are marked.
-# When one fails, all are ended and started again, and the run resumes. Ctrl-C lets all save and end; so does a lost
-# connection. Hosts need key-based SSH, Python 3.11, and a --workdir that all of them see.
+# Starts one process per host; the first is the coordinator, and output lines of the others are labelled. When one
+# fails, all are terminated and restarted, and the run resumes. On Ctrl-C or a lost connection all save, then exit.
+# Hosts need key-based SSH, Python 3.11, and a --workdir on a shared file system.
 #
 #   ./launch/ssh.sh --hosts=gpu1,gpu2 --accelerator=cuda13 --rsync train --config=gan_digits --workdir=/shared/gan
 
 # shellcheck source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-option hosts text "" "names for ssh, with commas between them, like user@a,b"
-option hostfile text "" "file with one of them on each line, instead of --hosts"
-option coordinator text "" "address by which the others reach the first host; default its name"
+option hosts text "" "ssh hosts, comma-separated, like user@a,b"
+option hostfile text "" "file with one host per line, instead of --hosts"
+option coordinator text "" "address of the first host for the others; default its name"
 option port size 8476 "port of the coordinator"
 option directory text genjax "folder of the code on the hosts"
-option rsync flag "" "copy the code there first (nothing is deleted there)"
-option accelerator text cpu "kind of jax that the hosts set up: cpu, cuda13, cuda12, tpu"
-option python text "" "the hosts' own Python with everything installed, instead of a set-up"
-option ssh text ssh "the command, with its options"
-option retries count 3 "how often a failed run is started again"
-option pause seconds 10 "seconds before it is"
-option grace seconds 60 "seconds that processes have to save and end before they are killed"
+option rsync flag "" "copy the code to the hosts first (deletes nothing there)"
+option accelerator text cpu "JAX variant to install on the hosts: cpu, cuda13, cuda12, tpu"
+option python text "" "existing Python environment on the hosts, instead of installing one"
+option ssh text ssh "ssh command, with its options"
+option retries count 3 "restarts of a failed run"
+option pause seconds 10 "seconds before a restart"
+option grace seconds 60 "seconds between SIGTERM and SIGKILL, for processes to save"
 option dry_run flag "" "print the commands and do nothing"
 parse "$@"
 one_of accelerator "$opt_accelerator" cpu cuda13 cuda12 tpu
@@ -32,7 +32,7 @@ if [[ -n $opt_hostfile ]]; then
   [[ -r $opt_hostfile ]] || fail "--hostfile=$opt_hostfile cannot be read"
   opt_hosts=$(sed 's/#.*//' "$opt_hostfile" | tr -s ' \t\n' ',' | sed 's/^,//;s/,$//')
 fi
-[[ -n $opt_hosts ]] || fail "say where: --hosts=A,B or --hostfile=FILE"
+[[ -n $opt_hosts ]] || fail "no hosts given: --hosts=A,B or --hostfile=FILE"
 [[ ",$opt_hosts," != *,,* ]] || fail "--hosts=$opt_hosts has an empty name"
 IFS=, read -ra hosts <<<"$opt_hosts"
 IFS=' ' read -ra ssh <<<"$opt_ssh"
@@ -47,8 +47,8 @@ if [[ -n $opt_rsync ]]; then
   done
 fi
 
-# The program saves and ends after SIGTERM. That signal does not pass through SSH, but the end of its input does.
-watched() { # watched COMMAND...: a line of shell that runs it until the standard input ends
+# The program saves and exits on SIGTERM. SSH does not forward the signal, but EOF on standard input.
+watched() { # watched COMMAND...: a line of shell that runs it until EOF on standard input
   local line
   line="cd $(quote "$opt_directory") || exit 2; exec 3<&0; "
   [[ -z $opt_python ]] || line+="export GENJAX_PYTHON=$(quote "$opt_python"); "

@@ -1,4 +1,4 @@
-"""Strict JAX: 8 virtual CPU devices, ranks never promoted silently, shapes and types checked at run time."""
+"""Strict JAX: 8 virtual CPU devices, no implicit rank promotion, shapes and types checked at run time."""
 
 import os
 
@@ -17,16 +17,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(autouse=True)
 def _compile_quickly(request):
-    """Compiles without the code generator's costly passes, which change how fast a program runs and not what it is.
+    """Disables costly compiler optimizations, which change the speed of a program but not its results.
 
-    Most tests compile for seconds and run for milliseconds; those marked `optimised` do not.
+    Most tests compile for seconds and run for milliseconds; those marked `optimised` keep the optimizations.
     """
     jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimised") is None)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--config", help="A config file of your own: one more row of the conformance table.")
-    parser.addoption("--page", help="A page of HTML to look at in a browser.")
+    parser.addoption("--config", help="Path of a config: run the conformance table on it.")
+    parser.addoption("--page", help="An HTML page to check in a browser.")
 
 
 def pytest_configure(config):

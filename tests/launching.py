@@ -1,4 +1,4 @@
-"""What the tests of launchers share: programs that stand in for others, and what they were told."""
+"""Helpers of the launcher tests: fake programs, and records of their arguments."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LAUNCH = ROOT / "launch"
 NAMES = ("local", "ssh", "slurm", "tpu", "kubernetes", "skypilot")
-LEAST = {  # the options without which a launcher has nowhere to go
+LEAST = {  # the minimal options of each launcher
     "local": ["--processes=2"],
     "ssh": ["--hosts=a,me@b"],
     "slurm": ["--nodes=2"],
@@ -24,7 +24,7 @@ NASTY = [
     "--config.c=$(HOME) `ls` ${A}",
     "--config.d=*&;|<#!é",
 ]
-SLEEP = "sleep 100 >/dev/null 2>&1 & wait $!"  # an orphan of it keeps no pipe open
+SLEEP = "sleep 100 >/dev/null 2>&1 & wait $!"  # orphaned, it keeps no pipe open
 RECORD = 'import json, os, sys; open(os.environ["RECORD"], "a").write(json.dumps(sys.argv[1:]) + "\\n")'
 
 
@@ -58,7 +58,7 @@ def recorded(path: Path) -> list[list[str]]:
 
 
 def counting(path: Path, codes: list[int]) -> Path:
-    """A program that ends with the next of some codes each time it is started."""
+    """A program that exits with the next of `codes` at each start."""
     text = f"echo >>{path}.starts\nset -- {' '.join(map(str, codes))}\nshift $(($(wc -l <{path}.starts) - 1))\nexit $1"
     return program(path, text)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from genjax.parallel.hosts.rendezvous import free_port
 
 ROOT = Path(__file__).parent.parent
-CONFIG = '''"""A tiny VAE in the plane whose state says how often, and in which step last, it has seen each example."""
+CONFIG = '''"""A tiny VAE in the plane; its state counts how often, and at which step last, each example was used."""
 
 import os
 import time
@@ -21,20 +21,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.data import Data, Digits, Npz, Scale, Table
+from genjax.core.objective import Aux, Player
 from genjax.diffusion.prediction import V
-from genjax.experiment import Evaluation, Experiment
 from genjax.networks import MLP
-from genjax.objective import Aux, Player
-from genjax.objectives.diffusion import Diffusion
-from genjax.objectives.vae import VAE, Gaussian
-from genjax.optimizers import SGD
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.objectives.latent.vae import VAE, Gaussian
 from genjax.samplers.ode import DDIM
+from genjax.training.experiment import Evaluation, Experiment
+from genjax.training.optimizers import SGD
 
 NUM = 256
 
 
 class Paced(Table):
-    """Examples that take their time to load, for ever once a file says so."""
+    """Examples that load slowly, and never once the file $STUCK exists."""
 
     def __getitem__(self, indices):
         time.sleep(float(os.environ.get("PAUSE", 0.0)))
@@ -45,7 +45,7 @@ class Paced(Table):
 
 @dataclass(frozen=True)
 class Numbered:
-    """Points on a ring, with their numbers."""
+    """Points on a ring, with their indices."""
 
     kind = "points"
     shape = (2,)
@@ -89,12 +89,12 @@ def get_experiment(variant="points"):
     if variant != "points":
         data = Data(Digits() if variant == "digits" else Npz(variant, label="y", values=17), (Scale(0.0, 16.0),))
         model = Diffusion(MLP(width=32, depth=1), data.shape, predict=V(), sampler=DDIM(steps=4), classes=data.classes)
-        judged = Evaluation(num=64, batch_size=64, pictured=20)
-        return Experiment(model, data, SGD(learning_rate=1e-3), steps=2, evaluation=judged, **how)
+        evaluation = Evaluation(num=64, batch_size=64, pictured=20)
+        return Experiment(model, data, SGD(learning_rate=1e-3), steps=2, evaluation=evaluation, **how)
     data, net = Data(Numbered(), (Scale(-2.0, 2.0),)), MLP(width=16, depth=1)
     model = Counted(net, net, data.shape, 2, likelihood=Gaussian(1.0))
-    judged = Evaluation(num=100, batch_size=50, pictured=50)
-    return Experiment(model, data, SGD(learning_rate=1e-3), steps=24, evaluation=judged, **how)
+    evaluation = Evaluation(num=100, batch_size=50, pictured=50)
+    return Experiment(model, data, SGD(learning_rate=1e-3), steps=24, evaluation=evaluation, **how)
 '''
 
 
@@ -105,11 +105,11 @@ def environment(devices: int, **more: str) -> dict[str, str]:
 
 
 class Processes:
-    """`count` processes of one program with `devices` each; a context manager that leaves none behind."""
+    """`count` processes of one program with `devices` each; a context manager that kills all on exit."""
 
     def __init__(self, count, devices, *words, present=None, stuck=None, **more):
-        """Starts them; `present` are those that come, and process `stuck` has the variable STUCK."""
-        self.began, port = time.monotonic(), free_port()
+        """Starts the processes in `present` (default all); only process `stuck` has the variable STUCK."""
+        self.start, port = time.monotonic(), free_port()
         self.all = []
         for index in range(count) if present is None else present:
             place = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", f"--process_id={index}"]
@@ -129,15 +129,15 @@ class Processes:
             process.wait()
 
     def send(self, index, number):
-        self.began = time.monotonic()
+        self.start = time.monotonic()
         self.all[index].send_signal(number)
         return self
 
     def ends(self, but=(), timeout=600):
-        """(code, stderr) of all but some, and seconds from the start or the last signal to the last end."""
+        """(exit code, stderr) of all but `but`, and seconds from the start or last signal to the last exit."""
         rest = [process for index, process in enumerate(self.all) if index not in but]
         texts = [process.communicate(timeout=timeout)[1] for process in rest]
-        took = time.monotonic() - self.began
+        took = time.monotonic() - self.start
         for index in but:
             self.all[index].send_signal(signal.SIGCONT)
             self.all[index].kill()
@@ -150,7 +150,7 @@ def verb(name, *words):
 
 
 def finished(count, devices, *words, **more):
-    """Runs processes that are to end well."""
+    """Runs processes and asserts that all exit with code 0."""
     with Processes(count, devices, *words, **more) as processes:
         ends, _ = processes.ends()
     assert [code for code, _ in ends] == [0] * count, ends
@@ -163,12 +163,12 @@ def metrics(workdir):
 
 
 def wait_for_step(workdir, step, processes):
-    """Until a run has logged a step."""
-    until = time.monotonic() + 900  # on a machine that does other things, too
+    """Waits until a run has logged a step."""
+    until = time.monotonic() + 900  # on a busy machine
     while time.monotonic() < until:
         if any(row["step"] >= step for row in metrics(workdir)):
             return
         dead = [p for p in processes.all if p.poll() is not None]
         assert not dead, [p.communicate()[1] for p in dead]
         time.sleep(0.05)
-    raise AssertionError("the run does not get on")
+    raise AssertionError("the run makes no progress")

@@ -1,4 +1,4 @@
-"""The run-time type checker of the tests: beartype, with an int allowed where a float is asked for."""
+"""The run-time type checker of the tests: beartype, accepting an int where a float is annotated (PEP 484)."""
 
 from beartype import BeartypeConf, beartype
 

@@ -1,4 +1,4 @@
-"""Where each of several processes stands: by flags, and by what launchers leave in the environment."""
+"""Index, count and coordinator of a process: by flags, and by environment variables of launchers."""
 
 import pytest
 
@@ -51,33 +51,33 @@ SLICES = {
         ({"TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"}, None),
     ],
 )
-def test_environments_say_where_a_process_stands(env, expected):
+def test_environment_variables_give_the_place_of_a_process(env, expected):
     place = cluster.find(env=env)
     found = place and (place.coordinator, place.count, place.index, place.local)
     assert found == expected
 
 
-def test_a_tpu_vm_asks_its_metadata_server(monkeypatch, tmp_path):
+def test_a_tpu_vm_reads_its_metadata_server(monkeypatch, tmp_path):
     monkeypatch.setattr(cluster, "ACCELERATORS", (tmp_path,))
     answers = {"worker-network-endpoints": "a:b:10.0.0.1,a:b:10.0.0.2", "agent-worker-number": "1"}
     place = cluster.find(env={}, fetch=answers.__getitem__)
     assert (place.coordinator, place.count, place.index) == ("10.0.0.1:8471", 2, 1)
 
-    def nobody(name):
+    def unreachable(name):
         raise OSError
 
-    assert cluster.find(env={}, fetch=nobody) is None
+    assert cluster.find(env={}, fetch=unreachable) is None
 
 
 @pytest.mark.parametrize(
     ("nodes", "first"),
     [("a", "a"), ("a,b", "a"), ("n[07,9]", "n07"), ("r[1-2]n[03-4],x", "r1n03"), ("n[1-2]-ib", "n1-ib")],
 )
-def test_the_first_of_slurms_nodes(nodes, first):
+def test_first_host_of_a_slurm_node_list(nodes, first):
     assert cluster.first_host(nodes) == first
 
 
-def test_flags_go_before_the_environment():
+def test_flags_override_the_environment():
     assert cluster.find("h:1", 2, 1, env=SLURM) == Place("h:1", 2, 1, "flags")
     assert cluster.find(num_processes=1, env=SLURM) is None
     moved = cluster.find("[::1]:7", env=SLURM)
@@ -93,10 +93,10 @@ def test_flags_go_before_the_environment():
         (("h:99999", 2, 1), {}, "not of the form HOST:PORT"),
         (("h:1", 2, 2), {}, "--process_id=2 must be one of 0 ... 1"),
         (("h:1", 0, 0), {}, "--num_processes=0 must be at least 1"),
-        ((None, None, None), {"PMI_SIZE": "2", "PMI_RANK": "0"}, "not where process 0 is"),
+        ((None, None, None), {"PMI_SIZE": "2", "PMI_RANK": "0"}, "no address of process 0"),
         ((None, None, None), {"JAX_NUM_PROCESSES": "many"}, "cannot be read"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(flags, env, words):
+def test_contradicting_flags_and_environments_raise(flags, env, words):
     with pytest.raises(UserError, match=words):
         cluster.find(*flags, env=env)

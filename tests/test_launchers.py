@@ -1,4 +1,4 @@
-"""The local launcher and its supervisor, and what all launchers share: words, retries, signals, dry runs."""
+"""The local launcher, its supervisor, and the common parts of all launchers: arguments, retries, signals, dry runs."""
 
 import re
 import signal
@@ -24,8 +24,8 @@ from launching import (
 
 
 @pytest.fixture
-def stand_in(tmp_path) -> dict[str, str]:
-    """A Python that records the words of programs, and supervises as the real one does."""
+def fake_python(tmp_path) -> dict[str, str]:
+    """A fake Python that records the arguments of programs, and runs the real supervisor."""
     python = program(
         tmp_path / "python",
         f'[[ $2 != genjax.api.supervise ]] || exec {sys.executable} -S "$@"\n'
@@ -37,7 +37,7 @@ def stand_in(tmp_path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("name", "words", "expected"),
     [
-        ("local", [], "say what to run"),
+        ("local", [], "no verb given"),
         ("local", ["trian"], "unknown verb 'trian': did you mean 'train'? (one of: train, "),
         ("local", ["--proceses=2", "train"], "unknown option --proceses: did you mean 'processes'?"),
         ("local", ["--devices=two", "train"], "--devices=two: write a whole number, 1 or more"),
@@ -54,7 +54,7 @@ def stand_in(tmp_path) -> dict[str, str]:
         ("slurm", ["--time=later", "train"], "--time=later: write 12:00:00"),
         ("slurm", ["--gpus=8", "--processes=2", "train"], "one GPU"),
         ("slurm", ["sweep", "--jobs=2"], "--parallel=N"),
-        ("tpu", ["--zone=z", "--dry_run", "train"], "say which: --type"),
+        ("tpu", ["--zone=z", "--dry_run", "train"], "no accelerator type given: --type"),
         ("tpu", ["--zone=z", "--type=v5lite-16", "--dry_run", "train"], "did you mean 'v5litepod-16'?"),
         ("kubernetes", ["--image=i", "--dry_run", "train"], "--claim=NAME"),
         (
@@ -66,7 +66,7 @@ def stand_in(tmp_path) -> dict[str, str]:
         ("skypilot", ["--gpus=H100:8", "train"], "--bucket"),
     ],
 )
-def test_a_wrong_word_is_one_line_and_code_2(name, words, expected):
+def test_wrong_arguments_print_one_line_and_exit_with_code_2(name, words, expected):
     done = launch(name, *words)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
@@ -86,13 +86,13 @@ def test_dry_runs_need_nothing_installed_and_help_names_all_options(name):
     assert not shown.stderr
 
 
-def test_words_reach_the_program_as_they_were_written(stand_in, tmp_path):
-    assert launch("local", "train", *NASTY, **stand_in).returncode == 0
+def test_arguments_reach_the_program_unchanged(fake_python, tmp_path):
+    assert launch("local", "train", *NASTY, **fake_python).returncode == 0
     assert recorded(tmp_path / "record") == [["-m", "experiments.train", *NASTY]]
 
 
-def test_several_processes_share_a_port_and_nothing_else(stand_in, tmp_path):
-    done = launch("local", "--processes=3", "--devices=2", "train", *NASTY, **stand_in)
+def test_several_processes_get_one_port_and_distinct_indices(fake_python, tmp_path):
+    done = launch("local", "--processes=3", "--devices=2", "train", *NASTY, **fake_python)
     assert done.returncode == 0, done.stderr
     found = sorted(recorded(tmp_path / "record"), key=lambda words: words[-1])
     (port,) = {words[-3] for words in found}
@@ -103,10 +103,10 @@ def test_several_processes_share_a_port_and_nothing_else(stand_in, tmp_path):
     assert found == flags
 
 
-def test_a_printed_command_is_the_one_that_runs(stand_in, tmp_path):
-    """The dry run's text, run by a shell, does what the launcher would have done."""
-    text = printed("local", "train", *NASTY, **stand_in)
-    env = environment(**stand_in)
+def test_a_dry_run_prints_the_command_that_runs(fake_python, tmp_path):
+    """The output of the dry run, run by a shell, starts the same programs as the launcher."""
+    text = printed("local", "train", *NASTY, **fake_python)
+    env = environment(**fake_python)
     subprocess.run(["bash", "-eu"], input=text, text=True, env=env, check=True, capture_output=True)
     assert sorted(words[2:-3] for words in recorded(tmp_path / "record")) == [NASTY, NASTY]
     assert "xla_force_host_platform_device_count" in text
@@ -140,13 +140,13 @@ def supervise(*words: str) -> subprocess.CompletedProcess:
         ([0], 3, 0, 1),
     ],
 )
-def test_all_codes_but_0_and_2_are_tried_again(tmp_path, codes, retries, code, count):
+def test_all_codes_but_0_and_2_are_retried(tmp_path, codes, retries, code, count):
     path = counting(tmp_path / "program", codes)
     done = supervise(f"--retries={retries}", "--pause=0", "--", str(path))
     assert (done.returncode, starts(path)) == (code, count)
 
 
-def test_one_that_fails_ends_the_others(tmp_path):
+def test_a_failed_process_ends_the_others(tmp_path):
     others = program(tmp_path / "other", f"trap 'echo saved; exit 143' TERM\necho started\n{SLEEP}")
     ready = tmp_path / "ready"
     failing = program(
@@ -158,12 +158,12 @@ def test_one_that_fails_ends_the_others(tmp_path):
     assert done.returncode == 75
     assert done.stdout.splitlines() == ["[b] started", "[b] saved"]
     assert "process a ended with code 75; ending the others" in done.stderr
-    assert "killing what is left after 0.5 s" in done.stderr
+    assert "killing the remaining processes after 0.5 s" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_all_once_and_nothing_is_tried_again(tmp_path, number):
-    """Programs take a second signal as an order to end at once, so that one must not become two."""
+def test_a_signal_reaches_all_once_and_nothing_is_retried(tmp_path, number):
+    """A second signal makes programs exit at once, so one signal must not be delivered twice."""
     text = f"""
 import signal, sys, time
 count = []

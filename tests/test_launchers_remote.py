@@ -1,4 +1,4 @@
-"""Launchers of other machines, with programs that stand in for srun, ssh and gcloud: words, retries, signals."""
+"""Remote launchers with fake srun, ssh and gcloud: arguments, retries, signals."""
 
 import json
 import os
@@ -28,8 +28,8 @@ from launching import (
 # -- SSH
 
 
-def test_ssh_passes_words_ends_and_codes_through(tmp_path):
-    """A stand-in for ssh runs the line here, as a host's login shell would."""
+def test_ssh_forwards_arguments_signals_and_exit_codes(tmp_path):
+    """A fake ssh runs the command here, as the login shell of the host would."""
     program(
         tmp_path / "host" / "launch" / "local.sh",
         f"{sys.executable} -S -c '{RECORD}' \"$@\"\n"
@@ -58,7 +58,7 @@ def test_ssh_passes_words_ends_and_codes_through(tmp_path):
 
 
 def slurm_script(tmp_path: Path, codes: list[int], *words: str) -> tuple[Path, dict[str, str]]:
-    """A batch script, and commands of SLURM that note what they are called with."""
+    """A batch script, and fake SLURM commands that record their arguments."""
     script = tmp_path / "script.sh"
     text = printed("slurm", "--pause=0.1", *words).replace(f"cd {ROOT}", f"cd {tmp_path}")
     script.write_text(text)
@@ -79,7 +79,7 @@ def slurm_script(tmp_path: Path, codes: list[int], *words: str) -> tuple[Path, d
 
 
 @pytest.mark.parametrize(("codes", "code", "count"), [([75, 1, 0], 0, 3), ([2], 2, 1), ([75] * 9, 75, 4)])
-def test_slurm_tries_again_within_its_allocation(tmp_path, codes, code, count):
+def test_slurm_retries_within_its_allocation(tmp_path, codes, code, count):
     script, env = slurm_script(tmp_path, codes, "train", *NASTY)
     done = subprocess.run(["bash", str(script)], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == code, done.stderr
@@ -88,7 +88,7 @@ def test_slurm_tries_again_within_its_allocation(tmp_path, codes, code, count):
 
 
 @pytest.mark.parametrize("restarts", [0, 100])
-def test_slurm_saves_before_the_limit_and_queues_again(tmp_path, restarts):
+def test_slurm_saves_before_the_time_limit_and_requeues(tmp_path, restarts):
     script, env = slurm_script(tmp_path, [143], "--grace=60", "train")
     env |= {"SLURM_RESTART_COUNT": str(restarts)}
     running = subprocess.Popen(["bash", str(script)], env=env, stdout=subprocess.PIPE, text=True)
@@ -121,11 +121,11 @@ def test_slurm_directives():
     assert "--accelerator=cuda13 setup" in text
 
 
-# -- what is written for others to run
+# -- generated manifests
 
 
 def test_jobset():
-    """The fields of jobset.x-k8s.io/v1alpha2 that matter; the whole was checked against its schema (docs)."""
+    """The relevant fields of jobset.x-k8s.io/v1alpha2; the whole was checked against its schema (docs)."""
     job = yaml.safe_load(printed("kubernetes", "--gpus=8", "--retries=7", "train", *NASTY))
     assert (job["apiVersion"], job["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     assert job["spec"]["failurePolicy"] == {
@@ -139,15 +139,13 @@ def test_jobset():
     (rule,) = spec["podFailurePolicy"]["rules"]
     assert rule == {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2]}}
     pod = spec["template"]["spec"]
-    assert pod["restartPolicy"] == "Never"  # which podFailurePolicy asks for
+    assert pod["restartPolicy"] == "Never"  # required by podFailurePolicy
     (container,) = pod["containers"]
     assert container["resources"] == {"limits": {"nvidia.com/gpu": 8}}
     claim = pod["volumes"][0]["persistentVolumeClaim"]["claimName"]
     assert (container["volumeMounts"][0]["mountPath"], claim) == ("/genjax/runs", "runs")
     flags = ["--coordinator=genjax-worker-0-0.genjax:8476", "--num_processes=2"]
-    kept = [
-        word.replace("$(", "$$(") for word in NASTY
-    ]  # Kubernetes would put a variable's value for $(HOME)
+    kept = [word.replace("$(", "$$(") for word in NASTY]  # Kubernetes expands $(HOME)
     assert container["args"] == ["train", *kept, *flags]
     ran = subprocess.run(
         [*container["command"], "train", *NASTY],
@@ -161,7 +159,7 @@ def test_jobset():
 
 
 def _recording() -> Path:
-    """A folder with a ./launch/local.sh that prints its words."""
+    """A folder with a ./launch/local.sh that prints its arguments."""
     import tempfile
 
     folder = Path(tempfile.mkdtemp())
@@ -216,7 +214,7 @@ def test_skypilot_task():
 
 
 def gcloud(tmp_path: Path, codes: list[int]) -> dict[str, str]:
-    """A gcloud whose slice is there once it is created, is lost with code 255, and whose worker is this machine."""
+    """A fake gcloud: create makes the slice, exit code 255 loses it, and the worker is this machine."""
     program(tmp_path / "home" / "genjax" / "launch" / "local.sh", f'echo "$*"\n{tmp_path}/next')
     counting(tmp_path / "next", codes)
     text = f"""
@@ -238,7 +236,7 @@ esac"""
     return {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "GENJAX_TPU_POLL": "0"}
 
 
-def test_a_preempted_slice_is_asked_for_again_and_the_run_goes_on(tmp_path):
+def test_a_preempted_slice_is_recreated_and_the_run_resumes(tmp_path):
     env = gcloud(tmp_path, [255, 0])
     done = launch("tpu", *LEAST["tpu"], "--bucket=gs://b", "--delete", "train", *NASTY, **env)
     assert done.returncode == 0, done.stderr
@@ -248,13 +246,13 @@ def test_a_preempted_slice_is_asked_for_again_and_the_run_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("code", [75, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_run_that_failed_for_good_is_not_tried_on_another_slice(tmp_path, code):
+def test_a_failed_run_is_not_retried_on_another_slice(tmp_path, code):
     done = launch("tpu", *LEAST["tpu"], "train", **gcloud(tmp_path, [code]))
     assert done.returncode == code
     assert starts(tmp_path / "next") == 1
 
 
-def test_tpu_dry_run_is_shell(tmp_path):
+def test_tpu_dry_run_is_valid_shell(tmp_path):
     text = printed("tpu", "--slices=2", "--spot", "--bucket=b", "--delete", "train", *NASTY)
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     assert "--node-count=2 --node-prefix=genjax --spot" in text

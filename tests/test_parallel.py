@@ -1,4 +1,4 @@
-"""Layouts on a mesh: every split of a state takes the steps of one device, and moves what it should and no more."""
+"""Sharding over a mesh: all meshes give the losses of one device, with the expected collectives and no others."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ from genjax.evaluation.collectives import Collective, collectives
 from genjax.evaluation.likelihood import likelihood_report
 from genjax.evaluation.sampling import draw_samples
 from genjax.networks import ConvDecoder, ConvEncoder, UNet
-from genjax.networks.layers.linen import dealt
+from genjax.networks.layers.linen import regroup
 from genjax.networks.transformers.dit import DiT
 from genjax.networks.transformers.experts import Mixture
 from genjax.networks.transformers.token_transformer import gpt2, llama
@@ -75,8 +75,8 @@ def ready(name: str, mesh: str, **changes) -> loop.Run:
     return loop.prepare(dataclasses.replace(experiment, mesh=mesh))
 
 
-def walk(run: loop.Run, state, first: int, last: int) -> tuple:
-    """(state, every player's loss in each step)."""
+def take_steps(run: loop.Run, state, first: int, last: int) -> tuple:
+    """(state, losses [steps, players])."""
     losses = []
     for step in range(first, last):
         state, metrics = run.compiled(state, run.batch(step, 1), False)
@@ -87,7 +87,7 @@ def walk(run: loop.Run, state, first: int, last: int) -> tuple:
 @functools.cache
 def on_one_device(name: str) -> np.ndarray:
     run = ready(name, "devices:1")
-    return walk(run, run.make_state(), 0, 20)[1]
+    return take_steps(run, run.make_state(), 0, 20)[1]
 
 
 @functools.cache
@@ -98,7 +98,7 @@ def program(name: str, mesh: str) -> list[Collective]:
 
 
 def sizes(name: str) -> list[int]:
-    """Numbers in each of the parameters, stacked ones by layer."""
+    """Number of elements of each parameter; of stacked ones, per layer."""
     leaves = jax.tree_util.tree_leaves_with_path(ready(name, "data:8").template().params)
     stacked = ["blocks" in jax.tree_util.keystr(path) for path, _ in leaves]
     return [leaf.size // (leaf.shape[0] if s else 1) for s, (_, leaf) in zip(stacked, leaves, strict=True)]
@@ -106,41 +106,41 @@ def sizes(name: str) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "mesh"), TABLE)
-def test_twenty_steps_are_those_of_one_device(name, mesh):
+def test_twenty_steps_equal_those_of_one_device(name, mesh):
     run = ready(name, mesh)
-    _, losses = walk(run, run.make_state(), 0, 20)
+    _, losses = take_steps(run, run.make_state(), 0, 20)
     np.testing.assert_allclose(losses, on_one_device(name), rtol=2e-4, atol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt", "gan"])
-def test_zero1_splits_what_only_the_optimizer_reads(name):
-    """Parameters on every device, optimizer state and average in eighths, the same steps."""
+def test_zero1_splits_optimizer_state_and_ema(name):
+    """Parameters are replicated, optimizer state and EMA split by eight, the losses unchanged."""
     run = ready(name, "data:8", zero1=True)
     state = run.make_state()
     whole, held = placement.bytes_held(state.params)
     assert held == whole
-    for part in (state.moments, state.ema):
+    for part in (state.opt_state, state.ema):
         whole, held = placement.bytes_held(part)
         assert held < whole / 8 * 1.2
-    state, losses = walk(run, state, 0, 20)
+    state, losses = take_steps(run, state, 0, 20)
     np.testing.assert_allclose(losses, on_one_device(name), rtol=2e-4, atol=1e-5)
-    assert placement.bytes_held(state.moments)[1] < placement.bytes_held(state.moments)[0] / 8 * 1.2
+    assert placement.bytes_held(state.opt_state)[1] < placement.bytes_held(state.opt_state)[0] / 8 * 1.2
 
 
 @pytest.mark.parametrize("name", ["gpt", "dit", "unet", "gan"])
 def test_fsdp_divides_the_bytes_on_a_device(name):
-    """By four, but for arrays of less than a thousand numbers, which stay whole."""
+    """By four, except for arrays of less than 1024 elements, which are replicated."""
     shapes = ready(name, "data:2,fsdp:4").template()
     numbers = lambda leaf: math.prod(leaf.sharding.shard_shape(leaf.shape))
-    arrays = jax.tree.leaves((shapes.params, shapes.moments, shapes.ema))
+    arrays = jax.tree.leaves((shapes.params, shapes.opt_state, shapes.ema))
     whole, held = sum(leaf.size for leaf in arrays), sum(map(numbers, arrays))
     small = sum(leaf.size for leaf in arrays if leaf.size < placement.SMALLEST_SPLIT)
     assert held == (whole - small) / 4 + small
     assert held < whole / 4 * 1.1
 
 
-def test_bytes_are_read_off_the_arrays():
+def test_bytes_held_measures_the_shards():
     mesh = parallel.make_mesh("data:2,fsdp:4")
     split = jax.device_put(jnp.zeros((8, 4)), jax.NamedSharding(mesh, P("fsdp")))
     whole = jax.device_put(jnp.zeros(3), jax.NamedSharding(mesh, P()))
@@ -153,11 +153,11 @@ def count(tree) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt", "dit", "unet", "gan"])
-def test_data_parallel_steps_send_every_gradient_once(name):
-    """All-reduces, of as many numbers as there are parameters, and of a few scalars.
+def test_data_parallel_steps_reduce_every_gradient_once(name):
+    """All-reduces of as many elements as there are parameters, and of a few scalars.
 
-    What is used in several places is sent for each: GPT-2's table of tokens, which is its head too, and the GAN's
-    discriminator, which sees data, samples, and data twice more in the derivative of its penalty.
+    Parameters used several times are reduced once per use: GPT-2's token embedding, which is also its head, and the
+    GAN's discriminator, applied to data, samples, and data twice more in the gradient of its penalty.
     """
     sent = program(name, "data:8")
     assert {one.kind for one in sent} == {"all-reduce"}
@@ -168,8 +168,8 @@ def test_data_parallel_steps_send_every_gradient_once(name):
 
 
 @pytest.mark.slow
-def test_no_device_makes_the_samples_of_others():
-    """Noise that is drawn within the step is split as the batch is, and so is what the generator makes of it."""
+def test_no_device_computes_the_samples_of_others():
+    """Noise drawn within the step, and the generator's output, are split as the batch is."""
     run = ready("gan", "data:8")
     step: Any = compile.compile_step(run.step, run.mesh, run.shardings)
     text = step.lower(run.template(), run.raw(0)).compile().as_text()
@@ -180,7 +180,7 @@ def test_no_device_makes_the_samples_of_others():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt", "dit", "unet", "gan"])
 def test_fsdp_gathers_parameters_and_nothing_else(name):
-    """No batch and no activation is gathered: what arrives has the size of a parameter; sums are of gradients."""
+    """All-gathers have the sizes of parameters, so no batch or activation is gathered; reductions are of gradients."""
     sent = program(name, "data:2,fsdp:4")
     assert {one.kind for one in sent} <= {"all-gather", "all-reduce", "reduce-scatter"}
     assert any(one.kind == "all-gather" for one in sent)
@@ -193,8 +193,8 @@ def test_fsdp_gathers_parameters_and_nothing_else(name):
 
 
 @pytest.mark.slow
-def test_tensor_parallel_blocks_sum_four_times():
-    """Twice forwards and twice backwards in a block (Shoeybi et al. 2019, figure 4), and once on the way back from the
+def test_tensor_parallel_blocks_all_reduce_four_times():
+    """Twice forward and twice backward per block (Shoeybi et al. 2019, figure 4), and once in the backward pass of the
     head; no activation is gathered."""
     sent = program("gpt", "data:4,tensor:2")
     activations = 16 // 4 * 32 * 64
@@ -204,7 +204,7 @@ def test_tensor_parallel_blocks_sum_four_times():
 
 @pytest.mark.slow
 def test_a_split_sequence_gathers_keys_and_values_only():
-    """Of each example; and the rows of the table of places, each of which one device has moved."""
+    """Of each example; and the updated rows of the position embedding, each held by one device."""
     sent = program("gpt", "data:2,sequence:4")
     keys = 16 // 2 * 32 * 64
     gathered = [one.sizes for one in sent if one.kind == "all-gather"]
@@ -215,7 +215,7 @@ def test_a_split_sequence_gathers_keys_and_values_only():
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["data:2,fsdp:2,tensor:2", "data:2,sequence:4"])
 @pytest.mark.parametrize("name", ["gpt", "dit", "gan"])
-def test_samples_and_likelihoods_are_those_of_one_device(name, mesh):
+def test_samples_and_likelihoods_equal_those_of_one_device(name, mesh):
     found = []
     for run in (ready(name, "devices:1"), ready(name, mesh)):
         experiment = dataclasses.replace(run.experiment, evaluation=Evaluation(batch_size=16, likelihoods=16))
@@ -233,22 +233,22 @@ def test_samples_and_likelihoods_are_those_of_one_device(name, mesh):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_devices_and_layout(tmp_path):
-    """Saved on 8 devices after 10 steps, the next 10 are the same on 4, 2, 1 and on other axes."""
-    begun = ready("gpt", "data:2,fsdp:4")
-    state, _ = walk(begun, begun.make_state(), 0, 10)
+def test_a_run_resumes_on_another_number_of_devices_and_mesh(tmp_path):
+    """Saved on 8 devices after 10 steps; the next 10 are the same on 4, 2, 1 devices and on other axes."""
+    first = ready("gpt", "data:2,fsdp:4")
+    state, _ = take_steps(first, first.make_state(), 0, 10)
     with loop.Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(10, state)
     for mesh in ("devices:4", "devices:2", "devices:1", "data:4,tensor:2", "data:2,sequence:4"):
         run = ready("gpt", mesh)
         with loop.Checkpoints(tmp_path / "checkpoints") as checkpoints:
             step, restored = checkpoints.restore(run.template())
-        _, losses = walk(run, restored, step, 20)
+        _, losses = take_steps(run, restored, step, 20)
         np.testing.assert_allclose(losses, on_one_device("gpt")[10:], rtol=2e-4)
 
 
-def test_every_rule_of_the_transformers_places_something():
-    """In one network or another; else a renamed parameter would be placed by its size alone, without a word."""
+def test_every_rule_of_the_transformers_matches_a_parameter():
+    """In at least one network; otherwise a renamed parameter would silently be placed by its size alone."""
     nets = [gpt2(depth=1, width=8, heads=2, position=where) for where in ("learned", "rotary")]
     nets += [gpt2(depth=1, width=8, heads=2, experts=Mixture(experts=2)), DiT(width=8, depth=1, heads=2)]
     place = placement.Placement(parallel.make_mesh("fsdp:2,tensor:2,expert:2"), (), nets[0].layout)
@@ -264,8 +264,8 @@ def test_every_rule_of_the_transformers_places_something():
         assert any(spec[-len(rule.spec) :] == rule.spec for spec in placed[rule]), rule
 
 
-def test_layouts_split_what_they_can():
-    """Axes that the mesh lacks or that do not divide split nothing; `fsdp` then takes the largest whole dimension."""
+def test_layout_axes_that_do_not_divide_are_ignored():
+    """So are axes that the mesh lacks; `fsdp` then splits the largest unsplit dimension."""
     layout = (Rule("kernel", ("fsdp", "tensor")),)
     spec = placement.Placement(parallel.make_mesh("data:2,fsdp:2,tensor:2"), (), layout).spec
     assert spec("net/kernel", (3, 64, 32)) == P(None, "fsdp", "tensor")
@@ -278,12 +278,12 @@ def test_layouts_split_what_they_can():
     assert spec("net/kernel", ()) == P()
     spec = placement.Placement(parallel.make_mesh("data:8"), (), layout, zero1=True).spec
     assert spec("params/net/kernel", (64, 128)) == P()
-    assert spec("moments/net/mu/kernel", (64, 128)) == P(None, "data")
+    assert spec("opt_state/net/mu/kernel", (64, 128)) == P(None, "data")
     with pytest.raises(UserError, match="every device would hold all of it"):
         placement.state_sharding({"a": jnp.zeros((1001, 1049))}, parallel.make_mesh("fsdp:8"))
 
 
-def test_slices_are_told_apart_along_the_first_axis():
+def test_slices_are_separated_along_the_first_axis():
     """Two slices of four devices: each row of the last axes lies within one."""
     devices = [
         SimpleNamespace(id=i, slice_index=i // 4, process_index=i // 4, platform="cpu", device_kind="x")
@@ -299,20 +299,20 @@ def test_slices_are_told_apart_along_the_first_axis():
         parallel.arrange((1, 8), devices)
 
 
-def test_dealt_parts_keep_heads_together():
-    """The first of two shares gets the first half of the queries, of the keys and of the values."""
+def test_regroup_keeps_heads_together():
+    """The first of two parts gets the first half of the queries, of the keys and of the values."""
     z = jnp.arange(12.0)  # queries 0 ... 5, keys 6 ... 7, values 8 ... 11
-    assert dealt(z, 2, (6, 2, 4)).tolist() == [0, 1, 2, 6, 8, 9, 3, 4, 5, 7, 10, 11]
-    assert dealt(z, 1, (6, 2, 4)) is z
+    assert regroup(z, 2, (6, 2, 4)).tolist() == [0, 1, 2, 6, 8, 9, 3, 4, 5, 7, 10, 11]
+    assert regroup(z, 1, (6, 2, 4)) is z
 
 
-def test_constraints_are_nothing_without_a_mesh():
+def test_constrain_is_the_identity_without_a_mesh():
     x = jnp.ones((4, 4))
     assert constrain(x, "tensor", None) is x
 
 
-def test_collectives_are_read_off_a_program():
-    """By hand: bytes, joined ones, asynchronous ones, and none of what only sounds like one."""
+def test_collectives_are_parsed_from_hlo():
+    """A handwritten program: bytes, tuples, asynchronous collectives, and names that are no collectives."""
     text = """
   %all-gather.1 = f32[64,192]{1,0} all-gather(%p), dimensions={0}
   %all-reduce.2 = (f32[3]{0}, bf16[2,2]{1,0}) all-reduce(%a, %b), to_apply=%add

@@ -1,6 +1,6 @@
-"""Runs of several real processes over loopback: the same numbers as one process, and what happens when one is lost.
+"""Real multi-process runs over loopback: the same numbers as one process, and the behaviour when one is lost.
 
-The slow ones, about ten minutes on 2 cores, with the times that docs/hosts.md gives:
+The slow tests take about ten minutes on 2 cores and print the times in docs/hosts.md:
 
 ./launch/local.sh test -n 0 -m slow -s tests/test_several_processes.py
 """
@@ -28,13 +28,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from dataclasses import dataclass
-from genjax import cli, loop
+from experiments import cli
+from genjax.core.objective import Aux, Player
 from genjax.data import Data, Table
 from genjax.data.loading import Input
-from genjax.experiment import Experiment
-from genjax.objective import Aux, Player
-from genjax.optimizers import SGD
-from genjax.sampling import gather
+from genjax.evaluation.sampling import gather
+from genjax.training import loop
+from genjax.training.experiment import Experiment
+from genjax.training.optimizers import SGD
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Line:
         return jnp.zeros((num, 2))
 
 
-def walk(mesh=None):
+def train(mesh=None):
     experiment = Experiment(
         Line(), Data(Noise()), SGD(learning_rate=0.1), batch_size=32, input=Input(resident=False)
     )
@@ -76,7 +77,7 @@ def walk(mesh=None):
 
 
 def main(overrides):
-    found = walk()
+    found = train()
     if jax.process_index() == 0:
         np.savez(os.environ["OUT"], **found)
 
@@ -93,13 +94,13 @@ def config(tmp_path_factory) -> Path:
     return path
 
 
-def test_two_processes_are_one(tmp_path):
-    """The same examples to the bit, and the same losses, as one process with two devices."""
+def test_two_processes_compute_the_same_as_one(tmp_path):
+    """Examples equal bit for bit, losses to float32 rounding, against one process with two devices."""
     program, out = tmp_path / "few_steps.py", tmp_path / "out.npz"
     program.write_text(FEW_STEPS)
     with Processes(2, 1, program, OUT=str(out), JAX_DISABLE_MOST_OPTIMIZATIONS="1") as processes:
         mesh = Mesh(np.array(jax.devices()[:2]), ("data",), axis_types=(AxisType.Auto,))
-        ours = runpy.run_path(str(program))["walk"](mesh)
+        ours = runpy.run_path(str(program))["train"](mesh)
         ends, _ = processes.ends()
     assert ends == [(0, ""), (0, "")]
     theirs = np.load(out)
@@ -109,7 +110,7 @@ def test_two_processes_are_one(tmp_path):
 
 
 def state_of(workdir: Path) -> dict[str, np.ndarray]:
-    """All arrays of a run's last checkpoint, and its step."""
+    """All arrays of the latest checkpoint of a run, and its step."""
     run = loop.prepare(experiment.restore(workdir, [("mesh", "data:-1")]))
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         step, state = checkpoints.restore(run.template())
@@ -118,7 +119,7 @@ def state_of(workdir: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_state(ours: Path, theirs: Path) -> None:
-    """Examples seen to the bit, and all else to float32."""
+    """Integer arrays (examples used) are equal, all others to float32 rounding."""
     ours, theirs = state_of(ours), state_of(theirs)
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
@@ -129,7 +130,7 @@ def assert_same_state(ours: Path, theirs: Path) -> None:
 
 
 def assert_same_numbers(ours: dict, theirs: dict, rtol: float = 1e-4) -> None:
-    """Nested reports whose numbers agree."""
+    """Asserts that the numbers of nested reports agree."""
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
         if isinstance(value, dict):
@@ -181,59 +182,59 @@ def test_a_killed_process_ends_the_others_with_one_line_and_the_run_resumes(vict
         ends, took = processes.send(victim, signal.SIGKILL).ends(but=(victim,))
     print(f"\nkill -9 of process {victim}: the others ended after {took:.1f} s")
     assert took < 15
-    for code, said in ends:
-        assert code == 75, said
-        assert len(said.strip().splitlines()) == 1, said
-        assert said.startswith(f"error: process {victim} ")
-        assert "died: the same command goes on from the last checkpoint" in said
+    for code, stderr in ends:
+        assert code == 75, stderr
+        assert len(stderr.strip().splitlines()) == 1, stderr
+        assert stderr.startswith(f"error: process {victim} ")
+        assert "died: the same command resumes from the latest checkpoint" in stderr
     finished(4, 2, *words)
     assert_same_state(workdir, one)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_stopped_process_ends_the_others_within_the_watchdogs_time(victim, config, tmp_path):
+def test_a_stopped_process_ends_the_others_within_the_watchdog_timeout(victim, config, tmp_path):
     workdir, limit = tmp_path / "run", 10
     with Processes(4, 2, *train(config, workdir, f"--watchdog={limit}"), PAUSE="0.1") as processes:
         wait_for_step(workdir, 3, processes)
         ends, took = processes.send(victim, signal.SIGSTOP).ends(but=(victim,))
     print(f"\nSIGSTOP of process {victim}: the others ended after {took:.1f} s of a watchdog of {limit} s")
     assert took < limit + 10
-    for code, said in ends:
-        assert code == 75, said
-        assert len(said.strip().splitlines()) == 1, said
-        assert f"process {victim} " in said
-        assert "silent for 10 s" in said
+    for code, stderr in ends:
+        assert code == 75, stderr
+        assert len(stderr.strip().splitlines()) == 1, stderr
+        assert f"process {victim} " in stderr
+        assert "silent for 10 s" in stderr
 
 
 @pytest.mark.slow
-def test_a_process_that_lives_and_makes_no_step_is_named(config, tmp_path):
+def test_a_process_without_progress_is_named(config, tmp_path):
     workdir, limit, stuck = tmp_path / "run", 10, tmp_path / "stuck"
     words = train(config, workdir, f"--watchdog={limit}", "--config.checkpoint_every=1000")
     with Processes(2, 1, *words, PAUSE="0.1", STUCK=str(stuck), stuck=1) as processes:
         wait_for_step(workdir, 3, processes)
         stuck.touch()
-        processes.began = time.monotonic()
+        processes.start = time.monotonic()
         ends, took = processes.ends()
     print(f"\na process without data: all ended after {took:.1f} s of a watchdog of {limit} s")
     assert took < limit + 10
-    for code, said in ends:
-        assert code == 75, said
-        assert len(said.strip().splitlines()) == 1, said
-        assert "process 1 " in said
-        assert "has been stuck after step" in said
+    for code, stderr in ends:
+        assert code == 75, stderr
+        assert len(stderr.strip().splitlines()) == 1, stderr
+        assert "process 1 " in stderr
+        assert "has been stuck after step" in stderr
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_is_a_signal_to_all_and_two_processes_go_on(config, tmp_path, one):
-    """All save the same step; the run of 2 processes sees each example that is left of each epoch once."""
+def test_a_signal_to_one_process_stops_all_and_two_processes_resume(config, tmp_path, one):
+    """All save the same step; the resumed run of 2 processes uses each remaining example of each epoch once."""
     workdir, words = tmp_path / "run", train(config, tmp_path / "run", "--config.checkpoint_every=1000")
     with Processes(4, 2, *words, PAUSE="0.1") as processes:
         wait_for_step(workdir, 5, processes)
         ends, took = processes.send(3, signal.SIGTERM).ends()
     print(f"\nSIGTERM to process 3: all ended after {took:.1f} s")
     assert took < 30
-    assert [(code, said) for code, said in ends] == [(143, "")] * 4
+    assert [(code, stderr) for code, stderr in ends] == [(143, "")] * 4
     stopped = state_of(workdir)
     assert 5 <= stopped["at"] < 24
     assert stopped[".extra['times']"].sum() == stopped["at"] * 32
@@ -243,54 +244,54 @@ def test_a_signal_to_one_is_a_signal_to_all_and_two_processes_go_on(config, tmp_
 
 
 @pytest.mark.slow
-def test_a_signal_while_evaluating_ends_all_at_once(config, tmp_path):
+def test_a_signal_during_evaluation_ends_all_at_once(config, tmp_path):
     workdir = tmp_path / "run"
     with Processes(2, 1, *train(config, workdir, "--config.evaluation.num=100000")) as processes:
         wait_for_step(workdir, 24, processes)
         time.sleep(8.0)
         ends, took = processes.send(0, signal.SIGTERM).ends()
-    print(f"\nSIGTERM in evaluation: all ended after {took:.1f} s")
+    print(f"\nSIGTERM during evaluation: all ended after {took:.1f} s")
     assert took < 30
     assert [code for code, _ in ends] == [143, 143]
 
 
 @pytest.mark.slow
-def test_who_does_not_come_is_named_in_time(config, tmp_path):
+def test_missing_processes_are_named_in_time(config, tmp_path):
     words = train(config, tmp_path / "run", "--watchdog=6")
     with Processes(3, 1, *words, present=(0, 2)) as processes:
         ends, took = processes.ends()
-    line = "error: process 1 of 3 did not come within 6 s\n"
+    line = "error: process 1 of 3 did not connect within 6 s\n"
     assert ends == [(75, line), (75, line)]
     assert took < 60
     with Processes(3, 1, *words, present=(2,)) as processes:
         ends, took = processes.ends()
-    ((code, said),) = ends
+    ((code, stderr),) = ends
     assert code == 75
-    assert "process 0 cannot be reached at 127.0.0.1:" in said
-    assert len(said.splitlines()) == 1
+    assert "process 0 cannot be reached at 127.0.0.1:" in stderr
+    assert len(stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
-def test_a_mistake_ends_all_with_one_line_each(config, tmp_path):
+def test_a_user_error_ends_all_with_one_line_each(config, tmp_path):
     with Processes(2, 1, *train(config, tmp_path / "run", "--config.batch_size=33")) as processes:
         ends, _ = processes.ends()
-    for code, said in ends:
+    for code, stderr in ends:
         assert code == 2
-        assert "batch_size=33 cannot be split over 2 devices" in said
-        assert len(said.splitlines()) == 1, said
+        assert "batch_size=33 cannot be split over 2 devices" in stderr
+        assert len(stderr.splitlines()) == 1, stderr
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with Processes(2, 1, *train(config, tmp_path / "full")) as processes:
         ends, _ = processes.ends()
-    for code, said in ends:  # process 0 alone looks
+    for code, stderr in ends:  # only process 0 checks the directory
         assert code == 2
-        assert "is not empty and holds no run" in said
-        assert len(said.splitlines()) == 1, said
+        assert "is not empty and holds no run" in stderr
+        assert len(stderr.splitlines()) == 1, stderr
 
 
 @pytest.fixture(scope="module")
 def digits(config, tmp_path_factory) -> Path:
-    """A diffusion model of digits, hardly trained, by one process with 2 devices."""
+    """A diffusion model of digits, trained for 2 steps by one process with 2 devices."""
     workdir = tmp_path_factory.mktemp("digits") / "run"
     finished(1, 2, *train(f"{config}:digits", workdir))
     return workdir
@@ -309,7 +310,7 @@ def digits(config, tmp_path_factory) -> Path:
     ],
     ids=" ".join,
 )
-def test_every_verb_does_on_two_processes_what_it_does_on_one(words, digits, tmp_path):
+def test_every_verb_gives_the_same_results_on_two_processes_as_on_one(words, digits, tmp_path):
     found = {}
     for count in (1, 2):
         out = tmp_path / f"out{count}.npz"

@@ -94,7 +94,7 @@ def test_override_sets_the_leaf_and_nothing_else(path, text, value):
         ("count.x", "1", ["no field 'x'"]),
     ],
 )
-def test_override_refuses_in_one_line(path, text, words):
+def test_invalid_overrides_raise_one_line(path, text, words):
     with pytest.raises(UserError) as caught:
         tree.override(Outer(), path, text)
     message = str(caught.value)
@@ -131,8 +131,8 @@ def test_linen_modules_are_nodes():
         tree.override(experiment(), "objective.net.chanels", "3")
 
 
-def test_a_node_gives_its_place_to_another_of_its_kind():
-    """By class name, from the same package, with its own fields open to overrides; a wrong kind is refused."""
+def test_a_node_can_be_replaced_by_another_class_of_its_type():
+    """By class name, from the same package; its own fields can be overridden; a class of another type raises."""
     new = tree.override(experiment(), "objective.sampler", "Heun")
     assert new.objective.sampler == Heun()
     assert tree.override(new, "objective.sampler.steps", "7").objective.sampler == Heun(steps=7)
@@ -140,13 +140,13 @@ def test_a_node_gives_its_place_to_another_of_its_kind():
     with pytest.raises(UserError, match="did you mean 'DPMSolverPP'") as caught:
         tree.override(experiment(), "objective.sampler", "DPMSolver")
     assert "set one of its fields (steps, grid, eta)" in str(caught.value)
-    with pytest.raises(UserError, match="in its place") as caught:
+    with pytest.raises(UserError, match="or replace it") as caught:
         tree.override(experiment(), "objective.sampler", "VE")
-    assert "LangevinCorrector" not in str(caught.value), "a corrector is no sampler"
+    assert "LangevinCorrector" not in str(caught.value), "a corrector is not a sampler"
 
 
-def test_where_a_union_is_asked_for_any_of_its_kinds_fits():
-    """A fixed likelihood and one that settles itself: neither protocol has both."""
+def test_a_field_of_union_type_accepts_each_of_its_types():
+    """A fixed likelihood and one that fits its scale satisfy different protocols."""
     vae = load("vae_digits")
     new = tree.override(vae, "objective.likelihood", "OptimalGaussian")
     assert new.objective.likelihood == OptimalGaussian()
@@ -155,20 +155,20 @@ def test_where_a_union_is_asked_for_any_of_its_kinds_fits():
         tree.override(vae, "objective.likelihood", "OptimlGaussian")
 
 
-def test_what_cannot_be_written_is_refused_with_its_path():
+def test_values_without_a_json_form_raise_with_their_path():
     with pytest.raises(UserError, match=r"config\.inner\.free"):
         tree.describe(Outer(inner=Inner(free=np.zeros(2))))
-    with pytest.raises(UserError, match="name at the top of a module"):
+    with pytest.raises(UserError, match="by name at the top level of a module"):
         tree.describe(Outer(inner=Inner(free=lambda: 0)))
 
 
-def test_a_field_that_is_gone_is_named():
+def test_a_removed_field_is_named():
     stored = tree.describe(Inner()) | {"speed": 3}
     with pytest.raises(UserError, match="'speed'"):
         tree.restore(stored, find)
 
 
-def test_differences_show_old_and_new_and_leave_tunables_out():
+def test_differences_give_old_and_new_values_without_tunables():
     old, new = Outer(), tree.override(tree.override(Outer(), "count", "5"), "inner.rate", "0.25")
     described = [tree.describe(value, fields=tree.untunable) for value in (old, new)]
     assert tree.differences(*described) == [("inner.rate", 0.5, 0.25)]
@@ -189,7 +189,7 @@ def test_differences_show_old_and_new_and_leave_tunables_out():
         ("gan_digits", []),
     ],
 )
-def test_the_words_between_two_trees_are_those_that_made_one_of_the_other(spec, words):
+def test_overrides_recovers_the_overrides_between_two_trees(spec, words):
     assert sorted(overrides(load(spec), load(spec, words))) == sorted(words)
     assert load(spec, list(overrides(load(spec), load(spec, words)))) == load(spec, words)
     named = Outer(inner=Inner(name="a", flag=True))

@@ -7,5 +7,5 @@ from genjax.core.types import Array
 
 
 def sum_dims(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
-    """Sums everything but the batch."""
+    """Sums over all axes but the first."""
     return jnp.sum(x, axis=tuple(range(1, x.ndim)))

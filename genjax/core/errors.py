@@ -1,28 +1,28 @@
-"""The one exception that a user's mistake raises: it prints as one line, without a traceback."""
+"""The exception for errors that the user can fix: programs print it as one line, without a traceback."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something that the user can put right; the message is one line that says how.
+    """An error that the user can fix; the message is one line that says how.
 
     Attributes:
-        code: of the program's exit.
+        code: exit code of the program.
     """
 
     code = 2
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Words an unknown name's valid choices: "did you mean 'steps'? (one of: seed, steps)".
+    """Lists the valid choices for an unknown name: "did you mean 'steps'? (one of: seed, steps)".
 
     Args:
-        name: what the user wrote.
+        name: the unknown name, as the user wrote it.
         choices: the valid names.
 
     Returns:
-        Text to end an error's line with.
+        Text for the end of an error message.
     """
     names = sorted(choices)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

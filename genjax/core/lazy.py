@@ -1,11 +1,11 @@
-"""Packages whose `__init__` is a table of contents: a name's module is imported when the name is first used.
+"""Lazy packages: `__init__` lists the public names, and a module is imported on the first use of its names.
 
     if TYPE_CHECKING:
         from genjax.data.data import Data
 
     __all__, __getattr__, __dir__ = attach(__name__, __file__)
 
-Type checkers and editors read the imports; at run time they are read as text and followed one by one (PEP 562).
+Type checkers and editors evaluate the imports; at run time they are parsed and resolved one at a time (PEP 562).
 """
 
 import ast
@@ -20,7 +20,7 @@ def contents(file: str) -> dict[str, tuple[str, str | None]]:
     """Reads the table of contents of an `__init__.py`.
 
     Args:
-        file: its path.
+        file: path of the file.
 
     Returns:
         Public name -> (module, name in it), (module, None) for a module itself.

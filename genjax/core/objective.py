@@ -1,16 +1,17 @@
-"""The contract: what a network is, what an objective is, and nothing else.
+"""The contract: the protocols of networks and objectives.
 
-An `Objective` says what is learned. It makes parameters, names its *players* with their losses, and
-draws samples. Training minimises, for every player i with parameters theta_i,
+An `Objective` defines what is learned: it initialises parameters, gives the losses of its *players*, and
+draws samples. A player is a parameter group with its own loss. Training minimises, for every player i
+with parameters theta_i,
 
     theta_i <- argmin_{theta_i} E_{batch, key} [ loss_i(theta_1, ..., theta_n) ],
 
-each player moving in turn and in its own slot only. A likelihood model is a game with one player, a GAN
-one with two. A family of generative models is a frozen dataclass with these three methods; it inherits
-from nothing and is registered nowhere.
+updating the players in turn, each its own parameters only. A likelihood model is a game with one player,
+a GAN one with two. A family of generative models is a frozen dataclass with these three methods; no base
+class and no registry.
 
-The batch that an objective sees has passed the experiment's transforms: `batch["x"]` is float32 in the
-scale that the transforms give (or integer tokens), `batch["label"]` int32 classes where the data has them.
+An objective gets batches after the experiment's transforms: `batch["x"]` is float32 in the scale of the
+transforms (or integer tokens), `batch["label"]` int32 classes if the data has them.
 """
 
 import dataclasses
@@ -25,10 +26,10 @@ from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, record
 
 @runtime_checkable
 class Network(Protocol):
-    """A function with parameters. Flax Linen modules satisfy this unchanged.
+    """A function with parameters. Flax Linen modules satisfy this protocol.
 
-    The objective owns the widths that meet the data and passes them as `out=` (an int: features of the
-    last axis; a tuple: the shape of one output) to both methods; the config owns depth and width.
+    The objective determines the output width and passes it to both methods as `out=` (an int: features of
+    the last axis; a tuple: the shape of one output); the config determines depth and hidden width.
     Networks of this library are called as `(x, t=None, cond=None, *, out, train=False)`: input, times
     [b] or None, conditioning vector [b, k] or None.
     """
@@ -46,23 +47,23 @@ class Network(Protocol):
 
 @runtime_checkable
 class Penalised(Protocol):
-    """A network that asks for something to be added to the loss, as a mixture of experts does to stay balanced."""
+    """A network with an auxiliary loss, such as the load-balancing loss of a mixture of experts."""
 
     def penalised(
         self, params: PyTree, *inputs: Any, **options: Any
     ) -> tuple[Any, Float[Array, ""], Mapping[str, Array]]:
-        """As `apply`, with the penalty (weighted, 0 where the network asks for none) and scalars to be logged."""
+        """As `apply`; returns (output, weighted auxiliary loss or 0, metrics to log)."""
         ...
 
 
 @record
 class Context:
-    """What a loss may know beside parameters and data.
+    """Inputs of a loss besides parameters, extra state and data.
 
     Attributes:
         key: typed PRNG key, a function of (seed, step, player) alone.
-        step: int32 scalar, number of steps taken so far.
-        train: float32 or bool scalar; a Python bool, static under jit.
+        step: int32 scalar, number of completed training steps.
+        train: Python bool, static under jit; False in evaluation.
     """
 
     key: PyTree
@@ -72,10 +73,10 @@ class Context:
 
 @record
 class Aux:
-    """What a loss says beside its value.
+    """Outputs of a loss besides its value.
 
     Attributes:
-        metrics: name -> scalar, to be logged.
+        metrics: name -> scalar to log.
         extra: the entries of `extra` that this player replaces.
     """
 
@@ -88,11 +89,11 @@ LossFn = Callable[[Params, Extra, Batch, Context], tuple[Array, Aux]]
 
 @dataclasses.dataclass(frozen=True)
 class Player:
-    """One who moves: its loss (mean over the batch, nats where it is a likelihood), and how often.
+    """A parameter group with its own loss (mean over the batch; nats for a likelihood) and update interval.
 
     Attributes:
         loss: (params, extra, batch, context) -> (scalar float32, Aux).
-        every: the player moves on steps divisible by `every`, at least 1.
+        every: update interval in steps, at least 1: the player is updated on steps divisible by it.
     """
 
     loss: LossFn
@@ -100,53 +101,74 @@ class Player:
 
     def __post_init__(self) -> None:
         if self.every < 1:
-            raise UserError(f"every={self.every}: a player moves on steps divisible by 1 or more")
+            raise UserError(f"every={self.every}: the update interval of a player must be at least 1")
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """What is learned. Implemented by frozen dataclasses whose fields are the hyperparameters."""
+    """Defines what is learned. Implemented by frozen dataclasses whose fields are the hyperparameters."""
 
     def __hash__(self) -> int: ...
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """Makes float32 parameters by player, and what is carried beside them."""
+        """Initialises float32 parameters by player, and the extra, untrained state."""
         ...
 
     def players(self) -> Mapping[str, Player]:
-        """Names the players, in the order in which they move; the keys are those of `params`."""
+        """Player name -> player, in the order of their updates; the keys are those of `params`."""
         ...
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> PyTree:
-        """Draws `num` samples in the scale of `batch["x"]`, given `cond["label"]` [num] if any."""
+        """Draws samples.
+
+        Args:
+            params: by player.
+            extra: untrained state.
+            key: typed PRNG key.
+            num: number of samples.
+            cond: conditions, e.g. {"label": int32 [num]}; None draws unconditionally.
+
+        Returns:
+            Samples [num, ...] in the scale of `batch["x"]`.
+        """
         ...
 
 
 @runtime_checkable
 class HasLogProb(Protocol):
-    """An objective that can say how likely data are.
+    """An objective that evaluates the log-likelihood of data.
 
     Attributes:
-        log_prob_kind: what the number is, in words: "exact", "lower bound (ELBO)", "ODE estimate (...)";
-            empty where the objective is set to have none.
+        log_prob_kind: description for reports: "exact", "lower bound (ELBO)", "ODE estimate (...)"; empty if the
+            objective is configured without one.
     """
 
     @property
     def log_prob_kind(self) -> str: ...
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """Log-density (or log-probability, for discrete data) of each example, in nats."""
+        """Log-density of each example (log-probability for discrete data), in nats.
+
+        Args:
+            params: by player.
+            extra: untrained state.
+            batch: "x" [b, ...], and conditions.
+            key: typed PRNG key, for Monte Carlo estimates.
+
+        Returns:
+            float32 [b].
+        """
         ...
 
 
 @runtime_checkable
 class HasPath(Protocol):
-    """An objective whose samples come about step by step, and can be watched."""
+    """An objective that draws samples iteratively and exposes the intermediate states."""
 
     def path(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> tuple[Float[Array, " n"], PyTree]:
-        """The states that `sample` goes through with the same arguments.
+        """The intermediate states of `sample` with the same arguments.
 
         Returns:
             (times [n], states [n, num, ...] in the scale of `batch["x"]`), from the first state to the samples.
@@ -156,10 +178,10 @@ class HasPath(Protocol):
 
 @runtime_checkable
 class HasWarp(Protocol):
-    """An objective whose samples are what a deterministic map makes of draws from a simple law, layer by layer.
+    """An objective whose model is the pushforward of a base distribution by a map of several layers.
 
     Attributes:
-        window: (low, high), where most of the mass of each of the law's coordinates lies.
+        window: (low, high), the interval with most of the mass of each coordinate of the base distribution.
     """
 
     @property
@@ -168,79 +190,110 @@ class HasWarp(Protocol):
     def warp(
         self, params: Params, extra: Extra, z: Float[Array, "b ..."]
     ) -> tuple[Float[Array, " n"], Float[Array, "n b ..."]]:
-        """As `HasPath.path`, with the given points in place of draws, for no label in particular."""
+        """As `HasPath.path`, for given points z [b, ...] of the base distribution, unconditionally."""
         ...
 
 
 @runtime_checkable
 class HasVelocity(Protocol):
-    """An objective that moves points by a velocity field."""
+    """An objective that transports points along a velocity field."""
 
     def velocity(
         self, params: Params, extra: Extra, x: Float[Array, "b ..."], t: Float[Array, ""]
     ) -> Float[Array, "b ..."]:
-        """dx/dt at x and time t, in the scale of `batch["x"]`, for no label in particular."""
+        """dx/dt at x [b, ...] and time t, in the scale of `batch["x"]`, unconditionally."""
         ...
 
 
 @runtime_checkable
 class Adapter(Protocol):
-    """An objective that trains another one by way of parameters of its own, as low-rank adaptation does."""
+    """An objective that trains another one through parameters of its own, e.g. low-rank adaptation (LoRA)."""
 
     @property
     def inner(self) -> Objective: ...
 
     def merged(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
-        """Parameters and extra with which the inner objective does what this one does."""
+        """Parameters and extra state with which the inner objective computes the same function."""
         ...
 
 
 @runtime_checkable
 class HasDecoder(Protocol):
-    """An objective that makes data of latents: a generator, whose latents are N(0, I), or an autoencoder."""
+    """An objective that decodes latents to data: a generator, whose latents are N(0, I), or an autoencoder."""
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Of one example's latents."""
+        """Shape of the latents of one example."""
         ...
 
     def decode(self, params: Params, extra: Extra, z: Array, key: Key, cond: Batch | None = None) -> PyTree:
-        """What latents stand for, in the scale of `batch["x"]`."""
+        """Decodes latents.
+
+        Args:
+            params: by player.
+            extra: untrained state.
+            z: latents [b, *latent_shape].
+            key: typed PRNG key.
+            cond: conditions, e.g. {"label": int32 [b]}, or None.
+
+        Returns:
+            Data [b, ...] in the scale of `batch["x"]`.
+        """
         ...
 
 
 @runtime_checkable
 class HasEncoder(HasDecoder, Protocol):
-    """An objective that maps data to latents, too."""
+    """An objective that also encodes data as latents."""
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Array:
-        """Latents [b, *latent_shape] of each example: a draw, or the codes."""
+        """Encodes data.
+
+        Args:
+            params: by player.
+            extra: untrained state.
+            batch: "x" [b, ...], and conditions.
+            key: typed PRNG key, for stochastic encoders.
+
+        Returns:
+            Latents [b, *latent_shape]: a sample of q(z|x), or the codes.
+        """
         ...
 
 
 @runtime_checkable
 class HasLatents(HasEncoder, Protocol):
-    """An objective that maps data to latents and back, with probabilities: an autoencoder."""
+    """A probabilistic autoencoder, with q(z|x) and p(x|z)."""
 
     @property
     def values(self) -> int:
-        """Number of values of a latent that is an integer; 0 for real latents."""
+        """Number of values of an integer latent; 0 for real latents."""
         ...
 
     def log_decode(
         self, params: Params, extra: Extra, batch: Batch, key: Key
     ) -> tuple[Array, Float[Array, " b"]]:
-        """(z as `encode` gives it, log p(x|z) - log q(z|x) in nats): with a log p(z) it makes a bound on log p(x)."""
+        """Encodes data, with the terms of the ELBO that do not depend on the prior.
+
+        Args:
+            params: by player.
+            extra: untrained state.
+            batch: "x" [b, ...], and conditions.
+            key: typed PRNG key.
+
+        Returns:
+            (z as `encode` returns it, log p(x|z) - log q(z|x) in nats [b]); plus log p(z) this bounds log p(x).
+        """
         ...
 
 
 @runtime_checkable
 class HasStyles(HasDecoder, Protocol):
-    """A generator that takes latents layer by layer, coarse ones first."""
+    """A generator with one latent (style) per layer, from coarse to fine layers."""
 
     @property
     def styles(self) -> int:
-        """Number of layers."""
+        """Number of layers that take a style."""
         ...
 
     def mix(
@@ -253,24 +306,44 @@ class HasStyles(HasDecoder, Protocol):
         key: Key,
         cond: Batch | None = None,
     ) -> PyTree:
-        """Data of the latents `coarse` in the layers before `place`, and of `fine` from there on."""
+        """Style mixing (Karras et al. 2019, arXiv:1812.04948).
+
+        Args:
+            params: by player.
+            extra: untrained state.
+            coarse: latents [b, *latent_shape] of the layers before `place`.
+            fine: latents [b, *latent_shape] of the layers from `place` on.
+            place: index of a layer, 0 ... styles.
+            key: typed PRNG key.
+            cond: conditions, e.g. {"label": int32 [b]}, or None.
+
+        Returns:
+            Data [b, ...] in the scale of `batch["x"]`.
+        """
         ...
 
 
 @runtime_checkable
 class HasTranslation(Protocol):
-    """An objective that turns given pictures into others; its examples are pairs side by side, see `data.pairs`.
+    """An objective that translates images; its examples are image pairs side by side, see `data.sources.pairs`.
 
-    Its `sample` is given examples as `cond["x"]` [num, ...], and puts what it makes of them in their place.
+    Its `sample` takes examples as `cond["x"]` [num, ...] and returns them with the target replaced by the translation.
     """
 
     def translate(
         self, params: Params, extra: Extra, batch: Batch, key: Key
     ) -> Mapping[str, Float[Array, "b h w c"]]:
-        """Pictures by name.
+        """Translates the images of a batch.
+
+        Args:
+            params: by player.
+            extra: untrained state.
+            batch: "x", pairs of images.
+            key: typed PRNG key.
 
         Returns:
-            "input", what is made of it as "output", and the pair's "target"; "back", where there is a way back from the
-            output; and where the other direction is learned too, the same names ending in "_reversed".
+            Images [b, h, w, c] by name: "input", its translation "output", the pair's "target"; "back", the output
+            translated back, if the objective has the inverse; with "_reversed" appended for the other direction, if
+            it is learned.
         """
         ...

@@ -1,54 +1,50 @@
-"""The words of a command line that lead from one typed tree to another: the inverse of `tree.override`.
+"""The command-line overrides that turn one typed tree into another: the inverse of `tree.override`.
 
-    override(... override(old, *words[0]) ..., *words[-1]) = new,    words = overrides(old, new)
+    override(... override(old, *pairs[0]) ..., *pairs[-1]) = new,    pairs = overrides(old, new)
 
-wherever words can say it at all. They cannot name a class or function that a field holds, nor make a tuple of nodes
-longer; such differences are left out.
+Differences that no override can express are left out: a class or function as a leaf, a longer tuple of nodes.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from genjax.core import tree
-from genjax.core.alternatives import needs_nothing
+from genjax.core import parts, tree
 
 
 def overrides(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """What to set so that one tree becomes the other.
+    """Yields the overrides that turn one tree into the other.
 
     Args:
-        old: a tree (see `tree`), such as an experiment as its config has it.
-        new: another one of the same kind.
-        path: where both stand; "" for whole trees.
+        old: a tree (see `tree`), e.g. an experiment as its config defines it.
+        new: another tree of the same type.
+        path: dotted path of both within the whole tree; "" for whole trees.
 
     Yields:
-        (dotted path, value as written on a command line), in the order in which they are to be applied.
+        (dotted path, value as written on a command line), in the order to apply them.
     """
     if tree.is_node(new):
         if type(old) is not type(new):
-            if not needs_nothing(type(new)):
-                return
             yield path, type(new).__name__
-            old = type(new)()
+            old = parts.blank(type(new))
         pairs = [(name, getattr(old, name), value) for name, value in tree.fields(new).items()]
     elif isinstance(new, Mapping):
         pairs = [(name, old[name], value) for name, value in new.items() if name in old]
-    elif isinstance(new, tuple) and any(map(_holds_more, new)):
+    elif isinstance(new, tuple) and any(map(_has_children, new)):
         pairs = [(str(index), *both) for index, both in enumerate(zip(old, new, strict=False))]
     else:
         if old != new and not callable(new):
-            yield path, written(new)
+            yield path, format_value(new)
         return
     for name, before, after in pairs:
         yield from overrides(before, after, f"{path}.{name}".lstrip("."))
 
 
-def _holds_more(value: Any) -> bool:
+def _has_children(value: Any) -> bool:
     return tree.is_node(value) or isinstance(value, Mapping | tuple)
 
 
-def written(value: Any) -> str:
-    """A leaf as `tree.parse` reads it: none, true, 0.001, 16,32."""
+def format_value(value: Any) -> str:
+    """Formats a leaf so that `tree.parse` reads it back: none, true, 0.001, 16,32."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
-    return ",".join(map(written, value)) if isinstance(value, tuple) else str(value)
+    return ",".join(map(format_value, value)) if isinstance(value, tuple) else str(value)

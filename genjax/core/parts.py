@@ -1,7 +1,7 @@
-"""Parts by name: which dataclass can stand in a field of a typed tree, found by the field's type.
+"""Parts by name: finds the dataclasses that fit a field of a typed tree, by the type of the field.
 
-A part is a public dataclass of genjax or of the config's own modules. Genjax's are found by reading the sources for
-class statements; a module is imported only when one of its classes is asked for. Nothing is registered.
+A part is a public dataclass of genjax or of the config's own modules. Those of genjax are found by scanning the sources
+for class statements; a module is imported only when one of its classes is requested. There is no registry.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ from types import ModuleType
 from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
-LINEN_OWN = ("parent", "name")  # fields that Linen adds to every module; they are not hyperparameters
+LINEN_OWN = ("parent", "name")  # fields that Linen adds to every module; not hyperparameters
 LEAVES = (int, float, str, bool, bytes, type(None), object, type)
 
 
 class Unset:
-    """Stands in a required field until a flag sets it."""
+    """Placeholder in a required field until a flag sets it."""
 
     def __repr__(self) -> str:
         return "UNSET"
@@ -34,7 +34,7 @@ UNSET = Unset()
 
 @functools.lru_cache(maxsize=1)
 def index() -> Mapping[str, tuple[str, ...]]:
-    """Public class name -> modules of genjax that define it; read from the sources, nothing is imported."""
+    """Public class name -> modules of genjax that define it; scanned from the sources without imports."""
     found: dict[str, tuple[str, ...]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         module = ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts))
@@ -70,13 +70,13 @@ def fits(cls: type, hint: Any) -> bool:
 
 
 def blank(cls: type) -> Any:
-    """An instance with its defaults, and `UNSET` in the fields that have none; `complete` makes it whole.
+    """An instance with its defaults, and `UNSET` in fields without one; see `tree.complete`.
 
     Args:
         cls: a dataclass, or a Linen module.
 
     Returns:
-        The instance; where fields are unset it has not been checked by its `__post_init__`.
+        The instance; if a field is unset, its `__post_init__` has not run.
     """
     values: dict[str, Any] = {}
     for field in own_fields(cls):
@@ -96,7 +96,7 @@ def own_fields(cls: Any) -> list[dataclasses.Field]:
 def _make(cls: type, values: Mapping[str, Any]) -> Any:
     if hasattr(cls, "clone") or UNSET not in values.values():
         return cls(**values)
-    node = object.__new__(cls)
+    node: Any = object.__new__(cls)
     for name, value in values.items():
         object.__setattr__(node, name, value)
     return node
@@ -110,10 +110,10 @@ def replace(node: Any, **changes: Any) -> Any:
 
 
 def candidates(name: str, near: Sequence[str], own: Sequence[ModuleType]) -> Iterator[type]:
-    """Classes of a name: the config's own first, then genjax's, those of the nearest module first.
+    """Classes of a given name: of the config first, then of genjax, from the nearest module first.
 
     Args:
-        name: of the class.
+        name: name of the class.
         near: dotted module names; modules that share more leading parts with one of them come earlier.
         own: modules of the config.
 
@@ -135,23 +135,23 @@ def candidates(name: str, near: Sequence[str], own: Sequence[ModuleType]) -> Ite
 
 
 def choose(name: str, old: Any, hint: Any, own: Sequence[ModuleType] = ()) -> type | None:
-    """The dataclass of a name that can stand in a field.
+    """The dataclass of a given name that fits a field.
 
     Args:
-        name: of the class, as written on a command line.
-        old: what stands there now; among classes of one name the one nearest to its module is taken.
-        hint: the field's type.
+        name: name of the class, as written on a command line.
+        old: current value of the field; among classes of the same name the one nearest to its module is chosen.
+        hint: type hint of the field.
         own: modules of the config, whose classes come first.
 
     Returns:
-        The class; None where there is no such class or it does not fit.
+        The class; None if no class of that name fits.
     """
     near = [type(old).__module__, *(part.__module__ for part in part_types(hint))]
     return next((cls for cls in candidates(name, near, own) if fits(cls, hint)), None)
 
 
 def choices(old: Any, hint: Any, own: Sequence[ModuleType] = ()) -> list[str]:
-    """Names of the classes that can stand in a field, for a message: imports the rooms of `old` and of the hint."""
+    """Names of the classes that fit a field, for messages; imports the packages of `old` and of the hint."""
     rooms = {".".join(part.__module__.split(".")[:2]) for part in (type(old), *part_types(hint))}
     names = {name for module in own for name, thing in vars(module).items() if isinstance(thing, type)}
     names |= {name for name, modules in index().items() if any(_room(m) in rooms for m in modules)}

@@ -1,8 +1,8 @@
-"""Typed trees of frozen dataclasses: override a leaf, write as json, read back, compare.
+"""Typed trees of frozen dataclasses: override a leaf, convert to and from JSON, compare.
 
 A tree's nodes are dataclasses (Linen modules are dataclasses too), tuples and mappings with string keys; its
-leaves are None, bool, int, float, str, and classes or functions that a module defines. The tree needs no
-schema: the dataclasses' type hints are the schema.
+leaves are None, bool, int, float, str, and module-level classes or functions. The type hints of the dataclasses
+are the schema.
 """
 
 import ast
@@ -11,12 +11,13 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
-from genjax.core.alternatives import alternatives
+from genjax.core import parts
 from genjax.core.errors import UserError, nearest
+from genjax.core.parts import UNSET, replace
 
-LINEN_OWN = ("parent", "name")  # fields that Linen adds to every module; they are not hyperparameters
 TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
@@ -27,9 +28,7 @@ def is_node(value: Any) -> bool:
 
 def fields(node: Any) -> dict[str, Any]:
     """The hyperparameters of a dataclass instance, by name."""
-    own = LINEN_OWN if hasattr(node, "clone") else ()
-    names = [field.name for field in dataclasses.fields(node) if field.init and field.name not in own]
-    return {name: getattr(node, name) for name in names}
+    return {field.name: getattr(node, field.name) for field in parts.own_fields(node)}
 
 
 def hints(node: Any) -> dict[str, Any]:
@@ -44,7 +43,7 @@ def defaults(node: Any) -> dict[str, Any]:
 
 
 def type_name(hint: Any) -> str:
-    """Writes a type as a reader would: int, tuple[int, ...], Schedule."""
+    """Formats a type for messages: int, tuple[int, ...], Schedule."""
     return (
         hint.__name__
         if isinstance(hint, type) and not typing.get_args(hint)
@@ -79,23 +78,23 @@ def _parse_bool(text: str) -> bool:
 
 
 def parse(text: str, hint: Any) -> Any:
-    """Reads a command line's word as a value of the hinted type.
+    """Parses a command-line value of the hinted type.
 
     Args:
         text: e.g. "3", "1e-4", "true", "none", "1,2,2".
-        hint: a type hint of None, bool, int, float, str, Literal, and tuples and unions of these.
+        hint: type hint of None, bool, int, float, str, Literal, and tuples and unions of these.
 
     Returns:
         The value.
 
     Raises:
-        ValueError: the text is no such value.
+        ValueError: the text is not a value of that type.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _parse_union(text, args)
     if origin is typing.Literal:
-        return {str(choice): choice for choice in args}[text] if text in map(str, args) else _refuse(text)
+        return {str(choice): choice for choice in args}[text] if text in map(str, args) else _invalid(text)
     if origin in (tuple, Sequence):
         return _parse_sequence(text, args)
     if hint is bool:
@@ -107,76 +106,122 @@ def parse(text: str, hint: Any) -> Any:
             return ast.literal_eval(text)
         except (SyntaxError, ValueError):
             return text
-    return _refuse(text)
+    return _invalid(text)
 
 
-def _refuse(text: str) -> Any:
+def _invalid(text: str) -> Any:
     raise ValueError(text)
 
 
-def replace(node: Any, **changes: Any) -> Any:
-    """A copy of a dataclass instance with some fields changed (for Linen modules: `clone`)."""
-    return node.clone(**changes) if hasattr(node, "clone") else dataclasses.replace(node, **changes)
-
-
-def override(tree: Any, path: str, text: str) -> Any:
-    """Sets one leaf of a tree by its dotted path.
+def override(
+    tree: Any, path: str, text: str, own: Sequence[ModuleType] = (), *, where: str = "config"
+) -> Any:
+    """Sets one leaf of a tree by its dotted path, or replaces a part by another one.
 
     Args:
         tree: a dataclass instance.
         path: e.g. "optimizer.learning_rate", "objective.net.multipliers", "data.transforms.0.low".
-        text: the value as written on a command line; for a node the name of one of its `alternatives`.
+        text: the value as written on a command line; for a part, the name of its class; for a tuple of parts,
+            comma-separated names.
+        own: modules of the config, whose classes can be named too.
+        where: name of the tree in error messages.
 
     Returns:
-        A copy of the tree with the leaf or node replaced; `tree` itself never changes.
+        A copy of the tree with the leaf or part replaced. Required fields of a part chosen by name hold
+        `parts.UNSET`; see `complete`.
 
     Raises:
-        UserError: no such field (the nearest is named), or not a value of the field's type.
+        UserError: unknown field (the message suggests the nearest), or not a value of the field's type.
     """
-    return _override(tree, path.split("."), text, "config", None)
+    return _override(tree, path.split("."), text, where, Any, own)
 
 
-def _override(node: Any, path: list[str], text: str, where: str, hint: Any) -> Any:
+def _override(node: Any, path: list[str], text: str, where: str, hint: Any, own: Sequence[ModuleType]) -> Any:
     if not path:
-        return _leaf(node, text, where, hint)
+        return _leaf(node, text, where, hint, own)
     name, here = path[0], f"{where}.{path[0]}"
     if is_node(node):
         if name not in fields(node):
             raise UserError(f"{where} has no field '{name}': {nearest(name, fields(node))}")
-        return replace(
-            node, **{name: _override(getattr(node, name), path[1:], text, here, hints(node).get(name, Any))}
-        )
+        inner = hints(node).get(name, Any)
+        return replace(node, **{name: _override(getattr(node, name), path[1:], text, here, inner, own)})
     if isinstance(node, Mapping):
         if name not in node:
             raise UserError(f"{where} has no entry '{name}': {nearest(name, node)}")
-        return {**node, name: _override(node[name], path[1:], text, here, Any)}
+        return {**node, name: _override(node[name], path[1:], text, here, _inside(hint, Mapping), own)}
     if isinstance(node, tuple):
         if name not in map(str, range(len(node))):
-            raise UserError(f"{where} has {len(node)} elements: '{name}' is none of 0 to {len(node) - 1}")
-        index = int(name)
-        return (*node[:index], _override(node[index], path[1:], text, here, Any), *node[index + 1 :])
+            raise UserError(
+                f"{where} has {len(node)} elements: '{name}' is not an index from 0 to {len(node) - 1}"
+            )
+        index, inner = int(name), _inside(hint, tuple)
+        changed = _override(node[index], path[1:], text, here, inner, own)
+        return (*node[:index], changed, *node[index + 1 :])
     raise UserError(f"{where} is the value {node!r} and has no field '{name}'")
 
 
-def _leaf(old: Any, text: str, where: str, hint: Any) -> Any:
-    if is_node(old):
-        others = alternatives(old, hint)
-        if text in others:
-            return others[text]
-        inside = f"{where} is a {type(old).__name__}: set one of its fields ({', '.join(fields(old))})"
-        if len(others) < 2:
-            raise UserError(inside)
-        raise UserError(f"{inside}, or give another in its place: {nearest(text, others)}")
+def _inside(hint: Any, kind: type) -> Any:
+    """The hint of the values of a mapping, or of the elements of a tuple of any length; else Any."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        found = (_inside(choice, kind) for choice in args)
+        return next((inner for inner in found if inner is not Any), Any)
+    if kind is Mapping and origin in (Mapping, dict):
+        return args[1]
+    return args[0] if kind is tuple and origin is tuple and args[1:] == (Ellipsis,) else Any
+
+
+def _leaf(old: Any, text: str, where: str, hint: Any, own: Sequence[ModuleType]) -> Any:
     if hint is Any and old is not None:
         hint = type(old)
+    if parts.part_types(hint):
+        if (chosen := parts.choose(text, old, hint, own)) is not None:
+            return parts.blank(chosen)
+        if is_node(old) and not (text.lower() == "none" and type(None) in typing.get_args(hint)):
+            known = parts.choices(old, hint, own)
+            inside = f"{where} is a {type(old).__name__}: set one of its fields ({', '.join(fields(old))})"
+            other = f", or replace it: {nearest(text, known)}" if len(known) > 1 else ""
+            raise UserError(inside + other)
+    element = _inside(hint, tuple)
+    if parts.part_types(element):
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        return tuple(_leaf(None, name, f"{where}.{i}", element, own) for i, name in enumerate(names))
     try:
         return parse(text, hint)
     except ValueError:
-        raise UserError(f"{where}={text!r} is not of type {type_name(hint)} (now {old!r})") from None
+        known = parts.choices(old, hint, own)
+        other = f"; its alternatives: {nearest(text, known)}" if known else ""
+        raise UserError(f"{where}={text!r} is not of type {type_name(hint)} (now {old!r}){other}") from None
+
+
+def complete(node: Any, where: str = "config") -> Any:
+    """Checks that no required field is unset, and runs the deferred `__post_init__` checks of parts made by name.
+
+    Args:
+        node: a tree after its overrides.
+        where: its path, for error messages.
+
+    Returns:
+        The tree, equal to `node`.
+
+    Raises:
+        UserError: a required field is unset.
+    """
+    if node is UNSET:
+        raise UserError(f"{where} has no default: set --{where}=VALUE")
+    if is_node(node):
+        return replace(
+            node, **{name: complete(value, f"{where}.{name}") for name, value in fields(node).items()}
+        )
+    if isinstance(node, Mapping):
+        return {name: complete(value, f"{where}.{name}") for name, value in node.items()}
+    if isinstance(node, tuple) and type(node) is tuple:
+        return tuple(complete(value, f"{where}.{index}") for index, value in enumerate(node))
+    return node
 
 
 def tunable(default: Any) -> Any:
-    """A dataclass field that training does not depend on: a resumed run may change it.
+    """A dataclass field that does not affect the training result: a resumed run may change it.
 
     Args:
         default: the field's default value.
@@ -188,24 +233,24 @@ def tunable(default: Any) -> Any:
 
 
 def untunable(node: Any) -> Any:
-    """A dataclass instance's fields without those made by `tunable`, by name."""
-    free = {field.name for field in dataclasses.fields(node) if field.metadata.get("tunable")}
-    return {name: value for name, value in fields(node).items() if name not in free}
+    """The fields of a dataclass instance that are not `tunable`, by name."""
+    tunables = {field.name for field in dataclasses.fields(node) if field.metadata.get("tunable")}
+    return {name: value for name, value in fields(node).items() if name not in tunables}
 
 
 def describe(value: Any, where: str = "config", fields: Callable[[Any], Mapping[str, Any]] = fields) -> Any:
-    """Turns a tree into what json can hold.
+    """Converts a tree to JSON types.
 
     Args:
         value: a tree.
-        where: its path, for the error's line.
-        fields: which of a node's fields to write: `fields`, or `untunable` for what a run depends on.
+        where: its path, for error messages.
+        fields: selects the fields of a node: `fields`, or `untunable` for those that affect the training result.
 
     Returns:
         A dataclass becomes {"@type": "module:Class", field: ...}, a class or function {"@ref": ...}.
 
     Raises:
-        UserError: a leaf is of a kind that json cannot give back.
+        UserError: a leaf has a type that JSON cannot represent.
     """
     if is_node(value):
         inner = {name: describe(child, f"{where}.{name}", fields) for name, child in fields(value).items()}
@@ -221,7 +266,7 @@ def describe(value: Any, where: str = "config", fields: Callable[[Any], Mapping[
     if isinstance(value, type) or callable(value):
         return {"@ref": _reference(value, where)}
     raise UserError(
-        f"{where}={value!r} cannot be written to json: use a number, a string, or a dataclass of these"
+        f"{where}={value!r} cannot be written to JSON: use a number, a string, or a dataclass of these"
     )
 
 
@@ -229,23 +274,23 @@ def _reference(thing: Any, where: str) -> str:
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "<lambda>")
     if module is None or "<" in name:
         raise UserError(
-            f"{where}: give {thing!r} a name at the top of a module, so that it can be found again"
+            f"{where}: define {thing!r} by name at the top level of a module, so that it can be imported"
         )
     return f"{module}:{name}"
 
 
 def restore(value: Any, find: Callable[[str], Any]) -> Any:
-    """Turns `describe`'s output back into the tree.
+    """Converts the output of `describe` back to the tree.
 
     Args:
-        value: what json held.
+        value: parsed JSON.
         find: "module:name" -> the class or function.
 
     Returns:
         The tree; sequences come back as tuples.
 
     Raises:
-        UserError: a class has lost or renamed a field.
+        UserError: a class no longer has a field that the JSON names.
     """
     if isinstance(value, list):
         return tuple(restore(child, find) for child in value)
@@ -262,12 +307,12 @@ def restore(value: Any, find: Callable[[str], Any]) -> Any:
     known = {field.name for field in dataclasses.fields(cls)}
     for name in children:
         if name not in known:
-            raise UserError(f"{value['@type']} has no field '{name}' any more: {nearest(name, known)}")
+            raise UserError(f"{value['@type']} no longer has the field '{name}': {nearest(name, known)}")
     return cls(**children)
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Walks `describe`'s output: (dotted path, value) of every leaf and of every node's "@type"."""
+    """Yields (dotted path, value) of every leaf and every node's "@type" in the output of `describe`."""
     children: Mapping[str, Any]
     if isinstance(value, dict) and not {"@ref", "@float"} & set(value):
         children = value
@@ -282,7 +327,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-    """Compares two outputs of `describe`: (path, old, new) wherever they differ, None for "not there"."""
+    """Compares two outputs of `describe`: (path, old, new) where they differ; None where one lacks the path."""
     before, after = dict(leaves(old)), dict(leaves(new))
     paths = [*before, *(path for path in after if path not in before)]
     return [

@@ -1,4 +1,4 @@
-"""The vocabulary of types, and `record`: a frozen dataclass that is also a pytree.
+"""Type aliases, and `record`: a frozen dataclass that is also a pytree.
 
 Shapes are written with jaxtyping; `b` is the batch, `h w c` an image, `n` positions of a sequence.
 """
@@ -14,9 +14,9 @@ from jaxtyping import PRNGKeyArray
 
 PyTree = Any
 Key = PRNGKeyArray
-Params = Mapping[str, PyTree]  # player's name -> the parameters that only this player moves
-Extra = Mapping[str, PyTree]  # carried but not trained: codebooks, batch statistics, teachers
-Batch = Mapping[str, Array]  # "x": what is modelled; "label": integer classes, where there are any
+Params = Mapping[str, PyTree]  # player's name -> the parameters that only this player updates
+Extra = Mapping[str, PyTree]  # state that is not trained by gradients: codebooks, batch statistics, teachers
+Batch = Mapping[str, Array]  # "x": modelled data; "label": integer classes, if the data has them
 Metrics = Mapping[str, Array]  # name -> scalar
 
 C = TypeVar("C", bound=type)
@@ -33,12 +33,12 @@ def record(cls: C) -> C:
 def named(key: Key, name: str) -> Key:
     """Derives the key of one named use of randomness: `fold_in(key, crc32(name))`.
 
-    Every random draw of the library hangs on (seed, step, name) and on no earlier draw, so that a
-    resumed run continues with the same numbers.
+    Every random draw of the library depends on (seed, step, name) and on no earlier draw, so that a
+    resumed run continues with the same random numbers.
 
     Args:
         key: a typed PRNG key, shape ().
-        name: what the randomness is for, e.g. "noise".
+        name: purpose of the random draw, e.g. "noise".
 
     Returns:
         A typed PRNG key, shape ().

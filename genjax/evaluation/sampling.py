@@ -1,4 +1,4 @@
-"""Samples of any objective, drawn in compiled calls of one size, sharded, in the data's own units."""
+"""Sampling of any objective: compiled calls of one batch size, sharded, mapped to the data's own units."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from genjax.core.errors import UserError
 from genjax.core.objective import HasTranslation, Objective
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.data import Data
-from genjax.parallel.mesh import batch_sharding, batch_shards, within
+from genjax.parallel.mesh import batch_sharding, batch_shards, with_mesh
 
 
 def gather(array: Array | np.ndarray) -> np.ndarray:
@@ -28,31 +28,31 @@ def gather(array: Array | np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def compile_sampler(objective: Objective, mesh: Mesh, num: int) -> Callable[..., Array]:
-    """Compiles (params, extra, key, cond) -> `num` samples split over the mesh.
+    """Compiles (params, extra, key, cond) -> `num` samples sharded over the mesh.
 
     Args:
-        objective: hashable: calls for equal objectives share the compiled program.
+        objective: hashable; equal objectives share the compiled program.
         mesh: the devices.
         num: a multiple of the mesh's batch shards.
 
     Returns:
-        The compiled function; `cond` is what the samples are given, or None.
+        The compiled function; `cond` is the samples' conditions, or None.
     """
 
     def draw(params: Params, extra: Extra, key: Key, cond: Batch | None) -> Array:
         return objective.sample(params, extra, key, num, cond)
 
-    return jax.jit(within(draw, mesh), out_shardings=batch_sharding(mesh))
+    return jax.jit(with_mesh(draw, mesh), out_shardings=batch_sharding(mesh))
 
 
 @jax.jit
 def _broken(x: Shaped[Array, "n ..."]) -> Int[Array, ""]:
-    """How many examples hold values that are not finite."""
+    """Number of examples with NaN or infinite values."""
     return jnp.sum(~jnp.all(jnp.isfinite(x.reshape(len(x), -1)), axis=1))
 
 
 def in_units(data: Data, array: Array) -> Array:
-    """What the model made, in the data's own units, each process's rows where they are."""
+    """Samples in the data's own units, with the same sharding."""
     held = {shard.index[0].indices(len(array))[:2]: shard.data for shard in array.addressable_shards}
 
     def rows(index: tuple[slice, ...] | None) -> np.ndarray:
@@ -76,28 +76,28 @@ def sample_batches(
     finite: bool = False,
     report: Callable[[int], None] = lambda done: None,
 ) -> Iterator[tuple[Array, int, np.ndarray | None]]:
-    """Draws samples batch by batch, the classes in turn where the data have labels; a translator's of test examples in
-    random order.
+    """Draws samples batch by batch, with labels cycling through the classes; a translator's of test examples in random
+    order.
 
     Args:
-        objective: what draws.
-        data: gives the number of classes, and the way back to the data's own units.
-        params: by player; the moving average is what is wanted.
-        extra: goes with params.
+        objective: the objective.
+        data: the data, with the inverse transforms.
+        params: by player, usually the EMA.
+        extra: the objective's non-trained state that belongs to params.
         mesh: the devices.
         seed: call i draws with `fold_in(key(seed), i)`, so that the first samples do not depend on `num`.
-        num: how many.
-        batch_size: in one compiled call; rounded up to a multiple of the devices.
+        num: number of samples.
+        batch_size: samples per compiled call; rounded up to a multiple of the devices.
         label: one class for all samples.
-        finite: refuse samples that are not, which integers would hide.
+        finite: raise on NaN or infinity, before samples are cast to integers.
         report: called with the number of samples drawn so far.
 
     Yields:
-        (samples [size, ...] in the scale of the model, split over the mesh; how many of them are asked for, from the
-        first; labels int32 [size] or None).
+        (samples [size, ...] in the model's scale, sharded over the mesh; number of valid leading rows; labels int32
+        [size] or None).
 
     Raises:
-        UserError: there is no such class, or samples are not finite though they must be.
+        UserError: `label` is out of range, or with `finite` samples are not finite.
     """
     classes = getattr(objective, "classes", 0)
     if label is not None and not 0 <= label < classes:
@@ -123,7 +123,7 @@ def sample_batches(
         made = draw(params, extra, jax.random.fold_in(root, call), cond)
         if finite and (bad := int(_broken(made))):
             raise UserError(
-                f"samples: {bad} of {size} hold values that are NaN or infinite, so there is nothing to judge"
+                f"samples: {bad} of {size} hold values that are NaN or infinite: they cannot be evaluated"
             )
         yield made, min(size, num - start), asked
         report(min(start + size, num))
@@ -132,9 +132,9 @@ def sample_batches(
 def draw_samples(
     objective: Objective, data: Data, params: Params, extra: Extra, mesh: Mesh, **options: Any
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Draws samples and holds them all, on every process.
+    """Draws samples and gathers all of them on every process.
 
-    Args and errors are those of `sample_batches`.
+    Other Args and Raises: see `sample_batches`.
 
     Returns:
         (samples [num, ...] in the data's own units and dtype, labels int32 [num] or None).

@@ -1,9 +1,9 @@
-"""Lines of progress, printed once however many processes run."""
+"""Progress messages, printed by the first process only."""
 
 import jax
 
 
 def say(line: str) -> None:
-    """Prints one line of progress, on the first process only."""
+    """Prints one line of progress, on process 0 only."""
     if jax.process_index() == 0:
         print(line, flush=True)

@@ -1,7 +1,7 @@
-"""Devices: a mesh with named axes, the batch on it, and the compiled step.
+"""The device mesh with named axes, and the sharding of the batch.
 
 One code path serves one CPU and a pod: arrays are global, `jit` partitions the computation. The batch is split over the
-axes `data` and `fsdp`; where the state's arrays go is said in `placement`.
+axes `data` and `fsdp`; `placement` shards the arrays of the train state.
 """
 
 import functools
@@ -17,21 +17,21 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from genjax.core.errors import UserError, nearest
-from genjax.core.sharding_rules import AXES, BATCH, on
+from genjax.core.sharding_rules import AXES, BATCH, use_mesh
 from genjax.core.types import Batch
 
 
 def make_mesh(spec: str = "data:-1") -> Mesh:
     """Arranges all devices along named axes.
 
-    Neighbours along the later axes are near each other in the machine. Devices in several slices, which a slower
-    network joins, are told apart along the first axis alone.
+    Neighbours along the later axes are close in the interconnect. Several slices, connected by a slower network, are
+    separated along the first axis only.
 
     Args:
-        spec: "axis:size,axis:size"; one size may be -1, which takes the devices that are left.
+        spec: "axis:size,axis:size"; one size may be -1: all remaining devices.
 
     Returns:
-        The mesh; its axes are of type Auto: shardings are inferred inside `jit`.
+        The mesh, with axes of type Auto: shardings are inferred inside `jit`.
 
     Raises:
         UserError: unknown axis, unreadable size, or sizes that do not multiply to the number of devices.
@@ -55,14 +55,14 @@ def make_mesh(spec: str = "data:-1") -> Mesh:
 
 
 def arrange(shape: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
-    """Orders devices so that those that talk most, along the last axes, are near each other.
+    """Orders devices so that those with most communication, along the last axes, are close in the interconnect.
 
     Args:
-        shape: of the mesh.
-        devices: as many as it has places; `slice_index` says which of them a fast network joins.
+        shape: shape of the mesh.
+        devices: prod(shape) devices; those of equal `slice_index` share a fast interconnect.
 
     Returns:
-        [*shape] devices.
+        Array [*shape] of devices.
 
     Raises:
         UserError: the number of slices does not divide the first axis.
@@ -78,31 +78,31 @@ def arrange(shape: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
 
 
 def batch_axes(mesh: Mesh) -> tuple[str, ...]:
-    """The mesh's axes that the batch is split over."""
+    """The axes of the mesh that split the batch."""
     return tuple(axis for axis in BATCH if axis in mesh.shape)
 
 
 def batch_shards(mesh: Mesh) -> int:
-    """Into how many parts the batch is split."""
+    """The number of shards of the batch."""
     return math.prod(mesh.shape[axis] for axis in batch_axes(mesh))
 
 
 def batch_sharding(mesh: Mesh, stacked: bool = False) -> NamedSharding:
-    """Splits the first axis, or the second of a stack of batches."""
+    """The sharding of a batch along its first axis; of stacked batches [steps, b, ...], along the second."""
     axes = batch_axes(mesh)
     return NamedSharding(mesh, P(None, axes) if stacked else P(axes))
 
 
 def check_batch(size: int, mesh: Mesh, accumulate: int = 1) -> None:
-    """Refuses a global batch that cannot be split evenly.
+    """Raises unless the global batch can be split evenly.
 
     Args:
-        size: examples in the global batch.
-        mesh: the devices.
-        accumulate: micro-batches in a step.
+        size: number of examples in the global batch.
+        mesh: the device mesh.
+        accumulate: number of micro-batches in a step.
 
     Raises:
-        UserError: devices times micro-batches do not divide `size`; names the sizes on either side.
+        UserError: devices times micro-batches do not divide `size`; the message names the nearest valid sizes.
     """
     parts = batch_shards(mesh) * accumulate
     if size < 1 or size % parts:
@@ -113,26 +113,26 @@ def check_batch(size: int, mesh: Mesh, accumulate: int = 1) -> None:
 
 
 def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, stacked: bool = False) -> Batch:
-    """Turns this process's rows into global arrays split over the mesh.
+    """Makes global arrays, sharded over the mesh, from the rows of each process.
 
     Args:
         batch: arrays [rows of this process, ...], or [steps, rows, ...] if `stacked`.
         mesh: the devices of all processes.
-        stacked: whether a first axis of steps comes before the rows.
+        stacked: whether an axis of steps precedes the rows.
 
     Returns:
-        Global arrays, split along their rows.
+        Global arrays, sharded along their rows.
     """
     sharding = batch_sharding(mesh, stacked)
     return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
 
 
-def within(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """The function, to be compiled, with the mesh known to the networks in it; see `layout.constrain`."""
+def with_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Wraps a function, to be compiled, so that it is traced under the mesh; see `sharding_rules.use_mesh`."""
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with on(mesh):
+        with use_mesh(mesh):
             return function(*args, **kwargs)
 
     return wrapped

@@ -1,12 +1,12 @@
-"""Runs of several processes: they come together before anything touches a device, and end together.
+"""Multi-process runs: the processes connect before anything initialises a device, and exit together.
 
-    with joined(place, watchdog):           # nothing for a run of one process
+    with join_processes(place, watchdog):           # no-op for a single process
         ...
 
-Process 0 opens a hub at the coordinator's address, at which all processes come together and stay in touch (see
-`genjax.parallel.hosts`); JAX's own service is at another port of the same host, which the hub tells.
+Process 0 opens a rendezvous at the coordinator's address, where all processes connect and send heartbeats (see
+`genjax.parallel.hosts`); JAX's own service uses another port of the same host, which the rendezvous announces.
 
-JAX has one connection to the others for each process, made once; so there is one `Member` here.
+A process initialises JAX's distributed runtime once, so this module holds one global `Client`.
 """
 
 import contextlib
@@ -28,51 +28,51 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from genjax.core.errors import UserError
-from genjax.parallel.hosts.client import Member, Unreachable, end, join
+from genjax.parallel.hosts.client import Client, Unreachable, exit_process, join
 from genjax.parallel.hosts.cluster import Place
-from genjax.parallel.hosts.rendezvous import LOST, Hub
-from genjax.parallel.hosts.tcp_proxy import relay
+from genjax.parallel.hosts.rendezvous import LOST, Rendezvous
+from genjax.parallel.hosts.tcp_proxy import open_proxy
 from genjax.parallel.mesh import batch_sharding
 
-LEFT_TO_JAX = 3600  # seconds more than the watchdog's after which JAX would end processes in its own way
-CLOSING = 20.0  # seconds for JAX to take leave of the others once all are done
+JAX_EXTRA_TIMEOUT = 3600  # seconds added to the watchdog for JAX's own heartbeat, which must not fire first
+SHUTDOWN_TIMEOUT = 20.0  # seconds for jax.distributed.shutdown once all processes are done
 
 T = TypeVar("T")
-_member: Member | None = None
+_client: Client | None = None
 
 
-def member() -> Member | None:
-    """This process's part in a run of several; None in a run of one."""
-    return _member
+def client() -> Client | None:
+    """This process's connection to the rendezvous; None in a single-process run."""
+    return _client
 
 
 def _listen(port: int, limit: float) -> socket.socket:
-    """A socket at a port that an earlier attempt of this run may still hold for a moment.
+    """Opens a listening socket, with retries while a previous attempt of this run still holds the port.
 
     Raises:
-        UserError: another program listens there.
+        UserError: another program uses the port.
     """
     until = time.monotonic() + min(limit, 30.0)
     while True:
-        with contextlib.suppress(OSError, ValueError):  # no IPv6 here, or the port is taken
+        with contextlib.suppress(OSError, ValueError):  # no IPv6, or the port is in use
             return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
         try:
             return socket.create_server(("", port))
         except OSError as error:
             if time.monotonic() > until:
-                raise UserError(f"process 0 cannot listen at port {port}: {error.strerror}") from None
+                raise UserError(f"process 0 cannot listen on port {port}: {error.strerror}") from None
         time.sleep(0.2)
 
 
 def _initialize(place: Place, port: int, watchdog: float) -> None:
-    """Starts JAX's service and client; several processes of one machine with GPUs take one each."""
+    """Starts JAX's distributed runtime; several processes on one machine with several GPUs use one GPU each."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # Ours, in `hosts.member`, covers more signals and the time outside the training loop.
+    # `hosts.client` replaces it: it handles more signals, also outside the training loop.
     jax.config.update("jax_enable_preemption_service", False)
     local = None
     if place.local and place.local[1] > 1 and os.environ.get("CUDA_VISIBLE_DEVICES", ",").count(",") > 0:
         local = place.local[0]
-    address = f"127.0.0.1:{port}" if place.index == 0 else relay(place.host, port)
+    address = f"127.0.0.1:{port}" if place.index == 0 else open_proxy(place.host, port)
     os.environ["no_grpc_proxy"] = "127.0.0.1"  # noqa: SIM112
     logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)
     try:
@@ -83,94 +83,98 @@ def _initialize(place: Place, port: int, watchdog: float) -> None:
             local_device_ids=local,
             cluster_detection_method="deactivate",
             initialization_timeout=int(watchdog) + 60,
-            heartbeat_timeout_seconds=int(watchdog) + LEFT_TO_JAX,
+            heartbeat_timeout_seconds=int(watchdog) + JAX_EXTRA_TIMEOUT,
         )
     except RuntimeError as error:
-        raise Unreachable(f"jax.distributed does not start: {' '.join(str(error).split())[:200]}") from error
+        raise Unreachable(
+            f"jax.distributed.initialize failed: {' '.join(str(error).split())[:200]}"
+        ) from error
 
 
-def _close(code: int) -> None:
-    """Takes leave of JAX's service; if that hangs, the process ends all the same: everything is done."""
-    late = threading.Timer(CLOSING, os._exit, (code,))
-    late.daemon = True
-    late.start()
+def _shutdown(code: int) -> None:
+    """Shuts down JAX's distributed runtime; exits if that hangs, since all work is done."""
+    timer = threading.Timer(SHUTDOWN_TIMEOUT, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
     jax.distributed.shutdown()
-    late.cancel()
+    timer.cancel()
 
 
 @contextlib.contextmanager
-def joined(place: Place | None, watchdog: float) -> Iterator[None]:
-    """Comes together with the other processes, and ends with them.
+def join_processes(place: Place | None, watchdog: float) -> Iterator[None]:
+    """Context of a multi-process run: connects all processes on entry, and waits for all of them on exit.
 
-    An error of this process is told to the others and ends it here, after it was printed: to raise it further
-    would be to wait for them.
+    An exception inside is printed and sent to the other processes, and the process exits here: raising it further
+    would wait for the others.
 
     Args:
-        place: of this process; None does nothing.
-        watchdog: seconds to wait for the others, of a process's silence, and of a step.
+        place: rank and coordinator of this process; None does nothing.
+        watchdog: timeout in seconds for connecting, for a process without heartbeats, and for a step.
 
     Yields:
-        Once all processes are there.
+        None, once all processes are connected.
 
     Raises:
-        UserError: they do not come together.
-        SystemExit: as what is inside raises it, once all have.
+        UserError: not all processes connect in time, or the watchdog is less than 2 seconds.
+        SystemExit: raised inside, re-raised once all processes are done.
     """
-    global _member
+    global _client
     if place is None:
         yield
         return
     if watchdog < 2:
         raise UserError(f"--watchdog={watchdog:g} must be at least 2 seconds")
-    hub = Hub(_listen(place.port, watchdog), place.count, watchdog) if place.index == 0 else None
-    host = "127.0.0.1" if hub else place.host
-    _member, port = join((host, place.port), place.index, place.count, watchdog)
+    rendezvous = (
+        Rendezvous(_listen(place.port, watchdog), place.count, watchdog) if place.index == 0 else None
+    )
+    host = "127.0.0.1" if rendezvous else place.host
+    _client, port = join((host, place.port), place.index, place.count, watchdog)
     code = 0
     try:
         _initialize(place, port, watchdog)
         yield
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except UserError as error:
-        _member.fail(error.code, str(error))
-        end(error.code, str(error))
+        _client.fail(error.code, str(error))
+        exit_process(error.code, str(error))
     except BaseException as error:
-        if _member.signal:  # others are leaving already, which ends what is done with them
-            end(128 + _member.signal, "")
-        words = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        _member.fail(LOST, words)
+        if _client.signal:  # other processes already exit, which makes collectives fail here
+            exit_process(128 + _client.signal, "")
+        message = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        _client.fail(LOST, message)
         traceback.print_exc()
         sys.stdout.flush()
         os._exit(1)
-    _member.finish(code)
-    _close(code)
-    _member.close()
-    if hub:
-        hub.close()
-    _member = None
+    _client.finish(code)
+    _shutdown(code)
+    _client.close()
+    if rendezvous:
+        rendezvous.close()
+    _client = None
     if code:
         raise SystemExit(code)
 
 
-def agreed(value: T) -> T:
-    """Waits for all processes; a value that JSON can hold, as process 0 has it."""
-    return value if _member is None else _member.meet(value)
+def broadcast(value: T) -> T:
+    """Waits for all processes and returns the value of process 0, which must be JSON-serialisable."""
+    return value if _client is None else _client.broadcast(value)
 
 
-def first(action: Callable[[], None]) -> None:
-    """Does something on process 0 alone, while the others wait; an error of it ends them all."""
+def on_first_process(action: Callable[[], None]) -> None:
+    """Runs `action` on process 0 only, while the others wait; an exception of it ends all processes."""
     if jax.process_index() == 0:
         action()
-    agreed(None)
+    broadcast(None)
 
 
 def connect(mesh: Mesh) -> None:
-    """Makes gloo connect the processes along each set of the mesh's axes, now that all are here.
+    """Connects the processes in gloo along each subset of the mesh's axes, while all processes are in step.
 
-    It does so when a collective first needs it, and gives up after 30 s: the time by which one process may compile
-    longer than another. Other backends have no such limit.
+    Otherwise gloo connects at the first collective and fails after 30 s, which differences in compilation time can
+    exceed. Other backends have no such limit.
     """
-    if _member is None or jax.default_backend() != "cpu":
+    if _client is None or jax.default_backend() != "cpu":
         return
     names = [name for name in mesh.axis_names if mesh.shape[name] > 1]
     place = NamedSharding(mesh, P(*names))
@@ -182,26 +186,26 @@ def connect(mesh: Mesh) -> None:
             lambda x, axes=axes: jax.lax.psum(x, axes), mesh=mesh, in_specs=place.spec, out_specs=rest
         )
         run = jax.jit(total).lower(x).compile()
-        agreed(None)
+        broadcast(None)
         jax.block_until_ready(run(x))
-    agreed(None)
-    multihost_utils.sync_global_devices("connect")  # those of `gather`, and of arrays put on all devices
+    broadcast(None)
+    multihost_utils.sync_global_devices("connect")  # the groups of `gather` and of replicated `device_put`
 
 
 def block(mesh: Mesh, size: int) -> tuple[int, int]:
-    """Which of how many equal consecutive blocks of a batch's rows this process's devices hold.
+    """The block of a batch's rows that the devices of this process hold, among equal consecutive blocks.
 
-    Processes that share rows, because the mesh splits over them something else than the batch, hold the same block.
+    Processes that the mesh separates along other axes than the batch's hold the same block.
 
     Args:
         mesh: the devices of all processes.
-        size: rows of the batch, which the mesh can split.
+        size: number of rows of the batch, divisible by the batch shards of the mesh.
 
     Returns:
-        (index, count), as `Batches` takes them.
+        (index, count) of the block, as `Batches` takes them.
 
     Raises:
-        UserError: this process's rows are no such block.
+        UserError: the rows of this process are not consecutive.
     """
     places = batch_sharding(mesh).addressable_devices_indices_map((size,)).values()
     spans = sorted({rows[0].indices(size)[:2] for rows in places if rows is not None})

@@ -1,8 +1,8 @@
-"""Where the arrays of a state go on a mesh.
+"""Sharding of the arrays of a train state over a mesh.
 
-Each array is placed by the first of the experiment's rules (path regex -> spec) that matches, else by the first of its
-networks' own (`layout`), else its last axis is split over `tensor` and the largest of the others over `fsdp` (ZeRO-3 or
-FSDP, Rajbhandari et al. 2020, arXiv:1910.02054). With `zero1` optimizer state and average are split over `data` too.
+The first matching rule of the experiment (path regex -> spec) places an array, else the first matching rule of its
+networks (`layout`); else its last axis is split over `tensor` and the largest other axis over `fsdp` (ZeRO-3 or FSDP,
+Rajbhandari et al. 2020, arXiv:1910.02054). With `zero1`, optimizer state and EMA are split over `data` too.
 """
 
 import math
@@ -18,19 +18,19 @@ from genjax.core.errors import UserError
 from genjax.core.sharding_rules import Rule
 from genjax.core.types import PyTree
 
-SMALLEST_SPLIT = 1024  # arrays with fewer elements are cheaper to keep everywhere than to gather
-LARGE = 2**20  # elements from which on an array must be split where `fsdp` splits at all
+SMALLEST_SPLIT = 1024  # arrays with fewer elements are replicated: cheaper than gathering them
+LARGE = 2**20  # arrays with more elements must be split on a mesh with `fsdp`
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How the arrays of a state are placed.
+    """Computes the sharding of each array of a state.
 
     Attributes:
-        mesh: the devices.
-        rules: of the experiment: they must match something, and come out even.
-        layout: of its networks: axes that the mesh lacks, or that do not divide an array, split nothing.
-        zero1: split what only the optimizer and evaluations read over `data` as well.
+        mesh: the device mesh.
+        rules: the experiment's rules: each must match an array and divide its dimensions.
+        layout: rules of its networks: axes that the mesh lacks, or that do not divide a dimension, are ignored.
+        zero1: also split optimizer state and EMA over `data`.
     """
 
     mesh: Mesh
@@ -39,10 +39,10 @@ class Placement:
     zero1: bool = False
 
     def spec(self, path: str, shape: tuple[int, ...]) -> P:
-        """Of one array.
+        """The partition spec of the array of one path and shape.
 
         Raises:
-            UserError: a rule of the experiment cannot split it.
+            UserError: a rule of the experiment does not divide its dimensions.
         """
         for rule in self.rules:
             if _matches(rule, path, shape):
@@ -53,13 +53,13 @@ class Placement:
                             f"rule '{rule.path}' cannot split {path} {shape} over mesh axis '{axis}'"
                         )
                 return P(*spec)
-        axes = list(self._own(path, shape))
-        if self.zero1 and path.startswith(("moments/", "ema/")):
+        axes = list(self._default(path, shape))
+        if self.zero1 and path.startswith(("opt_state/", "ema/")):
             self._add(axes, "data", shape)
         return P(*axes) if any(axes) else P()
 
-    def _own(self, path: str, shape: tuple[int, ...]) -> list[str | None]:
-        """By the networks' layout, or by sizes alone."""
+    def _default(self, path: str, shape: tuple[int, ...]) -> list[str | None]:
+        """The axes by the layout of the networks, else by the sizes of the dimensions."""
         axes: list[str | None] = [None] * len(shape)
         rule = next((rule for rule in self.layout if _matches(rule, path, shape)), None)
         if rule is not None:
@@ -77,7 +77,7 @@ class Placement:
         return ways > 1 and size % ways == 0
 
     def _add(self, axes: list[str | None], axis: str, shape: tuple[int, ...]) -> None:
-        """Splits the largest dimension that is whole, the last of equals, unless the array is small."""
+        """Splits the largest unsplit dimension (the last one of equals), unless the array is small."""
         free = [i for i, size in enumerate(shape) if axes[i] is None and self._splits(axis, size)]
         if free and math.prod(shape) >= SMALLEST_SPLIT:
             axes[max(free, key=lambda i: (shape[i], i))] = axis
@@ -94,11 +94,11 @@ def state_sharding(
     layout: tuple[Rule, ...] = (),
     zero1: bool = False,
 ) -> PyTree:
-    """A sharding for each array of a state; optimizer state and averages follow their parameters.
+    """The sharding of each array of a state; optimizer state and EMA are sharded as their parameters.
 
     Args:
         state: arrays or `jax.ShapeDtypeStruct`s.
-        mesh: the devices.
+        mesh: the device mesh.
         rules: see `Placement`.
         layout: see `Placement`.
         zero1: see `Placement`.
@@ -107,8 +107,8 @@ def state_sharding(
         `NamedSharding`s in the shape of `state`.
 
     Raises:
-        UserError: a rule matches no array, or asks for a split that does not come out even; or `fsdp` cannot split an
-            array of more than a million elements, which nothing else splits either.
+        UserError: a rule matches no array or does not divide a dimension; or on a mesh with `fsdp` an array of more
+            than 2^20 elements cannot be split.
     """
     leaves = jax.tree_util.tree_leaves_with_path(state)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
@@ -127,7 +127,7 @@ def state_sharding(
 
 
 def bytes_held(state: PyTree) -> tuple[int, int]:
-    """(bytes of the whole state, the most that one device of this process holds), read off the arrays themselves."""
+    """(bytes of the whole state, maximum bytes on one device of this process), measured on the arrays."""
     arrays = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)]
     held: dict[Any, int] = {}
     for array in arrays:

@@ -1,4 +1,4 @@
-"""A run that is told to end saves first."""
+"""On SIGTERM or SIGINT: finish the step, save a checkpoint, then exit."""
 
 import signal
 from types import FrameType
@@ -8,41 +8,41 @@ from genjax.parallel import multihost
 
 
 class StopSignal:
-    """Notes SIGTERM and SIGINT, so that the loop can save before it ends; a second one ends it at once.
+    """Records SIGTERM and SIGINT, so that the loop can save before it exits; a second signal exits at once.
 
-    In a run of several processes a signal to one is a signal to all; see `genjax.parallel.hosts.client`.
+    In a multi-process run a signal to one process stops all of them; see `genjax.parallel.hosts.client`.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._before: dict[int, Any] = {}
-        self._member = multihost.member()
+        self._client = multihost.client()
 
     def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGTERM, signal.SIGINT) if self._member is None else ():
-            self._before[number] = signal.signal(number, self._note)
+        for number in (signal.SIGTERM, signal.SIGINT) if self._client is None else ():
+            self._before[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._member is not None:
-            self._member.outside()
-            if self._member.signal and kind is None:
-                raise SystemExit(128 + self._member.signal)  # it came after the last step: all is saved
+        if self._client is not None:
+            self._client.leave_loop()
+            if self._client.signal and kind is None:
+                raise SystemExit(128 + self._client.signal)  # after the last step: everything is saved
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             raise SystemExit(128 + number)
         self.received = number
 
     def reached(self, step: int) -> bool:
-        """Whether to stop after `step`; in a run of several processes all agree."""
-        if self._member is not None and self._member.reached(step):
-            self.received = self._member.signal
+        """Whether to stop after `step`; the same on all processes of a run."""
+        if self._client is not None and self._client.reached(step):
+            self.received = self._client.signal
         return self.received is not None
 
     def expect(self, due: bool) -> None:
-        """Says whether the next step is a matter of computing it alone: nothing to compile, save or draw."""
-        if self._member is not None:
-            self._member.expect(due)
+        """Announces whether the next step only computes: no compilation, checkpoint or evaluation before its end."""
+        if self._client is not None:
+            self._client.expect(due)

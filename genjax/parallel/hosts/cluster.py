@@ -1,13 +1,13 @@
-"""Where this process stands among those of a run: from flags, or from what a launcher has put in the environment.
+"""Detects index, count and coordinator of this process: from flags, or from a launcher's environment variables.
 
     flags          --coordinator=HOST:PORT --num_processes=N --process_id=K
     variables      JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID or JOB_COMPLETION_INDEX (Kubernetes)
-    SLURM          of a step (srun): SLURM_STEP_NODELIST, SLURM_STEP_NUM_TASKS, SLURM_PROCID
+    SLURM          within a step (srun): SLURM_STEP_NODELIST, SLURM_STEP_NUM_TASKS, SLURM_PROCID
     MPI            OMPI_COMM_WORLD_SIZE and _RANK, or PMI_SIZE and PMI_RANK
     TPU            TPU_WORKER_HOSTNAMES and TPU_WORKER_ID (Kubernetes), else the metadata server of a TPU VM;
                    slices by MEGASCALE_NUM_SLICES, MEGASCALE_SLICE_ID, MEGASCALE_COORDINATOR_ADDRESS
 
-One process, or an environment that speaks of one, is no cluster: nothing is initialised then.
+With one process, by flags or environment, nothing is detected and nothing is initialised.
 """
 
 import os
@@ -19,23 +19,23 @@ from pathlib import Path
 
 from genjax.core.errors import UserError
 
-PORT = 8471  # where the environment names a host and no port
+PORT = 8471  # if the environment names a host without a port
 METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
-ACCELERATORS = ("/dev/accel0", "/dev/vfio/0")  # one of them is there on a TPU VM
+ACCELERATORS = ("/dev/accel0", "/dev/vfio/0")  # a TPU VM has one of them
 
 Environment = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Place:
-    """One process among those of a run.
+    """The place of one process in a run.
 
     Attributes:
-        coordinator: "HOST:PORT" of process 0; empty if the environment does not say.
+        coordinator: "HOST:PORT" of process 0; empty if unknown.
         count: number of processes.
-        index: this one, 0 ... count - 1.
-        found: what said so, for messages.
-        local: (index, count) among the processes of this machine, where that is known.
+        index: index of this process, 0 ... count - 1.
+        found: source of this information, for messages.
+        local: (index, count) among the processes of this machine, if known.
     """
 
     coordinator: str
@@ -46,17 +46,17 @@ class Place:
 
     @property
     def host(self) -> str:
-        """Of process 0."""
+        """Host of process 0."""
         return self.coordinator.rpartition(":")[0].strip("[]")
 
     @property
     def port(self) -> int:
-        """Of process 0."""
+        """Port of process 0."""
         return int(self.coordinator.rpartition(":")[2])
 
 
 def first_host(nodes: str) -> str:
-    """The first of SLURM's "node[003-010,12],other", "a,b" or "rack[1-2]n[07,9]"."""
+    """The first host of a SLURM node list such as "node[003-010,12],other", "a,b" or "rack[1-2]n[07,9]"."""
     depth, end = 0, len(nodes)
     for at, letter in enumerate(nodes):
         depth += (letter == "[") - (letter == "]")
@@ -79,7 +79,7 @@ def _slurm(env: Environment) -> Place | None:
     needed = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
     if not all(name in env for name in needed):
         return None
-    port = 61440 + int(env["SLURM_JOB_ID"]) % 4096  # jobs of one machine rarely meet
+    port = 61440 + int(env["SLURM_JOB_ID"]) % 4096  # jobs on one machine rarely collide
     tasks = re.match(r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE", ""))
     local = (int(env["SLURM_LOCALID"]), int(tasks[0])) if tasks and "SLURM_LOCALID" in env else None
     address = f"{first_host(env['SLURM_STEP_NODELIST'])}:{port}"
@@ -87,7 +87,7 @@ def _slurm(env: Environment) -> Place | None:
 
 
 def _mpi(env: Environment) -> Place | None:
-    """Ranks; older versions of Open MPI also say where mpirun runs, which is where process 0 is."""
+    """Ranks; Open MPI 4 and older also give the host of mpirun, where process 0 runs."""
     if "OMPI_COMM_WORLD_SIZE" in env:
         local = None
         if "OMPI_COMM_WORLD_LOCAL_SIZE" in env:
@@ -113,7 +113,7 @@ def _metadata(name: str) -> str:
 
 
 def _tpu(env: Environment, fetch: Callable[[str], str]) -> Place | None:
-    """A slice's workers in their order; of several slices all of the first come first."""
+    """Workers of a TPU slice in their order; several slices are numbered one after the other."""
     hosts, worker = env.get("TPU_WORKER_HOSTNAMES"), env.get("TPU_WORKER_ID")
     if hosts is None or worker is None:
         if "TPU_SKIP_MDS_QUERY" in env or not any(Path(device).exists() for device in ACCELERATORS):
@@ -121,7 +121,7 @@ def _tpu(env: Environment, fetch: Callable[[str], str]) -> Place | None:
         try:
             hosts, worker = fetch("worker-network-endpoints"), fetch("agent-worker-number")
         except OSError:
-            return None  # accelerators of another kind
+            return None  # not a TPU
         hosts = ",".join(part.split(":")[-1] for part in hosts.split(","))  # "name:id:address" or a name
     names, slices = hosts.split(","), int(env.get("MEGASCALE_NUM_SLICES", 1))
     first = env.get("MEGASCALE_COORDINATOR_ADDRESS", names[0]).partition(":")[0]
@@ -130,23 +130,23 @@ def _tpu(env: Environment, fetch: Callable[[str], str]) -> Place | None:
 
 
 def detect(env: Environment, fetch: Callable[[str], str] = _metadata) -> Place | None:
-    """What the environment says.
+    """Reads the place of this process from the environment.
 
     Args:
-        env: variables.
-        fetch: reads an attribute from a TPU VM's metadata server.
+        env: environment variables.
+        fetch: reads an attribute from the metadata server of a TPU VM.
 
     Returns:
-        This process's place; None if it stands alone.
+        The place of this process; None in a single-process run.
 
     Raises:
-        UserError: a variable is no number.
+        UserError: a variable cannot be parsed.
     """
     try:
         found = _variables(env) or _slurm(env) or _mpi(env) or _tpu(env, fetch)
     except (ValueError, KeyError) as error:
         raise UserError(
-            f"the environment's variables of several processes cannot be read ({error}): give --coordinator, "
+            f"the environment variables of a multi-process run cannot be read ({error}): give --coordinator, "
             "--num_processes and --process_id"
         ) from None
     return found if found is not None and found.count > 1 else None
@@ -159,40 +159,40 @@ def find(
     env: Environment = os.environ,
     fetch: Callable[[str], str] = _metadata,
 ) -> Place | None:
-    """This process's place: by the flags, and by the environment for those that are not given.
+    """Finds the place of this process: by flags, and by the environment for flags that are None.
 
     Args:
         coordinator: "HOST:PORT" of process 0.
-        num_processes: how many there are; 1 is a run of one process, whatever the environment says.
-        process_id: this one.
-        env: variables.
-        fetch: reads an attribute from a TPU VM's metadata server.
+        num_processes: number of processes; 1 is a single-process run, whatever the environment.
+        process_id: index of this process.
+        env: environment variables.
+        fetch: reads an attribute from the metadata server of a TPU VM.
 
     Returns:
-        The place; None for a run of one process.
+        The place; None for a single-process run.
 
     Raises:
-        UserError: flags that do not fit together, or an environment that does not say enough.
+        UserError: flags that contradict each other, or too little information in flags and environment.
     """
     flags = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     given = {name for name, value in flags.items() if value is not None}
     if num_processes == 1 and not process_id:
         return None
-    there = detect(env, fetch) if len(given) < 3 else None
-    if there is None and not given:
+    detected = detect(env, fetch) if len(given) < 3 else None
+    if detected is None and not given:
         return None
-    if there is None and len(given) < 3:
+    if detected is None and len(given) < 3:
         missing = [f"--{name}" for name in flags if name not in given]
         raise UserError(
-            f"--{' and --'.join(sorted(given))} without {' and '.join(missing)}: give all three (nothing in the "
-            "environment says how many processes there are)"
+            f"--{' and --'.join(sorted(given))} without {' and '.join(missing)}: give all three (the "
+            "environment does not contain the number of processes)"
         )
-    there = there or Place("", 1, 0, "flags")
+    detected = detected or Place("", 1, 0, "flags")
     place = replace(
-        there,
-        coordinator=there.coordinator if coordinator is None else coordinator,
-        count=there.count if num_processes is None else num_processes,
-        index=there.index if process_id is None else process_id,
+        detected,
+        coordinator=detected.coordinator if coordinator is None else coordinator,
+        count=detected.count if num_processes is None else num_processes,
+        index=detected.index if process_id is None else process_id,
     )
     return _check(place)
 
@@ -200,7 +200,7 @@ def find(
 def _check(place: Place) -> Place:
     if not place.coordinator:
         raise UserError(
-            f"{place.found} says that there are {place.count} processes, and not where process 0 is: give "
+            f"{place.found} gives {place.count} processes but no address of process 0: give "
             "--coordinator=HOST:PORT"
         )
     if not re.fullmatch(r"(\[[^]]+\]|[^:\s]+):\d{1,5}", place.coordinator) or not 0 < place.port < 65536:

@@ -1,28 +1,28 @@
-"""Who is lost: a decision from what was heard of processes and the time since, without clocks or sockets.
+"""Failure detection from heartbeats and elapsed time, without clocks or sockets.
 
-A process is lost that
+A process is lost if
 
-- was not heard of for `limit` seconds: its pulse comes from a thread, which goes on through compilation, evaluation
-  and everything else that a process that runs at all can be busy with;
-- or has stood at one step for `limit` seconds and no process is at an earlier one, while all are where a step is
-  expected: between steps that are compiled already. So a compilation, a checkpoint, pictures and evaluation may take
-  as long as they like on any of the processes.
+- no heartbeat arrived for `limit` seconds. A separate thread sends the heartbeats, so they continue during
+  compilation, evaluation and everything else in the main thread;
+- or it has been stuck at one step for `limit` seconds, no process is at an earlier step, and all processes expect a
+  step, that is, they are between steps that are compiled already. So compilation, checkpoints, pictures and evaluation
+  may take any time on any of the processes.
 
-A connection that ends is another matter: whoever sees it says so at once.
+A closed connection is detected and reported elsewhere, at once.
 """
 
 from dataclasses import dataclass, field
 
 
 @dataclass
-class Seen:
-    """One process as it was heard of last.
+class ProcessStatus:
+    """The last known status of one process.
 
     Attributes:
-        silent: seconds since anything was heard of it.
-        still: seconds since it took a step, or began to be expected to.
-        step: the last one taken.
-        due: whether its next step is a matter of computing it alone.
+        silent: seconds since its last heartbeat.
+        still: seconds since its last step, or since a step became due.
+        step: the last completed step.
+        due: whether its next step only computes (no compilation, checkpoint or evaluation).
     """
 
     silent: float = 0.0
@@ -32,57 +32,63 @@ class Seen:
 
 
 @dataclass
-class Judge:
-    """The processes that are there, and how long they may be silent or stand still.
+class FailureDetector:
+    """Tracks the connected processes and reports those that are silent or stuck for too long.
 
     Attributes:
-        limit: seconds.
-        seen: processes by index.
+        limit: timeout in seconds, for heartbeats and for a step.
+        processes: status by process index.
     """
 
     limit: float
-    seen: dict[int, Seen] = field(default_factory=dict)
+    processes: dict[int, ProcessStatus] = field(default_factory=dict)
 
-    def joined(self, process: int) -> None:
-        """A process has come."""
-        self.seen[process] = Seen()
+    def add(self, process: int) -> None:
+        """Starts tracking a process."""
+        self.processes[process] = ProcessStatus()
 
-    def left(self, process: int) -> None:
-        """A process has done all that it was to do."""
-        self.seen.pop(process, None)
+    def remove(self, process: int) -> None:
+        """Stops tracking a process, because it is done."""
+        self.processes.pop(process, None)
 
-    def heard(self, process: int, step: int, due: bool) -> None:
-        """A sign of life: the last step taken, and whether the next is expected within the limit."""
-        seen = self.seen.get(process)
-        if seen is None:
-            return
-        seen.silent = 0.0
-        if step != seen.step or not due or not seen.due:
-            seen.still = 0.0
-        seen.step, seen.due = step, due
-
-    def passed(self, seconds: float) -> list[tuple[int, str]]:
-        """Lets time pass.
+    def heartbeat(self, process: int, step: int, due: bool) -> None:
+        """Records a heartbeat.
 
         Args:
-            seconds: since the last call, as far as the caller itself was running.
+            process: index of the process; ignored if it is not tracked.
+            step: its last completed step.
+            due: whether its next step is expected within the limit.
+        """
+        status = self.processes.get(process)
+        if status is None:
+            return
+        status.silent = 0.0
+        if step != status.step or not due or not status.due:
+            status.still = 0.0
+        status.step, status.due = step, due
+
+    def advance(self, seconds: float) -> list[tuple[int, str]]:
+        """Advances the time.
+
+        Args:
+            seconds: since the last call, not counting time in which the caller itself was suspended.
 
         Returns:
-            Processes that are lost now, and why.
+            The lost processes, each with the reason.
         """
-        for seen in self.seen.values():
-            seen.silent += seconds
-            seen.still += seconds
+        for status in self.processes.values():
+            status.silent += seconds
+            status.still += seconds
         lost = [
-            (process, f"has been silent for {seen.silent:.0f} s")
-            for process, seen in self.seen.items()
-            if seen.silent > self.limit
+            (process, f"has been silent for {status.silent:.0f} s")
+            for process, status in self.processes.items()
+            if status.silent > self.limit
         ]
-        if lost or not self.seen or not all(seen.due for seen in self.seen.values()):
+        if lost or not self.processes or not all(status.due for status in self.processes.values()):
             return lost
-        first = min(seen.step for seen in self.seen.values())
+        first = min(status.step for status in self.processes.values())
         return [
-            (process, f"has been stuck after step {first} for {seen.still:.0f} s")
-            for process, seen in self.seen.items()
-            if seen.step == first and seen.still > self.limit
+            (process, f"has been stuck after step {first} for {status.still:.0f} s")
+            for process, status in self.processes.items()
+            if status.step == first and status.still > self.limit
         ]

@@ -1,7 +1,7 @@
-"""A way from this process to process 0's JAX service that does not end when process 0 does.
+"""A TCP proxy from this process to the JAX service of process 0 that stays open when process 0 dies.
 
-JAX's client aborts its process, with a C++ trace, the moment the connection to the service ends. By way of a relay in
-its own process it notices nothing, and the process ends as its watch says.
+JAX's client aborts its process, with a C++ trace, as soon as its connection to the service closes. Through a proxy in
+its own process it sees no disconnect, and `hosts.client` ends the process with one line instead.
 """
 
 import contextlib
@@ -9,8 +9,8 @@ import socket
 import threading
 
 
-def _pump(source: socket.socket, target: socket.socket, hold: bool) -> None:
-    """Copies until the source ends; then ends the target too, unless it is to be held open."""
+def _forward(source: socket.socket, target: socket.socket, hold: bool) -> None:
+    """Copies data until EOF of the source; then closes both sockets, unless `hold` keeps them open."""
     with contextlib.suppress(OSError):
         while data := source.recv(1 << 16):
             target.sendall(data)
@@ -27,21 +27,23 @@ def _serve(listener: socket.socket, host: str, port: int) -> None:
         try:
             far = socket.create_connection((host, port), timeout=10.0)
         except OSError:
-            near.close()  # the service is not up yet: JAX's client tries again
+            near.close()  # the service is not up yet: JAX's client retries
             continue
         far.settimeout(None)
         for end in (near, far):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for source, target, hold in ((near, far, False), (far, near, True)):
-            threading.Thread(target=_pump, args=(source, target, hold), name="relay", daemon=True).start()
+            threading.Thread(
+                target=_forward, args=(source, target, hold), name="tcp proxy", daemon=True
+            ).start()
 
 
-def relay(host: str, port: int) -> str:
-    """Opens a way to HOST:PORT for the rest of the process's life.
+def open_proxy(host: str, port: int) -> str:
+    """Opens a proxy to HOST:PORT for the lifetime of the process.
 
     Returns:
-        The address to use instead.
+        The local address "127.0.0.1:PORT" to connect to instead.
     """
     listener = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=_serve, args=(listener, host, port), name="relay", daemon=True).start()
+    threading.Thread(target=_serve, args=(listener, host, port), name="tcp proxy", daemon=True).start()
     return f"127.0.0.1:{listener.getsockname()[1]}"
