@@ -1,1 +1,1 @@
-"""The command-line programs: train, sample, evaluate."""
+"""Command-line programs: train, sample, evaluate and others."""

@@ -1,19 +1,19 @@
-"""Measures work: time, items a second, FLOPs and the part of the machine's best that they are, compile time, memory.
+"""Benchmarks: time, items per second, FLOPs and model FLOPs utilisation, compile time, memory.
 
-python -m experiments.benchmark [--what=train] [--config=NAME] [--rounds=5] [--steps=40]    # bare step, and the loop
+python -m experiments.benchmark [--what=train] [--config=NAME] [--rounds=5] [--steps=40]  # compiled step, training loop
 python -m experiments.benchmark --what=sample [--config=NAME] [--rounds=5] [--samples=128]
 python -m experiments.benchmark --what=likelihood --config=NAME [--rounds=5]
 python -m experiments.benchmark --what=decode --config=NAME [--rounds=5]
 python -m experiments.benchmark --what=contexts [--rounds=5]
 python -m experiments.benchmark --what=compare --config=A [--config.x=y] [--other=B] [--drawn=250]    # A B A B
-python -m experiments.benchmark --what=game --config=gan_digits    # beside a step written by hand
+python -m experiments.benchmark --what=game --config=gan_digits    # against a hand-written step
 python -m experiments.benchmark --what=layout --config=NAME --config.mesh=data:2,fsdp:4    # bytes and collectives
-python -m experiments.benchmark --what=input --config=diffusion_mnist    # what the loop waits for its batches
-python -m experiments.benchmark --what=pace --config=NAME --seconds=90    # how many steps take so long
+python -m experiments.benchmark --what=input --config=diffusion_mnist    # time that the loop waits for batches
+python -m experiments.benchmark --what=pace --config=NAME --seconds=90    # number of steps for a time budget
 
-Each round times all settings one after the other on the same machine in the same state; reported are medians over
-rounds and their ratios; what the columns mean: `costs`. Set --config.steps_per_call=20 to compare calls of 20 steps
-with single ones. --trace=DIR writes a profiler trace of one more round.
+Each round times all settings in turn on the same machine; medians over rounds and their ratios are reported. See
+`benchmarks.costs` for the columns. --config.steps_per_call=20 compares calls of 20 steps with calls of one step.
+--trace=DIR writes a profiler trace of one additional round.
 """
 
 import dataclasses
@@ -47,35 +47,53 @@ WHAT = flags.DEFINE_enum(
     "what",
     "train",
     ["train", "sample", "decode", "likelihood", "contexts", "compare", "game", "layout", "input", "pace"],
-    "What is measured.",
+    "Benchmark to run.",
 )
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
 )
-ROUNDS = flags.DEFINE_integer("rounds", 5, "How often every setting is timed.", lower_bound=1)
-WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "Numbers of data workers to time, for --what=input.")
-STEPS = flags.DEFINE_integer("steps", 40, "Steps in one timing.", lower_bound=2)
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of timings of each setting.", lower_bound=1)
+WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "For --what=input: numbers of data workers to time.")
+STEPS = flags.DEFINE_integer("steps", 40, "Steps per timing.", lower_bound=2)
 
 
 def bare(run: Run, state: TrainState, steps: int) -> tuple[TrainState, float]:
-    """Seconds per step of the compiled step alone: one batch, already on the device, again and again."""
+    """Times the compiled step alone on one batch that stays on the device.
+
+    Args:
+        run: the compiled run.
+        state: train state; donated.
+        steps: number of steps.
+
+    Returns:
+        (new state, seconds per step).
+    """
     length = run.experiment.steps_per_call
-    return comparing.walk(run, state, run.batch(0, length), max(1, steps // length))
+    return comparing.time_steps(run, state, run.batch(0, length), max(1, steps // length))
 
 
 def looped(run: Run, state: TrainState, steps: int) -> tuple[TrainState, float]:
-    """Seconds per step of the training loop, see `input_speed.looped`."""
+    """Times the training loop, see `input_speed.looped`.
+
+    Args:
+        run: the compiled run.
+        state: train state; donated.
+        steps: number of steps.
+
+    Returns:
+        (new state, seconds per step).
+    """
     state, found = input_speed.looped(run, state, steps)
     return state, found.step
 
 
 def forms(chosen: Experiment) -> dict[str, tuple[Run, Costs]]:
-    """The runs with one step per call, and with as many as chosen if these are more, compiled."""
+    """Compiled runs with one step per call and, if larger, with `steps_per_call` steps."""
     found = {}
     for length in dict.fromkeys((1, chosen.steps_per_call)):
         run = prepare(dataclasses.replace(chosen, steps_per_call=length))
         if run.lower is None:
-            raise UserError("--what=train measures compile=jit")
+            raise UserError("--what=train needs compile=jit")
         state, raw = run.template(), jax.eval_shape(lambda run=run: run.raw(0))
         flops = length * count_flops(run.step, state, raw)
         lowered = run.lower(state, run.batch(0, length), length > 1)
@@ -85,7 +103,7 @@ def forms(chosen: Experiment) -> dict[str, tuple[Run, Costs]]:
 
 
 def train_report(chosen: Experiment, rounds: int) -> None:
-    """Prints a line for the compiled step alone and one for the whole loop, for each number of steps per call."""
+    """Prints one line for the compiled step and one for the training loop, for each number of steps per call."""
     runs = forms(chosen)
     states = {name: run.make_state() for name, (run, _) in runs.items()}
 
@@ -121,13 +139,13 @@ def train_report(chosen: Experiment, rounds: int) -> None:
 
 
 def compare(chosen: Experiment) -> None:
-    """Two settings side by side."""
+    """Compares two settings, see `comparing.report`."""
     names = (CONFIG.value, comparing.OTHER.value or CONFIG.value)
     comparing.report(chosen, experiment.load(names[1]), names, ROUNDS.value, STEPS.value)
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Prints what the flags ask for."""
+    """Runs the benchmark that the flags select."""
     if WHAT.value == "contexts":
         decoding_speed.by_context(ROUNDS.value)
         return

@@ -1,7 +1,7 @@
-"""What the command-line programs share: overrides beside absl's flags, and errors of one line.
+"""Shared by the command-line programs: config overrides beside absl flags, and one-line errors.
 
-Frozen trees cannot be absl flags, so words like `--config.a.b=value` are taken out of the command line before
-absl parses the rest; the list of them is what absl hands to `main`.
+Overrides such as `--config.a.b=value` are removed from the command line before absl parses the rest; absl passes their
+list to `main`.
 """
 
 import os
@@ -20,19 +20,17 @@ from genjax.parallel.hosts import cluster
 PREFIX = "--config."
 Overrides = list[tuple[str, str]]
 
-flags.DEFINE_bool("traceback", False, "Show where in the code an error was raised, not its line alone.")
+flags.DEFINE_bool("traceback", False, "Show the traceback of a user error, not only its message.")
 flags.DEFINE_string(
     "compilation_cache",
     str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "genjax" / "xla"),
-    "Folder in which compiled programs are kept for the next start; empty for none.",
+    "Folder of the persistent compilation cache; empty for none.",
 )
-flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0, of a run of several processes; see docs/hosts.md."
-)
-flags.DEFINE_integer("num_processes", None, "How many processes there are; default: as the environment says.")
-flags.DEFINE_integer("process_id", None, "Which of them this is, 0 ... num_processes - 1.")
+flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 of a multi-process run; see docs/hosts.md.")
+flags.DEFINE_integer("num_processes", None, "Number of processes; default: from the environment.")
+flags.DEFINE_integer("process_id", None, "Index of this process, 0 ... num_processes - 1.")
 flags.DEFINE_float(
-    "watchdog", 300.0, "Seconds without a sign of life, or a step, after which a run of several ends."
+    "watchdog", 300.0, "Seconds without a heartbeat or a step after which a multi-process run ends."
 )
 
 
@@ -40,10 +38,10 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], Overrides]:
     """Takes `--config.a.b=value` and `--config.a.b value` out of a command line.
 
     Args:
-        argv: the program's name and its words.
+        argv: the program's name and its arguments.
 
     Returns:
-        What is left for absl, and the overrides in their order.
+        (arguments for absl, overrides in order).
 
     Raises:
         UserError: an override without a value.
@@ -71,42 +69,44 @@ def _parse(argv: Sequence[str]) -> Overrides:
     except flags.Error as error:
         raise UserError(" ".join(str(error).split())) from None
     if stray:
-        raise UserError(f"stray word '{stray[0]}': did you mean '--{stray[0]}' or '--config.{stray[0]}'?")
+        raise UserError(
+            f"unexpected argument '{stray[0]}': did you mean '--{stray[0]}' or '--config.{stray[0]}'?"
+        )
     return overrides
 
 
 def _place(alone: bool) -> cluster.Place | None:
-    """This process's place among several.
+    """This process's place in a multi-process run; None for a single process.
 
     Raises:
-        UserError: the flags do not fit together, or the program is for one process.
+        UserError: the flags contradict each other, or the program supports one process only.
     """
     given = flags.FLAGS
     place = cluster.find(given.coordinator, given.num_processes, given.process_id)
     if place is not None and alone:
         raise UserError(
-            f"{Path(sys.argv[0]).stem} is for one process, and by {place.found} there are {place.count}: "
+            f"{Path(sys.argv[0]).stem} supports one process, but {place.found} gives {place.count}: "
             "add --num_processes=1 and start it once"
         )
     return place
 
 
 def run(main: Callable[[Overrides], None], alone: bool = False) -> None:
-    """Runs a program: parses its flags, calls `main(overrides)`, and prints a user's mistake as one line.
+    """Runs a program: parses its flags, calls `main(overrides)`, and prints a user error as one line.
 
-    Exit codes: 0; 2 after a mistake of the user; 143 or 130 after SIGTERM or SIGINT with everything saved; 75 if
-    another process of the run was lost, or not all came.
+    Exit codes: 0; 2 after a user error; 143 or 130 after SIGTERM or SIGINT, with a checkpoint saved; 75 if another
+    process of the run was lost or did not join.
 
     Args:
-        main: the program, after its flags are parsed and all processes of the run are there.
-        alone: whether it is for one process only.
+        main: called after the flags are parsed and all processes of the run have joined.
+        alone: the program supports one process only.
     """
 
     def start(overrides: Overrides) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         jax.config.update("jax_compilation_cache_dir", flags.FLAGS.compilation_cache or None)
-        with multihost.joined(_place(alone), flags.FLAGS.watchdog):
+        with multihost.join_processes(_place(alone), flags.FLAGS.watchdog):
             main(overrides)
         sys.stdout.flush()
 
@@ -117,6 +117,6 @@ def run(main: Callable[[Overrides], None], alone: bool = False) -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.code)
-    except BrokenPipeError:  # who reads the output has read enough: `... | head`
+    except BrokenPipeError:  # the reader of stdout closed the pipe, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)

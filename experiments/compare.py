@@ -1,9 +1,9 @@
-"""Several trained models of the same data on one page of HTML, which needs no network to be read.
+"""Compares trained models of the same data on one self-contained HTML page.
 
 python -m experiments.compare --run=DIR --run=DIR@objective.sampler.steps=10 ... [--out=comparison.html]
 
-Runs that differ in their seed alone become one row; see `genjax.evaluation.comparison`. The numbers are written beside the page,
-as Markdown and JSON.
+Runs that differ only in their seed form one row, see `genjax.evaluation.comparison`. The numbers are written beside the
+page as Markdown and JSON.
 """
 
 from pathlib import Path
@@ -16,16 +16,18 @@ from genjax.evaluation.comparison import compare
 from genjax.parallel.console import say
 from genjax.reports.comparison_page import write
 
-RUN = flags.DEFINE_multi_string("run", [], "A work directory, or DIR@field=value with settings of sampling.")
-NUM = flags.DEFINE_integer("num", 1000, "Samples of each.", lower_bound=32)
+RUN = flags.DEFINE_multi_string("run", [], "A work directory, or DIR@field=value with sampling settings.")
+NUM = flags.DEFINE_integer("num", 1000, "Samples of each run.", lower_bound=32)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.")
-OUT = flags.DEFINE_string("out", "comparison.html", "The page; its numbers are beside it as .md and .json.")
+OUT = flags.DEFINE_string(
+    "out", "comparison.html", "The HTML page; its numbers are written beside it as .md and .json."
+)
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Runs what the flags say."""
+    """Compares the runs that the flags name."""
     if overrides:
-        raise UserError("settings belong to a run: --run=DIR@objective.sampler.steps=10")
+        raise UserError("attach overrides to a run: --run=DIR@objective.sampler.steps=10")
     rows = compare(RUN.value, NUM.value, SEED.value)
     for path in write(Path(OUT.value), rows, NUM.value, SEED.value):
         say(f"wrote {path}")

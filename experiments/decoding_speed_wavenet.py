@@ -1,8 +1,8 @@
-"""WaveNet's cached generation beside the naive one, at growing receptive fields.
+"""Cached against naive generation of WaveNet at growing receptive fields.
 
-For each new sample the naive way runs the network on a whole receptive field, the cached one (Paine et al. 2016,
-arXiv:1611.09482) on the sample alone: with dilations 1, 2, 4, ... the receptive field R doubles with each layer, so
-that naive work grows as R log R and cached work as log R.
+For each new sample, naive generation runs the network on a whole receptive field, cached generation (Paine et al. 2016,
+arXiv:1611.09482) on that sample alone: with dilations 1, 2, 4, ... the receptive field R doubles with each layer, so
+the naive cost grows as R log R and the cached cost as log R.
 
 python -m experiments.decoding_speed_wavenet [--rounds=5]
 """
@@ -32,9 +32,9 @@ class Timing:
     """Medians over rounds for one network.
 
     Attributes:
-        field: its receptive field in samples.
-        cached: seconds for each sample of each round, by the rings.
-        naive: the same, by running it on a whole receptive field.
+        field: receptive field in samples.
+        cached: seconds per sample with ring buffers, by round.
+        naive: seconds per sample by running a whole receptive field, by round.
     """
 
     field: int
@@ -43,12 +43,21 @@ class Timing:
 
     @property
     def speedup(self) -> float:
-        """Naive over cached, of the medians."""
+        """Ratio of the medians, naive over cached."""
         return float(np.median(self.naive) / np.median(self.cached))
 
 
 def generator(objective: Autoregressive, num: int, steps: int) -> Callable[[Any, Any], Array]:
-    """Compiled (parameters, key) -> the first `steps` samples of `num` sounds, [num, steps]."""
+    """Compiles the generation of sounds.
+
+    Args:
+        objective: the model.
+        num: number of sounds.
+        steps: samples of each sound.
+
+    Returns:
+        (parameters, key) -> int32 samples [num, steps].
+    """
 
     def draw(params: Any, key: Any) -> Array:
         model = objective.model(params, num)
@@ -61,21 +70,21 @@ def generator(objective: Autoregressive, num: int, steps: int) -> Callable[[Any,
 def measure(
     layers: Sequence[int] = LAYERS, *, rounds: int = 5, width: int = 32, num: int = 1, naive_steps: int = 16
 ) -> list[Timing]:
-    """Times both ways by turns on the same random network; the first round compiles and does not count.
+    """Times both methods in turn on the same random network; the first round compiles and is discarded.
 
     Args:
-        layers: of each network, with dilations 1 ... 2^(layers - 1).
-        rounds: how often each is timed.
+        layers: number of layers of each network, with dilations 1 ... 2^(layers - 1).
+        rounds: number of timings.
         width: channels of the network.
-        num: sounds drawn together.
-        naive_steps: samples drawn in the naive way, and 16 times as many in the cached one: the time of one does not
-            depend on where it is.
+        num: batch size.
+        naive_steps: samples of naive generation; cached generation draws 16 times as many. The time per sample does not
+            depend on its position.
 
     Returns:
         One timing for each network.
 
     Raises:
-        AssertionError: the two ways draw different samples.
+        AssertionError: the two methods draw different samples.
     """
     timings = []
     for depth in layers:
@@ -85,23 +94,23 @@ def measure(
         cached = dataclasses.replace(naive, shape=(steps["cached"], 1), cached=True)
         params, _ = naive.init(jax.random.key(0), {"x": jnp.zeros((1, *naive.shape), jnp.int32)})
         objectives = {"cached": cached, "naive": naive}
-        ways = {name: generator(objective, num, steps[name]) for name, objective in objectives.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        generators = {name: generator(objective, num, steps[name]) for name, objective in objectives.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in generators}
         for number in range(rounds + 1):
             drawn = {}
-            for name, way in ways.items():
-                began = time.perf_counter()
-                drawn[name] = jax.block_until_ready(way(params, jax.random.key(number)))
-                took = time.perf_counter() - began
+            for name, generate in generators.items():
+                started = time.perf_counter()
+                drawn[name] = jax.block_until_ready(generate(params, jax.random.key(number)))
+                took = time.perf_counter() - started
                 seconds[name] += [took / (num * steps[name])] if number else []
             same = np.array_equal(drawn["cached"][:, :naive_steps], drawn["naive"])
-            assert same, "the two ways draw different samples"
+            assert same, "the two methods draw different samples"
         timings.append(Timing(net.receptive_field, tuple(seconds["cached"]), tuple(seconds["naive"])))
     return timings
 
 
 def run(rounds: int) -> None:
-    """Prints a line for each receptive field, and how the speed-up grows with it."""
+    """Prints a line for each receptive field, and the exponent of the speed-up in it."""
     timings = measure(rounds=rounds)
     for timing in timings:
         cached, naive = (1e3 * float(np.median(each)) for each in (timing.cached, timing.naive))
@@ -115,5 +124,5 @@ def run(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    ROUNDS = flags.DEFINE_integer("rounds", 5, "How often every setting is timed.", lower_bound=1)
+    ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of timings of each setting.", lower_bound=1)
     cli.run(lambda overrides: run(ROUNDS.value), alone=True)

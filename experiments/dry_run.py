@@ -1,4 +1,4 @@
-"""What an experiment is, before it runs: its tree, its parameters, the floating-point operations of a step."""
+"""Description of an experiment before it runs: its tree, its parameters, the FLOPs of a training step."""
 
 import ast
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from genjax.training.loop import prepare
 
 
 def draw_tree(experiment: Experiment, default: Experiment | None = None) -> str:
-    """Draws the tree for people: one line a field with its type, and where its value comes from.
+    """Renders the experiment tree: one line for each field with its type and the origin of its value.
 
     Args:
-        experiment: to draw.
-        default: the config as its file gives it, before overrides.
+        experiment: the experiment.
+        default: the config before overrides.
 
     Returns:
         Lines of text.
@@ -64,8 +64,8 @@ def describe(experiment: Experiment, default: Experiment) -> str:
     """The tree, the number of parameters of each player, and the FLOPs of one step.
 
     Args:
-        experiment: to describe.
-        default: the config as its file gives it, before overrides.
+        experiment: the experiment.
+        default: the config before overrides.
 
     Returns:
         Lines of text.

@@ -1,4 +1,4 @@
-"""Edits test images by a trained diffusion model, shows what latents stand for, or translates.
+"""Edits test images with a diffusion model, explores latent spaces, or translates images.
 
 python -m experiments.edit --workdir=DIR --task=inpaint|colourise|superres|sdedit|interpolate --num=8 [--strength=0.5]
 python -m experiments.edit --workdir=DIR --task=reconstruct|interpolate|traverse|manifold|codes|mix [--points=8]
@@ -14,36 +14,39 @@ from genjax.api.edit import TASKS, Edit, edit_workdir
 from genjax.reports import latents
 
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The run: a Diffusion model of images, an autoencoder, or a translator.", required=True
+    "workdir",
+    None,
+    "A run of a Diffusion model of images, an autoencoder, a generator, or a translator.",
+    required=True,
 )
 TASK = flags.DEFINE_string(
     "task",
     "inpaint",
-    f"One of {', '.join(TASKS)}; of an autoencoder one of {', '.join(latents.TASKS)}; translate.",
+    f"One of {', '.join(TASKS)}; for autoencoders one of {', '.join(latents.TASKS)}; translate.",
 )
-NUM = flags.DEFINE_integer("num", 8, "How many test images; for interpolate how many pairs of them.")
-SEED = flags.DEFINE_integer("seed", 0, "Seed of the randomness.")
+NUM = flags.DEFINE_integer("num", 8, "Number of test images; for interpolate of pairs.")
+SEED = flags.DEFINE_integer("seed", 0, "Random seed.")
 STRENGTH = flags.DEFINE_float("strength", 0.5, "sdedit: the time in (0, 1] to which images are noised.")
-FACTOR = flags.DEFINE_integer("factor", 2, "superres: averages of FACTOR x FACTOR pixels are given.")
+FACTOR = flags.DEFINE_integer("factor", 2, "superres: averages over FACTOR x FACTOR pixels are kept.")
 METHOD = flags.DEFINE_string(
     "method",
     "gradient",
     "inpaint, colourise, superres: gradient (pseudo-inverse guidance), or replace (RePaint).",
 )
-REPEATS = flags.DEFINE_integer("repeats", 10, "replace: how often each step is taken.")
+REPEATS = flags.DEFINE_integer("repeats", 10, "replace: repetitions of each step.")
 POINTS = flags.DEFINE_integer(
-    "points", 8, "interpolate: images from end to end; traverse: values; manifold: a side."
+    "points", 8, "interpolate: images including both ends; traverse: values; manifold: grid points per side."
 )
 PATH = flags.DEFINE_enum(
-    "path", "spherical", ["spherical", "linear"], "interpolate, of an autoencoder: the way between latents."
+    "path", "spherical", ["spherical", "linear"], "interpolate of autoencoders: path between latents."
 )
-LABEL = flags.DEFINE_integer("label", None, "One class for all results; default: the images' own.")
-BESIDE = flags.DEFINE_string("beside", None, "translate: another run of the same data, to be shown too.")
+LABEL = flags.DEFINE_integer("label", None, "Class of all results; default: the images' own.")
+BESIDE = flags.DEFINE_string("beside", None, "translate: another run of the same data to show beside.")
 OUT = flags.DEFINE_string("out", None, "The .npz to write, a picture beside it; default WORKDIR/TASK.npz.")
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Runs what the flags say."""
+    """Runs the editing task that the flags select."""
     how = Edit(
         task=TASK.value,
         strength=STRENGTH.value,

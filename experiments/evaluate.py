@@ -1,4 +1,4 @@
-"""Evaluates a trained run: distances to the test split, memorisation, likelihood; writes evaluation.json.
+"""Evaluates a trained run (distances to the test split, memorisation, likelihood); writes evaluation.json.
 
 python -m experiments.evaluate --workdir=DIR [--config.evaluation.num=5000]
 python -m experiments.evaluate --workdir=DIR --inception=WEIGHTS [--reference=STATS.npz]    # FID, Inception Score, KID
@@ -14,12 +14,12 @@ from genjax.api import evaluate
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
 INCEPTION = flags.DEFINE_string("inception", None, "Weights of FID's Inception-v3, .pth or .safetensors.")
 REFERENCE = flags.DEFINE_string(
-    "reference", None, "Statistics of real images, .npz; made of the training split if it is not there."
+    "reference", None, "Statistics of real images, .npz; computed from the training split if missing."
 )
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Runs what the flags say."""
+    """Evaluates the run."""
     given = (Path(flag.value) if flag.value else None for flag in (INCEPTION, REFERENCE))
     evaluate.evaluate_workdir(Path(WORKDIR.value), overrides, *given)
 

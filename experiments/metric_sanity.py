@@ -1,4 +1,4 @@
-"""Judges sets of known faults by every metric, and says which metric sees which: see `genjax.evaluation.metric_sanity`.
+"""Evaluates sample sets with known faults by every metric and checks their ranks: `genjax.evaluation.metric_sanity`.
 
 python -m experiments.metric_sanity --config=diffusion_digits
 python -m experiments.metric_sanity --config=diffusion_mnist:fashion_mnist --config.data.source.data_dir=DIR --num=2000
@@ -12,36 +12,45 @@ from absl import flags
 from experiments import cli
 from genjax.core.errors import UserError
 from genjax.data import Data
-from genjax.data.examples import Some
+from genjax.data.examples import Subset
 from genjax.evaluation import metric_sanity
-from genjax.metrics.examined import Examined, Settings
+from genjax.metrics.inputs import SampleSet, Settings
 from genjax.parallel.console import say
 from genjax.training import experiment
 
-CONFIG = flags.DEFINE_string("config", None, "A config whose data are labelled images.", required=True)
+CONFIG = flags.DEFINE_string("config", None, "A config with labelled images.", required=True)
 NUM = flags.DEFINE_integer("num", 400, "Examples of each set.", lower_bound=64)
-TRAIN = flags.DEFINE_integer("train", 20_000, "Training examples, fewer where there are fewer.")
-SEED = flags.DEFINE_integer("seed", 0, "Of all choices.")
+TRAIN = flags.DEFINE_integer("train", 20_000, "Most training examples to use.")
+SEED = flags.DEFINE_integer("seed", 0, "Random seed.")
 
 
-def part(data: Data, split: str, num: int) -> Examined:
-    """A random part of a split."""
-    examples = Some(data.load(split), num)
+def part(data: Data, split: str, num: int) -> SampleSet:
+    """A random subset of a split.
+
+    Args:
+        data: labelled images.
+        split: name of the split.
+        num: most examples.
+
+    Returns:
+        The examples with their labels.
+    """
+    examples = Subset(data.load(split), num)
     rows = examples[np.arange(len(examples))]
-    return Examined(rows["x"], rows["label"].astype(np.int64))
+    return SampleSet(rows["x"], rows["label"].astype(np.int64))
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Runs what the flags say; ends with code 1 if a metric does not see what it is for."""
+    """Runs all metrics on all sets; exits with code 1 if a metric ranks a set wrongly."""
     data = experiment.load(CONFIG.value, overrides).data
     if data.kind != "image" or not data.classes or not data.levels:
         raise UserError(
-            f"--config={CONFIG.value} is of {data.kind} without labels or levels: labelled images are judged"
+            f"--config={CONFIG.value} has {data.kind} data without labels or levels: labelled images are needed"
         )
     train, test = part(data, "train", TRAIN.value), part(data, "test", NUM.value)
     num = min(NUM.value, len(train.x) // 4, len(test.x))
-    rows = metric_sanity.judge_sets(
-        train, test, data.levels, num=num, seed=SEED.value, settings=Settings(most=num), report=say
+    rows = metric_sanity.evaluate_sets(
+        train, test, data.levels, num=num, seed=SEED.value, settings=Settings(max_examples=num), report=say
     )
     say(
         f"{CONFIG.value}: {num} of each set, features: {rows[metric_sanity.REAL]['features']}, seed {SEED.value}"
@@ -53,7 +62,7 @@ def main(overrides: cli.Overrides) -> None:
         say(f"WRONG: {line}")
     if wrong:
         sys.exit(1)
-    say(f"all {len(metric_sanity.SENSES)} metrics rank as they should")
+    say(f"all {len(metric_sanity.EXPECTATIONS)} metrics rank the sets as expected")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Turns text files into token files, which training maps into memory: for texts of any size.
+"""Tokenizes text files into memory-mapped token files, for text of any size.
 
 python -m experiments.prepare --text=FILES --tokenizer=tokenizer.json --out=DIR [--separator='\\n\\n'] [--test=0.01]
 python -m experiments.prepare --text='corpus/*.txt' --tokenizer=byte --out=DIR
 
-`train --config=ar_gpt2:DIR` learns from them, or any language model's config with
---config.data.source=Tokens --config.data.source.path=DIR. `experiments.convert --tokens=FILE` learns a tokenizer.json.
+Train on them with `train --config=ar_gpt2:DIR`, or with any language model's config and
+--config.data.source=Tokens --config.data.source.path=DIR. `experiments.convert --tokens=FILE` trains a tokenizer.json.
 """
 
 import glob
@@ -18,23 +18,25 @@ from genjax.data.text import token_files
 
 TEXT = flags.DEFINE_list("text", None, "Text files (UTF-8) or patterns, separated by commas.")
 TOKENIZER = flags.DEFINE_string("tokenizer", "byte", "Path of a tokenizer.json, or 'byte'.")
-OUT = flags.DEFINE_string("out", None, "The folder to make.")
+OUT = flags.DEFINE_string("out", None, "The folder to create.")
 SEPARATOR = flags.DEFINE_string(
-    "separator", "", "What stands between documents in a file (\\n is a line's end); empty: a file is one."
+    "separator", "", "Separator of documents in a file (\\n for a newline); empty: each file is one document."
 )
 TEST = flags.DEFINE_float("test", 0.1, "Fraction of documents in the test split.")
 END = flags.DEFINE_string(
-    "end", None, "The tokenizer's token that ends a document; default <|endoftext|> if it has that."
+    "end", None, "Token that ends a document; default <|endoftext|> if the tokenizer has it."
 )
-SHARD = flags.DEFINE_integer("shard", token_files.SHARD, "Tokens in a file, about.", lower_bound=1)
+SHARD = flags.DEFINE_integer(
+    "shard", token_files.SHARD, "Approximate number of tokens per file.", lower_bound=1
+)
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Runs what the flags say."""
+    """Tokenizes the files that the flags name."""
     if not TEXT.value or not OUT.value:
-        raise UserError("say --text=FILES and --out=DIR")
+        raise UserError("give --text=FILES and --out=DIR")
     if overrides:
-        raise UserError("prepare has no experiment: leave out --config")
+        raise UserError("prepare takes no --config overrides")
     paths = [path for word in TEXT.value for path in sorted(glob.glob(word, recursive=True)) or [word]]
     separator = SEPARATOR.value.replace("\\n", "\n")
     body = token_files.write(

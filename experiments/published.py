@@ -1,15 +1,16 @@
-"""Published numbers that a shipped config can be held against: the same data, the same quantity, and who reports it.
+"""Published numbers to compare shipped configs with: the same data, the same quantity, and the source.
 
-Only what is of the same test examples stands here. No Fréchet ratio does: its features are of classifiers trained here.
-Flows and diffusion models of this repository are given the label, those published are not: their "training" says so.
+Only numbers on the same test examples are listed; Fréchet ratios are not, since their features come from classifiers
+trained here. Flows and diffusion models of this repository are class-conditional, the published ones are not: see their
+"training".
 """
 
 from genjax.reports.results import Published
 
 BITS = "likelihood.bits_per_dim"
-TEST = ("likelihood.examples", 10_000.0)  # all of them
+TEST = ("likelihood.examples", 10_000.0)  # the whole test split
 IMPORTANCE = (("objective.samples", 5000.0), TEST)
-LABELS = "to the end; without labels"
+LABELS = "full training; without labels"
 NANOGPT_TEXT = (("likelihood.examples", 1715.0),)  # windows of 65 characters in Tiny Shakespeare's last tenth
 BURDA = "Burda et al. 2016, arXiv:1509.00519, table 1"
 GRATHWOHL = "Grathwohl et al. 2019, arXiv:1810.01367, table 2"
@@ -20,7 +21,7 @@ PUBLISHED = (
         variants=("*",),
         number="likelihood.nats_per_token",
         value=1.88,
-        unit="nats a character",
+        unit="nats/character",
         source="nanoGPT, README: the setting for CPUs",
         training="2000 steps of 12 x 64",
         settings=NANOGPT_TEXT,
@@ -71,7 +72,7 @@ PUBLISHED = (
         number=BITS,
         value=0.99,
         unit="bits/dim",
-        source=f"FFJORD, which is trained on this number, {GRATHWOHL}",
+        source=f"FFJORD, which is trained by maximum likelihood, {GRATHWOHL}",
         training=LABELS,
         settings=(TEST,),
     ),

@@ -1,9 +1,9 @@
-"""Writes RESULTS.md from finished runs: what was run, on what, what it found, and what others have published.
+"""Writes RESULTS.md from finished runs: commands, hardware, results, and published numbers.
 
 python -m experiments.results --run=DIR [--run=DIR ...] [--out=RESULTS.md]
 
-A folder that holds work directories, such as a suite's or a sweep's, stands for all of them. The same work directories
-give the same text. With --keep the file's other lines stay, so that one file can gather what several machines found.
+A folder that contains work directories, such as a suite's or a sweep's, stands for all of them. The output depends on
+the work directories alone. --keep retains the file's other lines, to collect results of several machines.
 """
 
 from pathlib import Path
@@ -16,17 +16,15 @@ from genjax.core.errors import UserError
 from genjax.reports.results import markdown
 from genjax.reports.runs import read_runs
 
-RUN = flags.DEFINE_multi_string("run", [], "A work directory, or a folder of some.")
+RUN = flags.DEFINE_multi_string("run", [], "A work directory, or a folder that contains work directories.")
 OUT = flags.DEFINE_string("out", "RESULTS.md", "The file to write.")
-KEEP = flags.DEFINE_bool(
-    "keep", False, "Keep the file's lines of other data or commands than those of the runs."
-)
+KEEP = flags.DEFINE_bool("keep", False, "Keep the file's lines of other data or commands.")
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Runs what the flags say."""
+    """Writes the results of the runs that the flags name."""
     if overrides:
-        raise UserError("results are of finished runs: no --config.x=y can change them")
+        raise UserError("results takes no --config overrides: it reads finished runs")
     runs, path = read_runs([Path(word) for word in RUN.value]), Path(OUT.value)
     try:
         before = path.read_text(encoding="utf-8") if KEEP.value and path.is_file() else ""

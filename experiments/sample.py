@@ -2,7 +2,7 @@
 
 python -m experiments.sample --workdir=DIR --num=100 --seed=0 [--label=3] [--config.objective.sampler.steps=20]
 python -m experiments.sample --workdir=DIR --prompt="def " --config.objective.decoding.temperature=0.7
-python -m experiments.sample --workdir=DIR --prompt="def " --beams=4 [--length_penalty=0.6]   # the best, with scores
+python -m experiments.sample --workdir=DIR --prompt="def " --beams=4 [--length_penalty=0.6]   # beam search, with scores
 python -m experiments.sample --workdir=DIR --prompt="def " --draft=DIR2 [--drafts=4]    # speculative decoding
 """
 
@@ -16,29 +16,34 @@ from genjax.core.errors import UserError
 from genjax.samplers.decoding.beam import Beam
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to sample from.", required=True)
-NUM = flags.DEFINE_integer("num", 100, "How many samples.")
+NUM = flags.DEFINE_integer("num", 100, "Number of samples.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.")
-LABEL = flags.DEFINE_integer("label", None, "One class for all samples; default: the classes in turn.")
+LABEL = flags.DEFINE_integer("label", None, "Class of all samples; default: 0, 1, 2, ... cyclically.")
 OUT = flags.DEFINE_string("out", None, "The .npz to write, a picture beside it; default WORKDIR/samples.npz.")
-PROMPT = flags.DEFINE_multi_string("prompt", [], "Text to go on from; may be given several times.")
+PROMPT = flags.DEFINE_multi_string("prompt", [], "Text to continue; may be repeated.")
 BEAMS = flags.DEFINE_integer(
-    "beams", None, "Search the best of so many continuations of a prompt.", lower_bound=1
+    "beams", None, "Beam search with this many beams for each prompt.", lower_bound=1
 )
-PENALTY = flags.DEFINE_float("length_penalty", None, "Scores are divided by length to this power; default 1.")
+PENALTY = flags.DEFINE_float(
+    "length_penalty", None, "Exponent of the length by which scores are divided; default 1."
+)
 DRAFT = flags.DEFINE_string(
-    "draft", None, "The run of a smaller model that drafts for this one, for prompts."
+    "draft", None, "The run of a smaller draft model, for speculative decoding of prompts."
 )
-DRAFTS = flags.DEFINE_integer("drafts", None, "Tokens that it drafts in a round; default 4.", lower_bound=1)
+DRAFTS = flags.DEFINE_integer("drafts", None, "Draft tokens per round; default 4.", lower_bound=1)
 TRACE = flags.DEFINE_integer(
-    "trace", 0, "So many states of each sample's path instead of its end alone; 0 for none.", lower_bound=0
+    "trace",
+    0,
+    "Number of states of each sampling path to write instead of samples; 0 for none.",
+    lower_bound=0,
 )
 
 
 def check_flags() -> None:
-    """Refuses flags that say nothing without another one.
+    """Checks flags that depend on another one.
 
     Raises:
-        UserError: names both.
+        UserError: a flag is given without the one it needs; names both.
     """
     needs = [(BEAMS, PROMPT), (DRAFT, PROMPT), (PENALTY, BEAMS), (DRAFTS, DRAFT)]
     for flag, other in needs:
@@ -46,11 +51,11 @@ def check_flags() -> None:
             raise UserError(f"--{flag.name} needs --{other.name}")
     for flag in (TRACE, LABEL):
         if PROMPT.value and flag.present:
-            raise UserError(f"--{flag.name} is for samples without a --prompt")
+            raise UserError(f"--{flag.name} is for samples without --prompt")
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Runs what the flags say."""
+    """Draws samples, or completes the prompts."""
     out = Path(OUT.value) if OUT.value else None
     check_flags()
     if PROMPT.value:

@@ -1,4 +1,4 @@
-"""Judges a trained run by samples that no process holds together; writes streamed.json.
+"""Evaluates a trained run on streamed samples that are never held in memory together; writes streamed.json.
 
 python -m experiments.stream --workdir=DIR --num=50000 [--features=classifier] [--sums_only]
 python -m experiments.stream --workdir=DIR --features=inception --inception=WEIGHTS [--config.evaluation.batch_size=64]
@@ -11,15 +11,15 @@ from absl import flags
 from experiments import cli
 from genjax.api import evaluate_stream
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The run to judge.", required=True)
-NUM = flags.DEFINE_integer("num", 50_000, "Samples; and test examples, at most all.")
+WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
+NUM = flags.DEFINE_integer("num", 50_000, "Number of samples, and most test examples.")
 FEATURES = flags.DEFINE_string("features", "", "classifier, random_convolutions, identity or inception.")
 INCEPTION = flags.DEFINE_string("inception", None, "Weights of FID's Inception-v3, .pth or .safetensors.")
-SUMS = flags.DEFINE_bool("sums_only", False, "Keep no features: only the metrics that are made of sums.")
+SUMS = flags.DEFINE_bool("sums_only", False, "Keep no features: only metrics of sums.")
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Runs what the flags say."""
+    """Evaluates the run."""
     evaluate_stream.stream_workdir(
         Path(WORKDIR.value),
         overrides,

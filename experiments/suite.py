@@ -2,9 +2,9 @@
 
 python -m experiments.suite --suite=digits --seconds=120 --seeds=0,1 [--only=vae,gan] [--workdir=runs/suite-digits]
 
-Each member's step is timed first, and its number of steps set so that training takes the seconds; the timings are kept
-in WORKDIR/plans. Runs are one at a time, since they are timed. Finished ones are left alone and stopped ones resumed:
-the same command goes on. At the end `compare` writes comparison.html, .md and .json there.
+Each member's step is timed first to choose the number of steps that takes the seconds; the timings are stored in
+WORKDIR/plans. Runs are sequential because they are timed. The same command skips finished runs and resumes stopped
+ones. At the end `compare` writes comparison.html, .md and .json to WORKDIR.
 """
 
 import shlex
@@ -16,34 +16,50 @@ from absl import flags
 
 from experiments import cli
 from genjax.api import supervise, sweep
-from genjax.api.suite import Stage, choose, compared, kept, load_suite, plan_path, planned, read_plan, stages
+from genjax.api.suite import (
+    Stage,
+    choose,
+    comparison_runs,
+    has_checkpoint,
+    load_suite,
+    plan_path,
+    planned,
+    read_plan,
+    stages,
+)
 from genjax.core.errors import UserError
 
 SUITE = flags.DEFINE_string("suite", "digits", "A file with get_suite(), or a shipped suite's name.")
-SECONDS = flags.DEFINE_float("seconds", 120.0, "Of training, for each member and seed.", lower_bound=0.1)
-SEEDS = flags.DEFINE_list("seeds", ["0"], "A run of each member for each of them.")
-ONLY = flags.DEFINE_list("only", [], "These members alone.")
+SECONDS = flags.DEFINE_float("seconds", 120.0, "Training seconds of each member and seed.", lower_bound=0.1)
+SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds; each member is trained once for each.")
+ONLY = flags.DEFINE_list("only", [], "Restrict the suite to these members.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs; default runs/suite-NAME.")
 NUM = flags.DEFINE_integer("num", 1000, "Samples of each row of the comparison.", lower_bound=32)
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands and end.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands and exit.")
 LOCAL = str(sweep.ROOT / "launch" / "local.sh")
 
 
 def plan_command(stage: Stage, root: Path) -> list[str]:
-    """Times a stage's step and writes its plan."""
+    """The command that times a stage's step and writes its plan."""
     overrides = [f"--config.{path}={value}" for path, value in (*stage.common, *stage.setting)]
     out = [f"--seconds={stage.seconds}", f"--out={plan_path(stage, root)}"]
     return [LOCAL, "benchmark", "--what=pace", f"--config={stage.config}", *overrides, *out]
 
 
 def compare_command(words: list[str], root: Path) -> list[str]:
-    """Judges what has been trained."""
+    """The command that compares the trained runs."""
     out = [f"--num={NUM.value}", f"--out={root / 'comparison.html'}"]
     return [LOCAL, "compare", *(f"--run={word}" for word in words), *out]
 
 
 def dry_run(found: list[list[Stage]], words: list[str], root: Path) -> None:
-    """Prints what would be run; where a stage is not planned yet, its number of steps stands open."""
+    """Prints the commands that would run; unplanned stages show `--config.steps=...`.
+
+    Args:
+        found: the stages, from `stages`.
+        words: arguments of `compare --run`.
+        root: folder of the runs.
+    """
     for stage in (stage for part in found for stage in part):
         if read_plan(stage, root) is None:
             if stage.setting == found[1][0].setting:
@@ -58,7 +74,7 @@ def train(trials: list[Stage], root: Path) -> dict[str, int]:
     """Plans and runs stages; returns their exit codes.
 
     Raises:
-        SystemExit: stopped by a signal, with everything saved.
+        SystemExit: 128 + signal after SIGTERM or SIGINT; all runs are saved.
     """
     for stage in trials:
         if read_plan(stage, root) is None:
@@ -75,7 +91,7 @@ def train(trials: list[Stage], root: Path) -> dict[str, int]:
     for number, handler in before.items():
         signal.signal(number, handler)
     if queue.stopped is not None:
-        print("stopped; all runs are saved, and the same command goes on")
+        print("stopped; all runs are saved: repeat the command to resume")
         raise SystemExit(128 + queue.stopped)
     return {**{stage.name: 1 for stage in trials}, **queue.codes}
 
@@ -84,27 +100,29 @@ def parse_seeds(words: list[str]) -> list[int]:
     """Reads --seeds.
 
     Raises:
-        UserError: not whole numbers, or one twice.
+        UserError: a seed is not a non-negative integer, or is given twice.
     """
     if not words or len({*words}) < len(words) or not all(word.isdecimal() for word in words):
-        raise UserError(f"--seeds={','.join(words)}: write whole numbers, each once, like --seeds=0,1,2")
+        raise UserError(f"--seeds={','.join(words)}: give distinct integers, e.g. --seeds=0,1,2")
     return [int(word) for word in words]
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Runs what the flags say."""
+    """Runs the suite that the flags select."""
     suite, seeds = choose(load_suite(SUITE.value), ONLY.value), parse_seeds(SEEDS.value)
     root = Path(WORKDIR.value or f"runs/suite-{Path(SUITE.value).stem}")
     found = stages(suite, root, SECONDS.value, seeds, overrides)
     for stage in (stage for part in found for stage in part):
         read_plan(stage, root)
-        stage.experiment()  # mistakes are found before anything runs
+        stage.experiment()  # invalid overrides raise before any run starts
     if DRY_RUN.value:
-        dry_run(found, list(compared(suite, root, [stage.name for stage in found[1]], seeds)), root)
+        dry_run(found, list(comparison_runs(suite, root, [stage.name for stage in found[1]], seeds)), root)
         return
     codes = [code for part in found for code in train(part, root).items()]
     failed = [name for name, code in codes if code]
-    words = list(compared(suite, root, [name for name, _ in codes if kept(root / name)], seeds))
+    words = list(
+        comparison_runs(suite, root, [name for name, _ in codes if has_checkpoint(root / name)], seeds)
+    )
     worst = supervise.call(compare_command(words, root)) if words else 1
     if failed:
         print(f"error: {len(failed)} of {len(codes)} runs failed: {', '.join(failed)}", file=sys.stderr)

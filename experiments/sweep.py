@@ -1,10 +1,10 @@
-"""Runs one config, or several, under all combinations of overrides, and sums up what they found.
+"""Runs one or several configs under all combinations of overrides and summarises the results.
 
 python -m experiments.sweep --config=NAME --over=seed=0,1,2 --over=optimizer.learning_rate=1e-3,3e-4 [--jobs=2]
 python -m experiments.sweep --configs=gan_digits,vae_digits --over=seed=0,1 --config.steps=600 --show=modes.modes
 
-Runs live in DIR/NAME,FIELD=VALUE,... and are resumed, or left alone where they are finished: the same command goes on
-after Ctrl-C. A run that fails does not stop the others. `./launch/slurm.sh sweep ...` makes an array of them instead.
+The work directories are DIR/NAME,FIELD=VALUE,... The same command skips finished runs and resumes stopped ones. A run
+that fails does not stop the others. `./launch/slurm.sh sweep ...` submits the runs as a job array instead.
 """
 
 import shlex
@@ -23,29 +23,31 @@ from genjax.training import variations
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
 )
-CONFIGS = flags.DEFINE_list("configs", [], "Several of them, instead.")
+CONFIGS = flags.DEFINE_list("configs", [], "Several configs instead of --config.")
 OVER = flags.DEFINE_multi_string(
-    "over", [], "FIELD=VALUE,VALUE,...; given again, all combinations are taken."
+    "over", [], "FIELD=VALUE,VALUE,...; may be repeated: all combinations are run."
 )
 WORKDIR = flags.DEFINE_string("workdir", "runs/sweep", "Folder of the runs and of the summary.")
-JOBS = flags.DEFINE_integer("jobs", 1, "Runs at a time; they share the cores.", lower_bound=1)
-RETRIES = flags.DEFINE_integer("retries", 1, "How often a run that crashed is started again.", lower_bound=0)
-PAUSE = flags.DEFINE_float("pause", 10.0, "Seconds before it is.", lower_bound=0.0)
-SHOW = flags.DEFINE_list("show", [], "Numbers of the summary, by dotted name in evaluation.json.")
-INDEX = flags.DEFINE_integer("index", None, "This one of the runs alone, counted from 0.", lower_bound=0)
-SUMMARY = flags.DEFINE_bool("summary", False, "Sum up what there is and run nothing.")
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the runs' commands and end.")
+JOBS = flags.DEFINE_integer("jobs", 1, "Number of concurrent runs; they share the cores.", lower_bound=1)
+RETRIES = flags.DEFINE_integer("retries", 1, "Most restarts of a run that crashed.", lower_bound=0)
+PAUSE = flags.DEFINE_float("pause", 10.0, "Seconds before a restart.", lower_bound=0.0)
+SHOW = flags.DEFINE_list("show", [], "Columns of the summary, by dotted name in evaluation.json.")
+INDEX = flags.DEFINE_integer(
+    "index", None, "Run only the run with this index, counted from 0.", lower_bound=0
+)
+SUMMARY = flags.DEFINE_bool("summary", False, "Write the summary only, run nothing.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the runs' commands and exit.")
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Runs what the flags say."""
+    """Runs the sweep that the flags select."""
     root = Path(WORKDIR.value)
     trials = variations.expand(CONFIGS.value or [CONFIG.value], variations.parse_over(OVER.value), overrides)
     if INDEX.value is not None and INDEX.value >= len(trials):
         raise UserError(f"--index={INDEX.value}: this sweep has the runs 0 to {len(trials) - 1}")
     chosen = trials if INDEX.value is None else [trials[INDEX.value]]
     for trial in chosen:
-        trial.experiment()  # mistakes are found before anything runs
+        trial.experiment()  # invalid overrides raise before any run starts
     if DRY_RUN.value:
         print("\n".join(shlex.join(sweep.command(trial, root)) for trial in chosen))
         return
@@ -60,7 +62,7 @@ def main(overrides: cli.Overrides) -> None:
         print(sweep_table.markdown(summary))
         print(f"wrote {', '.join(map(str, paths))}: mean ± standard deviation over seeds")
     if queue.stopped is not None:
-        print("stopped; all runs are saved, and the same command goes on")
+        print("stopped; all runs are saved: repeat the command to resume")
         raise SystemExit(128 + queue.stopped)
     if failed := {name: code for name, code in queue.codes.items() if code}:
         print(f"error: {len(failed)} of {len(chosen)} runs failed: {', '.join(failed)}", file=sys.stderr)

@@ -1,9 +1,9 @@
-"""Trains an experiment, or continues it.
+"""Trains an experiment, or resumes it.
 
 python -m experiments.train --config=NAME_OR_FILE[:variant] [--config.a.b=value ...] [--workdir=DIR]
 
-`--config.a.b=value` sets one field of the experiment's tree, which `--dry_run` prints; `--config.steps=600
---config.seed=1 --config.objective.net.channels=32`. The same command with the same workdir continues a run.
+`--config.a.b=value` sets one field of the experiment tree, which `--dry_run` prints, for example `--config.steps=600
+--config.seed=1 --config.objective.net.channels=32`. The same command with the same workdir resumes a run.
 """
 
 from pathlib import Path
@@ -13,26 +13,26 @@ from absl import flags
 from experiments import cli, dry_run
 from genjax.api import train
 from genjax.training import experiment
-from genjax.training.profile import window
+from genjax.training.profile import parse_window
 
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
 )
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default runs/CONFIG[-variant].")
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the experiment, its parameters and FLOPs, and end.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run; default runs/CONFIG[-variant].")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the experiment, its parameters and FLOPs, and exit.")
 PROFILE = flags.DEFINE_string(
     "profile", None, "FIRST:LAST, steps whose profiler trace is written to WORKDIR/trace."
 )
-LIST = flags.DEFINE_bool("list", False, "List the shipped configs and end.")
+LIST = flags.DEFINE_bool("list", False, "List the shipped configs and exit.")
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Runs what the flags say."""
+    """Trains, or lists or describes configs, as the flags select."""
     if LIST.value:
         print(dry_run.list_configs())
         return
     chosen = experiment.load(CONFIG.value, overrides)
-    profiled = window(PROFILE.value) if PROFILE.value else None
+    profiled = parse_window(PROFILE.value) if PROFILE.value else None
     if DRY_RUN.value:
         print(dry_run.describe(chosen, experiment.load(CONFIG.value)))
         return

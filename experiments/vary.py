@@ -1,4 +1,4 @@
-"""Judges one trained run under several settings: a table, a curve, and pictures of the same noise.
+"""Evaluates one trained run under several settings: a table, a curve, and pictures from the same noise.
 
 python -m experiments.vary --workdir=DIR --over=objective.sampler=DDIM,Heun --over=objective.sampler.steps=5,10,20
 """
@@ -13,7 +13,7 @@ from genjax.training import variations
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to sample from.", required=True)
 OVER = flags.DEFINE_multi_string(
-    "over", [], "FIELD=VALUE,VALUE,...; given again, all combinations are taken."
+    "over", [], "FIELD=VALUE,VALUE,...; may be repeated: all combinations are evaluated."
 )
 NUM = flags.DEFINE_integer("num", 1000, "Samples of each setting.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples, the same for each setting.")
@@ -21,7 +21,7 @@ OUT = flags.DEFINE_string("out", None, "Folder to write to; default WORKDIR/vary
 
 
 def main(overrides: cli.Overrides) -> None:
-    """Runs what the flags say."""
+    """Evaluates the settings that the flags select."""
     over = variations.parse_over(OVER.value)
     out = Path(OUT.value) if OUT.value else None
     vary.vary(Path(WORKDIR.value), overrides, over, num=NUM.value, seed=SEED.value, out=out)

@@ -1,4 +1,4 @@
-"""Weights in Hugging Face's layout, in and out; what is missing or damaged is said in one line."""
+"""Import and export of weights in Hugging Face's layout; errors about missing or damaged files."""
 
 import json
 
@@ -24,7 +24,7 @@ NETS = {
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_what_is_written_is_read_again_and_named_as_the_layout_names_it(name, tmp_path):
+def test_weights_round_trip_and_have_the_names_of_the_layout(name, tmp_path):
     net = NETS[name]
     params = jax.tree.map(np.asarray, filled(net, IDS, out=300))
     assert huggingface.write(tmp_path, net, params, {"eos_token_id": 7}) == name.split(",")[0]
@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
     text = path / "text.txt"
     text.write_text("the cat sat on the mat; the dog sat on the log. " * 40)
-    convert.learn_tokens(text, 300, path / "tokenizer.json")
+    convert.train_bpe(text, 300, path / "tokenizer.json")
     size = len(TokenizedText("", str(path / "tokenizer.json")).vocabulary)
     net = gpt2(2, 16, 2, places=32)
     huggingface.write(path, net, filled(net, IDS, out=size), {"eos_token_id": 0})
@@ -62,13 +62,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_folder_becomes_a_work_directory_that_completes_evaluates_and_is_written_again(
-    folder, tmp_path, capsys
-):
+def test_import_completion_and_export_round_trip(folder, tmp_path, capsys):
     workdir, text = tmp_path / "run", ("data.source.path", str(folder / "text.txt"))
-    convert.bring_in(str(folder), workdir, [text, ("evaluation.batch_size", "2"), ("batch_size", "8")])
+    convert.import_weights(str(folder), workdir, [text, ("evaluation.batch_size", "2"), ("batch_size", "8")])
     again = tmp_path / "again"
-    convert.bring_out(workdir, again)
+    convert.export_weights(workdir, again)
     jax.tree.map(np.testing.assert_array_equal, huggingface.read(again)[1], huggingface.read(folder)[1])
     assert (again / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
     out = sample.complete(workdir, [("objective.decoding.temperature", "0")], ["the cat"], seed=0)
@@ -84,7 +82,7 @@ def test_a_folder_becomes_a_work_directory_that_completes_evaluates_and_is_writt
     assert written.startswith("the cat")
 
 
-def test_tokens_give_the_text_back_whatever_it_is(folder):
+def test_tokenizer_round_trips_any_text(folder):
     encoding = TokenizedText("", str(folder / "tokenizer.json")).vocabulary
     for text in ("the cat sat", "Grüße, 世界 \n\t 🙂", ""):
         assert encoding.decode(encoding.encode(text.encode())) == text
@@ -100,8 +98,8 @@ def test_tokens_give_the_text_back_whatever_it_is(folder):
     ("words", "spoil"),
     [
         ("config.json: No such file", lambda path: (path / "config.json").unlink()),
-        ("is no JSON", lambda path: (path / "config.json").write_text("{")),
-        ("a 'bert': known are gpt2, llama", lambda path: change(path, model_type="bert")),
+        ("is not valid JSON", lambda path: (path / "config.json").write_text("{")),
+        ("a 'bert': supported are gpt2, llama", lambda path: change(path, model_type="bert")),
         ("activation_function='relu'", lambda path: change(path, activation_function="relu")),
         ("no \\*.safetensors", lambda path: (path / "model.safetensors").unlink()),
         ("is damaged", lambda path: (path / "model.safetensors").write_bytes(b"\x10" * 99)),
@@ -112,12 +110,14 @@ def test_tokens_give_the_text_back_whatever_it_is(folder):
         ("has the shape", lambda path: change(path, vocab_size=9)),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_said_in_one_line(folder, tmp_path, words, spoil):
+def test_a_damaged_folder_raises_a_one_line_error(folder, tmp_path, words, spoil):
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     spoil(tmp_path)
     with pytest.raises(UserError, match=words) as error:
-        convert.bring_in(str(tmp_path), tmp_path / "run", [("data.source.path", str(folder / "text.txt"))])
+        convert.import_weights(
+            str(tmp_path), tmp_path / "run", [("data.source.path", str(folder / "text.txt"))]
+        )
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
@@ -127,6 +127,6 @@ def change(path, **entries):
     (path / "config.json").write_text(json.dumps(config | entries))
 
 
-def test_a_network_of_no_known_form_is_refused_with_what_is_in_the_way():
-    with pytest.raises(UserError, match=r"not gpt2 for its.*position.*; not llama for its.*norm"):
+def test_an_unsupported_network_raises_with_the_reason():
+    with pytest.raises(UserError, match=r"not gpt2: .*position.*; not llama: .*norm"):
         huggingface.kind_of(TokenTransformer(causal=True))

@@ -1,9 +1,9 @@
-"""A comparison's page in a real browser: nothing wider than the window, no errors, both colour schemes.
+"""The comparison page in a real browser: no overflow, no errors, both colour schemes.
 
 ./launch/local.sh test -m slow tests/test_comparison_browser.py [--page=comparison.html]
 
-It needs Chromium on PATH and talks to it by the DevTools protocol over a pipe, so that nothing else is needed. Pictures
-of what it saw are left in each test's folder, which it prints. Without --page it looks at a page of its own.
+It needs Chromium on PATH, controlled by the DevTools protocol over a pipe. Screenshots are written to each test's
+folder, which is printed. Without --page a sample page is tested.
 """
 
 import base64
@@ -31,14 +31,14 @@ FLAGS = (
     "--disable-sync",
     "--remote-debugging-pipe",
 )
-# What is wider than the window and does not scroll within a part of the page that does.
+# Elements that overflow the window outside of scrollable containers.
 WIDER = """
 [...document.body.querySelectorAll('*')].filter(e => {
   const box = e.getBoundingClientRect();
   return box.right > innerWidth + 1 && !e.closest('.wide');
 }).map(e => e.tagName + '.' + (e.className.baseVal ?? e.className)).slice(0, 5)
 """
-# Words of charts that are cut at their chart's edge.
+# Chart texts cut off at the chart's edge.
 CUT = """
 [...document.querySelectorAll('svg text')].filter(e => {
   if (e.getClientRects().length === 0) return false;
@@ -54,7 +54,7 @@ class Browser:
     def __init__(self, program: str, folder: Path):
         here, self._out = os.pipe()
         self._in, there = os.pipe()
-        shell = f'exec "$0" "$@" 3<&{here} 4>&{there}'  # it reads commands from 3 and answers on 4
+        shell = f'exec "$0" "$@" 3<&{here} 4>&{there}'  # Chromium reads commands from descriptor 3 and answers on 4
         words = ["bash", "-c", shell, program, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(words, pass_fds=(here, there), **quiet)
@@ -118,7 +118,7 @@ def browser(tmp_path):
 
 
 def sample_page() -> str:
-    """A page with what a comparison has: a wide table, charts with long names, pictures."""
+    """A page like a comparison's: a wide table, charts with long names, pictures."""
     names = [f"a_rather_long_name_{n}, steps 250 (3 seeds)" for n in range(12)]
     heads = [f"column {n}" for n in range(18)]
     cells = [[name, *["123,456 ± 7.89"] * 17] for name in names]

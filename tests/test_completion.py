@@ -1,4 +1,4 @@
-"""Completions from the command line: beams with their scores, drafts of a smaller model, and flags that do not fit."""
+"""Completions: beam search with scores, speculative decoding with a draft model, and incompatible flags."""
 
 import dataclasses
 from pathlib import Path
@@ -24,13 +24,13 @@ from genjax.training import workdir as workdirs
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.experiment import Experiment
 
-pytestmark = pytest.mark.xdist_group("completion")  # one process makes what these tests share
+pytestmark = pytest.mark.xdist_group("completion")  # shared fixtures are built once, in one process
 GREEDY = [("objective.decoding.temperature", "0")]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Work directories of random models of a text's seven characters: large, small, of a short context, of others."""
+    """Work directories of random models over seven characters: large, small, short context, other characters."""
     root = tmp_path_factory.mktemp("completion")
     (root / "config.py").write_text("")
     for name, text in (("text", "a cat sat, a bat "), ("other", "12 345 ")):
@@ -65,7 +65,7 @@ def save(root, name, experiment, fill):
 
 
 @pytest.mark.slow
-def test_beams_are_printed_best_first_with_their_own_log_probability(runs, capsys):
+def test_beams_are_sorted_by_their_own_log_probability(runs, capsys):
     """Scores are nats of the continuation over its length to the penalty; no truncation of the config's applies."""
     out = sample.complete(runs / "large", [], ["a c", "sat,"], seed=0, beam=Beam(3, 0.5))
     printed = capsys.readouterr().out
@@ -96,17 +96,17 @@ def test_greedy_drafts_give_the_models_own_greedy_text(runs, capsys):
         runs / "large", GREEDY, prompts, seed=0, draft=runs / "small", drafts=2, out=runs / "drafted"
     )
     assert drafted.read_text() == expected
-    assert "% of the drafts, 2 a round" in capsys.readouterr().out
+    assert "% of the drafts, 2 per round" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_a_model_accepts_all_its_own_drafts(runs, capsys):
     sample.complete(runs / "large", [], ["a"], seed=0, draft=runs / "large", drafts=1)
-    assert "accepted 100.0% of the drafts, 1 a round" in capsys.readouterr().out
+    assert "accepted 100.0% of the drafts, 1 per round" in capsys.readouterr().out
 
 
-def test_searching_and_drafting_are_two_things():
-    with pytest.raises(UserError, match="say one of them"):
+def test_beam_search_and_drafts_exclude_each_other():
+    with pytest.raises(UserError, match="give one of them"):
         sample.complete(Path("nowhere"), [], ["a c"], seed=0, beam=Beam(), draft=Path("small"))
 
 
@@ -120,26 +120,26 @@ def test_searching_and_drafting_are_two_things():
         ("a prompt of 9 tokens does not fit a model of 8", None, "a cat sat"),
     ],
 )
-def test_what_does_not_fit_is_said_in_one_line(runs, words, draft, prompt):
+def test_incompatible_models_and_prompts_raise_one_line(runs, words, draft, prompt):
     with pytest.raises(UserError, match=words) as error:
         sample.complete(runs / "large", [], [prompt], seed=0, draft=runs / draft if draft else None)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow
-def test_the_program_searches_and_drafts_and_refuses_flags_that_say_nothing(runs):
+def test_the_program_searches_drafts_and_rejects_flags_without_effect(runs):
     workdir = f"--workdir={runs / 'large'}"
     searched = program("sample", workdir, "--prompt=a c", "--beams=2", "--length_penalty=0.5")
     assert searched.returncode == 0, searched.stderr
     assert searched.stdout.count("] a c") == 2
     drafted = program("sample", workdir, "--prompt=a c", f"--draft={runs / 'small'}", "--drafts=2")
     assert drafted.returncode == 0, drafted.stderr
-    assert "of the drafts, 2 a round" in drafted.stdout
+    assert "of the drafts, 2 per round" in drafted.stdout
     refused = {
         "--beams needs --prompt": ["--beams=2"],
         "--length_penalty needs --beams": ["--prompt=a", "--length_penalty=1"],
         "--drafts needs --draft": ["--prompt=a", "--drafts=2"],
-        "say one of them": ["--prompt=a", "--beams=2", "--draft=x"],
+        "give one of them": ["--prompt=a", "--beams=2", "--draft=x"],
         "--label is for samples": ["--prompt=a", "--label=1"],
     }
     for message, words in refused.items():
@@ -151,8 +151,8 @@ def test_the_program_searches_and_drafts_and_refuses_flags_that_say_nothing(runs
 
 
 @pytest.mark.slow
-def test_a_search_gives_no_more_than_there_is(runs):
-    """Eight beams where one place is left and seven tokens are known."""
+def test_beam_search_returns_at_most_the_existing_continuations(runs):
+    """Eight beams with one position left and a vocabulary of seven tokens."""
     run, state = workdirs.reopen_trained(runs / "large", [])
     found = search(run, state, ["a cat s"], Beam(8))[0]
     assert len(found) == 7

@@ -1,4 +1,4 @@
-"""Edits on Gaussian data, whose probability flow is known; the program on a tiny run."""
+"""Edits on Gaussian data with a known probability flow; the program on a tiny run."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from genjax.training import experiment, loop
 from genjax.training import workdir as workdirs
 from genjax.training.checkpoint import Checkpoints
 
-pytestmark = pytest.mark.xdist_group("edit")  # one process makes what these tests share
+pytestmark = pytest.mark.xdist_group("edit")  # shared fixtures are built once, in one process
 
 DATA, LOW = GaussianData(), 1e-3
 
@@ -38,8 +38,8 @@ SOLVERS = [(VP(), Heun, 2), (RectifiedFlow(), Heun, 2), (VP(), DDIM, 1)]
 @pytest.mark.parametrize(
     ("process", "method", "order"), SOLVERS, ids=lambda v: getattr(v, "__name__", str(v))
 )
-def test_latents_are_the_closed_transport_and_decode_to_the_data(process, method, order):
-    """There, and back again: both converge with the sampler's order."""
+def test_latents_match_the_closed_form_transport_and_decode_to_the_data(process, method, order):
+    """Encoding and decoding both converge with the sampler's order."""
     with jax.enable_x64(True):
         x, denoise = points(jnp.float64), DATA.denoise(process)
         exact = np.asarray(DATA.transport(process, x, jnp.asarray(LOW), jnp.asarray(0.9)))
@@ -55,7 +55,7 @@ def test_latents_are_the_closed_transport_and_decode_to_the_data(process, method
         assert errors[-1] < (0.03 if order == 1 else 1e-3), errors
 
 
-def test_slerp_keeps_norms_and_turns_evenly_and_both_paths_end_where_they_should():
+def test_slerp_keeps_norms_at_constant_angular_speed_and_both_paths_hit_their_ends():
     a, b = (jax.random.normal(jax.random.key(i), (6, 4, 5)) for i in (0, 1))
     norm = lambda x: jnp.sqrt(jnp.sum(x**2, axis=(1, 2), keepdims=True))
     b = b * norm(a) / norm(b)
@@ -70,7 +70,7 @@ def test_slerp_keeps_norms_and_turns_evenly_and_both_paths_end_where_they_should
     np.testing.assert_allclose(lerp(a, b, jnp.asarray(0.25)), 0.75 * a + 0.25 * b, rtol=1e-5, atol=1e-6)
 
 
-def test_between_gaussian_data_the_latents_arc_is_transported_back():
+def test_interpolation_of_gaussian_data_transports_the_latents_slerp_back():
     process, sampler = VP(), Heun(steps=60, grid=Quadratic(end=1e-4))
     a, b, ends = points(), points()[::-1], (jnp.asarray(LOW), jnp.asarray(1.0))
     between = interpolate(DATA.denoise(process), process, sampler, a, b, 3)
@@ -83,7 +83,7 @@ def test_between_gaussian_data_the_latents_arc_is_transported_back():
 
 
 @pytest.mark.parametrize("strength", [0.15, 0.4])
-def test_sdedit_of_gaussian_data_has_the_closed_law(strength):
+def test_sdedit_of_gaussian_data_has_the_closed_form_distribution(strength):
     """Given x: mean + ratio (alpha (x - mean) + sigma z) with the flow's ratio std / sqrt(variance at t_0)."""
     num, x, process, t = 20_000, 1.7, VP(), jnp.asarray(strength)
     run = jax.jit(
@@ -99,7 +99,7 @@ def test_sdedit_of_gaussian_data_has_the_closed_law(strength):
     assert abs(out.std() / std - 1) < 4 * np.sqrt(0.5 / num) + 1e-2
 
 
-def test_sdedit_keeps_the_data_at_zero_and_forgets_them_at_one():
+def test_sdedit_keeps_x_at_strength_zero_and_is_independent_of_x_at_one():
     edit = lambda x, strength: sdedit(
         DATA.denoise(VP()), VP(), DDIM(steps=20), jax.random.key(0), x, strength
     )
@@ -114,9 +114,9 @@ def test_sdedit_keeps_the_data_at_zero_and_forgets_them_at_one():
 TINY = '''"""A tiny diffusion model of digits, for tests."""
 from genjax.data import Data, Digits, Scale
 from genjax.diffusion.threshold import Static
-from genjax.experiment import Experiment
+from genjax.training.experiment import Experiment
 from genjax.networks import MLP
-from genjax.objectives.diffusion import Diffusion
+from genjax.objectives.diffusion.diffusion import Diffusion
 from genjax.samplers.ode import DDIM
 
 
@@ -129,7 +129,7 @@ def get_experiment():
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory) -> Path:
-    """A run of no steps: what is measured and kept does not depend on training."""
+    """An untrained run: the kept measurement does not depend on training."""
     path = tmp_path_factory.mktemp("edit") / "tiny.py"
     path.write_text(TINY)
     own = experiment.load(str(path))
@@ -150,8 +150,8 @@ class Zero:
 
 
 @pytest.mark.parametrize("how", [Edit("colourise"), Edit("superres", method="replace", repeats=2)], ids=str)
-def test_results_are_measured_as_the_images_are(how):
-    """In the model's own scale, where nothing is rounded: grey values, averages of blocks."""
+def test_results_have_the_measurements_of_the_images(how):
+    """Grey values and block averages in model units, where nothing is rounded."""
     model = Diffusion(Zero(), (4, 4, 3), predict=V(), sampler=DDIM(steps=3, eta=1.0))
     x = jax.random.uniform(jax.random.key(0), (2, 4, 4, 3), minval=-1.0)
     change = jax.jit(lambda x: edit(model, {"net": {}}, how, jax.random.key(1), x, None))
@@ -174,7 +174,7 @@ def test_results_are_measured_as_the_images_are(how):
 
 WRONG = [
     (Edit("paint"), 4, "no task 'paint': did you mean 'inpaint'"),
-    (Edit("colourise"), 4, "--task=colourise needs images of 3 channels, and these have 1"),
+    (Edit("colourise"), 4, "--task=colourise needs images of 3 channels, but these have 1"),
     (Edit("sdedit", strength=2.0), 4, "strength=2.0 must be a time"),
     (Edit("sdedit", label=11), 4, "--label=11: this model has classes 0 to 9"),
     (Edit("superres", factor=3), 4, "factor=3 must divide the images' 8 x 8 pixels"),
@@ -185,12 +185,12 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("how", "num", "line"), WRONG, ids=lambda v: getattr(v, "task", ""))
-def test_bad_edits_say_so(workdir, how, num, line):
+def test_invalid_edits_raise(workdir, how, num, line):
     with pytest.raises(UserError, match=line):
         edit_workdir(workdir, [], how, num=num, seed=0)
 
 
-def test_the_kept_half_is_the_inputs(workdir):
+def test_inpainting_keeps_the_left_half(workdir):
     how = Edit("inpaint", method="replace", repeats=2)
     found = dict(np.load(edit_workdir(workdir, [], how, num=4, seed=0)))
     test = Digits().load("test")[np.arange(4)]["x"]
@@ -204,7 +204,7 @@ def test_the_kept_half_is_the_inputs(workdir):
 
 
 @pytest.mark.slow
-def test_the_program_interpolates_and_says_in_one_line_what_it_cannot(workdir):
+def test_the_program_interpolates_and_reports_errors_in_one_line(workdir):
     out = workdir / "between.npz"
     done = program(
         "edit", f"--workdir={workdir}", "--task=interpolate", "--num=3", "--points=4", f"--out={out}"

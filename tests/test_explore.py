@@ -1,4 +1,4 @@
-"""Looking at latents: ways between them, one at a time, quantiles; and the tasks on small autoencoders."""
+"""Latent-space tasks: interpolation, traversal, quantile grids; and all tasks on small autoencoders."""
 
 import dataclasses
 
@@ -19,10 +19,10 @@ from genjax.objectives.latent.vqvae import VQVAE
 from genjax.reports.latents import View, between, explore, quantile_grid, traversals
 from genjax.training.experiment import Experiment
 
-pytestmark = pytest.mark.xdist_group("explore")  # one process makes what these tests share
+pytestmark = pytest.mark.xdist_group("explore")  # shared fixtures are built once, in one process
 
 
-def test_ways_begin_and_end_at_their_latents_on_the_chord_or_the_arc():
+def test_interpolations_hit_both_ends_linearly_and_spherically():
     a, b = (jax.random.normal(jax.random.key(i), (3, 2, 4)) for i in (0, 1))
     norm = lambda z: np.sqrt(np.asarray(z**2).sum((-1, -2)))
     b = b * jnp.asarray(norm(a) / norm(b))[:, None, None]
@@ -48,7 +48,7 @@ def test_traversals_move_one_latent_at_a_time():
         )
 
 
-def test_the_manifold_is_even_in_probability():
+def test_the_manifold_grid_is_even_in_probability():
     shares = stats.norm.cdf(quantile_grid(4)).reshape(4, 4, 2)
     np.testing.assert_allclose(shares[0, :, 0], [1 / 8, 3 / 8, 5 / 8, 7 / 8], atol=1e-6)
     np.testing.assert_allclose(shares[:, 0, 1], [7 / 8, 5 / 8, 3 / 8, 1 / 8], atol=1e-6)
@@ -68,7 +68,7 @@ def flat() -> View:
 
 
 @pytest.mark.slow
-def test_tasks_give_what_they_say_and_refuse_what_they_cannot(flat):
+def test_tasks_have_their_shapes_and_invalid_options_raise(flat):
     test = Digits().load("test")[np.arange(6)]
     found, picture = explore(flat, "reconstruct")
     np.testing.assert_array_equal(found["input"], test["x"][:3])
@@ -104,33 +104,33 @@ def test_codes_are_counted_over_the_whole_split():
 
 
 @pytest.mark.slow
-def test_a_generators_latents_are_draws_and_decode_as_samples_do():
-    looked = view(GAN(SMALL, SMALL, (8, 8, 1), 2, classes=10), num=3, points=4)
-    z, label = looked.start(12)
+def test_a_generators_latents_are_prior_draws_and_decode_to_its_samples():
+    latent_view = view(GAN(SMALL, SMALL, (8, 8, 1), 2, classes=10), num=3, points=4)
+    z, label = latent_view.base_latents(12)
     np.testing.assert_array_equal(label, np.arange(12) % 10)
     assert abs(float(jnp.mean(z))) < 1.0
-    objective, params = looked.coder, looked.state.ema
+    objective, params = latent_view.coder, latent_view.state.ema
     key = jax.random.key(5)
     prior = jax.random.normal(named(key, "prior"), (12, 2))
     drawn = objective.sample(params, {}, key, 12, {"label": label})
     np.testing.assert_allclose(objective.decode(params, {}, prior, key, {"label": label}), drawn, atol=1e-6)
-    assert explore(looked, "interpolate")[0]["samples"].shape == (4, 3, 8, 8, 1)
+    assert explore(latent_view, "interpolate")[0]["samples"].shape == (4, 3, 8, 8, 1)
     for task in ("reconstruct", "mix", "codes"):
         with pytest.raises(UserError, match="cannot be done with a GAN"):
-            explore(looked, task)
+            explore(latent_view, task)
 
 
 @pytest.mark.slow
-def test_mixed_styles_are_one_images_before_a_layer_and_anothers_from_it_on():
-    looked = view(ROWS["stylegan-digits"].objective, num=2)
-    objective, params, extra = looked.coder, looked.state.ema, looked.state.extra
-    (z, label), key = looked.start(4), jax.random.key(1)
+def test_style_mixing_switches_images_at_a_layer():
+    latent_view = view(ROWS["stylegan-digits"].objective, num=2)
+    objective, params, extra = latent_view.coder, latent_view.state.ema, latent_view.state.extra
+    (z, label), key = latent_view.base_latents(4), jax.random.key(1)
     cond = None if label is None else {"label": label[:2]}
     decode = lambda z: objective.decode(params, extra, z, key, cond)
     mix = lambda place: objective.mix(params, extra, z[:2], z[2:], place, key, cond)
     np.testing.assert_allclose(mix(objective.styles), decode(z[:2]), atol=1e-6)
     np.testing.assert_allclose(mix(0), decode(z[2:]), atol=1e-6)
     assert float(jnp.abs(mix(1) - decode(z[:2])).max()) > 1e-4
-    found, picture = explore(looked, "mix")
+    found, picture = explore(latent_view, "mix")
     assert found["samples"].shape == (2, 2, *found["coarse"].shape[1:])
     assert picture.width == picture.height

@@ -1,4 +1,4 @@
-"""The programs as people run them: train, resume, sample, evaluate; killed, stopped, and with wrong input."""
+"""End-to-end tests of the programs: train, resume, sample, evaluate; kills, signals and invalid input."""
 
 import gzip
 import itertools
@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.xdist_group("programs")  # one process makes what these tests share
+pytestmark = pytest.mark.xdist_group("programs")  # shared fixtures are built once, in one process
 
 ROOT = Path(__file__).parent.parent
 TINY = '''"""A tiny VAE in the plane, for tests."""
 from genjax.data import Data, GaussianMixture, Scale
-from genjax.experiment import Evaluation, Experiment
+from genjax.training.experiment import Evaluation, Experiment
 from genjax.networks import MLP
-from genjax.objectives.vae import VAE, Gaussian
+from genjax.objectives.latent.vae import VAE, Gaussian
 
 
 def get_experiment(variant: str = "plain"):
@@ -88,7 +88,7 @@ def arrays(workdir: Path) -> dict[str, np.ndarray]:
 
 
 def wait_for_step(workdir: Path, step: int) -> None:
-    """Until a run has logged a step."""
+    """Waits until a run has logged a step."""
     for _ in range(1200):
         path = workdir / "metrics.jsonl"
         if path.exists() and any(
@@ -96,10 +96,10 @@ def wait_for_step(workdir: Path, step: int) -> None:
         ):
             return
         time.sleep(0.05)
-    raise AssertionError("the run does not get on")
+    raise AssertionError("the run makes no progress")
 
 
-def test_a_run_leaves_what_the_readme_says(finished):
+def test_a_run_writes_the_files_of_the_readme(finished):
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
     assert rows[-1]["vae/loss"] < rows[0]["vae/loss"]
@@ -116,7 +116,7 @@ def test_a_run_leaves_what_the_readme_says(finished):
 
 
 @pytest.mark.slow
-def test_a_finished_run_says_so_and_a_longer_one_goes_on(finished, tiny, tmp_path):
+def test_a_finished_run_is_not_trained_again(finished, tiny, tmp_path):
     again = program("train", f"--config={tiny}", f"--workdir={finished}")
     assert again.returncode == 0
     assert "is finished: 60 of 60 steps" in again.stdout
@@ -147,8 +147,8 @@ def test_sample_and_evaluate_need_the_work_directory_alone(finished, tiny):
         aside.rename(tiny)
 
 
-def test_kill_and_run_again_gives_the_same_bits(finished, tiny, tmp_path):
-    """SIGKILL in mid-training, then the same command: all arrays equal those of the run that was left alone."""
+def test_a_killed_run_resumes_bit_for_bit(finished, tiny, tmp_path):
+    """SIGKILL during training, then the same command: all arrays equal those of an uninterrupted run."""
     workdir = tmp_path / "killed"
     running = start(
         f"--config={tiny}", f"--workdir={workdir}", "--config.log_every=1", "--config.sample_every=1"
@@ -168,7 +168,7 @@ def test_kill_and_run_again_gives_the_same_bits(finished, tiny, tmp_path):
     assert steps == sorted(set(steps))
 
 
-def test_terminate_saves_and_the_same_command_goes_on(finished, tiny, tmp_path):
+def test_sigterm_saves_and_the_same_command_resumes(finished, tiny, tmp_path):
     workdir = tmp_path / "stopped"
     running = start(
         f"--config={tiny}", f"--workdir={workdir}", "--config.log_every=1", "--config.sample_every=1"
@@ -189,7 +189,7 @@ def test_terminate_saves_and_the_same_command_goes_on(finished, tiny, tmp_path):
     ("verb", "words", "expected"),
     [
         ("train", ["--wrkdir=x"], "workdir"),
-        pytest.param("train", ["steps=3"], "stray word 'steps=3'", marks=pytest.mark.slow),
+        pytest.param("train", ["steps=3"], "unexpected argument 'steps=3'", marks=pytest.mark.slow),
         ("train", ["--config=difusion_digits"], "did you mean 'diffusion_digits'"),
         ("train", ["--config.steps"], "needs a value"),
         ("sample", ["--workdir=nowhere"], "no work directory"),
@@ -197,7 +197,7 @@ def test_terminate_saves_and_the_same_command_goes_on(finished, tiny, tmp_path):
         ("vary", ["--workdir=nowhere", "--over=steps"], "write --over=objective.sampler.steps=5,10,20"),
     ],
 )
-def test_wrong_words_end_in_one_line(verb, words, expected):
+def test_invalid_arguments_raise_one_line(verb, words, expected):
     done = program(verb, *words)
     assert done.returncode != 0
     message = done.stderr.strip().splitlines()
@@ -221,8 +221,8 @@ def test_list_dry_run_and_help(tiny):
     assert "--workdir" in program("train", "--helpfull").stdout
 
 
-def test_the_readmes_objective_trains_from_one_file_outside(tmp_path):
-    """The worked example: copied out of the README as it stands there, trained with overrides."""
+def test_the_readmes_custom_objective_trains_from_an_external_file(tmp_path):
+    """The worked example, copied verbatim from the README and trained with overrides."""
     readme = (ROOT / "README.md").read_text()
     code = next(
         block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "get_experiment" in block
@@ -267,14 +267,14 @@ def test_the_readmes_objective_trains_from_one_file_outside(tmp_path):
         (["--what=likelihood", "--config=vae_mixture"], "log_prob"),
     ],
 )
-def test_benchmarks_time_what_they_say(words, said):
+def test_benchmarks_run(words, said):
     done = program("benchmark", "--rounds=1", "--steps=20", *words)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout.splitlines()[-1]
 
 
 @pytest.mark.slow
-def test_traces_are_written_where_they_are_asked_for(tmp_path):
+def test_profiler_traces_are_written(tmp_path):
     words = [
         "--config=gan_mixture",
         "--config.steps=60",
@@ -293,7 +293,7 @@ def test_traces_are_written_where_they_are_asked_for(tmp_path):
     assert list((tmp_path / "bench").rglob("*.trace.json.gz"))
 
 
-def test_a_game_that_nobody_wrote_by_hand_is_not_compared():
+def test_a_gan_without_a_handwritten_step_raises():
     done = program("benchmark", "--what=game", "--config=gan_mixture")
     assert done.returncode == 2
     assert (

@@ -1,4 +1,4 @@
-"""The numbers of the README, produced by the shipped configs as they are. Minutes each:
+"""The numbers of the README, reproduced by the unmodified shipped configs. Each test takes minutes:
 
 ./launch/local.sh test -m slow tests/test_results.py
 """
@@ -22,16 +22,16 @@ def run(name: str, workdir, *words: str) -> dict:
     return json.loads((workdir / "evaluation.json").read_text())
 
 
-def test_diffusion_draws_the_digit_that_was_asked_for(tmp_path):
-    """A support-vector machine trained on the real training digits, which the project uses nowhere else, judges."""
+def test_diffusion_draws_the_requested_digit(tmp_path):
+    """Label accuracy by an independent classifier: a support-vector machine trained on the real digits."""
     report = run("diffusion_digits", tmp_path)["distribution"]
     assert program("sample", f"--workdir={tmp_path}", "--num=1000", "--seed=7").returncode == 0
     drawn = np.load(tmp_path / "samples.npz")
     real = {split: Digits().load(split)[np.arange(len(Digits().load(split)))] for split in ("train", "test")}
     flat = lambda x: x.reshape(len(x), -1) / 16.0
-    judge = SVC(C=10).fit(flat(real["train"]["x"]), real["train"]["label"])
-    assert judge.score(flat(real["test"]["x"]), real["test"]["label"]) > 0.97
-    assert judge.score(flat(drawn["samples"]), drawn["label"]) >= 0.97
+    classifier = SVC(C=10).fit(flat(real["train"]["x"]), real["train"]["label"])
+    assert classifier.score(flat(real["test"]["x"]), real["test"]["label"]) > 0.97
+    assert classifier.score(flat(drawn["samples"]), drawn["label"]) >= 0.97
     assert report["frechet_ratio"] <= 3.0
     assert report["near_copies"] <= 0.01
     assert report["exact_duplicates"] == 0.0
@@ -52,7 +52,7 @@ def test_the_other_families_draw_digits(name, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "ratio"), [("consistency_digits", 2.0), ("mean_flow_digits", 3.5)])
-def test_one_step_models_draw_digits_from_data_alone(name, ratio, tmp_path):
+def test_one_step_models_draw_digits_without_a_teacher(name, ratio, tmp_path):
     report = run(name, tmp_path)["distribution"]
     assert report["frechet_ratio"] <= ratio
     assert report["label_accuracy"] >= 0.93
@@ -67,7 +67,7 @@ def teacher(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["consistency_digits:distilled", "progressive_digits", "reflow_digits"])
-def test_students_draw_digits_in_a_step_or_two(name, teacher, tmp_path):
+def test_distilled_models_draw_digits_in_one_or_two_steps(name, teacher, tmp_path):
     report = run(name, tmp_path / "run", f"--config.objective.teacher.weights.workdir={teacher}")[
         "distribution"
     ]
@@ -79,7 +79,7 @@ def test_students_draw_digits_in_a_step_or_two(name, teacher, tmp_path):
     ("name", "bits", "ratio"),
     [("ladder_digits", 1.85, 2.0), ("flow_digits", 2.05, 3.0), ("vae_digits", 2.45, 2.0)],
 )
-def test_bounds_of_digits(name, bits, ratio, tmp_path):
+def test_likelihoods_of_digits(name, bits, ratio, tmp_path):
     report = run(name, tmp_path)
     assert report["likelihood"]["bits_per_dim"] <= bits
     assert report["distribution"]["frechet_ratio"] <= ratio
@@ -87,7 +87,7 @@ def test_bounds_of_digits(name, bits, ratio, tmp_path):
 
 
 @pytest.mark.parametrize("toy", ["moons", "mixture", "rings", "spirals"])
-def test_spline_flows_come_within_a_twentieth_of_a_nat_of_the_entropy(toy, tmp_path):
+def test_spline_flows_are_within_a_twentieth_of_a_nat_of_the_entropy(toy, tmp_path):
     assert run(f"flow_toys:spline-{toy}", tmp_path)["likelihood"]["excess_nats"] <= 0.05
 
 
@@ -107,6 +107,6 @@ def test_models_of_latents_draw_digits(coder, model, ratio, accuracy, tmp_path):
     assert report["label_accuracy"] >= accuracy
 
 
-def test_outlines_become_digits_nearer_to_theirs_than_any_other_digit_is(tmp_path):
+def test_translated_outlines_are_nearer_to_their_digit_than_the_nearest_neighbour(tmp_path):
     found = run("pix2pix_digits", tmp_path)["translation"]
     assert found["l1"] <= 0.8 * found["l1_neighbour"]

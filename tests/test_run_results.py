@@ -1,4 +1,4 @@
-"""RESULTS.md: seeds together, spreads by hand, gaps to what is published, the same text from the same folders."""
+"""RESULTS.md: seeds in one line, std against hand computation, gaps to published numbers, deterministic text."""
 
 import json
 import statistics
@@ -8,7 +8,7 @@ import pytest
 
 from experiments.published import NANOGPT_TEXT, PUBLISHED
 from genjax.core.errors import UserError
-from genjax.data.text.text import parted, windows
+from genjax.data.text.text import split_contiguous, windows
 from genjax.reports.results import Published, markdown
 from genjax.reports.runs import read_runs
 from genjax.training import experiment
@@ -17,7 +17,7 @@ KNOWN = (Published("vae_digits", ("",), "likelihood.bits_per_dim", 2.0, "bits/di
 
 
 def finish(workdir, spec, overrides=(), **report):
-    """A work directory as `train` leaves it, of numbers that are given."""
+    """A work directory as `train` leaves it, with given numbers."""
     workdir.mkdir(parents=True)
     loaded = experiment.load(spec, overrides)
     experiment.save(loaded, spec, workdir)
@@ -37,7 +37,7 @@ def cells(text, number):
     return [cell.strip() for cell in text.splitlines()[number].split("|")[1:-1]]
 
 
-def test_seeds_are_one_line_and_the_gap_is_to_their_mean(tmp_path):
+def test_seeds_share_one_line_and_the_gap_uses_their_mean(tmp_path):
     ratios, bits = [1.2, 1.5, 1.3], [2.3, 2.5, 2.4]
     for seed in range(3):
         words = [("seed", str(seed)), ("steps", "70"), ("checkpoint_every", str(50 + seed))]
@@ -47,15 +47,15 @@ def test_seeds_are_one_line_and_the_gap_is_to_their_mean(tmp_path):
     lines = [line for line in text.splitlines() if line.startswith("| VAE")]
     assert len(lines) == 1
     found = cells(lines[0], 0)
-    spread = statistics.stdev(ratios)
+    std = statistics.stdev(ratios)
     assert found[:4] == ["VAE", "Digits", "`train --config=vae_digits --config.steps=70`", "0, 1, 2"]
     assert found[4:7] == ["a machine", "70 steps of 128, 60 s", "1,234"]
-    assert f"Fréchet ratio {statistics.mean(ratios):.2f} ± {spread:.2f}" in found[7]
+    assert f"Fréchet ratio {statistics.mean(ratios):.2f} ± {std:.2f}" in found[7]
     assert "2.40 ± 0.10 bits/dim" in found[7]
     assert found[8:] == ["2 bits/dim: A paper; long", "+0.4"]
 
 
-def test_a_single_seed_has_its_own_error_and_other_settings_no_reference(tmp_path):
+def test_a_single_seed_has_its_own_error_and_other_settings_have_no_reference(tmp_path):
     finish(tmp_path / "a", "vae_digits", **numbers(2.25, 1.5))
     finish(tmp_path / "b", "gan_digits", distribution={"frechet_ratio": 1.5})
     text = markdown(read_runs([tmp_path / "b", tmp_path / "a"]), KNOWN)
@@ -70,8 +70,8 @@ def test_a_single_seed_has_its_own_error_and_other_settings_no_reference(tmp_pat
     assert "u: s" not in markdown(read_runs([tmp_path / "a"]), (needs,))
 
 
-def test_runs_evaluated_in_other_ways_are_other_lines_that_say_so(tmp_path):
-    """Seeds 0 and 1 alike, seed 2 with more samples: only that line says how it was evaluated."""
+def test_runs_with_other_evaluation_settings_are_separate_lines(tmp_path):
+    """Seeds 0 and 1 share a line; seed 2, evaluated with more samples, has its own with the override."""
     for seed in range(3):
         more = {"evaluated_with": {"objective.samples": "50"}} if seed == 2 else {}
         finish(tmp_path / str(seed), "vae_digits", [("seed", str(seed))], **numbers(2.0, 1.5), **more)
@@ -88,7 +88,7 @@ def test_a_seed_without_the_number_has_no_gap(tmp_path):
     assert "A paper" not in markdown(read_runs([tmp_path]), KNOWN)
 
 
-def test_an_earlier_files_lines_are_kept_but_for_those_measured_anew(tmp_path):
+def test_lines_of_an_earlier_file_are_kept_unless_replaced(tmp_path):
     finish(tmp_path / "a", "vae_digits", **numbers(2.25, 1.5))
     finish(tmp_path / "b", "gan_digits", distribution={"frechet_ratio": 1.5})
     finish(tmp_path / "c", "vae_digits", [("seed", "1")], **numbers(2.5, 1.75))
@@ -96,27 +96,27 @@ def test_an_earlier_files_lines_are_kept_but_for_those_measured_anew(tmp_path):
     both = markdown([*a, *b], ())
     assert markdown(b, (), markdown(a, ())) == markdown(a, (), markdown(b, ())) == both
     assert markdown(b, (), both) == both
-    assert markdown(c, (), both) == markdown([*b, *c], ()), "the same command: its new number stands alone"
+    assert markdown(c, (), both) == markdown([*b, *c], ()), "a new run of the same command replaces the line"
     with pytest.raises(UserError, match="cannot be kept"):
         markdown(a, (), both.replace("| gap |", "|"))
     with pytest.raises(UserError, match="cannot be kept"):
         markdown(a, (), "# Another file")
 
 
-def test_a_part_of_another_run_has_no_line_and_no_machine_path_is_shown(tmp_path):
+def test_pretrained_parts_have_no_line_and_paths_are_shortened(tmp_path):
     coder = finish(tmp_path / "coder,seed=0", "vqvae_digits", **numbers(3.0, 9.0))
     finish(tmp_path / "prior,seed=0", f"vq_prior_digits:{coder}", **numbers(3.5, 1.5))
     text = markdown(read_runs([tmp_path]), ())
     assert "VQVAE" not in text
     assert "`train --config=vq_prior_digits:coder,seed=0`" in text
-    assert "120 s with the stages before" in text
+    assert "120 s with earlier stages" in text
     assert str(tmp_path) not in text
 
 
-def test_what_is_not_finished_is_refused_in_one_line(tmp_path):
+def test_missing_runs_and_evaluations_raise(tmp_path):
     with pytest.raises(UserError, match="give --run=DIR"):
         read_runs([])
-    with pytest.raises(UserError, match="holds none"):
+    with pytest.raises(UserError, match="contains none"):
         read_runs([tmp_path])
     workdir = finish(tmp_path / "a", "vae_digits")
     (workdir / "evaluation.json").unlink()
@@ -124,9 +124,9 @@ def test_what_is_not_finished_is_refused_in_one_line(tmp_path):
         read_runs([workdir])
 
 
-def test_nanogpt_is_held_against_tiny_shakespeare_alone(tmp_path):
-    """Its last tenth in windows of 65, of 1,115,394 characters."""
-    test = parted(np.zeros(1_115_394, np.int32), ("train", "validation", "test"), 0.9, 0.0)["test"]
+def test_nanogpt_is_compared_on_tiny_shakespeare_only(tmp_path):
+    """The last tenth of its 1,115,394 characters in windows of 65."""
+    test = split_contiguous(np.zeros(1_115_394, np.int32), ("train", "validation", "test"), 0.9, 0.0)["test"]
     ((_, count),) = NANOGPT_TEXT
     assert len(windows(test, 65, "test")) == count
     text = tmp_path / "any.txt"
@@ -139,7 +139,7 @@ def test_nanogpt_is_held_against_tiny_shakespeare_alone(tmp_path):
 
 
 @pytest.mark.parametrize("reference", PUBLISHED, ids=lambda p: f"{p.config}-{p.variants[0]}")
-def test_published_numbers_are_of_shipped_configs_and_name_their_source(reference):
+def test_published_numbers_have_a_shipped_config_and_a_source(reference):
     assert reference.config in experiment.shipped()
     assert reference.source
     assert reference.number.startswith("likelihood.")

@@ -1,23 +1,23 @@
-"""Mean and spread: by hand, and how many digits stand in words."""
+"""Mean and standard deviation over seeds against hand computation, and the digits of their text."""
 
 import math
 
 import pytest
 
-from genjax.reports.spread import in_words, spread
+from genjax.reports.spread import format_mean, mean_and_std
 
 
-def test_the_spread_is_the_sample_standard_deviation_and_one_value_has_none():
-    assert spread([1.0, 2.0, 4.0]) == {
+def test_std_is_the_sample_standard_deviation_and_none_for_one_value():
+    assert mean_and_std([1.0, 2.0, 4.0]) == {
         "mean": pytest.approx(7 / 3),
-        "spread": pytest.approx(math.sqrt(7 / 3)),
+        "std": pytest.approx(math.sqrt(7 / 3)),
         "values": [1.0, 2.0, 4.0],
     }
-    assert spread([3.0])["spread"] is None
+    assert mean_and_std([3.0])["std"] is None
 
 
 @pytest.mark.parametrize(
-    ("mean", "around", "words"),
+    ("mean", "error", "words"),
     [
         (1.2345, None, "1.23"),
         (1.2345, 0.0, "1.23 ± 0"),
@@ -29,10 +29,10 @@ def test_the_spread_is_the_sample_standard_deviation_and_one_value_has_none():
         (12345.6, 123.4, "12,346 ± 123"),
     ],
 )
-def test_two_digits_of_what_lies_around_say_how_many_the_mean_has(mean, around, words):
-    assert in_words(mean, around) == words
+def test_two_digits_of_the_error_set_the_digits_of_the_mean(mean, error, words):
+    assert format_mean(mean, error) == words
 
 
-def test_what_vanishes_in_the_digits_that_are_wanted_is_left_out():
-    assert in_words(45.116828, 0.000045, "{:.0f}", most=3) == "45"
-    assert in_words(0.8123, 0.0049, "{:.2f}", most=3) == "0.812 ± 0.005"
+def test_an_error_that_rounds_to_zero_is_omitted():
+    assert format_mean(45.116828, 0.000045, "{:.0f}", max_digits=3) == "45"
+    assert format_mean(0.8123, 0.0049, "{:.2f}", max_digits=3) == "0.812 ± 0.005"

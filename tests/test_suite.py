@@ -1,4 +1,4 @@
-"""Suites: what is run, in which order and for how many steps; what is refused; a real one of two stages, slowly."""
+"""Suites: runs, their order and number of steps; invalid suites; a complete small suite (slow)."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ def plan(stage, root, steps, seconds=None):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_suites_hold_experiments_of_one_data_set_for_all_families(name, tmp_path):
+def test_shipped_suites_train_all_families_on_one_data_set(name, tmp_path):
     loaded = suite.load_suite(name)
     stages = suite.stages(loaded, tmp_path, 60.0, [3], ())
     sources = {json.dumps(_source(stage.experiment().data.source), default=str) for stage in stages[1]}
@@ -57,7 +57,7 @@ def _source(source):
     return dataclasses.asdict(getattr(source, "source", source))
 
 
-def test_seconds_are_shared_between_stages_and_steps_are_those_of_the_plan(tmp_path):
+def test_stages_share_seconds_and_take_the_steps_of_the_plan(tmp_path):
     first, rest = suite.stages(TWO, tmp_path, 50.0, [0, 1], [("log_every", "7")])
     assert [(s.name, s.seconds) for s in first] == [("first,seed=0", 20.0), ("first,seed=1", 20.0)]
     names = ["one,seed=0", "two,seed=0", "one,seed=1", "two,seed=1"]
@@ -72,8 +72,8 @@ def test_seconds_are_shared_between_stages_and_steps_are_those_of_the_plan(tmp_p
     ]
 
 
-def test_only_what_is_finished_is_compared_view_by_view(tmp_path):
-    words = suite.compared(TWO, tmp_path, ["one,seed=0", "two,seed=1"], [0, 1])
+def test_only_finished_runs_are_compared_by_view(tmp_path):
+    words = suite.comparison_runs(TWO, tmp_path, ["one,seed=0", "two,seed=1"], [0, 1])
     one, two = tmp_path / "one,seed=0", tmp_path / "two,seed=1"
     assert list(words) == [str(one), f"{one}@objective.temperature=1", str(two)]
 
@@ -89,14 +89,14 @@ def test_only_what_is_finished_is_compared_view_by_view(tmp_path):
         ("from genjax.api.suite import *\nget_suite = lambda: Suite((Member('a=b', 'x'),))", "'a=b' must"),
     ],
 )
-def test_files_that_are_no_suites_are_refused(text, expected, tmp_path):
+def test_invalid_suite_files_raise(text, expected, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(UserError, match=expected):
         suite.load_suite(str(path))
 
 
-def test_what_does_not_fit_is_one_line(tmp_path):
+def test_unknown_names_and_stale_plans_raise(tmp_path):
     with pytest.raises(UserError, match="did you mean 'digits'"):
         suite.load_suite("digit")
     with pytest.raises(UserError, match="did you mean 'two'"):
@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_one_line(tmp_path):
         suite.read_plan(stage, tmp_path)
 
 
-def test_a_signal_ends_the_command_that_is_waited_for():
+def test_a_signal_is_forwarded_to_the_running_command():
     sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
     before, began = signal.getsignal(signal.SIGTERM), time.monotonic()
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
@@ -120,7 +120,7 @@ def test_a_signal_ends_the_command_that_is_waited_for():
     assert supervise.call([sys.executable, "-c", "raise SystemExit(3)"]) == 3
 
 
-def test_steps_are_whole_calls_that_fill_the_seconds(monkeypatch):
+def test_planned_steps_are_whole_calls(monkeypatch):
     loaded = dataclasses.replace(experiment.load("vae_mixture"), steps_per_call=5)
     monkeypatch.setattr(pacing, "pace", lambda experiment: [0.25, 9.0, 0.2, 0.21, 0.19])
     made = pacing.plan(loaded, 10.0)
@@ -128,7 +128,7 @@ def test_steps_are_whole_calls_that_fill_the_seconds(monkeypatch):
     assert pacing.plan(loaded, 0.01)["steps"] == 5
 
 
-def test_on_one_core_the_clock_stands_while_others_work(monkeypatch):
+def test_on_one_core_busy_counts_cpu_time(monkeypatch):
     assert hardware.processor(Path("/nowhere")) == "an unnamed processor"
     monkeypatch.setattr(hardware, "cores", lambda: 1)
     assert hardware.hardware().startswith(f"{jax.device_count()} cpu device")
@@ -143,7 +143,7 @@ def test_on_one_core_the_clock_stands_while_others_work(monkeypatch):
 
 
 TINY_SUITE = '''"""A tiny suite."""
-from genjax.suite import Member, Suite
+from genjax.api.suite import Member, Suite
 
 
 def get_suite():
@@ -156,7 +156,7 @@ def get_suite():
 
 @pytest.mark.slow
 def test_a_suite_trains_its_members_and_compares_them(tmp_path):
-    """Minutes. The second time nothing is trained; another budget in the same folder is refused."""
+    """Takes minutes. A repeated command trains nothing; another budget in the same folder raises."""
     (tmp_path / "tiny.py").write_text(TINY)
     (tmp_path / "mine.py").write_text(TINY_SUITE.replace("CONFIG", str(tmp_path / "tiny.py")))
     words = [f"--suite={tmp_path / 'mine.py'}", "--seeds=0,1", f"--workdir={tmp_path / 'runs'}", "--num=400"]
@@ -192,7 +192,7 @@ def test_a_suite_trains_its_members_and_compares_them(tmp_path):
 
     again = run("--seconds=2")
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("finished before") == 4
+    assert again.stdout.count("already finished") == 4
     other = run("--seconds=3")
     assert other.returncode == 2
     assert "use another --workdir" in other.stderr

@@ -1,4 +1,4 @@
-"""Sweeps: how a grid expands, what the queue does with runs that fail, and the summary's numbers by hand."""
+"""Sweeps: expansion of grids, the queue with failing runs, and the summary against hand computation."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def expand(*over: str, configs=("vae_mixture",), common=()):
         (["a/one.py:x", "two", "one:y"], ["seed=0,1", "optimizer.learning_rate=1e-3,3e-4,1e-4", "steps=5"]),
     ],
 )
-def test_runs_are_the_product_and_bash_counts_the_same(configs, over):
+def test_runs_are_the_product_and_the_slurm_array_has_the_same_size(configs, over):
     trials = expand(*over, configs=configs)
     count = len(configs)
     for word in over:
@@ -60,7 +60,7 @@ def test_names_depend_on_config_and_overrides_alone():
     assert one < {trial.name for trial in expand("steps=7,8", "seed=1,2,0", configs=["vae_mixture", "other"])}
 
 
-def test_names_are_file_names():
+def test_names_are_valid_file_names():
     trials = expand(
         "data.source.data_dir=/a b/c,/a-b-c," + "x" * 300 + "," + "x" * 301, configs=["dir/f.py:v"]
     )
@@ -81,12 +81,12 @@ def test_names_are_file_names():
         (["seed"], (), "write --over="),
     ],
 )
-def test_ambiguous_grids_are_refused(over, common, expected):
+def test_ambiguous_grids_raise(over, common, expected):
     with pytest.raises(UserError, match=expected):
         expand(*over, common=common)
 
 
-def test_overrides_are_typed_before_anything_runs():
+def test_overrides_are_validated_before_any_run():
     with pytest.raises(UserError, match="did you mean 'seed'"):
         expand("sed=0")[0].experiment()
     assert expand("seed=3", common=[("steps", "9")])[0].experiment().steps == 9
@@ -108,7 +108,7 @@ def test_shares_cover_all_without_overlap(jobs):
 
 
 def queue(tmp_path, over: str, shell: str, **options):
-    """A queue of runs that are lines of shell; $0 is the work directory, $1 the seed, $2 the verb."""
+    """A queue whose runs are shell commands; $0 is the work directory, $1 the seed, $2 the verb."""
     lines: list[str] = []
 
     def program(trial, root, verb):
@@ -132,7 +132,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
     assert any("4 of 4" in line for line in lines)
 
 
-def test_runs_share_the_cores_and_begin_as_places_are_free(tmp_path):
+def test_runs_share_the_cores_and_start_when_a_slot_is_free(tmp_path):
     shell = (
         f'echo "$1 $(taskset -pc $$ | sed "s/.*: //") $(date +%s%N)" >>{tmp_path}/log; sleep 0.2; {DONE}; '
     )
@@ -152,8 +152,8 @@ def test_runs_share_the_cores_and_begin_as_places_are_free(tmp_path):
         assert cores["0"] != cores["1"]
 
 
-def test_what_is_finished_is_left_alone_and_what_is_not_evaluated_is(tmp_path):
-    """A run killed between its last step and its evaluation says that it is finished: it is evaluated then."""
+def test_finished_runs_are_skipped_and_unevaluated_runs_are_evaluated(tmp_path):
+    """A run killed between its last step and its evaluation is evaluated."""
     steps = expand("seed=0")[0].experiment().steps
     done = DONE.replace("4000", str(steps))
     shell = f'echo "$1 $2" >>{tmp_path}/starts; [[ $2 == train ]] || {{ {done}; }}'
@@ -167,10 +167,10 @@ def test_what_is_finished_is_left_alone_and_what_is_not_evaluated_is(tmp_path):
         "1 train",
         "1 evaluate",
     ]
-    assert lines == [f"vae_mixture,seed={seed}: finished before" for seed in (0, 1)]
+    assert lines == [f"vae_mixture,seed={seed}: already finished" for seed in (0, 1)]
 
 
-def test_a_stop_reaches_all_runs_and_begins_none(tmp_path):
+def test_stop_reaches_all_runs_and_starts_none(tmp_path):
     shell = 'last=0.$1; end() { sleep $last; touch "$0.saved"; exit 143; }; trap end TERM; touch "$0.begun"; '
     shell += "sleep 100 & wait $!"
     made, _ = queue(tmp_path, "seed=1,3,5", shell, jobs=2, retries=5)
@@ -196,7 +196,7 @@ def evaluated(root: Path, trial: variations.Trial, **numbers):
     (root / trial.name / "evaluation.json").write_text(json.dumps(numbers))
 
 
-def test_mean_and_spread_by_hand(tmp_path):
+def test_mean_and_std_match_hand_computation(tmp_path):
     trials = expand("steps=5,6", "seed=0,1,2")
     for trial, value in zip(trials[:4], [1.0, 2.0, 6.0, 4.0], strict=True):
         evaluated(
@@ -208,8 +208,8 @@ def test_mean_and_spread_by_hand(tmp_path):
     assert (five["setting"], five["seeds"], five["of"]) == ({"steps": "5"}, 3, 3)
     number = five["numbers"]["distribution.frechet_ratio"]
     assert number["mean"] == pytest.approx(3.0)
-    assert number["spread"] == pytest.approx(7.0**0.5)  # (4 + 1 + 9) / 2
-    assert six["numbers"]["distribution.frechet_ratio"] == {"mean": 4.0, "spread": None, "values": [4.0]}
+    assert number["std"] == pytest.approx(7.0**0.5)  # (4 + 1 + 9) / 2
+    assert six["numbers"]["distribution.frechet_ratio"] == {"mean": 4.0, "std": None, "values": [4.0]}
     lines = sweep_table.markdown(summary).splitlines()
     assert lines[0] == "| steps | seeds | frechet_ratio |"
     assert lines[2:] == ["| 5 | 3 | 3.0 ± 2.6 |", "| 6 | 1 of 3 | 4 |"]
@@ -218,7 +218,7 @@ def test_mean_and_spread_by_hand(tmp_path):
     assert paths[1].read_text().splitlines() == lines
 
 
-def test_numbers_are_chosen_by_name(tmp_path):
+def test_numbers_are_selected_by_name(tmp_path):
     trials = expand("seed=0", configs=["a", "b"])
     evaluated(tmp_path, trials[0], step=5, likelihood={"nats": -2.0})
     with pytest.raises(UserError, match="did you mean 'likelihood\\.nats'"):
@@ -265,7 +265,7 @@ def test_a_dry_run_prints_the_commands(tmp_path):
 
 @pytest.mark.slow
 def test_a_sweep_of_two_seeds(tmp_path):
-    """Also a third run that cannot start, and the same command again."""
+    """Then the same command again with a third run that cannot start."""
     (tmp_path / "tiny.py").write_text(TINY)
     words = [f"--config={tmp_path}/tiny.py", "--over=seed=0,1", f"--workdir={tmp_path}/runs", "--jobs=2"]
     done = program(*words)
@@ -278,7 +278,7 @@ def test_a_sweep_of_two_seeds(tmp_path):
     assert number["values"] == values
     assert values[0] != values[1]
     assert number["mean"] == pytest.approx(sum(values) / 2)
-    assert number["spread"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    assert number["std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
     assert "| tiny" in done.stdout or "seeds" in done.stdout
     stamps = [path.stat().st_mtime_ns for path in reports]
     (tmp_path / "runs" / "tiny,seed=2").mkdir()
@@ -287,5 +287,5 @@ def test_a_sweep_of_two_seeds(tmp_path):
     again = program(*words)
     assert again.returncode == 2
     assert "1 of 3 runs failed: tiny,seed=2" in again.stderr
-    assert again.stdout.count("finished before") == 2
+    assert again.stdout.count("already finished") == 2
     assert [path.stat().st_mtime_ns for path in reports] == stamps

@@ -1,4 +1,4 @@
-"""Pairs, the history of made pictures, translators and StyleGAN: what holds exactly."""
+"""Exact properties of paired data, the image pool, translators and StyleGAN."""
 
 import dataclasses
 import functools
@@ -10,21 +10,21 @@ import pytest
 from rows import OUTLINES, ROWS, on_one_device
 from test_networks import normal
 
-from genjax.adversarial.image_pool import History
+from genjax.adversarial.image_pool import ImagePool
 from genjax.adversarial.path_length import PathLength, lengths, projected
 from genjax.adversarial.penalties import R1, Lazy
-from genjax.adversarial.slopes import of_slopes
+from genjax.adversarial.slopes import penalise_gradient
 from genjax.api.edit import Edit, edit_workdir
 from genjax.core.errors import UserError
 from genjax.core.objective import Context, Player
 from genjax.data import Both, DigitOutlines, Digits, Flip
-from genjax.data.sources.pairs import beside, enlarged, halves, outlines
+from genjax.data.sources.pairs import enlarge, halves, outlines, side_by_side
 from genjax.evaluation.sampling import draw_samples
 from genjax.metrics.translation import neighbours, translation_report
 from genjax.training import experiment, loop, workdir
 from genjax.training.checkpoint import Checkpoints
 
-pytestmark = pytest.mark.xdist_group("translation")  # one process makes what these tests share
+pytestmark = pytest.mark.xdist_group("translation")  # shared fixtures are built once, in one process
 
 KEY = jax.random.key(0)
 STEP = Context(KEY, jnp.zeros((), jnp.int32))
@@ -35,11 +35,11 @@ def multiset(*batches) -> list[float]:
     return sorted(np.concatenate([np.asarray(x).reshape(-1) for x in batches]).tolist())
 
 
-def test_a_history_fills_then_exchanges_half_and_loses_nothing():
-    """Numbered examples: what is stored and shown together is what was stored and made, each once."""
-    history, exchange = History(8), jax.jit(History(8).exchange)
-    carried = history.begin((1,))
-    for call in range(2):  # 4 + 4 fill it; what is made is shown
+def test_a_pool_fills_then_exchanges_half_and_loses_nothing():
+    """Numbered examples: stored and shown together equal previously stored and generated, each once."""
+    pool, exchange = ImagePool(8), jax.jit(ImagePool(8).exchange)
+    carried = pool.init((1,))
+    for call in range(2):  # 4 + 4 fill it; generated images are shown unchanged
         made = 1.0 + 4 * call + jnp.arange(4.0)[:, None]
         carried, shown = exchange(carried, made, jax.random.key(call))
         np.testing.assert_array_equal(shown, made)
@@ -58,9 +58,9 @@ def test_a_history_fills_then_exchanges_half_and_loses_nothing():
 
 
 @pytest.mark.parametrize(("size", "batch"), [(5, 4), (3, 4)])
-def test_a_history_of_another_size_than_its_batches_drops_no_example_it_shows(size, batch):
-    """The batch that fills it up leaves over what has no place; larger batches show the rest as it is."""
-    carried, exchange = History(size).begin((1,)), jax.jit(History(size).exchange)
+def test_a_pool_size_that_is_no_multiple_of_the_batch_loses_no_example(size, batch):
+    """The batch that fills the pool has leftovers; batches larger than the pool show the rest unchanged."""
+    carried, exchange = ImagePool(size).init((1,)), jax.jit(ImagePool(size).exchange)
     for call in range(6):
         made = 1.0 + batch * call + jnp.arange(float(batch))[:, None]
         before = carried
@@ -73,8 +73,8 @@ def test_a_history_of_another_size_than_its_batches_drops_no_example_it_shows(si
     assert int(carried["count"]) == size
 
 
-def test_no_history_shows_what_is_made():
-    carried, shown = History(0).exchange(History(0).begin((2,)), normal(0, 3, 2), KEY)
+def test_a_pool_of_size_0_shows_the_generated_images():
+    carried, shown = ImagePool(0).exchange(ImagePool(0).init((2,)), normal(0, 3, 2), KEY)
     np.testing.assert_array_equal(shown, normal(0, 3, 2))
     assert carried["stored"].shape == (0, 2)
 
@@ -113,7 +113,7 @@ def by_hand_quadratic(kernel, mean):
     ("make", "by_hand", "shape"),
     [(linear, by_hand_linear, (4, 3)), (quadratic, by_hand_quadratic, (4, 3, 3))],
 )
-def test_path_length_and_its_gradient_by_hand(make, by_hand, shape):
+def test_path_length_and_its_gradient_match_hand_computation(make, by_hand, shape):
     kernel, penalty = normal(2, *shape), PathLength(weight=3.0, every=1, decay=0.9)
     size, _ = by_hand(np.asarray(kernel, np.float64), 0.0)
     slope = jax.grad(projected(make(kernel), W, KEY))(W)
@@ -130,12 +130,12 @@ def test_path_length_and_its_gradient_by_hand(make, by_hand, shape):
     np.testing.assert_allclose(slope, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_penalties_of_slopes_are_those_of_reverse_over_reverse():
-    """Value and gradients, with respect to parameters and to where the slope is taken, of a function that is no sum."""
+def test_gradient_penalties_match_reverse_over_reverse():
+    """Value and gradients with respect to parameters and inputs, of a function that is not a sum over examples."""
     f = lambda a, x: jnp.sum(jnp.tanh(x @ a) ** 2) * jnp.sum(jnp.sin(x))
     penalty = lambda slope: jnp.sum(jnp.sqrt(jnp.sum(slope**2, axis=1)) ** 3)
     a, x = normal(0, 3, 4), normal(1, 5, 3)
-    ours = lambda a, x: of_slopes(functools.partial(f, a), x, penalty)
+    ours = lambda a, x: penalise_gradient(functools.partial(f, a), x, penalty)
     plain = lambda a, x: penalty(jax.grad(f, argnums=1)(a, x))
     found, expected = (jax.jit(jax.value_and_grad(way, argnums=(0, 1)))(a, x) for way in (ours, plain))
     for got, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -143,8 +143,8 @@ def test_penalties_of_slopes_are_those_of_reverse_over_reverse():
 
 
 @pytest.mark.slow
-def test_a_lazy_path_length_is_the_eager_one_in_the_mean():
-    """With a mean that is held, the sum over 4 steps is 4 times the eager cost; evaluation takes the eager cost."""
+def test_lazy_path_length_equals_eager_on_average():
+    """With a fixed mean the sum over 4 steps is 4 times the eager cost; evaluation uses the eager cost."""
     make, mean = linear(normal(2, 4, 3)), jnp.asarray(0.7)
     lazy, eager = PathLength(every=4, decay=1.0), PathLength(every=1, decay=1.0)
     cost = jax.jit(lambda step: lazy.cost(make, W, mean, KEY, Context(KEY, step)))
@@ -158,8 +158,8 @@ def test_a_lazy_path_length_is_the_eager_one_in_the_mean():
 
 
 @pytest.mark.slow
-def test_a_stylegans_lazy_path_length_counts_the_generators_moves():
-    """A generator that moves on every 2nd step, and a penalty on every 2nd move: on every 4th step, times 2."""
+def test_lazy_path_length_counts_generator_updates():
+    """A generator update every 2 steps and a penalty every 2 updates: every 4 steps, scaled by 2."""
     run = ROWS["stylegan-digits"].objective
     stylegan = dataclasses.replace(run, gan=dataclasses.replace(run.gan, every=2))
     assert stylegan.path_length.every == 2
@@ -173,24 +173,24 @@ def test_a_stylegans_lazy_path_length_counts_the_generators_moves():
     assert [bool(penalty(jnp.asarray(step)) > 0) for step in (0, 2, 4, 6)] == [True, False, True, False]
 
 
-def test_periods_of_no_steps_are_refused():
+def test_a_period_of_zero_raises():
     for wrong in (lambda: PathLength(every=0), lambda: Lazy(R1(), 0), lambda: Player(lambda *args: None, 0)):
         with pytest.raises(UserError, match="every=0"):
             wrong()
 
 
-def test_pairs_are_put_side_by_side_and_taken_apart():
+def test_pairs_are_joined_and_split():
     a, b = normal(0, 2, 3, 4, 1), normal(1, 2, 3, 4, 1)
-    for ours, given in zip(halves(beside(a, b)), (a, b), strict=True):
+    for ours, given in zip(halves(side_by_side(a, b)), (a, b), strict=True):
         np.testing.assert_array_equal(ours, given)
-    flipped = Both(Flip()).forward({"x": beside(a, b)}, KEY, True)["x"]
+    flipped = Both(Flip()).forward({"x": side_by_side(a, b)}, KEY, True)["x"]
     mirrored = np.asarray(Flip().forward({"x": a}, KEY, True)["x"] != a).any((1, 2, 3))
     for ours, given in zip(halves(flipped), (a, b), strict=True):
         np.testing.assert_array_equal(ours, np.where(mirrored[:, None, None, None], given[:, :, ::-1], given))
 
 
 def test_outlines_and_digits():
-    """The test split holds true pairs; unpaired training has disjoint halves in the order of the digits."""
+    """The test split has true pairs; unpaired training has disjoint halves in the order of the digits."""
     digits = rows(Digits().load("train"))
     left, right = halves(rows(DigitOutlines(size=8).load("train")))
     np.testing.assert_array_equal(right, digits)
@@ -205,7 +205,7 @@ def test_outlines_and_digits():
         DigitOutlines(size=12).load("test")
 
 
-def test_outlines_by_hand():
+def test_outlines_match_hand_computation():
     square = np.zeros((1, 6, 6, 1), np.uint8)
     square[:, 1:5, 1:5] = 10
     expected = np.zeros((6, 6))
@@ -218,10 +218,10 @@ def test_outlines_by_hand():
 def test_enlarging_a_ramp_gives_a_ramp():
     ramp = np.broadcast_to(np.arange(0, 16, 2, dtype=np.uint8)[None, :, None, None], (1, 8, 8, 1)).copy()
     expected = np.rint(np.clip((np.arange(16) + 0.5) - 1, 0, 14))
-    np.testing.assert_array_equal(enlarged(ramp, 2)[0, :, 3, 0], expected)
+    np.testing.assert_array_equal(enlarge(ramp, 2)[0, :, 3, 0], expected)
 
 
-def test_distances_by_hand():
+def test_distances_match_hand_computation():
     grey = lambda *values: np.asarray(values, np.uint8).reshape(-1, 1, 1, 1)
     shown = {"input": grey(0, 10), "output": grey(4, 4), "target": grey(8, 2), "back": grey(1, 9)}
     report = translation_report(shown, (grey(1, 7), grey(3, 5)), 17)
@@ -232,7 +232,7 @@ def test_distances_by_hand():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pix2pix-outlines", "cyclegan-outlines"])
-def test_a_translators_samples_are_of_test_examples(name):
+def test_a_translators_samples_use_test_inputs(name):
     run = on_one_device(ROWS[name])
     state, data = run.make_state(), run.experiment.data
     samples, _ = draw_samples(
@@ -241,13 +241,13 @@ def test_a_translators_samples_are_of_test_examples(name):
     if name.startswith("pix2pix"):
         given = {picture.tobytes() for picture in halves(samples)[0]}
         assert given == {picture.tobytes() for picture in halves(rows(OUTLINES.load("test")))[0]}
-    with pytest.raises(UserError, match="no samples of its own"):
+    with pytest.raises(UserError, match="needs input examples"):
         run.experiment.objective.sample(state.ema, state.extra, KEY, 4)
 
 
 @pytest.mark.slow
-def test_a_translator_is_shown_beside_another_and_the_nearest_neighbour(tmp_path):
-    """Each run's pictures are those that it makes alone; the neighbour is the one found by trying all."""
+def test_translations_are_shown_beside_another_run_and_the_nearest_neighbour(tmp_path):
+    """Each run's outputs equal those drawn alone; the neighbour equals that of an exhaustive search."""
     for name, seed in (("one", 0), ("two", 1)):
         own = experiment.load(
             "pix2pix_digits:l1", [("seed", str(seed)), ("objective.generator.channels", "(8,)")]

@@ -1,4 +1,4 @@
-"""Paths, densities and settings as pictures and tables: that they show what they say."""
+"""Sampling paths, densities and settings: their pictures and tables show the right numbers."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from rows import ROWS
 
 from genjax.api import vary
 from genjax.core.errors import UserError
-from genjax.evaluation.evaluate import whole
+from genjax.evaluation.evaluate import load_split
 from genjax.evaluation.sampling import draw_samples
 from genjax.metrics.report import distribution_report
 from genjax.reports import figures, sampling_paths
@@ -21,23 +21,23 @@ from genjax.training import loop, variations
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.experiment import Evaluation
 
-pytestmark = pytest.mark.xdist_group("watch")  # one process makes what these tests share
+pytestmark = pytest.mark.xdist_group("watch")  # shared fixtures are built once, in one process
 
 
-def test_frames_lie_evenly_on_the_way():
-    """A path that dwells at its beginning: equal distances, not equal numbers of steps; both ends are kept."""
+def test_frames_are_evenly_spaced_in_path_length():
+    """A path that rests at its start: frames have equal distances, not equal numbers of steps; both ends are kept."""
     states = np.concatenate([np.zeros(50), np.linspace(0.0, 1.0, 41)])[:, None]
-    chosen = sampling_paths.spread_frames(states, 5)
+    chosen = sampling_paths.evenly_spaced_frames(states, 5)
     np.testing.assert_allclose(states[chosen, 0], [0.0, 0.25, 0.5, 0.75, 1.0], atol=1e-9)
     assert chosen[0] == 0
     assert chosen[-1] == 90
     tokens = np.array([[9, 9, 9, 9], [9, 9, 9, 9], [1, 9, 9, 9], [1, 2, 9, 9], [1, 2, 3, 0]])
-    np.testing.assert_array_equal(sampling_paths.spread_frames(tokens, 3), [0, 3, 4])
+    np.testing.assert_array_equal(sampling_paths.evenly_spaced_frames(tokens, 3), [0, 3, 4])
 
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """Points N(0, 0.2^2 I) in the model's scale."""
+    """Points N(0, 0.2^2 I) in model units."""
 
     std: float = 0.2
     log_prob_kind = "exact"
@@ -63,8 +63,8 @@ def run():
     return loop.prepare(changed)
 
 
-def test_densities_are_of_the_datas_own_units(run):
-    """The density over the window integrates to 1, which it would not with the model's scale left out."""
+def test_densities_are_in_data_units(run):
+    """The density over the window integrates to 1 only with the Jacobian of the data transforms."""
     known = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, objective=Known()))
     values = sampling_paths.log_density(known, run.make_state(), (-2.4, 2.4))
     cell = (4.8 / (len(values) - 1)) ** 2
@@ -76,7 +76,7 @@ def test_densities_are_of_the_datas_own_units(run):
 
 @pytest.mark.slow
 def test_a_path_ends_in_the_samples(run):
-    """With the same seed and number, the last state is what `sample` draws; the picture has a tile for each time."""
+    """With equal seed and number the last state equals the samples; the picture has a tile for each time."""
     state = run.make_state()
     times, states = sampling_paths.draw_path(run, state, 8, 3, seed=5)
     arguments = (run.experiment.objective, run.experiment.data, state.ema, state.extra, run.mesh)
@@ -91,7 +91,7 @@ def test_a_path_ends_in_the_samples(run):
 
 def test_an_objective_without_steps_has_no_path(run):
     known = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, objective=Known()))
-    with pytest.raises(UserError, match="samples of Known come in one step"):
+    with pytest.raises(UserError, match="Known samples in one step"):
         sampling_paths.draw_path(known, run.make_state(), 8, 3, seed=0)
     with pytest.raises(UserError, match="--trace=1 must be at least 2"):
         sampling_paths.draw_path(run, run.make_state(), 8, 1, seed=0)
@@ -107,7 +107,7 @@ def test_settings_are_all_combinations():
 
 
 @pytest.mark.slow
-def test_vary_judges_each_setting_as_a_report_would(run, tmp_path, monkeypatch):
+def test_vary_reports_the_numbers_of_each_setting(run, tmp_path, monkeypatch):
     """Numbers of a setting are those of `distribution_report` on samples drawn with that setting."""
     experiments.save(run.experiment, "diffusion_mixture", tmp_path)
     state = run.make_state()
@@ -120,7 +120,7 @@ def test_vary_judges_each_setting_as_a_report_would(run, tmp_path, monkeypatch):
     data = run.experiment.data
     samples, _ = draw_samples(objective, data, state.ema, {}, run.mesh, seed=3, num=80, batch_size=40)
     report = distribution_report(
-        train=whole(data, "train")["x"], test=whole(data, "test")["x"], samples=samples
+        train=load_split(data, "train")["x"], test=load_split(data, "test")["x"], samples=samples
     )
     assert rows[-1]["frechet_ratio"] == pytest.approx(report["frechet_ratio"], rel=1e-4)
     assert rows[-1]["objective.sampler.eta"] == "1"
@@ -131,7 +131,7 @@ def test_vary_judges_each_setting_as_a_report_would(run, tmp_path, monkeypatch):
         vary.vary(tmp_path, [], variations.parse_over(["objective.process.beta_max=3,4"]), num=8, seed=0)
 
 
-def test_pictures_of_a_seed_do_not_depend_on_tracing(run):
+def test_paths_are_a_function_of_the_key(run):
     """`path` is a function of its key alone."""
     objective, state = run.experiment.objective, run.make_state()
     draw = jax.jit(objective.path, static_argnums=3)

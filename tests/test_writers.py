@@ -1,4 +1,4 @@
-"""Metrics survive kills and resumes as strict JSON, events read back by their framing, pictures pixel by pixel."""
+"""Metrics are strict JSON and survive kills and resumes; TensorBoard events round-trip; pictures by pixel."""
 
 import io
 import json
@@ -50,7 +50,7 @@ def masked(data):
 
 
 def events(workdir):
-    """The events of each file, file after file, by the framing of TFRecord."""
+    """The events of all files in order, by TFRecord framing."""
     for path in sorted((workdir / "tensorboard").iterdir(), key=lambda p: p.stat().st_mtime_ns):
         data = path.read_bytes()
         while data:
@@ -62,7 +62,7 @@ def events(workdir):
             data = data[16 + size :]
 
 
-def test_the_test_s_own_crc():
+def test_crc32c_reference_values():
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, appendix B.4
 
@@ -90,13 +90,13 @@ def test_metrics_are_strict_json_and_exact(tmp_path):
     assert (row["bad"], row["up"], row["down"]) == ("nan", "inf", "-inf")
 
 
-def test_resume_keeps_each_step_once_and_time_runs_on(tmp_path):
+def test_resume_keeps_each_step_once_and_time_continues(tmp_path):
     with Writer(tmp_path, 10, stream=io.StringIO()) as writer:
         for step in range(1, 7):
             writer.scalars(step, {"loss": step})
     path = tmp_path / "metrics.jsonl"
     late = [{**row, "time": 1000.0 + row["step"]} for row in rows(tmp_path)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in late)[:-9])  # killed within a line
+    path.write_text("".join(json.dumps(row) + "\n" for row in late)[:-9])  # killed while writing a line
     with Writer(tmp_path, 10, start=4, stream=io.StringIO()) as writer:
         for step in range(5, 9):
             writer.scalars(step, {"loss": 10 * step})
@@ -111,14 +111,14 @@ def test_resume_keeps_each_step_once_and_time_runs_on(tmp_path):
 @pytest.mark.parametrize(
     "rest", [b'{"step": 3, "lo', b"\x00\x00\x00", b'{"step": 3, "loss": NaN}\n', b"\n\n", b"[3]\n"]
 )
-def test_a_broken_end_is_repaired(tmp_path, rest):
+def test_an_incomplete_last_line_is_removed(tmp_path, rest):
     whole = b'{"step": 1, "time": 0.5, "loss": 2.0}\n{"step": 2, "time": 0.75, "loss": 1.0}\n'
     (tmp_path / "metrics.jsonl").write_bytes(whole + rest)
     Writer(tmp_path, 10, start=9, stream=io.StringIO()).close()
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole
 
 
-def test_a_new_run_in_an_old_directory_starts_empty(tmp_path):
+def test_a_new_run_in_an_old_directory_drops_old_rows(tmp_path):
     for _ in range(2):
         with Writer(tmp_path, 10, stream=io.StringIO()) as writer:
             writer.scalars(1, {"loss": 1.0})
@@ -144,7 +144,7 @@ def test_events_read_back(tmp_path):
     np.testing.assert_array_equal(np.asarray(decoded), np.asarray(picture))
     (text,) = [v.tensor.string_val[0] for step, v in values if v.WhichOneof("value") == "tensor"]
     assert text == b"    a *b*\n    c\n"
-    # Readers drop what an earlier file says about the steps from here on.
+    # Readers drop an earlier file's events from this step on.
     assert [e.step for e in seen if e.session_log.status == e.session_log.START][-1] == 4
     saved = Image.open(tmp_path / "samples" / "net_samples_00000004.png")
     np.testing.assert_array_equal(np.asarray(saved), np.asarray(picture))
@@ -175,10 +175,10 @@ def test_progress_is_rewritten_on_a_terminal(tmp_path):
     _, first, second = text[:-1].split("\r")
     assert first.startswith("1/10")
     assert second.startswith("2/10")
-    assert len(second) >= len(first.rstrip())  # blanks cover what was there
+    assert len(second) >= len(first.rstrip())  # padded to overwrite the previous line
 
 
-def test_other_processes_write_nothing(tmp_path, monkeypatch):
+def test_only_process_0_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     with Writer(tmp_path / "run", 10) as writer:
         writer.scalars(1, {"loss": 1.0})
@@ -223,7 +223,7 @@ def test_small_images_are_enlarged(size, scale):
 
 
 def blue(picture):
-    """Where the blue of the samples is, as rows and columns."""
+    """(row, column) of the blue sample pixels."""
     pixels = np.asarray(picture).astype(int)
     return np.argwhere(pixels[..., 2] - pixels[..., 0] > 60)
 
@@ -269,7 +269,7 @@ def test_waves_rise_and_fall():
     t = np.linspace(0, 1, 200)
     columns = lambda wave: blue(pictures.waves(wave[None]))
     rising, falling = columns(t), columns(1 - t)
-    assert np.corrcoef(rising.T)[0, 1] < -0.99  # up is a smaller row
+    assert np.corrcoef(rising.T)[0, 1] < -0.99  # larger values have smaller row indices
     assert np.corrcoef(falling.T)[0, 1] > 0.99
     assert pictures.waves(RNG.normal(size=(20, 50, 1))).size == (800, 800)
 
@@ -287,7 +287,7 @@ def test_curves_follow_the_metrics(tmp_path):
         pictures.curves(tmp_path / "none")
 
 
-def test_picture_chooses_by_kind():
+def test_picture_dispatches_by_kind():
     images = RNG.integers(0, 256, (3, 4, 4), np.uint8)
     points = RNG.normal(size=(9, 2))
     same = lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
@@ -309,7 +309,7 @@ def test_picture_chooses_by_kind():
         lambda: pictures.lines([]),
     ],
 )
-def test_wrong_shapes_are_one_line(wrong):
+def test_invalid_shapes_raise_one_line(wrong):
     with pytest.raises(UserError) as error:
         wrong()
     assert "\n" not in str(error.value)

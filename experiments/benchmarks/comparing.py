@@ -1,4 +1,4 @@
-"""Two settings side by side: a training step and a call of the sampler of each, A B A B, and their ratios."""
+"""Compares two settings: alternating timings (A B A B) of a training step and of sampling, and their ratios."""
 
 import time
 from collections.abc import Callable
@@ -19,36 +19,45 @@ from genjax.training.loop import Run, prepare
 from genjax.training.step import TrainState
 
 OTHER = flags.DEFINE_string(
-    "other", None, "The config that --config is compared with; default: the same, without the overrides."
+    "other", None, "Config to compare --config with; default: the same config without overrides."
 )
-DRAWN = flags.DEFINE_integer("drawn", 250, "Samples in one call of the sampler; 0 for none.", lower_bound=0)
+DRAWN = flags.DEFINE_integer("drawn", 250, "Samples per call of the sampler; 0 for none.", lower_bound=0)
 
 
-def walk(run: Run, state: TrainState, batch: Batch, calls: int) -> tuple[TrainState, float]:
-    """(state, seconds per step) after some calls of the compiled step on one batch, two of them in flight at most.
+def time_steps(run: Run, state: TrainState, batch: Batch, calls: int) -> tuple[TrainState, float]:
+    """Times calls of the compiled step on one batch, with at most two calls in flight.
 
-    With many in flight, collectives between virtual devices of a CPU may wait for each other for ever.
+    With many calls in flight, collectives between virtual CPU devices may deadlock.
+
+    Args:
+        run: the compiled run.
+        state: train state; donated.
+        batch: batch of `steps_per_call` steps on the devices.
+        calls: number of calls.
+
+    Returns:
+        (new state, seconds per step).
     """
     length, before = run.experiment.steps_per_call, None
-    began = time.perf_counter()
+    started = time.perf_counter()
     for _ in range(calls):
         state, metrics = run.compiled(state, batch, length > 1)
         jax.block_until_ready(before)
         before = metrics
     jax.block_until_ready((state, before))
-    return state, (time.perf_counter() - began) / (calls * length)
+    return state, (time.perf_counter() - started) / (calls * length)
 
 
 class Setting:
-    """One of the two, compiled.
+    """One of the two settings, compiled.
 
     Attributes:
-        run: of the experiment.
-        parameters: of all players.
+        run: run of the experiment.
+        parameters: number of parameters of all players.
     """
 
     def __init__(self, experiment: Experiment, steps: int, drawn: int):
-        """Makes the state; `steps` are walked, and `drawn` samples drawn, in one timing."""
+        """Initialises the state; one timing runs `steps` training steps or draws `drawn` samples."""
         self.run: Run = prepare(experiment)
         self._state = self.run.make_state()
         self.parameters = count_params(self._state.params)
@@ -63,19 +72,27 @@ class Setting:
 
     def step(self) -> float:
         """Seconds per training step."""
-        self._state, seconds = walk(self.run, self._state, self._batch, self._calls)
+        self._state, seconds = time_steps(self.run, self._state, self._batch, self._calls)
         return seconds
 
     def sample(self) -> float:
         """Seconds per sample."""
-        began = time.perf_counter()
+        started = time.perf_counter()
         drawn = self._draw(self._state.ema, self._state.extra, jax.random.key(0), self._cond)
         jax.block_until_ready(drawn)
-        return (time.perf_counter() - began) / self.drawn
+        return (time.perf_counter() - started) / self.drawn
 
 
 def report(first: Experiment, second: Experiment, names: tuple[str, str], rounds: int, steps: int) -> None:
-    """Prints medians over rounds, and the ratios of A's time to B's; a first round compiles and does not count."""
+    """Prints medians over rounds and the ratios of A's time to B's; the first round compiles and is discarded.
+
+    Args:
+        first: setting A.
+        second: setting B.
+        names: config names of A and B.
+        rounds: number of timings.
+        steps: training steps per timing.
+    """
     settings = [Setting(experiment, steps, DRAWN.value) for experiment in (first, second)]
     whats = ("step", "sample") if DRAWN.value else ("step",)
     seconds = alternate(
@@ -94,5 +111,5 @@ def report(first: Experiment, second: Experiment, names: tuple[str, str], rounds
         print(f"{side} {name:36} {1e3 * median[f'step {side}']:9.3f} ms/step {drawn}  ({size})")
     for what in whats:
         ratios = np.asarray(seconds[f"{what} A"]) / np.asarray(seconds[f"{what} B"])
-        spread = f"{ratios.min():.3f} ... {ratios.max():.3f} over {rounds} rounds"
-        print(f"A / B, time per {what}: {np.median(ratios):.3f} ({spread})")
+        extremes = f"{ratios.min():.3f} ... {ratios.max():.3f} over {rounds} rounds"
+        print(f"A / B, time per {what}: {np.median(ratios):.3f} ({extremes})")

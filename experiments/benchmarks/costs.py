@@ -1,9 +1,8 @@
-"""What compiled work costs, and the table that says it beside the time it took.
+"""Costs of compiled programs, and a table of costs and times.
 
-FLOPs are counted twice: "counted" are those of products in the traced program over all devices, see `genjax.evaluation.flops`, and
-what MFU is computed from; "compiled" are those of the compiler's own analysis of what runs on one device, times the
-number of devices. The compiler counts element-wise work too, but the body of a loop once, and leaves out what it
-replaces by a library's function.
+FLOPs are counted twice. GFLOP/UNIT counts matrix products and convolutions of the traced program over all devices, see
+`genjax.evaluation.flops`; MFU is computed from it. "compiled" is the compiler's cost analysis of one device's program
+times the number of devices: it includes element-wise operations, but counts loop bodies once and omits library calls.
 """
 
 import dataclasses
@@ -24,13 +23,13 @@ from genjax.training.experiment import Experiment
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Of one call.
+    """Costs of one call.
 
     Attributes:
-        flops: of products, over all devices.
-        compiled: by the compiler's analysis, over all devices; None where it has none.
-        seconds: that compiling took; much less where the compilation cache had it.
-        bytes: most memory that one device held: in all so far where it says so, else of this program alone.
+        flops: FLOPs of matrix products and convolutions over all devices.
+        compiled: FLOPs of the compiler's cost analysis over all devices; None if unavailable.
+        seconds: compilation time; short on a hit of the compilation cache.
+        bytes: memory of the compiled program on one device.
     """
 
     flops: int
@@ -40,15 +39,15 @@ class Costs:
 
 
 def compile_costs(jitted: Any, *args: Any, devices: int = 1) -> Costs:
-    """Compiles a jitted function for arguments, with which it then runs without compiling again.
+    """Compiles a jitted function for arguments; later calls with their shapes do not compile again.
 
     Args:
-        jitted: of `jax.jit`.
-        *args: arrays.
-        devices: that it runs on.
+        jitted: result of `jax.jit`.
+        *args: its arguments.
+        devices: number of devices that it runs on.
 
     Returns:
-        Its costs, the memory known before it runs.
+        Its costs.
     """
     return compiled_costs(jitted.lower(*args), count_flops(jitted, *args), devices)
 
@@ -57,30 +56,30 @@ def compiled_costs(lowered: Any, flops: int, devices: int) -> Costs:
     """Compiles a lowered program; see `compile_costs`.
 
     Args:
-        lowered: by `lower` of a jitted function.
-        flops: of products in it, over all devices.
-        devices: that it runs on.
+        lowered: result of `lower` of a jitted function.
+        flops: FLOPs of its matrix products and convolutions, over all devices.
+        devices: number of devices that it runs on.
 
     Returns:
         Its costs.
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     program = lowered.compile()
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     analysis = program.cost_analysis() or {}
     compiled = analysis.get("flops")
     return Costs(flops, None if compiled is None else compiled * devices, seconds, program_bytes(program))
 
 
 def device_peak() -> int | None:
-    """The most bytes that one of this process's devices has held so far, where they say so (CPUs do not)."""
+    """Peak bytes in use over this process's devices so far; None if unreported (CPUs)."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     peaks = [stat["peak_bytes_in_use"] for stat in stats if "peak_bytes_in_use" in stat]
     return max(peaks, default=None)
 
 
 def compute_dtype(part: Any) -> Dtype:
-    """bfloat16 if any network within a tree of dataclasses computes in it, else float32."""
+    """bfloat16 if any network in a tree of dataclasses computes in it, else float32."""
     return "bfloat16" if "bfloat16" in _dtypes(part) else "float32"
 
 
@@ -101,11 +100,11 @@ class Row:
     """One line of the table.
 
     Attributes:
-        name: what was done.
-        seconds: for one unit, by round.
-        items: in a unit.
-        costs: of a call, or None if they are those of no single program.
-        units: in a call.
+        name: label.
+        seconds: seconds per unit, by round.
+        items: items per unit.
+        costs: costs of a call; None if it is not a single program.
+        units: units per call.
     """
 
     name: str
@@ -116,7 +115,16 @@ class Row:
 
 
 def heading(experiment: Experiment, mesh: Mesh, params: Any) -> str:
-    """What the table is of: parameters, batch, dtype, mesh and devices."""
+    """Heading of a table: parameters, batch size, dtype, mesh and devices.
+
+    Args:
+        experiment: the experiment.
+        mesh: its device mesh.
+        params: its parameters.
+
+    Returns:
+        One line of text.
+    """
     device, dtype = jax.devices()[0], compute_dtype(experiment.objective)
     best = peak(device.device_kind, dtype)
     known = f", peak {best / 1e12:g} TFLOP/s each" if best else ""
@@ -127,17 +135,17 @@ def heading(experiment: Experiment, mesh: Mesh, params: Any) -> str:
 
 
 def table(rows: Sequence[Row], unit: str, item: str, dtype: Dtype, devices: int) -> list[str]:
-    """The rows below one another; the first is what the others' times are divided by.
+    """Formats rows as a table; "x first" is the time relative to the first row.
 
     Args:
         rows: at least one.
-        unit: what `seconds` are for: "step".
-        item: what is counted: "items".
-        dtype: that the model computes in.
-        devices: that it runs on.
+        unit: name of the unit of `seconds`, e.g. "step".
+        item: name of the items, e.g. "examples".
+        dtype: compute dtype of the model.
+        devices: number of devices that it runs on.
 
     Returns:
-        Lines of text; "-" stands for what is not known.
+        Lines of text; "-" for unknown values.
     """
     first, whole = float(np.median(rows[0].seconds)), device_peak()
     kind, counted = jax.devices()[0].device_kind, "device" if whole else "program"

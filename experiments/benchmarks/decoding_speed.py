@@ -1,4 +1,4 @@
-"""What decoding costs: by batch, by what is kept in how many bytes, and by the context's length."""
+"""Decoding speed by batch size, by precision of weights and cache, and by context length."""
 
 import dataclasses
 import time
@@ -20,29 +20,29 @@ from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
 
 BATCHES = (1, 32)
-KEPT: tuple[dict[str, Any], ...] = ({}, {"kind": "int8"}, {"weights": "bfloat16"}, {"weights": "int8"})
+PRECISIONS: tuple[dict[str, Any], ...] = ({}, {"kind": "int8"}, {"weights": "bfloat16"}, {"weights": "int8"})
 CONTEXTS = (128, 512, 2048)
 PROMPT, TOKENS = 16, 64
 
 
 @dataclasses.dataclass
 class Timed:
-    """One setting: how to start and go on, and the seconds that both took.
+    """One compiled setting with its timings.
 
     Attributes:
-        begin: (parameters, prompt [b, p]) -> state: the prompt is taken in.
-        go: (parameters, state) -> state after `tokens` more.
-        params: as decoding reads them.
-        prompt: [b, p].
-        tokens: of each timing.
-        flops: of products, for one more token of all rows.
-        compiling: seconds that compiling both took.
+        prefill: (parameters, prompt [b, p]) -> decoding state after the prompt.
+        decode: (parameters, state) -> state after `tokens` more tokens.
+        params: parameters in the form that decoding reads.
+        prompt: int32 [b, p].
+        tokens: tokens per timing.
+        flops: FLOPs of matrix products for one more token of all rows.
+        compiling: compilation seconds of both functions.
         first: seconds to the first token's logits, by round.
-        each: seconds per token after it, by round.
+        each: seconds per further token, by round.
     """
 
-    begin: Callable[[Params, Array], Any]
-    go: Callable[[Params, Any], Any]
+    prefill: Callable[[Params, Array], Any]
+    decode: Callable[[Params, Any], Any]
     params: Params
     prompt: Array
     tokens: int
@@ -51,42 +51,63 @@ class Timed:
     first: list[float] = dataclasses.field(default_factory=list)
     each: list[float] = dataclasses.field(default_factory=list)
 
-    def time(self, counts: bool) -> None:
-        """One round; it is noted if it counts."""
-        began = time.perf_counter()
-        state = jax.block_until_ready(self.begin(self.params, self.prompt))
+    def time(self, keep: bool) -> None:
+        """Runs one round; its timings are stored if `keep`."""
+        started = time.perf_counter()
+        state = jax.block_until_ready(self.prefill(self.params, self.prompt))
         between = time.perf_counter()
-        jax.block_until_ready(self.go(self.params, state))
-        if counts:
-            self.first.append(between - began)
+        jax.block_until_ready(self.decode(self.params, state))
+        if keep:
+            self.first.append(between - started)
             self.each.append((time.perf_counter() - between) / self.tokens)
 
 
 def make(objective: Autoregressive, params: Params, batch: int, prompt: int, tokens: int) -> Timed:
-    """A setting of greedy decoding; `tokens` more after a random prompt of `prompt`, `batch` rows of both."""
-    room, key = int(np.prod(objective.shape)), jax.random.key(0)
-    if prompt + tokens > room:
+    """Compiles greedy decoding after a random prompt.
+
+    Args:
+        objective: the model.
+        params: its parameters.
+        batch: number of rows.
+        prompt: tokens of the prompt.
+        tokens: tokens to decode after it.
+
+    Returns:
+        The setting, not timed yet.
+
+    Raises:
+        UserError: prompt and tokens exceed the model's sequence length.
+    """
+    max_length, key = int(np.prod(objective.shape)), jax.random.key(0)
+    if prompt + tokens > max_length:
         raise UserError(
-            f"{prompt} + {tokens} tokens do not fit sequences of {room}: use a config of longer ones"
+            f"{prompt} + {tokens} tokens do not fit sequences of {max_length}: use a config with longer sequences"
         )
     greedy = Decoding(temperature=0.0)
     text = jax.random.randint(key, (batch, prompt), 0, objective.values)
     count = jnp.full(batch, prompt)
 
-    def begin(params: Params, text: Array) -> Any:
-        return start(objective.model(params, batch), text, count, room)
+    def prefill(params: Params, text: Array) -> Any:
+        return start(objective.model(params, batch), text, count, max_length)
 
-    def go(params: Params, state: Any) -> Any:
+    def decode(params: Params, state: Any) -> Any:
         return advance(objective.model(params, batch), greedy, state, key, tokens)
 
-    both, ready = (jax.jit(begin), jax.jit(go)), jax.jit(objective.ready)(params)
-    starting = compile_costs(both[0], ready, text)
-    going = compile_costs(both[1], ready, both[0](ready, text))
-    return Timed(*both, ready, text, tokens, going.flops / tokens, starting.seconds + going.seconds)
+    functions, ready = (jax.jit(prefill), jax.jit(decode)), jax.jit(objective.ready)(params)
+    prefill_costs = compile_costs(functions[0], ready, text)
+    decode_costs = compile_costs(functions[1], ready, functions[0](ready, text))
+    return Timed(
+        *functions,
+        ready,
+        text,
+        tokens,
+        decode_costs.flops / tokens,
+        prefill_costs.seconds + decode_costs.seconds,
+    )
 
 
 def run(settings: Iterable[Timed], rounds: int) -> None:
-    """Times all settings in turn, A B C A B C; the first round does not count."""
+    """Times all settings in turn, A B C A B C; the first round is discarded."""
     chosen = list(settings)
     for number in range(rounds + 1):
         for setting in chosen:
@@ -98,14 +119,14 @@ def read_bandwidth() -> float:
     x = jnp.ones(64 << 20)
     total, seconds = jax.jit(jnp.sum), []
     for _ in range(6):
-        began = time.perf_counter()
+        started = time.perf_counter()
         jax.block_until_ready(total(x))
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - started)
     return x.nbytes / min(seconds)
 
 
 def report(chosen: Experiment, rounds: int) -> None:
-    """Prints a line for each batch and each way of keeping weights and cache.
+    """Prints a line for each batch size and each precision of weights and cache.
 
     Raises:
         UserError: the experiment's model is not autoregressive, or its sequences are too short.
@@ -116,14 +137,14 @@ def report(chosen: Experiment, rounds: int) -> None:
     prepared = prepare(dataclasses.replace(chosen, steps_per_call=1))
     params, settings = prepared.make_state().ema, {}
     for batch in BATCHES:
-        for kept in KEPT:
-            name = ", ".join(f"{what} {kind}" for what, kind in kept.items()) or "float32"
-            setting = dataclasses.replace(objective, **kept)
+        for precision in PRECISIONS:
+            name = ", ".join(f"{what} {kind}" for what, kind in precision.items()) or "float32"
+            setting = dataclasses.replace(objective, **precision)
             settings[batch, name] = make(setting, params, batch, PROMPT, TOKENS)
     run(settings.values(), rounds)
     speed = read_bandwidth()
     print(heading(chosen, prepared.mesh, params))
-    print(f"reading memory: {speed / 1e9:.1f} GB/s; 'read' is the part of it that reading the weights takes")
+    print(f"reading memory: {speed / 1e9:.1f} GB/s; 'read' is the fraction of it used by reading the weights")
     for (batch, name), timed in settings.items():
         each, first = float(np.median(timed.each)), float(np.median(timed.first))
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(timed.params))
@@ -136,7 +157,7 @@ def report(chosen: Experiment, rounds: int) -> None:
 
 
 def by_context(rounds: int, window: int = 64) -> None:
-    """Prints the cost of a token after contexts of growing length, all seen and through a sliding window."""
+    """Prints the time per token after contexts of growing length, with full attention and with a sliding window."""
     settings = {}
     for context in CONTEXTS:
         for size in (0, window):
@@ -148,5 +169,5 @@ def by_context(rounds: int, window: int = 64) -> None:
     for context in CONTEXTS:
         full, near = (1e3 * float(np.median(settings[context, size].each)) for size in (0, window))
         print(
-            f"context {context:5}: {full:8.3f} ms/token seeing all, {near:8.3f} through a window of {window}"
+            f"context {context:5}: {full:8.3f} ms/token with full attention, {near:8.3f} with a window of {window}"
         )

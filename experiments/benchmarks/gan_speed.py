@@ -1,8 +1,8 @@
-"""A GAN's step beside one written by hand: two optimizers, two gradients, one jitted function, nothing else.
+"""A GAN training step against a hand-written one: two optimizers, two gradients, one jitted function.
 
-The hand-written step does what a researcher's script does for a non-saturating game with R1: scales the batch, moves
-the discriminator, moves the generator against it, averages the generator's parameters. It has no metrics but the two
-losses, no micro-batches, no sharding rules.
+The hand-written step implements a non-saturating GAN with R1: it scales the batch, updates the discriminator, updates
+the generator against the new discriminator, and updates the generator's EMA. It has no metrics but the two losses, no
+gradient accumulation and no sharding rules.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.comparing import walk
+from experiments.benchmarks.comparing import time_steps
 from experiments.benchmarks.timing import alternate
 from genjax.adversarial.losses import NonSaturating
 from genjax.adversarial.penalties import R1
@@ -28,34 +28,45 @@ from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
 from genjax.training.step import TrainState
 
-Moved = tuple[Any, Any, Any, Any, Any]  # discriminator, generator, their moments, the generator's average
+GanState = tuple[
+    Any, Any, Any, Any, Any
+]  # discriminator, generator, their optimizer states, the generator's EMA
 
 
-def by_hand(
+def handwritten_step(
     gan: GAN, optimizers: dict[str, optax.GradientTransformation], weight: float
 ) -> Callable[..., Any]:
-    """(moved, raw batch, key) -> (moved, losses) of the game of `gan`, with R1 of this weight."""
+    """The hand-written training step.
 
-    def make(generator: Any, key: Any, cond: Any) -> Any:
+    Args:
+        gan: provides the networks.
+        optimizers: "discriminator" and "generator".
+        weight: weight of the R1 penalty.
+
+    Returns:
+        (state, raw batch, key) -> (state, losses).
+    """
+
+    def generate(generator: Any, key: Any, cond: Any) -> Any:
         z = jax.random.normal(key, (len(cond), gan.latent))
         return gan.generator.apply(generator, z, None, cond, out=gan.shape)
 
-    judge = lambda discriminator, x, cond: gan.discriminator.apply(discriminator, x, None, cond, out=1)
+    logits = lambda discriminator, x, cond: gan.discriminator.apply(discriminator, x, None, cond, out=1)
 
-    def step(moved: Moved, batch: Any, key: Any) -> tuple[Moved, Any]:
-        discriminator, generator, of_discriminator, of_generator, average = moved
+    def step(state: GanState, batch: Any, key: Any) -> tuple[GanState, Any]:
+        discriminator, generator, of_discriminator, of_generator, average = state
         x, cond = batch["x"].astype(jnp.float32) / 8.0 - 1.0, jax.nn.one_hot(batch["label"], gan.classes)
         first, second = jax.random.split(key)
 
         def discriminator_loss(discriminator: Any) -> Any:
-            real = judge(discriminator, x, cond)
-            fake = judge(discriminator, make(generator, first, cond), cond)
-            score = lambda x: jnp.sum(judge(discriminator, x, cond))
+            real = logits(discriminator, x, cond)
+            fake = logits(discriminator, generate(generator, first, cond), cond)
+            score = lambda x: jnp.sum(logits(discriminator, x, cond))
             slope = penalise_gradient(score, x, lambda g: 0.5 * weight * jnp.sum(g**2) / len(x))
             return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake)) + slope
 
         def generator_loss(generator: Any) -> Any:
-            return jnp.mean(jax.nn.softplus(-judge(discriminator, make(generator, second, cond), cond)))
+            return jnp.mean(jax.nn.softplus(-logits(discriminator, generate(generator, second, cond), cond)))
 
         d_loss, gradient = jax.value_and_grad(discriminator_loss)(discriminator)
         update, of_discriminator = optimizers["discriminator"].update(
@@ -72,50 +83,55 @@ def by_hand(
 
 
 def report(experiment: Experiment, rounds: int, steps: int) -> None:
-    """Prints medians over rounds of both steps' times, A B A B, and their ratio.
+    """Prints the median times of both steps over alternating rounds, and their ratio.
+
+    Args:
+        experiment: an experiment like gan_digits.
+        rounds: number of timings.
+        steps: training steps per timing.
 
     Raises:
-        UserError: the experiment is another game than the one that is written by hand.
+        UserError: the experiment is not the GAN that the hand-written step implements.
     """
     gan = experiment.objective
     ours = isinstance(gan, GAN) and isinstance(gan.game, NonSaturating) and gan.classes and gan.every == 1
     penalties = gan.penalties if isinstance(gan, GAN) else ()
     if not (ours and len(penalties) == 1 and isinstance(penalties[0], R1)):
         raise UserError(
-            "the hand-written step is that of gan_digits: a conditional non-saturating game with R1"
+            "the hand-written step is that of gan_digits: a conditional non-saturating GAN with R1"
         )
     assert isinstance(gan, GAN)
-    # Both steps get their batch from outside.
+    # Both steps take their batch as an argument.
     run = prepare(dataclasses.replace(experiment, input=Input(resident=False)))
     state: TrainState = run.make_state()
     batch, params = run.raw(0), jax.tree.map(jnp.copy, state.params)
     opt_state = jax.tree.map(jnp.copy, state.opt_state)
-    own: Moved = (
+    own: GanState = (
         params["discriminator"],
         params["generator"],
         opt_state["discriminator"],
         opt_state["generator"],
         jax.tree.map(jnp.copy, params["generator"]),
     )
-    step = jax.jit(by_hand(gan, experiment.optimizers(), penalties[0].weight), donate_argnums=0)
+    step = jax.jit(handwritten_step(gan, experiment.optimizers(), penalties[0].weight), donate_argnums=0)
     batch = jax.device_put(batch, batch_sharding(run.mesh))
 
     def shipped() -> float:
         nonlocal state
-        state, took = walk(run, state, batch, steps)
+        state, took = time_steps(run, state, batch, steps)
         return took
 
-    def by_itself() -> float:
+    def handwritten() -> float:
         nonlocal own
-        began, before = time.perf_counter(), None
+        started, before = time.perf_counter(), None
         for index in range(steps):
             own, losses = step(own, batch, jax.random.key(index))
             jax.block_until_ready(before)
             before = losses
         jax.block_until_ready((own, before))
-        return (time.perf_counter() - began) / steps
+        return (time.perf_counter() - started) / steps
 
-    seconds = alternate({"genjax": shipped, "by hand": by_itself}, rounds)
+    seconds = alternate({"genjax": shipped, "by hand": handwritten}, rounds)
     for name, values in seconds.items():
         print(f"{name:10} {1e3 * float(np.median(values)):9.3f} ms/step")
     ratios = np.asarray(seconds["genjax"]) / np.asarray(seconds["by hand"])

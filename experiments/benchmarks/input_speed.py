@@ -1,13 +1,12 @@
-"""How much a training step waits for its batches: the loop with each kind of input beside the bare step.
+"""Time that training waits for its batches: the loop with each kind of input against the compiled step alone.
 
-    waited = time in which the loop asks for a batch that is not there yet / time of the loop
+    waited = time blocked on the next batch / time of the loop
     slower = (loop - bare) / bare
 
-`bare` is the compiled step on one batch that lies on the devices, again and again. What is waited is timed at the one
-place where batches are taken; the devices may still be at work then, so that it is at least what a faster input could
-give back. `slower` is what the loop costs in all: on a CPU the threads and workers that make batches take their time
-from the step. The loop's first quarter is not timed: by then workers have started and what was made ahead has been
-used up.
+`bare` is the compiled step repeated on one batch on the devices. `waited` is measured where the loop takes batches; the
+devices may still be busy meanwhile, so it is an upper bound on the gain of a faster input. `slower` is the whole
+overhead of the loop; on a CPU, the threads and workers that produce batches compete with the step. The first quarter of
+the loop is not timed: it starts the workers and consumes the prefetched batches.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.benchmarks.comparing import walk
+from experiments.benchmarks.comparing import time_steps
 from genjax.core.types import Batch
 from genjax.data.loading import Input
 from genjax.data.resident import Gatherable
@@ -35,7 +34,7 @@ QUARTERS = 4
 
 
 def settings(chosen: Experiment, workers: tuple[int, ...]) -> dict[str, Run]:
-    """The kinds of input that the data allow, by name: from memory, from disk by workers, on the devices."""
+    """Runs by kind of input that the data support: from memory, from disk with workers, resident on the devices."""
     run = prepare(dataclasses.replace(chosen, input=Input(resident=False)))
     found, source = {"memory": run}, chosen.data.source
     if hasattr(source, "memory_mib"):
@@ -51,11 +50,11 @@ def settings(chosen: Experiment, workers: tuple[int, ...]) -> dict[str, Run]:
 
 @dataclasses.dataclass(frozen=True)
 class Looped:
-    """What the training loop took.
+    """Timing of the training loop.
 
     Attributes:
         step: seconds per step.
-        waited: of them, seconds in which there was no batch.
+        waited: seconds per step spent waiting for a batch.
     """
 
     step: float
@@ -63,7 +62,16 @@ class Looped:
 
 
 def looped(run: Run, state: TrainState, steps: int) -> tuple[TrainState, Looped]:
-    """The training loop without its first quarter: batches, metrics and log included, nothing saved or drawn."""
+    """Times the last three quarters of the training loop with batches, metrics and log, no checkpoints or samples.
+
+    Args:
+        run: the compiled run.
+        state: train state; donated.
+        steps: number of steps, rounded down to four equal parts of whole calls.
+
+    Returns:
+        (new state, timing).
+    """
     length, first = run.experiment.steps_per_call, int(state.step)
     quarter = max(1, steps // QUARTERS // length) * length
     monitor = dataclasses.replace(run.experiment.monitor, every=0)
@@ -81,9 +89,9 @@ def looped(run: Run, state: TrainState, steps: int) -> tuple[TrainState, Looped]
         nonlocal waited
         calls = prefetch(run, start)
         while True:
-            began = time.perf_counter()
+            started = time.perf_counter()
             call = next(calls, None)
-            waited += time.perf_counter() - began
+            waited += time.perf_counter() - started
             if call is None:
                 return
             yield call
@@ -98,28 +106,35 @@ def looped(run: Run, state: TrainState, steps: int) -> tuple[TrainState, Looped]
             stamps.append((time.perf_counter(), waited))
             writer.scalars(step - first, metrics)
 
-        walked = dataclasses.replace(run, experiment=changed)
-        state = run_steps(walked, state, checkpoints, stop, log, lambda step, state: None, batches=timed)
+        timed_run = dataclasses.replace(run, experiment=changed)
+        state = run_steps(timed_run, state, checkpoints, stop, log, lambda step, state: None, batches=timed)
     counted = (len(stamps) - 1) * quarter
     step, wait = ((after - before) / counted for before, after in zip(stamps[0], stamps[-1], strict=True))
     return state, Looped(step, wait)
 
 
 def alone(run: Run, steps: int) -> float:
-    """Seconds per batch of the input by itself, moved to the devices, with nothing to wait for it."""
+    """Seconds per batch of the input alone, transferred to the devices, without training steps."""
     batch = None
     with run.open_rows(0) as rows:
         for step in range(2 * steps):
             if step == steps:
                 jax.block_until_ready(batch)
-                began = time.perf_counter()
+                started = time.perf_counter()
             batch = run.batch(step, 1, rows)
         jax.block_until_ready(batch)
-        return (time.perf_counter() - began) / steps
+        return (time.perf_counter() - started) / steps
 
 
 def report(chosen: Experiment, workers: tuple[int, ...], rounds: int, steps: int) -> None:
-    """Prints medians and extremes over rounds for each kind of input; a first, short round does not count."""
+    """Prints medians and extremes over rounds for each kind of input; a short first round is discarded.
+
+    Args:
+        chosen: the experiment.
+        workers: numbers of data workers to time.
+        rounds: number of timings.
+        steps: training steps per timing.
+    """
     runs = settings(chosen, workers)
     length = chosen.steps_per_call
     bare_run = runs["memory"]
@@ -128,7 +143,7 @@ def report(chosen: Experiment, workers: tuple[int, ...], rounds: int, steps: int
     loops: dict[str, list[Looped]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         now = steps if number else QUARTERS * length
-        state, took = walk(bare_run, state, batch, max(1, now // length))
+        state, took = time_steps(bare_run, state, batch, max(1, now // length))
         timed = {}
         for name, run in runs.items():
             state, timed[name] = looped(run, state, now)
@@ -142,11 +157,11 @@ def report(chosen: Experiment, workers: tuple[int, ...], rounds: int, steps: int
         waited = 100 * np.asarray([found.waited for found in loops[name]]) / steps_took
         rate = chosen.batch_size / alone(run, max(20, steps))
         print(
-            f"{name:20} {1e3 * np.median(steps_took):9.3f} ms/step  waited {spread(waited)} %  "
-            f"slower {spread(100 * (steps_took / np.asarray(bare) - 1))} %  alone {rate:10.0f} examples/s"
+            f"{name:20} {1e3 * np.median(steps_took):9.3f} ms/step  waited {median_and_range(waited)} %  "
+            f"slower {median_and_range(100 * (steps_took / np.asarray(bare) - 1))} %  alone {rate:10.0f} examples/s"
         )
 
 
-def spread(values: np.ndarray) -> str:
-    """Median over rounds, and the extremes."""
+def median_and_range(values: np.ndarray) -> str:
+    """Formats the median and the extremes over rounds."""
     return f"{np.median(values):6.2f} ({values.min():.2f} ... {values.max():.2f})"

@@ -1,4 +1,4 @@
-"""What a mesh does to an experiment: bytes on each device, and what the compiled step sends between them."""
+"""Memory and communication of an experiment on its mesh: bytes per device, and collectives of the compiled step."""
 
 from typing import Any
 
@@ -12,20 +12,20 @@ from genjax.training.loop import prepare
 
 
 def report(experiment: Experiment) -> None:
-    """Prints the bytes of the state, read off its arrays, and the collectives of one step."""
+    """Prints the bytes of the train state, from its arrays, and the collectives of one step."""
     run = prepare(experiment)
     state = run.make_state()
     parts = {
         "parameters": state.params,
         "optimizer state": state.opt_state,
-        "average": state.ema,
-        "carried": state.extra,
+        "EMA": state.ema,
+        "extra": state.extra,
     }
     print(f"mesh {dict(run.mesh.shape)}, {run.mesh.size} {jax.devices()[0].platform} devices")
     for name, part in parts.items():
         whole, held = bytes_held(part)
         if whole:
-            print(f"{name:20} {whole / 1e6:10.3f} MB, {held / 1e6:10.3f} MB on a device ({held / whole:.3f})")
+            print(f"{name:20} {whole / 1e6:10.3f} MB, {held / 1e6:10.3f} MB per device ({held / whole:.3f})")
     step: Any = compile_step(run.step, run.mesh, run.shardings, kind="jit")
     for line in table(collectives(step.lower(state, run.raw(0)).compile().as_text())):
         print(line)

@@ -1,4 +1,4 @@
-"""What a likelihood costs: a compiled call for one batch of held-out examples."""
+"""Cost of a likelihood: a compiled call on one batch of held-out examples."""
 
 import time
 
@@ -17,7 +17,7 @@ from genjax.training.loop import prepare
 
 
 def report(chosen: Experiment, rounds: int) -> None:
-    """Prints seconds and operations for each example.
+    """Prints seconds and FLOPs per example.
 
     Raises:
         UserError: the model has no likelihood.
@@ -38,12 +38,12 @@ def report(chosen: Experiment, rounds: int) -> None:
     costs = compile_costs(jitted, *args, devices=run.mesh.size)
 
     def once() -> float:
-        began = time.perf_counter()
+        started = time.perf_counter()
         jax.block_until_ready(jitted(*args))
-        return (time.perf_counter() - began) / size
+        return (time.perf_counter() - started) / size
 
     seconds = alternate({"log_prob": once}, rounds)["log_prob"]
     print(heading(chosen, run.mesh, state.params))
-    print(f"{objective.log_prob_kind}; {size} examples a call")
+    print(f"{objective.log_prob_kind}; {size} examples per call")
     row = Row("log_prob", seconds, 1.0, costs, size)
     print("\n".join(table([row], "example", "examples", compute_dtype(objective), run.mesh.size)))

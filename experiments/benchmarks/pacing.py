@@ -1,4 +1,4 @@
-"""How long a training step takes here, and how many of them make up a number of seconds."""
+"""Time of a training step on this machine, and the number of steps for a time budget."""
 
 import dataclasses
 import json
@@ -15,51 +15,57 @@ from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
 from genjax.training.writers import write_atomic
 
-SECONDS = flags.DEFINE_float("seconds", 60.0, "For --what=pace: of training.", lower_bound=0.001)
+SECONDS = flags.DEFINE_float("seconds", 60.0, "For --what=pace: training seconds.", lower_bound=0.001)
 OUT = flags.DEFINE_string("out", None, "For --what=pace: file to write the plan to.")
-ROUNDS, LEAST = 5, 0.4  # timings, and the shortest of one in seconds
+ROUNDS, LEAST = 5, 0.4  # number of timings, and minimum seconds of one timing
 
 
 def pace(experiment: Experiment, rounds: int = ROUNDS, least: float = LEAST) -> list[float]:
-    """Seconds of a step with the making of its batch, after compiling, by the clock of `hardware.busy`.
+    """Times a training step including its batch, after compilation, by the clock of `hardware.busy`.
 
     Args:
-        experiment: gives the step.
-        rounds: timings.
-        least: seconds of one; it holds as many calls as that takes, and 20 steps or more where they take turns.
+        experiment: the experiment.
+        rounds: number of timings.
+        least: minimum seconds of one timing; with several players it also has at least 20 steps.
 
     Returns:
-        One number for each timing.
+        Seconds per step of each timing.
     """
     run = prepare(experiment)
     state, length, step, seconds = run.make_state(), experiment.steps_per_call, 0, []
     several = len(experiment.objective.players()) > 1
     for number in range(rounds + 1):
-        began, calls, before = busy(), 0, None
+        started, calls, before = busy(), 0, None
         while True:
             state, metrics = run.compiled(state, run.batch(step, length), length > 1)
             jax.block_until_ready(before)
             before, step, calls = metrics, step + length, calls + 1
-            enough = busy() - began >= least and calls * length >= (20 if several else 1)
+            enough = busy() - started >= least and calls * length >= (20 if several else 1)
             if number == 0 or enough:
                 break
         jax.block_until_ready((state, before))
         if number:  # the first call compiles
-            seconds.append((busy() - began) / (calls * length))
+            seconds.append((busy() - started) / (calls * length))
     return seconds
 
 
 def plan(experiment: Experiment, seconds: float) -> dict[str, Any]:
-    """How many steps take so many seconds, by the median of some timings: whole calls, one at least."""
+    """Number of steps for a time budget by the median step time, rounded to whole calls, at least one."""
     timings = pace(dataclasses.replace(experiment, checkpoint_every=10**9))
     step, length = float(np.median(timings)), experiment.steps_per_call
     steps = max(1, round(seconds / step / length)) * length
-    spread = [float(min(timings)), float(max(timings))]
-    return {"seconds": seconds, "steps": steps, "step_seconds": step, "from_to": spread, "device": hardware()}
+    extremes = [float(min(timings)), float(max(timings))]
+    return {
+        "seconds": seconds,
+        "steps": steps,
+        "step_seconds": step,
+        "from_to": extremes,
+        "device": hardware(),
+    }
 
 
 def report(chosen: Experiment) -> None:
-    """Prints the plan, and writes it if a file is named.
+    """Prints the plan, and writes it to --out if given.
 
     Raises:
         UserError: the file cannot be written.

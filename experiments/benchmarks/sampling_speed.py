@@ -1,4 +1,4 @@
-"""What samples cost; of a diffusion model beside the bare network, and beside a Python loop of compiled steps."""
+"""Sampling speed; for diffusion models also of the network alone and of a Python loop of compiled steps."""
 
 import time
 from collections.abc import Callable
@@ -16,26 +16,26 @@ from genjax.core.types import Array, named
 from genjax.evaluation.sampling import compile_sampler
 from genjax.objectives.diffusion.diffusion import Diffusion
 from genjax.parallel.mesh import batch_sharding, batch_shards, with_mesh
-from genjax.samplers.scan import Walk
+from genjax.samplers.scan import SamplerState
 from genjax.training.experiment import Experiment
 from genjax.training.loop import Run, prepare
 
-SAMPLES = flags.DEFINE_integer("samples", 128, "Samples in one call of the sampler.", lower_bound=1)
+SAMPLES = flags.DEFINE_integer("samples", 128, "Samples per call of the sampler.", lower_bound=1)
 
-Timed = Callable[[Any], Array]  # key -> samples, not waited for
+Timed = Callable[[Any], Array]  # key -> samples, dispatched asynchronously
 
 
 def variants(run: Run, params: Any, num: int) -> dict[str, Timed]:
-    """A diffusion model's walk in two other forms, each a function of a key.
+    """Two other implementations of a diffusion model's sampling, each a function of a key.
 
     Args:
-        run: of a diffusion model.
-        params: of the network.
-        num: samples.
+        run: run of a diffusion model.
+        params: parameters of the network.
+        num: number of samples.
 
     Returns:
-        "bare": as many evaluations of the compiled denoiser as the sampler makes, one after the other, and nothing
-        else; "loop": a compiled step of the sampler, called from Python.
+        "bare evaluations": only the sampler's number of sequential evaluations of the compiled denoiser; "loop of
+        compiled steps": a compiled sampler step called from Python.
     """
     objective, place = run.experiment.objective, batch_sharding(run.mesh)
     assert isinstance(objective, Diffusion)
@@ -44,26 +44,28 @@ def variants(run: Run, params: Any, num: int) -> dict[str, Timed]:
     given = lambda params, labels: objective.guided(params, labels if objective.classes else None)
     times = sampler.times(process)
 
-    begin = jax.jit(
+    draw_prior = jax.jit(
         lambda key: process.sigma(times[0]) * jax.random.normal(named(key, "prior"), shape),
         out_shardings=place,
     )
 
-    def one_step(params: Any, labels: Array, walk: Walk, t: Array, s: Array, key: Any) -> Walk:
-        return sampler.step(given(params, labels), process, walk, t, s, key)
+    def one_step(
+        params: Any, labels: Array, state: SamplerState, t: Array, s: Array, key: Any
+    ) -> SamplerState:
+        return sampler.step(given(params, labels), process, state, t, s, key)
 
     step = jax.jit(with_mesh(one_step, run.mesh), donate_argnums=2)
     evaluate = jax.jit(with_mesh(lambda params, labels, x, t: given(params, labels)(x, t).eps, run.mesh))
     evaluations = getattr(sampler, "evaluations", len(times) - 1)
 
     def loop(key: Any) -> Array:
-        walk: Walk = sampler.init(begin(key))
+        state: SamplerState = sampler.init(draw_prior(key))
         for i in range(len(times) - 1):
-            walk = step(params, labels, walk, times[i], times[i + 1], jax.random.fold_in(key, i))
-        return walk.x
+            state = step(params, labels, state, times[i], times[i + 1], jax.random.fold_in(key, i))
+        return state.x
 
     def bare(key: Any) -> Array:
-        x = begin(key)
+        x = draw_prior(key)
         for i in range(evaluations):
             x = evaluate(params, labels, x, times[min(i, len(times) - 2)])
         return x
@@ -72,16 +74,16 @@ def variants(run: Run, params: Any, num: int) -> dict[str, Timed]:
 
 
 def report(chosen: Experiment, rounds: int) -> None:
-    """Prints a line for the sampler as shipped, and for each other form.
+    """Prints a line for the shipped sampler and for each other implementation.
 
     Raises:
-        UserError: the model translates what it is given.
+        UserError: the model translates images and has no unconditional samples.
     """
     run = prepare(chosen)
     objective, state, shards = chosen.objective, run.make_state(), batch_shards(run.mesh)
     if isinstance(objective, HasTranslation):
         raise UserError(
-            f"{type(objective).__name__} draws nothing of its own: --what=sample is for other models"
+            f"{type(objective).__name__} translates its inputs: --what=sample needs a model that draws samples"
         )
     num, classes = -(-SAMPLES.value // shards) * shards, getattr(objective, "classes", 0)
     cond = {"label": jnp.arange(num, dtype=jnp.int32) % classes} if classes else None
@@ -93,9 +95,9 @@ def report(chosen: Experiment, rounds: int) -> None:
 
     def timed(form: Timed) -> Callable[[], float]:
         def once() -> float:
-            began = time.perf_counter()
+            started = time.perf_counter()
             jax.block_until_ready(form(jax.random.key(0)))
-            return (time.perf_counter() - began) / num
+            return (time.perf_counter() - started) / num
 
         return once
 
@@ -104,5 +106,5 @@ def report(chosen: Experiment, rounds: int) -> None:
         Row(name, values, 1.0, costs if name == "sampler" else None, num) for name, values in seconds.items()
     ]
     print(heading(chosen, run.mesh, state.params))
-    print(f"{num} samples a call, drawn by {getattr(objective, 'sampler', type(objective).__name__)}")
+    print(f"{num} samples per call, drawn by {getattr(objective, 'sampler', type(objective).__name__)}")
     print("\n".join(table(rows, "sample", "samples", compute_dtype(objective), run.mesh.size)))

@@ -1,4 +1,4 @@
-"""Sides that are timed in turn, A B A B, on the same machine in the same state."""
+"""Alternating timings, A B A B, so that drift of the machine affects all functions alike."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,21 +6,21 @@ import jax
 from absl import flags
 
 TRACE = flags.DEFINE_string(
-    "trace", None, "Folder for a profiler trace of one more round, after those that are timed."
+    "trace", None, "Folder for a profiler trace of one additional round after the timed ones."
 )
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Calls each side once in every round.
+    """Calls each function once in every round.
 
-    A first round compiles and does not count. With `--trace` there is one more at the end, under the profiler.
+    The first round compiles and is discarded. With `--trace` an additional round runs under the profiler at the end.
 
     Args:
-        sides: by name, each returns the seconds that something took.
-        rounds: that count.
+        sides: functions by name; each returns the seconds to record.
+        rounds: number of recorded rounds.
 
     Returns:
-        What each side returned, by round.
+        The recorded seconds of each function, by round.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):

@@ -1,18 +1,18 @@
-"""Which family for small images? Nine on scikit-learn's handwritten digits (8 x 8, 17 grey levels), by class.
+"""Nine class-conditional model families on scikit-learn's handwritten digits (8 x 8, 17 grey levels).
 
 ./launch/local.sh suite --suite=digits --seconds=120 --seeds=0,1
 
-The shipped configs of the families as they are, but for the length of the run.
+The members are shipped configs; only the number of steps differs.
 """
 
 from genjax.api.suite import Member, Suite
 
 SAMPLER = "objective.sampler.steps"
-QUICK = (("evaluation.num", "100"),)  # of a first stage, whose own samples are not compared
+QUICK = (("evaluation.num", "100"),)  # for first stages, whose own samples are not compared
 
 
 def get_suite() -> Suite:
-    """One trained diffusion model stands in three rows, by the steps of its sampler."""
+    """The members; the diffusion model has three rows with different numbers of sampler steps."""
     return Suite(
         members=(
             Member("vae", "vae_digits"),

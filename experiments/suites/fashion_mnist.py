@@ -1,9 +1,9 @@
-"""Which family for small pictures? Nine on Fashion-MNIST (28 x 28, 256 grey levels), by class.
+"""Nine class-conditional models on Fashion-MNIST (28 x 28, 256 grey levels).
 
 TFDS_DATA_DIR=DIR ./launch/local.sh suite --suite=fashion_mnist --seconds=300 --num=300
 
-Where TFDS has not prepared the data set yet, see the README. The shipped configs, made smaller for CPUs where a step of
-theirs takes a core more than half a second: batches of 32, half the channels.
+The README explains how to prepare the data set with TFDS. The members are shipped configs; those whose step takes more
+than half a second on a CPU core are made smaller: batches of 32, half the channels.
 """
 
 from genjax.api.suite import Member, Suite
@@ -11,16 +11,16 @@ from genjax.api.suite import Member, Suite
 SAMPLER = "objective.sampler.steps"
 FEW = ("batch_size", "32")
 UNET = (FEW, ("objective.net.channels", "16"))
-QUICK = (("evaluation.num", "100"), FEW)  # of a first stage, whose own samples are not compared
+QUICK = (("evaluation.num", "100"), FEW)  # for first stages, whose own samples are not compared
 NARROW = (FEW, ("objective.encoder.channels", "16,32"), ("objective.decoder.channels", "32,16"))
 BETA = (("objective.likelihood", "OptimalGaussian"), ("objective.bound.penalty.beta", "10"))
 PRIOR = (("objective.weights.workdir", "{coder}"), ("data.source.weights.workdir", "{coder}"))
 
 
 def get_suite() -> Suite:
-    """One trained diffusion model stands in three rows, by the steps of its sampler.
+    """The members; the diffusion model has three rows with different numbers of sampler steps.
 
-    Two VAEs: one trained by its bound, one for its samples (sigma-VAE, ten times the KL).
+    There are two VAEs: one trained by its ELBO, one for sample quality (sigma-VAE with beta = 10).
     """
     coder = Member("vq", "vqvae_mnist:fashion_mnist", QUICK)
     return Suite(
@@ -38,7 +38,7 @@ def get_suite() -> Suite:
                 (
                     *UNET,
                     ("objective.likelihood.steps", "0"),
-                ),  # its density would take longer than its training
+                ),  # no likelihood: evaluating it takes longer than training
                 views=tuple(((SAMPLER, n),) for n in ("10", "50", "250")),
             ),
             Member("consistency", "consistency_mnist:fashion_mnist", UNET),

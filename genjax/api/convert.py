@@ -1,4 +1,4 @@
-"""Language models between Hugging Face's files and work directories; adapters merged into what they adapt."""
+"""Converts language models between Hugging Face's layout and work directories; merges adapters into their base."""
 
 import dataclasses
 import shutil
@@ -21,21 +21,21 @@ from genjax.training import experiment as experiments
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
-from genjax.training.workdir import load_state, open_workdir, plain, reopen, reopen_trained
+from genjax.training.workdir import load_state, merge_adapters, open_workdir, reopen, reopen_trained
 
 CONFIG = "ar_gpt2"
 
 
-def bring_in(folder: str, workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> None:
-    """Makes a work directory, at step 0, of a folder's model; parameters and their average are its weights.
+def import_weights(folder: str, workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> None:
+    """Creates a work directory at step 0 from a Hugging Face model; parameters and EMA are its weights.
 
     Args:
-        folder: in Hugging Face's layout, with a tokenizer.json.
-        workdir: to make.
-        overrides: of the config `ar_gpt2:FOLDER`.
+        folder: folder in Hugging Face's layout, with a tokenizer.json.
+        workdir: work directory to create.
+        overrides: (path, value) overrides of the config `ar_gpt2:FOLDER`.
 
     Raises:
-        UserError: a file is missing or damaged, or the weights are not of the network that config.json describes.
+        UserError: a file is missing or damaged, or the weights do not fit the network that config.json describes.
     """
     spec = f"{CONFIG}:{folder}"
     experiment = experiments.load(spec, overrides)
@@ -43,34 +43,34 @@ def bring_in(folder: str, workdir: Path, overrides: Iterable[tuple[str, str]] = 
     _write(experiment, spec, workdir, {"net": params}, None, folder)
 
 
-def bring_merged(source: Path, workdir: Path) -> None:
-    """Makes a work directory, at step 0, of what an adapter has made of the model that it adapts.
+def export_merged(source: Path, workdir: Path) -> None:
+    """Creates a work directory at step 0 with an adapter merged into its base model.
 
     Args:
-        source: work directory of an adapter, as LoRA.
-        workdir: to make; sampled, evaluated, edited, converted and trained as any of the inner objective.
+        source: work directory of an adapter such as LoRA.
+        workdir: work directory to create; a run of the inner objective.
 
     Raises:
-        UserError: no such run, or it has no adapter.
+        UserError: there is no run in `source`, or it has no adapter.
     """
     run = reopen(source, ())
     if not isinstance(run.experiment.objective, Adapter):
-        raise UserError(f"{source} has no adapter to merge: its objective trains its parameters themselves")
-    run, state = plain(run, load_state(run, source))
+        raise UserError(f"{source} has no adapter to merge: its objective trains all parameters directly")
+    run, state = merge_adapters(run, load_state(run, source))
     _write(run.experiment, str(source / experiments.CONFIG_COPY), workdir, state.ema, state.extra, source)
 
 
 def _write(
     experiment: Experiment, spec: str, workdir: Path, params: Params, extra: Extra | None, source: object
 ) -> None:
-    """Makes a work directory of given parameters, and extra if it is not as the objective makes it.
+    """Creates a work directory from parameters and, unless None, `extra`.
 
     Raises:
-        UserError: the directory holds a run, or the parameters are of other shapes.
+        UserError: the directory already holds a run, or the parameters have other shapes than the experiment's.
     """
     run = prepare(experiment)
     if (workdir / experiments.CHECKPOINTS).exists():
-        raise UserError(f"{workdir} holds a run: choose another --workdir")
+        raise UserError(f"{workdir} already holds a run: choose another --workdir")
     state = run.make_state()
 
     def place(path: tuple, leaf: jax.Array, new: jax.Array | np.ndarray) -> jax.Array:
@@ -91,16 +91,16 @@ def _write(
     say(f"wrote {workdir}: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
 
 
-def bring_out(workdir: Path, folder: Path) -> None:
-    """Writes the moving average of a work directory's language model, with its tokenizer if it has one.
+def export_weights(workdir: Path, folder: Path) -> None:
+    """Writes the EMA weights of a work directory's language model, and its tokenizer if it has one.
 
     Raises:
-        UserError: no such run, or a network that Hugging Face's layout has no names for.
+        UserError: there is no run, or Hugging Face's layout cannot represent its network.
     """
     run, state = reopen_trained(workdir, ())
     objective, source = run.experiment.objective, run.experiment.data.source
     if not isinstance(objective, Autoregressive) or not isinstance(objective.net, TokenTransformer):
-        raise UserError(f"{workdir} holds no transformer over tokens")
+        raise UserError(f"the model in {workdir} is not a transformer over tokens")
     params = jax.device_get(state.ema["net"])
     ends = objective.stop[0] if objective.stop else None
     kind = huggingface.write(folder, objective.net, params, {"bos_token_id": ends, "eos_token_id": ends})
@@ -109,11 +109,16 @@ def bring_out(workdir: Path, folder: Path) -> None:
     say(f"wrote {folder} ({kind})")
 
 
-def learn_tokens(text: Path, size: int, target: Path) -> None:
-    """Learns a byte-pair encoding of a text and writes it; see `tokenized.train_tokenizer`.
+def train_bpe(text: Path, size: int, target: Path) -> None:
+    """Trains a byte-pair encoding on a text and writes it; see `tokenized.train_tokenizer`.
+
+    Args:
+        text: UTF-8 text file.
+        size: number of tokens.
+        target: path of the tokenizer.json to write.
 
     Raises:
-        UserError: the text cannot be read, or the encoding not be written.
+        UserError: the text cannot be read, or the encoding cannot be written.
     """
     try:
         lines = text.read_text().splitlines(keepends=True)

@@ -1,18 +1,17 @@
-"""Edits of test images by a trained model, which it was not trained for: the tasks, and the verb.
+"""Zero-shot edits of test images by a trained model: the tasks, and the function on a work directory.
 
-By a diffusion model:
+Tasks of diffusion models:
 
-inpaint      half of each image is kept, the other drawn
-colourise    the grey values are kept
-superres     the averages of blocks of pixels are kept
-sdedit       noised to a time and denoised, as its own or as another class
-interpolate  from one image to another by way of their latents
+inpaint      keeps the left half of each image and draws the right half
+colourise    keeps the grey values
+superres     keeps the averages of blocks of pixels
+sdedit       noises to a time and denoises, with its own or another class
+interpolate  interpolates between two images in latent space (probability-flow ODE)
 
-The tasks of models with latents of their own (autoencoders, generators) are in `explore`. A translator's task is the
-one that it was trained for:
+The tasks of autoencoders and generators are in `reports.latents`. Image translators have one task:
 
-translate    the inputs, what is made of them, by another run too (`beside`), the target of the nearest training input
-             where there are pairs, the targets, and the way back where there is one
+translate    writes inputs, outputs, outputs of another run (`beside`), for paired data the target of the nearest
+             training input, targets, and the translation back if the model has one
 """
 
 import dataclasses
@@ -30,7 +29,7 @@ from genjax.core.objective import HasDecoder, HasTranslation
 from genjax.core.types import Array, Key, Params, named
 from genjax.data.sources.pairs import halves
 from genjax.diffusion.threshold import NoThreshold
-from genjax.evaluation.evaluate import whole
+from genjax.evaluation.evaluate import load_split
 from genjax.evaluation.held_out import translations
 from genjax.evaluation.sampling import gather
 from genjax.metrics.translation import neighbours
@@ -39,7 +38,7 @@ from genjax.parallel import console
 from genjax.reports.exports import write_arrays
 from genjax.reports.latents import View, explore
 from genjax.reports.pictures import grid
-from genjax.samplers.editing import Path as Way
+from genjax.samplers.editing import Path as LatentPath
 from genjax.samplers.editing import interpolate, sdedit
 from genjax.samplers.grids import Quadratic
 from genjax.samplers.inverse import Linear, adjoint, grey, masked, onto, pooled, pseudo_inverse, restore
@@ -56,18 +55,18 @@ METHODS = ("gradient", "replace")
 
 @dataclass(frozen=True)
 class Edit:
-    """What is done to the images.
+    """An editing task with its options.
 
     Attributes:
-        task: one of TASKS, of an autoencoder one of `explore.TASKS`, of a translator "translate".
-        strength: of sdedit: the time in (0, 1] to which images are noised.
-        factor: of superres: averages are over factor x factor pixels.
-        method: one of METHODS, of the first three tasks: "gradient" (pseudo-inverse guidance), or "replace"
+        task: one of TASKS; for autoencoders and generators one of `latents.TASKS`; for translators "translate".
+        strength: sdedit: the time in (0, 1] to which images are noised.
+        factor: superres: averages are over factor x factor pixels.
+        method: inpaint, colourise, superres: one of METHODS, "gradient" (pseudo-inverse guidance) or "replace"
             (replacement, RePaint).
-        repeats: of "replace": how often each step is taken.
-        points: of interpolate: images from end to end; of an autoencoder's tasks see `explore.View`.
-        path: of an autoencoder's interpolate: on the arc or the chord.
-        label: one class for all results; None keeps the images' own.
+        repeats: "replace": number of repetitions of each step.
+        points: interpolate: number of images, both ends included; for latent-space tasks see `latents.View`.
+        path: interpolate of autoencoders: "spherical" or "linear".
+        label: class of all results; None keeps the images' own classes.
     """
 
     task: str = "inpaint"
@@ -76,14 +75,21 @@ class Edit:
     method: str = "gradient"
     repeats: int = 10
     points: int = 8
-    path: Way = "spherical"
+    path: LatentPath = "spherical"
     label: int | None = None
 
     def check(self, run: Run, num: int) -> Diffusion:
-        """The run's objective.
+        """Validates the edit for a run.
+
+        Args:
+            run: the run to edit with.
+            num: number of images, or of pairs for interpolate.
+
+        Returns:
+            The run's objective.
 
         Raises:
-            UserError: this edit cannot be done with this run.
+            UserError: the run does not support this edit, or an option is out of range.
         """
         objective, data = run.experiment.objective, run.experiment.data
         if self.task not in TASKS:
@@ -91,11 +97,11 @@ class Edit:
         if self.method not in METHODS:
             raise UserError(f"no method '{self.method}': {nearest(self.method, METHODS)}")
         if not isinstance(objective, Diffusion):
-            raise UserError(f"edits need a Diffusion model, and this run's is a {type(objective).__name__}")
+            raise UserError(f"edits need a Diffusion model, but this run has a {type(objective).__name__}")
         if data.kind != "image":
-            raise UserError(f"edits are of images, and this run's data are {data.kind}")
+            raise UserError(f"edits need images, but this run's data are {data.kind}")
         if self.task == "colourise" and data.shape[-1] != 3:
-            raise UserError(f"--task=colourise needs images of 3 channels, and these have {data.shape[-1]}")
+            raise UserError(f"--task=colourise needs images of 3 channels, but these have {data.shape[-1]}")
         if self.label is not None and not 0 <= self.label < objective.classes:
             known = f"classes 0 to {objective.classes - 1}" if objective.classes else "no classes"
             raise UserError(f"--label={self.label}: this model has {known}")
@@ -103,11 +109,11 @@ class Edit:
             if value < 1:
                 raise UserError(f"--{name}={value} must be at least 1")
         if self.points < 2:
-            raise UserError(f"--points={self.points} must be at least 2: an image and another")
+            raise UserError(f"--points={self.points} must be at least 2: the two ends")
         return objective
 
     def measurement(self, x: Images) -> Linear:
-        """A, of the tasks that keep what A sees: the left half, grey values, or averages."""
+        """The linear operator A whose measurement A x is kept: left half, grey values, or block averages."""
         columns = jnp.arange(x.shape[2])[None, None, :, None]
         half = masked((columns < x.shape[2] // 2).astype(x.dtype))
         return {"inpaint": half, "colourise": grey, "superres": pooled(self.factor)}[self.task]
@@ -123,12 +129,12 @@ def edit(
         params: its parameters.
         how: the edit.
         key: typed PRNG key.
-        x: images as the model sees them; for interpolate the images from which, and then those to which.
+        x: images in model units; for interpolate the first half are the start images, the second half the end images.
         label: int32 [b] for the results, or None.
 
     Returns:
-        Arrays whose last is the results, n = 1 for each image; of interpolate n = `points` for each pair. Before it
-        what was given, and what the model saw of it.
+        (x, back-projected measurement, results), (x, results) for sdedit, (results,) for interpolate; n = 1, or
+        n = `points` for interpolate.
     """
     process, sampler = objective.process, objective.sampler
     denoise = objective.guided(params, label)
@@ -144,7 +150,7 @@ def edit(
     if how.method == "replace":
         out = restore(denoise, process, sampler, key, operator, y, x.shape, how.repeats)
     else:
-        led = pseudo_inverse(smooth, process, operator, y, spread=jnp.std(x))
+        led = pseudo_inverse(smooth, process, operator, y, data_std=jnp.std(x))
         led = objective.threshold.constrain(led, process)
         out = onto(operator, y, sample(led, process, sampler, key, x.shape))
     return x[None], adjoint(operator, x)(y)[None], out[None]
@@ -163,20 +169,20 @@ def edit_workdir(
     """Edits the first test images of a work directory's data; writes an npz and a picture beside it.
 
     Args:
-        workdir: of a run on images with a checkpoint: of Diffusion, or of an objective with a decoder.
-        overrides: of what sampling depends on, e.g. ("objective.sampler.steps", "20").
+        workdir: run on images with a checkpoint: Diffusion, a translator, or an objective with a decoder.
+        overrides: (path, value) overrides of sampling options, e.g. ("objective.sampler.steps", "20").
         how: the edit.
-        num: images (for interpolate pairs of images).
-        seed: of the randomness.
-        out: the npz; None is WORKDIR/TASK.npz.
-        beside: of translate: another run's work directory.
+        num: number of images (for interpolate, of pairs of images).
+        seed: random seed.
+        out: path of the npz; None is WORKDIR/TASK.npz.
+        beside: translate: work directory of another run.
 
     Returns:
-        Path of the npz: `samples`, for interpolate [points, num, ...], and for the other tasks [num, ...] with what
-        they began from as `input`, and as `seen` what was kept of it; all in the data's own units.
+        Path of the npz, all arrays in data units: `samples` [points, num, ...] for interpolate; for the other tasks
+        `samples` [num, ...] with the images as `input` and the back-projected measurement as `seen`.
 
     Raises:
-        UserError: no run there, one that cannot be edited so, or an override that only training could follow.
+        UserError: there is no run, it does not support the task, or an override affects training.
     """
     run = reopen(workdir, overrides)
     out = out or workdir / f"{how.task}.npz"
@@ -188,13 +194,13 @@ def edit_workdir(
         console.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
         return out
     if isinstance(run.experiment.objective, HasTranslation):
-        translated(run, load_state(run, workdir), how, num, seed, out, beside)
+        write_translation(run, load_state(run, workdir), how, num, seed, out, beside)
         return out
     objective, data = how.check(run, num), run.experiment.data
     state = load_state(run, workdir)
-    examples, needed = whole(data, "test"), 2 * num if how.task == "interpolate" else num
+    examples, needed = load_split(data, "test"), 2 * num if how.task == "interpolate" else num
     if len(examples["x"]) < needed:
-        raise UserError(f"--num={num} needs {needed} test images, and there are {len(examples['x'])}")
+        raise UserError(f"--num={num} needs {needed} test images, but there are {len(examples['x'])}")
     batch = data.forward({name: rows[:needed] for name, rows in examples.items()}, jax.random.key(0), False)
     label = None
     if how.label is not None:
@@ -205,27 +211,27 @@ def edit_workdir(
     key = named(jax.random.key(seed), "edit")
     rows = [gather(part) for part in run_edit(state.ema, batch["x"], label, key)]
     rows = [data.inverse(part.reshape(-1, *data.shape)).reshape(part.shape) for part in rows]
-    write(out, how, rows, data.levels)
+    write_edit(out, how, rows, data.levels)
     console.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
     return out
 
 
-def translated(
+def write_translation(
     run: Run, state: TrainState, how: Edit, num: int, seed: int, out: Path, beside: Path | None = None
 ) -> None:
-    """The npz of a translator's pictures by name, and a picture of at most 16 rows, one for each input.
+    """Writes the npz of a translator's images, and a picture with one row for each of at most 16 inputs.
 
     Args:
         run: its objective translates.
-        state: its moving average is used.
+        state: provides the EMA parameters.
         how: the task.
-        num: test examples.
-        seed: of the translators' noise.
-        out: the npz.
+        num: number of test examples.
+        seed: seed of the translators' noise.
+        out: path of the npz.
         beside: work directory of another translator of the same data.
 
     Raises:
-        UserError: another task is asked for, more test examples than there are, or the other run is of other data.
+        UserError: the task is not "translate", `num` exceeds the test split, or the other run has other data.
     """
     data = run.experiment.data
     if how.task != "translate":
@@ -244,7 +250,7 @@ def translated(
         theirs = translations(other.experiment, load_state(other, beside), other.mesh, num, seed)
         shown["beside"] = theirs["output"]
     if getattr(data.source, "paired", True):
-        inputs, targets = halves(whole(data, "train")["x"])
+        inputs, targets = halves(load_split(data, "train")["x"])
         shown["neighbour"] = targets[neighbours(inputs, shown["input"])]
     shown |= made
     rows = np.stack([pictures[:16] for pictures in shown.values()], axis=1)
@@ -254,8 +260,18 @@ def translated(
     console.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
 
 
-def write(out: Path, how: Edit, rows: list[np.ndarray], levels: int) -> None:
-    """The npz, and a picture of at most 16 images with a column each (of interpolate a row for each pair)."""
+def write_edit(out: Path, how: Edit, rows: list[np.ndarray], levels: int) -> None:
+    """Writes the npz, and a picture with one column for each of at most 16 images (interpolate: a row for each pair).
+
+    Args:
+        out: path of the npz.
+        how: the edit.
+        rows: arrays of `edit` in data units.
+        levels: number of grey levels of integer images.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
     if how.task == "interpolate":
         arrays, shown = {"samples": rows[0]}, rows[0].swapaxes(0, 1)[:16]
     else:

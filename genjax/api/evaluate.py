@@ -9,7 +9,7 @@ import jax
 from genjax.core.errors import UserError
 from genjax.evaluation.evaluate import Report, count_params, evaluate
 from genjax.evaluation.hardware import hardware
-from genjax.metrics.features.fid import InceptionJudge, open_judge
+from genjax.metrics.features.fid import InceptionReference, open_reference
 from genjax.parallel.console import say
 from genjax.reports.exports import export
 from genjax.reports.pictures import curves
@@ -23,10 +23,10 @@ from genjax.training.workdir import (
     SAMPLES,
     TRAINED_ON,
     load_state,
-    plain,
+    merge_adapters,
     reopen,
 )
-from genjax.training.writers import METRICS, kept, write_whole
+from genjax.training.writers import METRICS, metric_rows, write_atomic
 
 
 def write_evaluation(
@@ -34,31 +34,31 @@ def write_evaluation(
     state: TrainState,
     workdir: Path,
     training: Report,
-    inception: InceptionJudge | None = None,
+    inception: InceptionReference | None = None,
 ) -> Report:
-    """Evaluates and writes evaluation.json and the final pictures.
+    """Evaluates a run and writes evaluation.json and the final pictures.
 
     Args:
-        run: of the work directory.
-        state: its moving average is evaluated.
-        workdir: written to; its metrics say how long training took.
-        training: what else is known of it, to stand in the report.
-        inception: judges the samples, too.
+        run: run of the work directory.
+        state: its EMA parameters are evaluated.
+        workdir: written to; its metrics give the training time.
+        training: further entries of the report.
+        inception: Inception features and reference statistics for FID, IS and KID; None skips them.
 
     Returns:
-        What `evaluate` says, "inception" if asked for, "evaluated_on", "seconds_to_train" (wall clock, compiling and
-        pictures included).
+        The report of `evaluate` with "inception" (if given), "evaluated_on", "seconds_to_train" (wall-clock time,
+        compilation and pictures included) and `training`.
     """
-    trained, (run, state) = count_params(state.params), plain(run, state)
+    trained, (run, state) = count_params(state.params), merge_adapters(run, state)
     report, samples = evaluate(run.experiment, state, run.mesh, say)
     if inception is not None:
         say("evaluate: Inception")
-        report["inception"] = inception.section(samples, report)
+        report["inception"] = inception.try_report(samples, report)
     if trained != report["parameters"]:
         report["parameters_trained"] = trained
     report |= {"evaluated_on": hardware(), **training}
-    for row in kept(workdir / METRICS, report["step"]):
-        report["seconds_to_train"] = row["time"]  # of the last line
+    for row in metric_rows(workdir / METRICS, report["step"]):
+        report["seconds_to_train"] = row["time"]  # the last row wins
     if jax.process_index() == 0:
         (workdir / SAMPLES).mkdir(exist_ok=True)
         pictured = samples[: run.experiment.evaluation.pictured]
@@ -66,17 +66,17 @@ def write_evaluation(
         export(workdir / SAMPLES / "evaluated", run.experiment.data, pictured)
         if (workdir / METRICS).exists():
             curves(workdir / METRICS).save(workdir / SAMPLES / "curves.png")
-        write_whole(workdir / EVALUATION, json.dumps(report, indent=1) + "\n")
-        for line in flat(report):
+        write_atomic(workdir / EVALUATION, json.dumps(report, indent=1) + "\n")
+        for line in report_lines(report):
             say(line)
     return report
 
 
-def flat(report: Report, prefix: str = "") -> Iterable[str]:
-    """A nested report as lines "name: value"."""
+def report_lines(report: Report, prefix: str = "") -> Iterable[str]:
+    """Formats a nested report as lines "name: value"."""
     for name, value in report.items():
         if isinstance(value, dict) and "@type" not in value:
-            yield from flat(value, f"{prefix}{name}.")
+            yield from report_lines(value, f"{prefix}{name}.")
         elif isinstance(value, float):
             yield f"  {prefix}{name}: {value:.5g}"
         elif not isinstance(value, dict | list):
@@ -92,26 +92,31 @@ def evaluate_workdir(
     """Evaluates a work directory's checkpoint, see `load_state`, and writes its evaluation.json.
 
     Args:
-        workdir: of a run.
-        overrides: of what training does not depend on.
-        inception: weights, for FID, IS and KID; see `metrics.fid`.
-        reference: the file of real images' statistics; by default in the work directory.
+        workdir: work directory of a run.
+        overrides: (path, value) overrides that do not affect training.
+        inception: weights file of Inception-v3 for FID, IS and KID, see `metrics.features.fid`; None skips them.
+        reference: file with statistics of real images; None is inception_reference.npz in the work directory.
+
+    Returns:
+        The report.
 
     Raises:
-        UserError: no run there, an override that only training could follow, or what `open_judge` refuses.
+        UserError: there is no run, an override affects training, or as `open_reference`.
     """
     overrides = list(overrides)
-    run, judge = reopen(workdir, overrides), None
+    run, inception_reference = reopen(workdir, overrides), None
     if inception:
-        judge = open_judge(run.experiment.data, inception, reference or workdir / REFERENCE, run.mesh, say)
+        inception_reference = open_reference(
+            run.experiment.data, inception, reference or workdir / REFERENCE, run.mesh, say
+        )
     elif reference:
         raise UserError(
-            "--reference has statistics of Inception's features: give its weights, --inception=FILE"
+            "--reference holds statistics of Inception features: give the weights too, --inception=FILE"
         )
     path = workdir / EVALUATION
     before = json.loads(path.read_text()) if path.is_file() else {}
     training = {name: before[name] for name in (TRAINED_ON,) if name in before}
-    said = training | ({EVALUATED_WITH: dict(overrides)} if overrides else {})
-    report = write_evaluation(run, load_state(run, workdir), workdir, said, judge)
+    entries = training | ({EVALUATED_WITH: dict(overrides)} if overrides else {})
+    report = write_evaluation(run, load_state(run, workdir), workdir, entries, inception_reference)
     say(f"wrote {workdir / EVALUATION}")
     return report

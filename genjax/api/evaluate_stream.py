@@ -1,4 +1,4 @@
-"""Judges a trained run as `streamed` does: features are fitted on a part of the training data, or Inception's."""
+"""Evaluates a run with `evaluation.streaming` in features fitted on part of the training data, or Inception's."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -7,11 +7,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from genjax.api.evaluate import flat
+from genjax.api.evaluate import report_lines
 from genjax.core.errors import UserError, nearest
 from genjax.data import Data
-from genjax.data.examples import Some
-from genjax.evaluation.evaluate import circumstances
+from genjax.data.examples import Subset
+from genjax.evaluation.evaluate import evaluation_context
 from genjax.evaluation.likelihood import Report
 from genjax.evaluation.streaming import stream_report
 from genjax.metrics.features.classifier import train_classifier
@@ -20,41 +20,44 @@ from genjax.metrics.features.features import FeatureSpace, identity, of_classifi
 from genjax.metrics.features.inception import load_network
 from genjax.parallel.console import say
 from genjax.training.workdir import reopen_trained
-from genjax.training.writers import write_whole
+from genjax.training.writers import write_atomic
 
-FITTED = 10_000  # training examples that the features are fitted on, at most half of all
+FITTED = 10_000  # most training examples to fit features on; at most half of the split
 STREAMED = "streamed.json"
 
 
 def fit_network(
     data: Data, name: str, seed: int, inception: Path | None = None
-) -> tuple[FeatureNetwork, Some]:
-    """A feature network, alike on every process, and the training data that it was not fitted on.
+) -> tuple[FeatureNetwork, Subset]:
+    """Fits or loads a feature network; the result is identical on every process.
 
     Args:
         data: images or points.
-        name: "classifier", "random_convolutions" or "identity", fitted on a part of the training data, or "inception";
-            empty for the first of them that suits the data.
-        seed: of the network.
-        inception: weights of "inception", which is what empty means then.
+        name: "classifier", "random_convolutions" or "identity", fitted on part of the training data, or "inception".
+            "" is "inception" if its weights are given, else the first of them that supports the data.
+        seed: seed of the network.
+        inception: weights file of "inception".
+
+    Returns:
+        (the network, the training examples that it was not fitted on).
 
     Raises:
-        UserError: there is no such network, it does not suit the data, or as `load_network`.
+        UserError: the network is unknown or does not support the data, or as `load_network`.
     """
     if data.kind not in ("image", "points"):
-        raise UserError(f"there are no features of {data.kind}: images and points can be streamed")
+        raise UserError(f"no features for {data.kind}: streaming evaluation supports images and points")
     train, image = data.load("train"), data.kind == "image"
     suits = ["classifier"] * bool(data.classes) + ["random_convolutions" if image else "identity"]
     suits += ["inception"] * bool(image and data.levels and data.shape[-1] in (1, 3))
     name = name or ("inception" if inception else suits[0])
     if name not in suits:
-        raise UserError(f"features '{name}' do not suit these data: {nearest(name, suits)}")
+        raise UserError(f"features '{name}' do not support these data: {nearest(name, suits)}")
     if (name == "inception") != bool(inception):
-        raise UserError("features 'inception' and the network's weights go together: --inception=FILE")
+        raise UserError("features 'inception' and its weights need each other: --inception=FILE")
     if inception:
-        return load_network(inception, data.levels), Some(train, len(train))
+        return load_network(inception, data.levels), Subset(train, len(train))
     count = min(FITTED, len(train) // 2)
-    rows = Some(train, count)[np.arange(count)]
+    rows = Subset(train, count)[np.arange(count)]
     x = rows["x"]
     spaces: dict[str, Callable[[], FeatureSpace]] = {
         "classifier": lambda: of_classifier(
@@ -65,7 +68,7 @@ def fit_network(
     }
     network = spaces[name]().network
     assert network is not None
-    return network, Some(train, len(train), count)
+    return network, Subset(train, len(train), count)
 
 
 def stream_workdir(
@@ -77,28 +80,31 @@ def stream_workdir(
     keep: bool,
     inception: Path | None = None,
 ) -> Report:
-    """Judges a work directory's checkpoint and writes streamed.json; all processes of a run do so together.
+    """Evaluates a work directory's checkpoint on all processes together and writes streamed.json.
 
     Args:
-        workdir: of a trained run.
-        overrides: of what training does not depend on.
-        features: see `fit_network`.
-        num: of samples; and of test examples and reference examples, at most all of these: see `stream_report`.
-        keep: features, for the metrics that need pairs.
-        inception: see `fit_network`.
+        workdir: work directory of a trained run.
+        overrides: (path, value) overrides that do not affect training.
+        features: name of the feature network, see `fit_network`.
+        num: number of samples, and the most test and reference examples used, see `stream_report`.
+        keep: keep the features of all examples, for metrics of pairs; otherwise only sums.
+        inception: weights file, see `fit_network`.
+
+    Returns:
+        The report.
 
     Raises:
-        UserError: no run there, or what `fit_network` and `stream_report` refuse.
+        UserError: there is no run, or as `fit_network` and `stream_report`.
     """
     run, state = reopen_trained(workdir, overrides)
     seed = run.experiment.evaluation.seed
     network, unseen = fit_network(run.experiment.data, features, seed, inception)
-    report: Report = circumstances(run.experiment, state)
+    report: Report = evaluation_context(run.experiment, state)
     report |= stream_report(
         run.experiment, state, run.mesh, network, num=num, seed=seed, keep=keep, unseen=unseen, report=say
     )
     if jax.process_index() == 0:
-        write_whole(workdir / STREAMED, json.dumps(report, indent=1) + "\n")
-        for line in flat(report):
+        write_atomic(workdir / STREAMED, json.dumps(report, indent=1) + "\n")
+        for line in report_lines(report):
             say(line)
     return report

@@ -1,4 +1,4 @@
-"""What the programs draw: samples as arrays, pictures, sounds and texts, and the completions of prompts."""
+"""Draws samples and completes prompts with a work directory's model; writes arrays, pictures, sounds and texts."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,23 +25,23 @@ def sample(
     out: Path | None = None,
     trace: int = 0,
 ) -> Path:
-    """Draws samples from a work directory alone; writes an npz, a picture beside it, and sounds or texts as such.
+    """Draws samples from a work directory's model; writes an npz, a picture beside it, and WAV or text files.
 
     Args:
-        workdir: of a run with a checkpoint.
-        overrides: of what sampling depends on, e.g. ("objective.sampler.steps", "20").
-        num: how many.
-        seed: of the samples.
-        label: one class for all; None takes the classes in turn.
-        out: the npz; None is WORKDIR/samples.npz.
-        trace: states of the samples' paths to write and picture instead of the samples alone; 0 for none.
+        workdir: run with a checkpoint.
+        overrides: (path, value) overrides of sampling options, e.g. ("objective.sampler.steps", "20").
+        num: number of samples.
+        seed: seed of the samples.
+        label: class of all samples; None uses 0, 1, 2, ... cyclically.
+        out: path of the npz; None is WORKDIR/samples.npz, or WORKDIR/paths.npz with `trace`.
+        trace: number of states of each sampling path to write and picture instead of the samples; 0 for none.
 
     Returns:
-        Path of the npz: `samples` in the data's own units, `label` where the model has classes; of paths `times`
-        and `states`.
+        Path of the npz: `samples` in data units and, for class-conditional models, `label`; with `trace` `times` and
+        `states`.
 
     Raises:
-        UserError: no run there, no such class, or an override that only training could follow.
+        UserError: there is no run, the label is out of range, or an override affects training.
     """
     if num < 1:
         raise UserError(f"--num={num} must be at least 1")
@@ -68,8 +68,8 @@ def sample(
     out = out or workdir / "samples.npz"
     arrays = {"samples": samples} if labels is None else {"samples": samples, "label": labels}
     write_arrays(out, show(experiment.data, samples[:400]), **arrays)
-    if said := export(out.with_suffix(""), experiment.data, samples):
-        say(said)
+    if message := export(out.with_suffix(""), experiment.data, samples):
+        say(message)
     say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
     return out
 
@@ -85,26 +85,27 @@ def complete(
     draft: Path | None = None,
     drafts: int = 4,
 ) -> Path:
-    """Completes prompts with a work directory's model of text; one prompt is shown as it grows.
+    """Completes prompts with a work directory's language model; a single prompt is printed token by token.
 
     Args:
-        workdir: of a run with a checkpoint.
-        overrides: of what decoding depends on, e.g. ("objective.decoding.top_k", "40").
-        prompts: at least one.
-        seed: of the draws.
-        out: the text file to write; None is WORKDIR/completions.txt.
-        beam: searches the best continuations instead of drawing one; each is shown with its score.
-        draft: work directory of a smaller model that drafts for this one (speculative decoding).
-        drafts: tokens that it drafts in a round.
+        workdir: run with a checkpoint.
+        overrides: (path, value) overrides of decoding options, e.g. ("objective.decoding.top_k", "40").
+        prompts: at least one text.
+        seed: seed of sampling.
+        out: text file to write; None is WORKDIR/completions.txt.
+        beam: beam search instead of sampling; all beams are written with their scores.
+        draft: work directory of a smaller draft model (speculative decoding).
+        drafts: draft tokens per round.
 
     Returns:
         Path of the file.
 
     Raises:
-        UserError: no run there, a model that completes nothing, or a prompt that it cannot read.
+        UserError: there is no run, the model is not autoregressive, a prompt cannot be encoded, or both `beam` and
+            `draft` are given.
     """
     if beam is not None and draft is not None:
-        raise UserError("--beams searches and --draft draws: say one of them")
+        raise UserError("--beams and --draft exclude each other: give one of them")
     run, state = reopen_trained(workdir, overrides)
     texts: list[str] = []
     if beam is not None:
@@ -114,7 +115,7 @@ def complete(
     elif draft is not None:
         texts, rate = with_draft(run, state, *reopen_trained(draft, ()), prompts, drafts, seed)
         say("\n---\n".join(texts))
-        say(f"accepted {rate:.1%} of the drafts, {drafts} a round")
+        say(f"accepted {rate:.1%} of the drafts, {drafts} per round")
     else:
         texts = _show_stream(stream(run, state, prompts, seed), len(prompts))
     out = out or workdir / "completions.txt"
@@ -128,7 +129,7 @@ def complete(
 
 
 def _show_stream(growing: Iterable[list[str]], prompts: int) -> list[str]:
-    """Prints one prompt as it grows, several when they are done; gives what they are in the end."""
+    """Prints a single text while it grows, several at the end; returns the final texts."""
     texts, shown = [], 0
     for texts in growing:
         if prompts == 1 and jax.process_index() == 0:

@@ -1,8 +1,8 @@
-"""A suite: several families on the same data with the same seconds of training, one after the other on one machine.
+"""A suite: several model families trained on the same data for the same seconds, sequentially on one machine.
 
-A file with `get_suite()` lists the members. The seconds are turned into steps by timing each member's own step here, so
-that its learning-rate schedule ends where its budget does; a model in two stages shares its seconds between them. A
-member and a seed are a run of `sweep`'s queue.
+A file with `get_suite()` lists the members. Each member's step is timed to convert the seconds into a number of steps,
+so that its learning-rate schedule ends with its budget; the stages of a two-stage model share the seconds. Each member
+and seed is one run of `sweep.Queue`.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from genjax.training.experiment import CHECKPOINTS, load_module
 from genjax.training.variations import Overrides, Setting, Trial
 
 SUITES = ROOT / "experiments" / "suites"
-PLANS = "plans"  # of a suite's folder: how many steps each stage takes
-CODER = "{coder}"  # in a config's name or a value: the work directory of the first stage
-POINTS = 40  # of a training curve
+PLANS = "plans"  # subfolder with the number of steps of each stage
+CODER = "{coder}"  # in a config name or a value: stands for the work directory of the first stage
+POINTS = 40  # logged points of a training curve
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Member:
     """One family of a suite.
 
     Attributes:
-        name: of its runs and of its rows.
+        name: name of its runs and rows.
         config: FILE[:variant]; "{coder}" stands for the work directory of its first stage.
-        overrides: (path, value), "{coder}" as above.
-        coder: its first stage, where it has two.
-        share: of the seconds, what the first stage gets.
-        views: settings of sampling, each a row of the comparison.
+        overrides: (path, value); "{coder}" as above.
+        coder: its first stage, if it has two.
+        share: fraction of the seconds for the first stage.
+        views: sampling settings, each a row of the comparison.
     """
 
     name: str
@@ -48,11 +48,11 @@ class Member:
 
 @dataclass(frozen=True)
 class Suite:
-    """What is compared.
+    """The families to compare.
 
     Attributes:
         members: in the order of the rows.
-        overrides: of all runs, before the members' own.
+        overrides: applied to all runs before the members' own.
     """
 
     members: tuple[Member, ...]
@@ -61,12 +61,12 @@ class Suite:
 
 @dataclass(frozen=True)
 class Stage(Trial):
-    """One run of a suite; its name is the member's.
+    """One run of a suite.
 
     Attributes:
         label: name of its work directory.
-        plan: name of its plan, which all seeds share.
-        seconds: of training.
+        plan: name of its plan, shared by all seeds.
+        seconds: training seconds.
     """
 
     label: str = ""
@@ -80,10 +80,10 @@ class Stage(Trial):
 
 
 def load_suite(spec: str) -> Suite:
-    """Reads a suite's file, or a shipped one by name.
+    """Loads a suite from a file, or a shipped one by name.
 
     Raises:
-        UserError: no such file, or it has no `get_suite`.
+        UserError: there is no such file, it has no `get_suite`, or a member's name is invalid or not unique.
     """
     shipped = {path.stem: path for path in SUITES.glob("*.py") if path.stem != "__init__"}
     path = Path(spec) if Path(spec).is_file() else shipped.get(spec)
@@ -96,17 +96,15 @@ def load_suite(spec: str) -> Suite:
     names = [one.name for member in suite.members for one in (member, member.coder) if one]
     for name in names:
         if names.count(name) > 1 or not name or set(name) & set("/@,= "):
-            raise UserError(
-                f"suite {path}: '{name}' must be a name of its own without any of / @ , = and spaces"
-            )
+            raise UserError(f"suite {path}: '{name}' must be a unique name without / @ , = and spaces")
     return suite
 
 
 def choose(suite: Suite, names: Sequence[str]) -> Suite:
-    """The members of these names; all where none is named.
+    """The suite restricted to the named members; unchanged if `names` is empty.
 
     Raises:
-        UserError: there is no such member.
+        UserError: a member is unknown.
     """
     known = {member.name: member for member in suite.members}
     for name in names:
@@ -118,18 +116,18 @@ def choose(suite: Suite, names: Sequence[str]) -> Suite:
 def stages(
     suite: Suite, root: Path, seconds: float, seeds: Sequence[int], common: Overrides
 ) -> list[list[Stage]]:
-    """All runs: those that others need first, then the others.
+    """All runs of a suite, first stages before the runs that need them.
 
     Args:
-        suite: its members.
+        suite: the members.
         root: folder of the runs.
-        seconds: of training, for each member and seed.
-        seeds: each gives every stage a run.
-        common: overrides from the command line.
+        seconds: training seconds of each member and seed.
+        seeds: every stage is run once for each seed.
+        common: overrides of all runs.
 
     Returns:
-        Two lists, the second of as many runs as members times seeds, all of a seed before the next one's; not planned
-        yet, see `planned`.
+        [first stages, final stages]; the second list has one run for each seed and member, seed by seed. The numbers
+        of steps are not set yet, see `planned`.
     """
 
     def stage(member: Member, seed: int, seconds: float) -> Stage:
@@ -152,15 +150,15 @@ def stages(
 
 
 def plan_path(stage: Stage, root: Path) -> Path:
-    """Where the plan of a stage is kept."""
+    """Path of a stage's plan."""
     return root / PLANS / f"{stage.plan}.json"
 
 
 def read_plan(stage: Stage, root: Path) -> dict[str, Any] | None:
-    """What was planned for a stage; None where nothing was.
+    """Reads a stage's plan; None if there is none.
 
     Raises:
-        UserError: it was planned for other seconds, or cannot be read.
+        UserError: the plan is for other seconds, or cannot be read.
     """
     path = plan_path(stage, root)
     if not path.exists():
@@ -178,26 +176,36 @@ def read_plan(stage: Stage, root: Path) -> dict[str, Any] | None:
 
 
 def planned(stage: Stage, root: Path) -> Stage:
-    """The stage with its number of steps and a curve of some `POINTS` points; as it is where nothing was planned.
+    """The stage with the number of steps of its plan and about `POINTS` logged points; unchanged if it has no plan.
 
     Raises:
-        UserError: see `read_plan`.
+        UserError: as `read_plan`.
     """
     plan = read_plan(stage, root)
     if plan is None:
         return stage
     steps = plan["steps"]
-    paced = (("steps", str(steps)), ("log_every", str(max(1, steps // POINTS))), ("sample_every", "0"))
-    return dataclasses.replace(stage, common=(*stage.common, *paced))
+    overrides = (("steps", str(steps)), ("log_every", str(max(1, steps // POINTS))), ("sample_every", "0"))
+    return dataclasses.replace(stage, common=(*stage.common, *overrides))
 
 
-def kept(workdir: Path) -> bool:
-    """Whether there is a checkpoint to compare: also of a run that failed later."""
+def has_checkpoint(workdir: Path) -> bool:
+    """Whether there is a checkpoint to compare, even if the run failed later."""
     return any((workdir / CHECKPOINTS).glob(f"*/{checksums.NAME}"))
 
 
-def compared(suite: Suite, root: Path, runs: Sequence[str], seeds: Sequence[int]) -> Iterator[str]:
-    """The words of `compare --run` for these runs: each member under each of its views, seed after seed."""
+def comparison_runs(suite: Suite, root: Path, runs: Sequence[str], seeds: Sequence[int]) -> Iterator[str]:
+    """Arguments of `compare --run` by member, view and seed.
+
+    Args:
+        suite: the members.
+        root: folder of the runs.
+        runs: names of the runs to compare.
+        seeds: seeds of the runs.
+
+    Yields:
+        DIR[@path=value...] of each run and view.
+    """
     for member in suite.members:
         for view in member.views:
             for seed in seeds:

@@ -1,13 +1,13 @@
-"""Runs a group of processes, ends all when one fails, and starts them again: what the launchers stand on.
+"""Runs a group of processes, ends all when one fails, and restarts them; used by the launchers.
 
 python -m genjax.api.supervise [--retries=3] [--pause=10] [--grace=60] [--labels=A,B] -- COMMAND [::: COMMAND]...
 
-Exit codes of the programs: 0 done; 2 the user's mistake; 130, 143 stopped with everything saved; 75 a peer died or
-got stuck; all others a crash. A group that ends with any code but 0 and 2 is started again, at most `retries` times,
-and resumes, since the same command continues a run; not so after a signal to the supervisor, which goes on to all
-processes. The exit code is that of the process which failed first (2 before others that failed with it).
+Exit codes of the programs: 0 done; 2 user error; 130, 143 saved and stopped by SIGINT, SIGTERM; 75 another process of
+the run died or hung; anything else is a crash. A group that ends with a code other than 0 and 2 is restarted, at most
+`retries` times; the same command resumes a run. A signal to the supervisor is forwarded to all processes and disables
+restarts. The exit code is that of the process that failed first (2 takes precedence among simultaneous failures).
 
-Nothing here needs more than Python itself: it runs where neither jax nor the project is set up.
+Only the standard library is used: the module runs where neither jax nor the project is installed.
 """
 
 import argparse
@@ -24,26 +24,26 @@ from pathlib import Path
 from typing import IO
 
 DONE, MISTAKE = 0, 2
-FINAL = (DONE, MISTAKE)  # exit codes after which nothing is tried again
+FINAL = (DONE, MISTAKE)  # exit codes that are not retried
 ANY_PORT = "--coordinator=localhost:0"
-BETWEEN = ":::"  # between the commands of a group
+BETWEEN = ":::"  # separator of the commands of a group
 POLL = 0.05  # seconds
 
 
 def say(line: str) -> None:
-    """Prints a line of the supervisor's own."""
+    """Prints a message of the supervisor to stderr."""
     print(f"launch: {line}", file=sys.stderr, flush=True)
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
+    """A free TCP port of this machine."""
     with socket.socket() as found:
         found.bind(("localhost", 0))
         return found.getsockname()[1]
 
 
 def split(words: Sequence[str]) -> list[list[str]]:
-    """Commands from words with ":::" between them; empty ones are left out."""
+    """Splits words at ":::" into commands; empty commands are dropped."""
     commands: list[list[str]] = [[]]
     for word in words:
         if word == BETWEEN:
@@ -54,16 +54,16 @@ def split(words: Sequence[str]) -> list[list[str]]:
 
 
 class Group:
-    """Processes that live and end together.
+    """Processes that start together and are ended together.
 
     Attributes:
-        commands: one of each process. A word "--coordinator=localhost:0" gets a free port at each start.
-        labels: what marks the lines of all processes but the first, which has the terminal to itself.
-        grace: seconds between asking processes to end and killing them.
-        by_stdin: they are asked by closing their standard input instead of SIGTERM.
-        log: file that all output is appended to, instead of the terminal.
-        cores: the CPU cores that they may use; None for all.
-        env: their environment; None for this process's.
+        commands: one command for each process. A word "--coordinator=localhost:0" gets a free port at each start.
+        labels: prefixes of the output lines of all processes but the first, whose output is not prefixed.
+        grace: seconds from the request to end until processes are killed.
+        by_stdin: request the end by closing standard input instead of a signal.
+        log: file to append all output to, instead of the terminal.
+        cores: CPU cores that the processes may use; None for all.
+        env: environment of the processes; None for this process's.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class Group:
         self._deadline: float | None = None
 
     def start(self) -> None:
-        """Starts all processes, each a session of its own: a Ctrl-C of the terminal reaches the supervisor alone.
+        """Starts all processes in new sessions, so that Ctrl-C reaches the supervisor alone.
 
         Raises:
-            OSError: a command cannot be started; those before it are killed.
+            OSError: a command cannot be started; processes started before it are killed.
         """
         port = free_port()
         self._processes, self._readers, self._code, self._deadline = [], [], None, None
@@ -122,7 +122,7 @@ class Group:
 
     @staticmethod
     def _use_cores(cores: Collection[int] | None) -> Collection[int] | None:
-        """Lets this thread, and what it starts, use some cores; returns those it had."""
+        """Sets the CPU affinity of this thread and its children; returns the previous one."""
         if cores is None or not hasattr(os, "sched_setaffinity"):
             return None
         before = os.sched_getaffinity(0)
@@ -130,7 +130,7 @@ class Group:
         return before
 
     def poll(self) -> int | None:
-        """The group's exit code when all processes have ended, else None; ends the others when one has failed."""
+        """The exit code once all processes have ended, else None; ends the others when one fails."""
         codes = [process.poll() for process in self._processes]
         failed = [index for index, code in enumerate(codes) if code not in (None, DONE)]
         if failed and self._code is None:
@@ -142,7 +142,7 @@ class Group:
                 self.stop(signal.SIGTERM)
         if None in codes:
             if self._deadline is not None and time.monotonic() > self._deadline:
-                say(f"killing what is left after {self.grace:g} s")
+                say(f"killing the remaining processes after {self.grace:g} s")
                 self._kill()
             return None
         for reader in self._readers:
@@ -150,7 +150,7 @@ class Group:
         return self._code or DONE
 
     def stop(self, number: int) -> None:
-        """Asks all processes to end, by a signal or by closing their standard input; `poll` kills those that do not."""
+        """Requests all processes to end, by a signal or by closing standard input; `poll` kills them after `grace`."""
         if self._deadline is None:
             self._deadline = time.monotonic() + self.grace
         for process in self._processes:
@@ -168,19 +168,19 @@ class Group:
 
 
 def _mark(lines: IO[bytes], label: str) -> None:
-    """Copies a process's lines to the terminal, marked as its own."""
+    """Copies a process's output to stdout, each line prefixed with its label."""
     for line in lines:
         sys.stdout.write(f"[{label}] {line.decode(errors='replace').rstrip()}\n")
         sys.stdout.flush()
 
 
 class Job:
-    """A group that is started again when it fails.
+    """A group that is restarted when it fails.
 
     Attributes:
         group: its processes.
-        retries: how often it is started again.
-        pause: seconds before it is.
+        retries: most restarts.
+        pause: seconds before a restart.
     """
 
     def __init__(self, group: Group, retries: int, pause: float, say: Callable[[str], None] = say) -> None:
@@ -200,7 +200,7 @@ class Job:
         self.group.start()
 
     def poll(self) -> int | None:
-        """The exit code when all is over, else None; starts again what has failed."""
+        """The exit code once the job has ended, else None; restarts a failed group after the pause."""
         if self._resume_at is not None:
             if self._stopped is not None:
                 return 128 + self._stopped
@@ -215,14 +215,14 @@ class Job:
         return None
 
     def stop(self, number: int) -> None:
-        """Passes a signal on to all processes; nothing is started after it."""
+        """Forwards a signal to all processes and disables restarts."""
         self._stopped = number
         if self._resume_at is None:
             self.group.stop(number)
 
 
 def run(job: Job) -> int:
-    """Walks a job to its end in the foreground; SIGTERM and SIGINT go on to its processes.
+    """Runs a job to its end in the foreground; forwards SIGTERM and SIGINT to its processes.
 
     Returns:
         The exit code.
@@ -230,7 +230,7 @@ def run(job: Job) -> int:
     Raises:
         OSError: a command cannot be started.
     """
-    received: list[int] = []  # acted on between two looks: a handler may run while a process is being started
+    received: list[int] = []  # handled between polls: a handler may run while a process is being started
     note = lambda number, frame: received.append(number)
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -246,23 +246,23 @@ def run(job: Job) -> int:
 
 
 def call(command: Sequence[str]) -> int:
-    """Runs one command, once, to its end; see `run`."""
+    """Runs one command to its end without retries; see `run`."""
     return run(Job(Group([command]), 0, 0.0))
 
 
 def main(argv: Sequence[str]) -> int:
-    """Supervises what the command line says; returns the exit code."""
+    """Supervises the commands of the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="genjax.api.supervise", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--retries", type=int, default=3, help="how often a failed group is started again")
-    parser.add_argument("--pause", type=float, default=10.0, help="seconds before it is")
+    parser.add_argument("--retries", type=int, default=3, help="most restarts of a failed group")
+    parser.add_argument("--pause", type=float, default=10.0, help="seconds before a restart")
     parser.add_argument(
-        "--grace", type=float, default=60.0, help="seconds from asking processes to killing them"
+        "--grace", type=float, default=60.0, help="seconds from the request to end until processes are killed"
     )
     parser.add_argument(
-        "--labels", default="", help="marks of the processes' lines, with commas between them"
+        "--labels", default="", help="comma-separated prefixes of the processes' output lines"
     )
     parser.add_argument(
-        "--stop", choices=("signal", "stdin"), default="signal", help="how processes are asked to end"
+        "--stop", choices=("signal", "stdin"), default="signal", help="how to request processes to end"
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- COMMAND [::: COMMAND]...")
     flags = parser.parse_args(argv)

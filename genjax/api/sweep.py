@@ -1,7 +1,7 @@
-"""A grid of overrides as runs, and their queue on one machine. See `sweep_summary` for what they found.
+"""Runs a grid of overrides as a queue on one machine. `reports.sweep_table` summarises the results.
 
-A run is a config with one combination of overrides; its work directory is ROOT/NAME, and the name is made of the
-config and the overrides alone, so that the same sweep finds its runs again, whatever else it holds.
+A run is a config with one combination of overrides. Its work directory is ROOT/NAME; the name depends on the config and
+the overrides alone, so that a repeated or extended sweep finds its earlier runs.
 """
 
 import os
@@ -20,31 +20,40 @@ ROOT = Path(__file__).parents[2]
 
 
 def evaluated(trial: Trial, root: Path) -> int | None:
-    """The step that a run's evaluation is of; None where there is none, or a damaged one, which will be replaced."""
+    """The step of a run's evaluation; None if it is missing or damaged (it is then replaced)."""
     try:
         return read_report(root / trial.name).get("step")
     except UserError:
         return None
 
 
-def share(things: Sequence[Any], jobs: int, slot: int) -> list[Any]:
-    """What the runs in one of `jobs` places may use: shares without overlap, where there are enough."""
-    if jobs > len(things):
-        return [things[slot % len(things)]] if things else []
-    return list(things[slot * len(things) // jobs : (slot + 1) * len(things) // jobs])
+def share(items: Sequence[Any], jobs: int, slot: int) -> list[Any]:
+    """The part of a machine's cores or GPUs for one of `jobs` concurrent runs.
+
+    Args:
+        items: cores or GPUs.
+        jobs: number of concurrent runs.
+        slot: index of the run, 0 ... jobs - 1.
+
+    Returns:
+        A contiguous part; the parts are disjoint if there are at least `jobs` items, else single items are reused.
+    """
+    if jobs > len(items):
+        return [items[slot % len(items)]] if items else []
+    return list(items[slot * len(items) // jobs : (slot + 1) * len(items) // jobs])
 
 
 class Queue:
-    """Runs of a sweep on this machine, some at a time.
+    """Queue of the runs of a sweep on this machine.
 
     Attributes:
-        trials: what to run, in this order.
-        root: where their work directories are.
-        jobs: how many run at a time; they share the cores and the GPUs.
-        retries: how often a failed run is started again; see `supervise`.
-        pause: seconds before it is.
-        program: trial -> the command of one run, see `command`.
-        report: gets lines of progress.
+        trials: the runs in order.
+        root: folder of their work directories.
+        jobs: number of concurrent runs; they share the cores and the GPUs.
+        retries: most restarts of a failed run, see `supervise`.
+        pause: seconds before a restart.
+        program: (trial, root, verb) -> command of one run, see `command`.
+        report: callback for progress messages.
     """
 
     def __init__(
@@ -68,33 +77,33 @@ class Queue:
         self._running: dict[int, tuple[Trial, str, supervise.Job, float]] = {}
 
     def run(self) -> dict[str, int]:
-        """Walks the queue to its end, or until it is stopped and all runs have saved and ended.
+        """Runs the queue until it is empty, or until it is stopped and all runs have saved and exited.
 
         Returns:
-            The exit code of each run that was started, by name; 0 also for those found finished.
+            Exit code of each started run by name; 0 for runs that were already finished.
         """
         (self.root / "logs").mkdir(parents=True, exist_ok=True)
         while self._running or (self._waiting and self.stopped is None):
             while self._waiting and self.stopped is None and len(self._running) < self.jobs:
                 slot = min({*range(self.jobs)} - {*self._running})
-                self._begin(self._waiting.pop(0), slot)
+                self._start(self._waiting.pop(0), slot)
             while self._signals:
                 number = self._signals.pop(0)
                 for _, _, job, _ in self._running.values():
                     job.stop(number)
             for slot in list(self._running):
-                self._look(slot)
+                self._poll(slot)
             time.sleep(supervise.POLL)
         return self.codes
 
     def stop(self, number: int) -> None:
-        """Passes a signal on to all runs, soon; nothing is started after it. Signal handlers may call it."""
+        """Forwards a signal to all runs at the next poll and starts no more; safe to call from a signal handler."""
         self.stopped = number
         self._signals.append(number)
 
-    def _begin(self, trial: Trial, slot: int, verb: str = "train") -> None:
+    def _start(self, trial: Trial, slot: int, verb: str = "train") -> None:
         if verb == "train" and evaluated(trial, self.root) == trial.experiment().steps:
-            self.report(f"{trial.name}: finished before")
+            self.report(f"{trial.name}: already finished")
             self.codes[trial.name] = 0
             return
         group = supervise.Group(
@@ -109,22 +118,22 @@ class Queue:
         job = supervise.Job(group, self.retries, self.pause, say)
         job.start()
         self._running[slot] = (trial, verb, job, time.monotonic())
-        self.report(f"{trial.name}: {verb} begins; its output: {self._log(trial)}")
+        self.report(f"{trial.name}: {verb} started; log: {self._log(trial)}")
 
-    def _look(self, slot: int) -> None:
-        trial, verb, job, began = self._running[slot]
+    def _poll(self, slot: int) -> None:
+        trial, verb, job, started = self._running[slot]
         code = job.poll()
         if code is None:
             return
         del self._running[slot]
         self.codes[trial.name] = code
         if code == 0 and verb == "train" and self.stopped is None and evaluated(trial, self.root) is None:
-            self._begin(trial, slot, "evaluate")  # it was killed between its last step and its evaluation
+            self._start(trial, slot, "evaluate")  # killed between its last step and its evaluation
             return
         done = len(self.codes) - sum(1 for other, *_ in self._running.values() if other.name in self.codes)
-        took = f"{time.monotonic() - began:.0f} s"
-        said = "done" if code == 0 else f"ended with code {code}: {self._last_line(trial)}"
-        self.report(f"{trial.name}: {said} ({took}; {done} of {len(self.trials)})")
+        took = f"{time.monotonic() - started:.0f} s"
+        outcome = "done" if code == 0 else f"ended with code {code}: {self._last_line(trial)}"
+        self.report(f"{trial.name}: {outcome} ({took}; {done} of {len(self.trials)})")
 
     def _log(self, trial: Trial) -> Path:
         return self.root / "logs" / f"{trial.name}.txt"
@@ -135,13 +144,31 @@ class Queue:
 
 
 def command(trial: Trial, root: Path, verb: str = "train") -> list[str]:
-    """The command of one run: `train` its config, or `evaluate` its work directory."""
-    words = trial.words(root) if verb == "train" else [f"--workdir={root / trial.name}"]
+    """The command of one run.
+
+    Args:
+        trial: the run.
+        root: folder of the work directories.
+        verb: "train" trains the config, "evaluate" evaluates the work directory.
+
+    Returns:
+        Words of the command.
+    """
+    words = trial.arguments(root) if verb == "train" else [f"--workdir={root / trial.name}"]
     return [str(ROOT / "launch" / "local.sh"), verb, *words]
 
 
 def environment(jobs: int, slot: int, given: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of a run: this Python, and its share of the GPUs that the sweep was told to use."""
+    """The environment of a run: this Python interpreter, and its share of CUDA_VISIBLE_DEVICES.
+
+    Args:
+        jobs: number of concurrent runs.
+        slot: index of the run, 0 ... jobs - 1.
+        given: the environment of the sweep.
+
+    Returns:
+        Environment variables.
+    """
     env = {**given, "GENJAX_PYTHON": sys.executable}
     if jobs > 1 and given.get("CUDA_VISIBLE_DEVICES"):
         env["CUDA_VISIBLE_DEVICES"] = ",".join(share(given["CUDA_VISIBLE_DEVICES"].split(","), jobs, slot))

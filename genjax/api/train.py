@@ -1,4 +1,4 @@
-"""What the programs do, as functions of an experiment and a work directory: train, evaluate. See also `drawing`."""
+"""Trains an experiment in a work directory, resumes from the latest checkpoint, and evaluates at the end."""
 
 import functools
 import time
@@ -9,7 +9,7 @@ import numpy as np
 
 from genjax.api.evaluate import write_evaluation
 from genjax.evaluation.hardware import hardware
-from genjax.evaluation.monitor import Looks
+from genjax.evaluation.monitor import PeriodicEvaluation
 from genjax.evaluation.sampling import draw_samples
 from genjax.parallel import multihost
 from genjax.parallel.console import say
@@ -23,7 +23,7 @@ from genjax.training.loop import Run, prepare, run_steps
 from genjax.training.profile import Window, traced
 from genjax.training.signals import StopSignal
 from genjax.training.step import TrainState
-from genjax.training.workdir import EVALUATION, SAMPLES, TRAINED_ON, load_state, open_workdir, plain
+from genjax.training.workdir import EVALUATION, SAMPLES, TRAINED_ON, load_state, merge_adapters, open_workdir
 from genjax.training.writers import METRICS, Writer
 
 TRACE = "trace"
@@ -31,8 +31,8 @@ PICTURE_SEED = 0
 
 
 def draw_picture(run: Run, state: TrainState) -> np.ndarray:
-    """The samples of a run's pictures: always from the same noise, so that pictures can be compared."""
-    run, state = plain(run, state)
+    """Samples for a run's pictures, always from the same noise so that pictures of different steps are comparable."""
+    run, state = merge_adapters(run, state)
     how = run.experiment.evaluation
     return draw_samples(
         run.experiment.objective,
@@ -47,67 +47,67 @@ def draw_picture(run: Run, state: TrainState) -> np.ndarray:
 
 
 def train(experiment: Experiment, spec: str, workdir: Path, profiled: Window | None = None) -> None:
-    """Trains to the experiment's last step from wherever the work directory is, then evaluates.
+    """Trains to the experiment's last step, resuming from the latest checkpoint, then evaluates.
 
     Args:
-        experiment: what to run.
-        spec: the config's name, kept in experiment.json.
-        workdir: made if missing; a run found there is continued.
-        profiled: steps whose profiler trace is written to the work directory's folder "trace".
+        experiment: the experiment.
+        spec: config name, stored in experiment.json.
+        workdir: work directory; created if missing.
+        profiled: steps whose profiler trace is written to WORKDIR/trace; None for none.
 
     Raises:
-        UserError: the experiment, the directory or the machine does not allow it.
-        SystemExit: 128 + signal after SIGTERM or SIGINT, with everything saved.
+        UserError: the experiment is invalid, does not match the work directory, or does not fit the devices.
+        SystemExit: 128 + signal after SIGTERM or SIGINT; a checkpoint is saved first.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     run = prepare(experiment)
     open_workdir(experiment, spec, workdir)
     keep = (experiment.keep_last, experiment.keep_every)
     with Checkpoints(workdir / experiments.CHECKPOINTS, *keep) as checkpoints, StopSignal() as stop:
-        if multihost.agreed(checkpoints.steps()):
+        if multihost.broadcast(checkpoints.steps()):
             start, state = checkpoints.restore(run.template())
-            looks = _looks(run, workdir, start)
-            if start >= experiment.steps or (looks and looks.enough()):
-                reason = looks.reason() if looks and looks.enough() else "--config.steps=N goes on"
+            monitor = _periodic_evaluation(run, workdir, start)
+            if start >= experiment.steps or (monitor and monitor.should_stop()):
+                reason = monitor.stop_reason() if monitor and monitor.should_stop() else "increase --config.steps to continue"
                 say(f"{workdir} is finished: {start} of {experiment.steps} steps are done; {reason}")
                 return
             say(f"continuing {workdir} after step {start}")
         else:
-            start, state, looks = 0, run.make_state(), _looks(run, workdir, 0)
+            start, state, monitor = 0, run.make_state(), _periodic_evaluation(run, workdir, 0)
         devices = f"{run.mesh.size} {jax.devices()[0].platform} devices"
         devices += f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
         say(f"training {spec} for {experiment.steps - start} steps on {devices}")
         whole, held = bytes_held(state)
         if held < whole:
-            say(f"the state is {whole / 1e6:.1f} MB, of which a device holds {held / 1e6:.1f} MB")
-        with traced(run, profiled, workdir / TRACE) as walked:
-            state = _walk(walked, state, workdir, checkpoints, stop, looks)
+            say(f"train state: {whole / 1e6:.1f} MB in total, {held / 1e6:.1f} MB per device")
+        with traced(run, profiled, workdir / TRACE) as traced_run:
+            state = _train(traced_run, state, workdir, checkpoints, stop, monitor)
     trained = time.monotonic()
-    write_evaluation(run, load_state(run, workdir) if looks else state, workdir, {TRAINED_ON: hardware()})
-    say(f"took {trained - began:.0f} s to train, {time.monotonic() - trained:.0f} s to evaluate")
+    write_evaluation(run, load_state(run, workdir) if monitor else state, workdir, {TRAINED_ON: hardware()})
+    say(f"training took {trained - started:.0f} s, evaluation {time.monotonic() - trained:.0f} s")
     if jax.process_index() == 0:
-        say("files:\n" + "\n".join(f"  {line}" for line in inventory(workdir)))
+        say("files:\n" + "\n".join(f"  {line}" for line in output_files(workdir)))
 
 
-def _looks(run: Run, workdir: Path, start: int) -> Looks | None:
-    """The looks at a run that is to be looked at."""
+def _periodic_evaluation(run: Run, workdir: Path, start: int) -> PeriodicEvaluation | None:
+    """Periodic evaluation during training, if the experiment has a monitor."""
     if not run.experiment.monitor.every:
         return None
-    return Looks(run, workdir, start, say, functools.partial(plain, run))
+    return PeriodicEvaluation(run, workdir, start, say, functools.partial(merge_adapters, run))
 
 
-def _walk(
+def _train(
     run: Run,
     state: TrainState,
     workdir: Path,
     checkpoints: Checkpoints,
     stop: StopSignal,
-    looks: Looks | None,
+    monitor: PeriodicEvaluation | None,
 ) -> TrainState:
-    """Trains to the end, with pictures and looks on the way.
+    """Trains to the last step, or until the monitor stops early, with periodic pictures and evaluations.
 
     Raises:
-        SystemExit: 128 + signal after SIGTERM or SIGINT, with everything saved.
+        SystemExit: 128 + signal after SIGTERM or SIGINT; a checkpoint is saved first.
     """
     experiment, start = run.experiment, int(state.step)
     with Writer(workdir, experiment.steps, start, experiment.batch_size) as writer:
@@ -117,24 +117,24 @@ def _walk(
             writer.image(step, SAMPLES, show(experiment.data, samples))
             export(workdir / SAMPLES / f"{SAMPLES}_{step:08}", experiment.data, samples)
 
-        def look(step: int, state: TrainState) -> bool:
-            assert looks is not None
-            writer.scalars(step, looks.look(step, state), shown=False)
-            return looks.enough()
+        def evaluate(step: int, state: TrainState) -> bool:
+            assert monitor is not None
+            writer.scalars(step, monitor.evaluate(step, state), shown=False)
+            return monitor.should_stop()
 
-        state = run_steps(run, state, checkpoints, stop, writer.scalars, snapshot, look)
+        state = run_steps(run, state, checkpoints, stop, writer.scalars, snapshot, evaluate)
         done = int(state.step)
         if stop.received is not None:
-            say(f"stopped by signal {stop.received}: step {done} is saved; the same command goes on")
+            say(f"stopped by signal {stop.received}: step {done} is saved; repeat the command to resume")
             raise SystemExit(128 + stop.received)
-        if looks and looks.enough():
-            say(f"stopped at step {done}: {looks.reason()}")
+        if monitor and monitor.should_stop():
+            say(f"stopped at step {done}: {monitor.stop_reason()}")
         snapshot(done, state)
     return state
 
 
-def inventory(workdir: Path) -> list[str]:
-    """The files that a run leaves, for people to open."""
+def output_files(workdir: Path) -> list[str]:
+    """Paths of the files that a run writes."""
     names = [
         experiments.DESCRIPTION,
         experiments.CONFIG_COPY,

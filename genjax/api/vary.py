@@ -1,6 +1,6 @@
-"""One trained model under several settings: a table, a curve and pictures of the same noise.
+"""Evaluates one trained model under several settings: a table, a curve and pictures from the same noise.
 
-What may vary is whatever training does not depend on: the sampler and its steps, guidance, temperature.
+Settings may be anything that does not affect training: the sampler and its steps, guidance, temperature.
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from genjax.core.errors import UserError
-from genjax.evaluation.sample_quality import fit_judge, measure
+from genjax.evaluation.sample_quality import fit_reference, measure
 from genjax.parallel.console import say
 from genjax.reports.figures import series, tiles
 from genjax.reports.pictures import grid
@@ -33,28 +33,28 @@ def vary(
     seed: int,
     out: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Draws and judges samples of a work directory under every combination of settings.
+    """Draws and evaluates samples of a work directory's model under every combination of settings.
 
     Args:
-        workdir: of a run with a checkpoint.
-        overrides: of all settings alike.
-        over: (path, values), the values' combinations being the settings.
-        num: samples of each.
-        seed: of the samples, the same for each.
+        workdir: run with a checkpoint.
+        overrides: (path, value) overrides of all settings.
+        over: (path, values); the settings are all combinations of the values.
+        num: samples of each setting.
+        seed: seed of the samples, the same for each setting.
         out: folder for table.md, rows.json, samples.png, curve.png; None is WORKDIR/vary.
 
     Returns:
         One row of numbers for each setting.
 
     Raises:
-        UserError: no run there, or an override that only training could follow.
+        UserError: there is no run, or an override affects training.
     """
     chosen = settings(over)
     runs = [reopen(workdir, [*overrides, *setting]) for setting in chosen]
-    state, judge = load_state(runs[0], workdir), fit_judge(runs[0])
+    state, reference = load_state(runs[0], workdir), fit_reference(runs[0])
     rows, pictures = [], []
     for run, setting in zip(runs, chosen, strict=True):
-        row, samples = measure(run, state, judge, num, seed)
+        row, samples = measure(run, state, reference, num, seed)
         rows.append({**dict(setting), **row})
         pictures.append((caption(setting), _shown(run, samples)))
         say(f"{caption(setting)}: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
@@ -69,12 +69,12 @@ def vary(
 
 
 def caption(setting: Setting) -> str:
-    """A setting in words, by the last part of each path."""
+    """Text of a setting, with the last component of each path."""
     return ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in setting) or "as trained"
 
 
 def _shown(run: Run, samples: np.ndarray) -> Image.Image:
-    """One row of images, or what else shows samples of this kind."""
+    """One row of images, or the picture of another kind of data."""
     data = run.experiment.data
     if data.kind == "image":
         count = data.classes or 10
@@ -88,7 +88,7 @@ def _write(
     over: Sequence[tuple[str, list[str]]],
     pictures: list[tuple[str, Image.Image]],
 ) -> None:
-    """The files of `vary`.
+    """Writes the files of `vary`.
 
     Raises:
         UserError: the folder cannot be written.
@@ -105,7 +105,7 @@ def _write(
 
 
 def _curve(rows: list[dict[str, Any]], over: Sequence[tuple[str, list[str]]]) -> Image.Image:
-    """The Fréchet ratio against what varies fastest, or against evaluations of the network where they are known."""
+    """Fréchet ratio against the last varied path, or against network evaluations if that is the number of steps."""
     path = over[-1][0]
     x_name = "evaluations" if path.endswith(".steps") and "evaluations" in rows[0] else path
     lines: dict[str, tuple[list[float], list[float]]] = {}
@@ -118,7 +118,7 @@ def _curve(rows: list[dict[str, Any]], over: Sequence[tuple[str, list[str]]]) ->
 
 
 def _number(value: Any, otherwise: int) -> float:
-    """A value's number; its place where it is a word."""
+    """The value as a number, or `otherwise` if it is not numeric."""
     try:
         return float(value)
     except ValueError:

@@ -1,11 +1,11 @@
-"""Charts as SVG within a page: they take the page's colours, light or dark, and stay sharp at any width."""
+"""Inline SVG charts that follow the page's light or dark colour scheme and scale to any width."""
 
 import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Okabe & Ito (2008), told apart by the colour-blind, and as many more; on white as on black.
+# The colour-blind safe palette of Okabe & Ito (2008), then more colours that work on white and on black.
 COLOURS = (
     "#0072b2",
     "#d55e00",
@@ -29,10 +29,10 @@ class Axis:
     """One axis of a chart.
 
     Attributes:
-        name: what it says.
+        name: label.
         low: smallest value.
         high: largest value.
-        log: logarithmic; `low` is then positive.
+        log: logarithmic scale; `low` is then positive.
     """
 
     name: str
@@ -42,7 +42,16 @@ class Axis:
 
     @staticmethod
     def around(name: str, values: Sequence[float], log: bool = False) -> "Axis":
-        """Holds all the values, with a margin; logarithmic only if all are positive."""
+        """An axis that covers all finite values with a margin of 7 percent.
+
+        Args:
+            name: label.
+            values: the data along this axis; values that are not finite are ignored.
+            log: use a logarithmic scale if all values are positive.
+
+        Returns:
+            The axis; 0 ... 1 with its margin if no value is finite.
+        """
         finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
         log = log and min(finite) > 0
         low, high = (math.log10(v) if log else v for v in (min(finite), max(finite)))
@@ -50,13 +59,13 @@ class Axis:
         low, high = low - margin, high + margin
         return Axis(name, 10**low, 10**high, True) if log else Axis(name, low, high)
 
-    def place(self, value: float) -> float:
-        """From `low` to `high`, as a share of the axis."""
+    def fraction(self, value: float) -> float:
+        """Position of a value along the axis: 0 at `low`, 1 at `high`."""
         scale = math.log10 if self.log else float
         return (scale(value) - scale(self.low)) / (scale(self.high) - scale(self.low))
 
     def ticks(self) -> list[float]:
-        """Round values within the axis."""
+        """Round tick values within the axis."""
         if self.log:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             marks = [m * 10.0**d for d in decades for m in (1, 2, 5)]
@@ -70,15 +79,15 @@ class Axis:
 
 
 def _x(axis: Axis, value: float) -> float:
-    return LEFT + axis.place(value) * (WIDTH - LEFT - RIGHT)
+    return LEFT + axis.fraction(value) * (WIDTH - LEFT - RIGHT)
 
 
 def _y(axis: Axis, value: float) -> float:
-    return HEIGHT - BOTTOM - axis.place(value) * (HEIGHT - TOP - BOTTOM)
+    return HEIGHT - BOTTOM - axis.fraction(value) * (HEIGHT - TOP - BOTTOM)
 
 
 def _frame(x: Axis, y: Axis) -> list[str]:
-    """Grid lines, their values and the names of both axes."""
+    """Grid lines, tick labels and the labels of both axes."""
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = []
     for mark in x.ticks():
@@ -102,8 +111,8 @@ def _svg(parts: Sequence[str], label: str, height: int = HEIGHT) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{html.escape(label)}">{body}</svg>'
 
 
-def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points that no other one is below and to the left of, by rising x (Pareto's front)."""
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the Pareto front (no other point is below and to the left), sorted by x."""
     best, found = math.inf, []
     for index in sorted(range(len(points)), key=lambda i: points[i]):
         if points[index][1] < best:
@@ -113,7 +122,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def colour(number: int) -> str:
-    """Of the row of this number; they begin again after the last."""
+    """Colour of the row with this index; the palette repeats."""
     return COLOURS[number % len(COLOURS)]
 
 
@@ -122,25 +131,25 @@ class Point:
     """A named point of a scatter.
 
     Attributes:
-        name: what it says.
-        number: of its colour.
-        x: along the first axis.
-        y: along the second one.
-        spread: half the length of its bar along the second one.
+        name: label.
+        number: index of its colour.
+        x: horizontal coordinate.
+        y: vertical coordinate.
+        std: half the length of the vertical error bar; 0 for none.
     """
 
     name: str
     number: int
     x: float
     y: float
-    spread: float = 0.0
+    std: float = 0.0
 
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def _label(name: str, x: float, y: float, taken: list[Box]) -> str:
-    """A point's name beside it, where it lies on the fewest others; noted in `taken`."""
+    """Places a point's label where it overlaps `taken` least, and appends its box to `taken`."""
     width, best = 6.6 * len(name), None
     for dy in (-9.0, 4.0, 19.0, -23.0, 33.0):
         for anchor, left in (("start", x + 9), ("end", x - 9 - width)):
@@ -165,27 +174,29 @@ def _label(name: str, x: float, y: float, taken: list[Box]) -> str:
 
 
 def scatter(points: Sequence[Point], x_name: str, y_name: str) -> str:
-    """Named points on logarithmic axes, less being better along both, with the line of those that are best.
+    """Scatter plot of named points on logarithmic axes with the Pareto front; smaller is better on both axes.
 
     Args:
-        points: to draw.
-        x_name: label of the axis.
-        y_name: label of the axis.
+        points: the points to draw.
+        x_name: label of the x axis.
+        y_name: label of the y axis.
 
     Returns:
         SVG.
     """
-    low = lambda p: p.y - p.spread if p.spread < p.y else p.y
+    low = lambda p: p.y - p.std if p.std < p.y else p.y
     x = Axis.around(x_name, [point.x for point in points], log=True)
-    y = Axis.around(y_name, [v for p in points for v in (low(p), p.y + p.spread)], log=True)
+    y = Axis.around(y_name, [v for p in points for v in (low(p), p.y + p.std)], log=True)
     parts = _frame(x, y)
     places = [(_x(x, p.x), _y(y, p.y)) for p in points]
-    line = " ".join(f"{places[i][0]:.1f},{places[i][1]:.1f}" for i in front([(p.x, p.y) for p in points]))
+    line = " ".join(
+        f"{places[i][0]:.1f},{places[i][1]:.1f}" for i in pareto_front([(p.x, p.y) for p in points])
+    )
     parts.append(f'<polyline class="front" points="{line}"/>')
     taken = [(px - 7, py - 7, px + 7, py + 7) for px, py in places]
     for point, (px, py) in zip(points, places, strict=True):
-        if point.spread:
-            top, bottom = _y(y, point.y + point.spread), _y(y, low(point))
+        if point.std:
+            top, bottom = _y(y, point.y + point.std), _y(y, low(point))
             ends = f'x1="{px:.1f}" x2="{px:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"'
             parts.append(f'<line class="bar" {ends} stroke="{colour(point.number)}"/>')
         title = f"<title>{html.escape(point.name)}: {point.x:.3g}, {point.y:.3g}</title>"
@@ -197,20 +208,20 @@ def scatter(points: Sequence[Point], x_name: str, y_name: str) -> str:
 
 
 def strip(rows: Sequence[tuple[str, Sequence[float]]], name: str, log: bool = False) -> str:
-    """The values of each row as dots on one line below its name, with a bar at their mean.
+    """Strip plot: the values of each row as dots below its name, with a bar at their mean.
 
     Args:
-        rows: (name, values); a row may have none.
+        rows: (name, values); values may be empty.
         name: label of the axis.
         log: whether the axis is logarithmic.
 
     Returns:
-        SVG; values that are not finite are left out.
+        SVG; values that are not finite are omitted.
     """
-    pitch, left = 50, 20  # names stand above their dots: beside them a phone has no room for both
+    pitch, left = 50, 20  # names are placed above the dots: narrow screens cannot fit both side by side
     height = pitch * len(rows) + TOP + 30
     axis = Axis.around(name, [v for _, values in rows for v in values], log)
-    place = lambda value: left + axis.place(value) * (WIDTH - RIGHT - left)
+    place = lambda value: left + axis.fraction(value) * (WIDTH - RIGHT - left)
     bottom = TOP + pitch * len(rows)
     parts = []
     for mark in axis.ticks():
@@ -232,15 +243,15 @@ def strip(rows: Sequence[tuple[str, Sequence[float]]], name: str, log: bool = Fa
 
 
 def lines(curves: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], x_name: str, y_name: str) -> str:
-    """Curves in one panel.
+    """Line plot with all curves in one panel.
 
     Args:
         curves: (name, index of the colour, points).
-        x_name: label of the axis.
-        y_name: label of the axis.
+        x_name: label of the x axis.
+        y_name: label of the y axis.
 
     Returns:
-        SVG; values that are not finite are left out.
+        SVG; values that are not finite are omitted.
     """
     kept = [(name, number, [p for p in points if math.isfinite(p[1])]) for name, number, points in curves]
     x = Axis.around(x_name, [p[0] for _, _, points in kept for p in points])

@@ -1,4 +1,4 @@
-"""The page that shows a comparison: numbers, quality against time, spread, curves, costs, pictures of each model."""
+"""HTML page of a comparison: table, quality against sampling time, std over seeds, loss curves, costs, pictures."""
 
 import json
 from collections.abc import Sequence
@@ -11,20 +11,40 @@ from genjax.evaluation.comparison import Entry, read_metrics, title
 from genjax.evaluation.hardware import hardware, on_one_core
 from genjax.reports import charts, page
 from genjax.reports.comparison_pictures import first_views, latents, neighbours, paths, samples
-from genjax.reports.comparison_table import WORDS, as_json, markdown, mean_and_spread, table, what_was_judged
+from genjax.reports.comparison_table import (
+    LEGEND,
+    as_json,
+    evaluation_note,
+    markdown,
+    mean_std_over_seeds,
+    table,
+)
 
 Rows = Sequence[Sequence[Entry]]
-SPREADS = (("frechet_ratio", "Fréchet ratio"), ("recall", "recall"), ("label_accuracy", "label as asked"))
+SEED_METRICS = (
+    ("frechet_ratio", "Fréchet ratio"),
+    ("recall", "recall"),
+    ("label_accuracy", "label accuracy"),
+)
 
 
 def render(rows: Rows, num: int, seed: int) -> str:
-    """The page's text."""
+    """Renders the page.
+
+    Args:
+        rows: evaluated runs, one row for each setting, its seeds together.
+        num: samples of each run.
+        seed: seed of the samples.
+
+    Returns:
+        HTML.
+    """
     data = rows[0][0].run.experiment.data
-    clock = ", by the seconds that the core worked for it" if on_one_core() else ""
+    clock = ", in CPU time" if on_one_core() else ""
     words = (
-        f"{page_name(rows)}: {num} samples of each, seed {seed}, of the moving average of the parameters; judged anew "
-        f"by one judge at equal counts. Times of sampling are of {hardware()}{clock}; times of training are as the "
-        "runs wrote them, by the clock on the wall."
+        f"{page_name(rows)}: {num} samples of each, seed {seed}, drawn with the EMA parameters and evaluated against "
+        f"one reference at equal sample sizes. Sampling times are of {hardware()}{clock}; training times are the "
+        "wall-clock times that the runs logged."
     )
     sections = [_numbers(rows), _pareto(rows), _stability(rows), _curves(rows), _costs(rows), samples(rows)]
     more = [neighbours, latents, paths] if data.kind == "image" else [paths]
@@ -32,7 +52,7 @@ def render(rows: Rows, num: int, seed: int) -> str:
 
 
 def page_name(rows: Rows) -> str:
-    """The data's name: of the class, and of the set where it has one."""
+    """Name of the data: its source's class and, if it has one, the name of the data set."""
     source = rows[0][0].run.experiment.data.source
     source = getattr(source, "source", source)
     name = getattr(source, "name", "")
@@ -44,50 +64,52 @@ def _legend(rows: Rows) -> str:
 
 
 def _numbers(rows: Rows) -> str:
-    words = f"{WORDS} {what_was_judged(rows)} Underlined: the best of a column."
+    words = f"{LEGEND} {evaluation_note(rows)} Underlined: the best of a column."
     return page.section("Numbers", words, page.table(*table(rows)))
 
 
 def _pareto(rows: Rows) -> str:
     points = []
     for number, row in enumerate(rows):
-        x, y = (mean_and_spread(row, name) for name in ("seconds_per_1000", "frechet_ratio"))
+        x, y = (mean_std_over_seeds(row, name) for name in ("seconds_per_1000", "frechet_ratio"))
         if x and y:
             points.append(charts.Point(title(row), number, x[0], y[0], y[1] or 0.0))
     if not points:
         return ""
     chart = charts.scatter(points, "seconds for 1000 samples", "Fréchet ratio")
-    words = "Below and to the left is better; the line joins what nothing beats; bars are the spread between seeds."
+    words = (
+        "Below and to the left is better; the line is the Pareto front; error bars are the std over seeds."
+    )
     return page.section("Quality against time", words, page.figure("", chart), _legend(rows))
 
 
 def _stability(rows: Rows) -> str:
-    """Each seed's value, and what went wrong."""
+    """Values of each seed, and counts of collapsed, diverged and unfinished runs."""
     shown = []
-    for name, words in SPREADS:
+    for name, words in SEED_METRICS:
         values = [(title(row), [e.numbers[name] for e in row if name in e.numbers]) for row in rows]
         if any(found for _, found in values):
             shown.append(page.figure(words, charts.strip(values, words)))
     lines = []
     for row in rows:
-        found = mean_and_spread(row, "frechet_ratio")
-        spread = f"{found[1]:.3f}" if found and found[1] is not None else ""
+        found = mean_std_over_seeds(row, "frechet_ratio")
+        std = f"{found[1]:.3f}" if found and found[1] is not None else ""
         counts = [sum(e.trouble.startswith(word) for e in row) for word in ("collapsed", "diverged", "ended")]
         troubles = "; ".join(f"seed {e.run.experiment.seed} {e.trouble}" for e in row if e.trouble)
-        lines.append([title(row), str(len(row)), spread, *map(str, counts), troubles])
+        lines.append([title(row), str(len(row)), std, *map(str, counts), troubles])
     heads = [
         "run",
         "seeds",
-        "spread of the Fréchet ratio",
+        "std of the Fréchet ratio",
         "collapsed",
         "diverged",
-        "not at its end",
-        "in words",
+        "unfinished",
+        "details",
     ]
     words = (
-        "A dot is a seed, the bar their mean. Collapsed: recall below half of that of real data, or a fifth of the "
-        "samples have a twin. Diverged: parameters that are not finite. Two or three seeds show no more than large "
-        "differences in spread."
+        "Each dot is a seed, the bar their mean. Collapsed: recall below half of that of real data, or a fifth of the "
+        "samples have a near-duplicate. Diverged: parameters that are not finite. Two or three seeds reveal only large "
+        "differences in std."
     )
     plain = [[False] * len(heads) for _ in lines]
     return page.section("Stability", words, page.charts(shown), page.table(heads, lines, plain))
@@ -105,34 +127,43 @@ def _curves(rows: Rows) -> str:
         page.figure(name, charts.lines(curves, "seconds", name.partition("/")[0] + " loss"))
         for name, curves in sorted(names.items())
     ]
-    words = "Losses while training, against seconds. Those of different objectives are different quantities."
+    words = "Training losses against seconds. Losses of different objectives are not comparable."
     return page.section("Training", words, _legend(rows), page.charts(shown))
 
 
 def _costs(rows: Rows) -> str:
-    """Memory and FLOPs as bars."""
+    """Memory and FLOPs as strip plots."""
     shown = []
     for name, words in (
-        ("megabytes", "MB that the program of a training step holds on one device"),
-        ("gflops", "GFLOP of a training step"),
-        ("sample_gflops", "GFLOP of one sample"),
+        ("megabytes", "MB of the compiled training step on one device"),
+        ("gflops", "GFLOP per training step"),
+        ("sample_gflops", "GFLOP per sample"),
     ):
-        means = [(title(row), mean_and_spread(row, name)) for row in rows]
+        means = [(title(row), mean_std_over_seeds(row, name)) for row in rows]
         bars = [(label, [found[0]] if found else []) for label, found in means]
         if any(values for _, values in bars):
             shown.append(page.figure(words, charts.strip(bars, words, log=True)))
     words = (
-        "Of matrix products and convolutions; a step with all its players' turns taken. Where a sample's loop ends by "
-        "itself its FLOPs are not known."
+        "FLOPs of matrix products and convolutions; a step updates all players. FLOPs of samplers with a "
+        "data-dependent number of iterations are unknown."
     )
     return page.section("Memory and FLOPs", words, page.charts(shown))
 
 
 def write(out: Path, rows: Rows, num: int, seed: int) -> list[Path]:
-    """Writes the page, and its numbers as Markdown and JSON beside it, from the first process only.
+    """Writes the page, and its table as Markdown and JSON beside it; process 0 alone writes.
+
+    Args:
+        out: path of the HTML page.
+        rows: as for `render`.
+        num: samples of each run.
+        seed: seed of the samples.
+
+    Returns:
+        Paths of the files written; empty on other processes.
 
     Raises:
-        UserError: they cannot be written.
+        UserError: a file cannot be written.
     """
     text = render(rows, num, seed)
     if jax.process_index():

@@ -1,4 +1,4 @@
-"""The pictures of a comparison: samples, nearest neighbours, latents, paths, each of the first run of a row."""
+"""Pictures of a comparison: samples, nearest neighbours, latents and sampling paths of the first run of each row."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from PIL import Image
 from genjax.core.errors import UserError
 from genjax.core.objective import HasDecoder, HasPath
 from genjax.evaluation.comparison import Entry, title
-from genjax.evaluation.evaluate import whole
+from genjax.evaluation.evaluate import load_split
 from genjax.metrics.distances.memorization import nearest_training
 from genjax.reports import page
 from genjax.reports.latents import View, explore
@@ -20,42 +20,44 @@ Rows = Sequence[Sequence[Entry]]
 
 
 def cards(rows: Rows, draw: Callable[[Entry], Image.Image | None]) -> str:
-    """A picture of the first run of each row; empty if there is none of any."""
+    """A card with a picture of the first run of each row; "" if no run has one."""
     drawn = [(row, draw(row[0])) for row in rows]
     found = [page.figure(title(row), picture) for row, picture in drawn if picture is not None]
     return page.cards(found) if found else ""
 
 
 def first_views(rows: Rows) -> list[Sequence[Entry]]:
-    """The first row of each trained model, where settings of sampling do not matter."""
+    """The first row of each trained model, for pictures that do not depend on sampling settings."""
     return list({row[0].workdir: row for row in reversed(rows)}.values())[::-1]
 
 
 def samples(rows: Rows) -> str:
-    """Grids side by side."""
+    """Grids of samples."""
 
     def draw(entry: Entry) -> Image.Image:
         shown = entry.samples[:SHOWN] if entry.run.experiment.data.kind == "image" else entry.samples[:2000]
         return show(entry.run.experiment.data, shown)
 
-    return page.section("Samples", "The first of each, unchosen; classes in columns.", cards(rows, draw))
+    return page.section(
+        "Samples", "The first samples of each run, not selected; columns are classes.", cards(rows, draw)
+    )
 
 
 def neighbours(rows: Rows) -> str:
-    """Samples and what they may be copies of."""
+    """Samples above their nearest training examples."""
 
     def draw(entry: Entry) -> Image.Image:
         data, drawn = entry.run.experiment.data, entry.samples[:NEIGHBOURS]
-        train = whole(data, "train")["x"]
+        train = load_split(data, "train")["x"]
         near = train[nearest_training(drawn, train).index[:, 0]]
         return grid(np.concatenate([drawn, near]), levels=data.levels or 256, columns=NEIGHBOURS)
 
-    words = "Samples, and below each the nearest training example."
+    words = "Each sample above its nearest training example."
     return page.section("Nearest neighbours", words, cards(rows, draw))
 
 
 def latents(rows: Rows) -> str:
-    """Interpolations and traversals of what decodes real latents."""
+    """Interpolations and traversals of models that decode continuous latents."""
 
     def drawing(task: str, num: int) -> Callable[[Entry], Image.Image | None]:
         def draw(entry: Entry) -> Image.Image | None:
@@ -63,17 +65,17 @@ def latents(rows: Rows) -> str:
                 return None
             try:
                 return explore(View(entry.run, entry.state, num=num, points=FRAMES), task)[1]
-            except UserError:  # latents that are codes
+            except UserError:  # discrete latents
                 return None
 
         return draw
 
     parts = ""
     for name, words, task, num in (
-        ("Between latents", "A row for each pair of images, from one to the other.", "interpolate", PATHS),
+        ("Latent interpolation", "One row for each pair of images.", "interpolate", PATHS),
         (
-            "One latent at a time",
-            "A row for each latent, moved from -3 to 3, up to 16 of them.",
+            "Latent traversal",
+            "One row for each latent, varied from -3 to 3; at most 16 rows.",
             "traverse",
             1,
         ),
@@ -84,7 +86,7 @@ def latents(rows: Rows) -> str:
 
 
 def paths(rows: Rows) -> str:
-    """Denoising, step by step."""
+    """Intermediate states of samplers."""
 
     def draw(entry: Entry) -> Image.Image | None:
         if not isinstance(entry.run.experiment.objective, HasPath):
@@ -92,4 +94,6 @@ def paths(rows: Rows) -> str:
         return show_path(entry.run, entry.state, *draw_path(entry.run, entry.state, PATHS, FRAMES, 0))
 
     shown = cards(rows, draw)
-    return page.section("Paths", "States on the way from noise to samples.", shown) if shown else ""
+    return (
+        page.section("Sampling paths", "Intermediate states from noise to samples.", shown) if shown else ""
+    )

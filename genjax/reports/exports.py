@@ -1,4 +1,4 @@
-"""Samples as files: arrays and pictures of every kind of data, sounds to listen to, texts to read."""
+"""Sample files: arrays and a picture for every kind of data; WAV files for audio; text files for text."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,15 +9,20 @@ from PIL import Image
 
 from genjax.core.errors import UserError
 from genjax.data import Data
-from genjax.data.decode_text import decode
+from genjax.data.text.decode_text import decode
 from genjax.reports.sounds import write_wav
 
 
 def write_arrays(out: Path, image: Image.Image, **arrays: np.ndarray) -> None:
-    """Writes arrays to an npz and a picture beside it, on the first process.
+    """Writes arrays to an npz and a picture beside it; process 0 alone writes.
+
+    Args:
+        out: path of the npz; the picture has the suffix .png.
+        image: the picture.
+        **arrays: contents of the npz by name.
 
     Raises:
-        UserError: they cannot be written.
+        UserError: a file cannot be written.
     """
     if jax.process_index():
         return
@@ -29,7 +34,7 @@ def write_arrays(out: Path, image: Image.Image, **arrays: np.ndarray) -> None:
 
 
 def _sounds(stem: Path, data: Data, samples: np.ndarray) -> str:
-    """STEM_wav/000.wav, 001.wav, ..., in place of those that are there."""
+    """Writes STEM_wav/000.wav, 001.wav, ...; replaces the WAV files there."""
     folder, rate = stem.with_name(f"{stem.name}_wav"), data.rate
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.wav"):
@@ -40,7 +45,7 @@ def _sounds(stem: Path, data: Data, samples: np.ndarray) -> str:
 
 
 def _texts(stem: Path, data: Data, samples: np.ndarray) -> str:
-    """STEM.txt; texts of one line each are also what is said."""
+    """Writes STEM.txt; the message also contains the texts if each has one line."""
     texts, path = decode(data, samples), stem.with_name(f"{stem.name}.txt")
     short = not any("\n" in text for text in texts)
     path.write_text(("\n" if short else "\n---\n").join(texts) + "\n")
@@ -51,18 +56,18 @@ KINDS: Mapping[str, Callable[[Path, Data, np.ndarray], str]] = {"audio": _sounds
 
 
 def export(stem: Path, data: Data, samples: np.ndarray) -> str:
-    """Writes samples as files of their own kind, if there is one; on the first process.
+    """Writes audio samples as WAV files and text samples as a text file; process 0 alone writes.
 
     Args:
-        stem: path of the files without their ending.
-        data: what the samples are of.
-        samples: [n, *shape] in the data's own units.
+        stem: path of the files without suffix.
+        data: source of the kind, sampling rate and decoding.
+        samples: [n, *shape] in data units.
 
     Returns:
-        What to tell people: the texts, or where the files are; empty if there are none.
+        A message with the texts or the paths; "" if nothing was written.
 
     Raises:
-        UserError: they cannot be written.
+        UserError: a file cannot be written.
     """
     if jax.process_index() or data.kind not in KINDS:
         return ""

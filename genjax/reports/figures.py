@@ -1,6 +1,6 @@
-"""Figures made of several pictures: tiles with captions, densities and velocity fields in the plane, curves.
+"""Figures: captioned tiles of pictures, densities and velocity fields in the plane, curves, histograms.
 
-They show what one picture of samples cannot: how samples come about, and how they change with a setting.
+They show how samples evolve along a sampling path and how they depend on a setting.
 """
 
 import math
@@ -14,10 +14,10 @@ from numpy import ndarray
 from PIL import Image, ImageDraw
 
 from genjax.core.errors import UserError
-from genjax.reports.pictures import blank, drawn, font
+from genjax.reports.pictures import font, new_figure, rasterize
 
 CAPTION = 18  # pixels
-MESH = 16  # lines of a warped grid in each direction, about
+MESH = 16  # approximate number of lines of a warped grid in each direction
 
 Points = Float[ndarray, "_ 2"]
 
@@ -26,14 +26,14 @@ def tiles(pictures: Sequence[tuple[str, Image.Image]], columns: int = 1) -> Imag
     """Lays pictures out row by row, each under its caption.
 
     Args:
-        pictures: (caption, picture); the widest and the highest set the tile's size.
+        pictures: (caption, picture); the largest width and height set the tile size.
         columns: tiles in a row.
 
     Returns:
         An RGB picture.
 
     Raises:
-        UserError: there are none.
+        UserError: `pictures` is empty.
     """
     if not pictures:
         raise UserError("there are no pictures to lay out")
@@ -57,14 +57,14 @@ def field(
     arrows: tuple[Points, Points] | None = None,
     mesh: Float[ndarray, "_ _ 2"] | None = None,
 ) -> Image.Image:
-    """Points in a square window of the plane, with arrows of a velocity field or a warped grid behind them.
+    """Scatter plot in a square window of the plane, over a velocity field or a warped grid.
 
     Args:
-        points: samples.
+        points: samples [n, 2].
         window: (low, high) of both axes.
-        reference: points of the data, in grey.
-        arrows: where, and the velocity there; arrows are scaled to the longest.
-        mesh: the points of a grid by row and column, wherever they are now; joined by lines along both.
+        reference: data points [m, 2], in grey.
+        arrows: (positions, velocities), both [a, 2]; scaled to the longest arrow.
+        mesh: positions of warped grid points by row and column; joined by lines along both.
 
     Returns:
         A picture of 300 x 300 pixels.
@@ -78,41 +78,41 @@ def field(
     if mesh is not None:
         lines = [line for lines in (mesh, mesh.swapaxes(0, 1)) for line in lines[:: len(lines) // MESH]]
         axes.add_collection(LineCollection(lines, colors="#a05010", linewidths=0.4))
-    return drawn(figure)
+    return rasterize(figure)
 
 
 def density(log_density: Real[ndarray, "n n"], window: tuple[float, float]) -> Image.Image:
-    """A density over a square window of the plane, row i being the i-th value of the second coordinate.
+    """Heat map of a density over a square window of the plane.
 
     Args:
-        log_density: nats.
+        log_density: in nats; row i is the i-th value of the second coordinate.
         window: (low, high) of both axes.
 
     Returns:
-        A picture of 300 x 300 pixels, its title the integral over the window.
+        A picture of 300 x 300 pixels; its title is the integral over the window.
     """
     figure, axes = _square(window)
-    values = np.exp(np.minimum(log_density.astype(np.float64), 50.0))  # an untrained model may say anything
+    values = np.exp(np.minimum(log_density.astype(np.float64), 50.0))  # clip: an untrained model may overflow
     axes.imshow(values, origin="lower", extent=(*window, *window), cmap="viridis", interpolation="bilinear")
     cell = ((window[1] - window[0]) / (len(values) - 1)) ** 2
     axes.set_title(f"density, integral {values.sum() * cell:.3f}", fontsize=7)
-    return drawn(figure)
+    return rasterize(figure)
 
 
 def series(
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_name: str, y_name: str
 ) -> Image.Image:
-    """Curves in one panel with a legend; the axis of x is logarithmic where all x are positive.
+    """Curves in one panel with a legend; the x axis is logarithmic if all x are positive.
 
     Args:
         lines: name -> (x, y).
-        x_name: label of the axis.
-        y_name: label of the axis.
+        x_name: label of the x axis.
+        y_name: label of the y axis.
 
     Returns:
         A picture of 600 x 400 pixels.
     """
-    figure = blank(6.0, 4.0)
+    figure = new_figure(6.0, 4.0)
     axes = figure.add_subplot()
     for name, (x, y) in lines.items():
         axes.plot(x, y, marker="o", markersize=3, linewidth=1, label=name)
@@ -122,20 +122,20 @@ def series(
     axes.set_ylabel(y_name)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
-    return drawn(figure)
+    return rasterize(figure)
 
 
 def histogram(shares: Float[ndarray, " v"], name: str) -> Image.Image:
-    """Shares of values as bars, in the values' order.
+    """Bar chart of the frequency of each value.
 
     Args:
-        shares: of each value; their sum is 1.
-        name: of the values.
+        shares: relative frequencies; they sum to 1.
+        name: label of the values.
 
     Returns:
-        A picture of 600 x 300 pixels; its title says how many are used, and their perplexity.
+        A picture of 600 x 300 pixels; its title gives the number of values used and their perplexity.
     """
-    figure = blank(6.0, 3.0)
+    figure = new_figure(6.0, 3.0)
     axes = figure.add_subplot()
     axes.bar(np.arange(len(shares)), shares, width=1.0, color="#1f5fa8")
     axes.axhline(1.0 / len(shares), color="#a05010", linewidth=0.8)
@@ -144,11 +144,11 @@ def histogram(shares: Float[ndarray, " v"], name: str) -> Image.Image:
     axes.set_title(f"{len(used)} of {len(shares)} used, perplexity {perplexity:.1f}", fontsize=8)
     axes.set_xlabel(name)
     axes.set_ylabel("share")
-    return drawn(figure)
+    return rasterize(figure)
 
 
 def _square(window: tuple[float, float]) -> tuple:
-    figure = blank(3.0, 3.0)
+    figure = new_figure(3.0, 3.0)
     axes: Axes = figure.add_subplot()
     axes.set_xlim(*window)
     axes.set_ylim(*window)

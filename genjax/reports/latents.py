@@ -1,14 +1,14 @@
-"""What latents stand for: the tasks of `edit` for autoencoders, and for generators of latents N(0, I).
+"""Latent-space tasks of `api.edit` for autoencoders and for generators with latents N(0, I).
 
-reconstruct  test images, and what is decoded of their latents
-interpolate  from one image to another, on the arc or on the chord between their latents
-traverse     one latent after the other moved over -SPAN ... SPAN, the others as they are
-manifold     of two latents: the images over the square of their quantiles under N(0, I)
+reconstruct  test images and their reconstructions
+interpolate  between pairs of images, spherically or linearly in latent space
+traverse     vary one latent at a time over -SPAN ... SPAN, the others fixed
+manifold     of two latents: decoded images on a grid of quantiles of N(0, I)
              (Kingma & Welling 2014, arXiv:1312.6114, appendix A)
-codes        how often each code occurs in the test split
-mix          coarse styles of one image with the fine ones of another (Karras et al. 2019, arXiv:1812.04948, figure 3)
+codes        frequency of each code on the test split
+mix          coarse styles of one image with fine styles of another (Karras et al. 2019, arXiv:1812.04948, figure 3)
 
-An autoencoder's images are those of the test split, a generator's those of draws.
+Autoencoders use images of the test split, generators use latents drawn from the prior.
 """
 
 import functools
@@ -26,7 +26,7 @@ from genjax.core.errors import UserError, nearest
 from genjax.core.objective import HasDecoder, HasEncoder, HasLatents, HasStyles
 from genjax.core.types import Array, Batch, named
 from genjax.data import sweep
-from genjax.evaluation.evaluate import whole
+from genjax.evaluation.evaluate import load_split
 from genjax.evaluation.held_out import eval_batch_size
 from genjax.evaluation.sampling import gather
 from genjax.networks.vector_quantizers import usage
@@ -38,22 +38,41 @@ from genjax.samplers.editing import Path, lerp, slerp
 from genjax.training.loop import Run
 from genjax.training.step import TrainState
 
-SPAN = 3.0  # standard deviations of the prior
-SHOWN = 16  # rows or columns of a picture
+SPAN = 3.0  # in standard deviations of the prior
+SHOWN = 16  # most rows or columns of a picture
 
-Looked = tuple[dict[str, np.ndarray], Image.Image]  # arrays in the data's own units, a picture
+TaskResult = tuple[dict[str, np.ndarray], Image.Image]  # (arrays in data units, picture)
 
 
 def between(
     a: Float[Array, "b ..."], b: Float[Array, "b ..."], points: int, path: Path
 ) -> Float[Array, "n b ..."]:
-    """Latents on the way from a to b, both among them, on the arc ("spherical") or the chord ("linear")."""
-    way = slerp if path == "spherical" else lerp
-    return jnp.stack([way(a, b, jnp.asarray(w, a.dtype)) for w in np.linspace(0.0, 1.0, points)])
+    """Interpolates between latents, both ends included.
+
+    Args:
+        a: latents at weight 0.
+        b: latents at weight 1.
+        points: n, number of weights evenly spaced over [0, 1].
+        path: "spherical" (slerp) or "linear" (lerp).
+
+    Returns:
+        Latents [n, b, ...].
+    """
+    interpolate_at = slerp if path == "spherical" else lerp
+    return jnp.stack([interpolate_at(a, b, jnp.asarray(w, a.dtype)) for w in np.linspace(0.0, 1.0, points)])
 
 
 def traversals(z: Float[Array, "b ..."], points: int, span: float = SPAN) -> Float[Array, "b d n ..."]:
-    """Latents with one of their d numbers at a time set to `points` values from -span to span."""
+    """Sets one latent dimension at a time to evenly spaced values.
+
+    Args:
+        z: latents with d numbers each.
+        points: n, number of values.
+        span: the values run from -span to span.
+
+    Returns:
+        Latents [b, d, n, ...]: entry [:, i, j] has dimension i at the j-th value.
+    """
     flat = z.reshape(len(z), -1)
     here = jnp.eye(flat.shape[1], dtype=bool)[None, :, None]
     values = jnp.linspace(-span, span, points).reshape(1, 1, -1, 1)
@@ -61,7 +80,7 @@ def traversals(z: Float[Array, "b ..."], points: int, span: float = SPAN) -> Flo
 
 
 def quantile_grid(points: int) -> Float[Array, "n 2"]:
-    """points x points latents, evenly spaced in probability under N(0, I); the first row has the largest second one."""
+    """points x points latents, evenly spaced in probability under N(0, I); the second coordinate decreases by row."""
     line = jax.scipy.stats.norm.ppf((jnp.arange(points) + 0.5) / points)
     across, up = jnp.meshgrid(line, line[::-1])
     return jnp.stack([across, up], axis=-1).reshape(-1, 2)
@@ -69,16 +88,16 @@ def quantile_grid(points: int) -> Float[Array, "n 2"]:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """An autoencoder or a generator, the images that are looked at, and how.
+    """A trained autoencoder or generator with the options of a latent-space task.
 
     Attributes:
         run: its objective has a decoder.
-        state: its moving average is used.
-        num: images; of interpolate pairs of images.
-        points: latents on the way, values of each latent, or latents along each side of the manifold.
-        path: of interpolate.
-        label: one class for all that is decoded; None keeps the images' own (of the manifold class 0).
-        seed: of the latents' draws.
+        state: provides the EMA parameters.
+        num: number of images; for interpolate, of pairs of images.
+        points: interpolation points, values of each latent, or grid points along each side of the manifold.
+        path: path of interpolate.
+        label: class of all decoded images; None keeps the images' own classes (manifold: class 0).
+        seed: seed of random latents.
     """
 
     run: Run
@@ -96,8 +115,8 @@ class View:
         assert isinstance(objective, HasDecoder)
         return objective
 
-    def start(self, count: int) -> tuple[Array, Array | None]:
-        """(latents, labels where there are any): of the first test images, or drawn, the classes in turn."""
+    def base_latents(self, count: int) -> tuple[Array, Array | None]:
+        """(latents, labels or None) of the first test images, or prior draws with labels 0, 1, 2, ... cyclically."""
         if isinstance(self.coder, HasEncoder):
             given = self.examples(count)
             return self.latents(given), given.get("label")
@@ -109,21 +128,21 @@ class View:
         return z, jnp.arange(count, dtype=jnp.int32) % classes if classes else None
 
     def examples(self, count: int) -> Batch:
-        """The first `count` test examples in the data's own units."""
-        there = whole(self.run.experiment.data, "test")
+        """The first `count` test examples in data units."""
+        there = load_split(self.run.experiment.data, "test")
         if len(there["x"]) < count:
-            raise UserError(f"--num={self.num} needs {count} test images, and there are {len(there['x'])}")
+            raise UserError(f"--num={self.num} needs {count} test images, but there are {len(there['x'])}")
         return {name: jnp.asarray(rows[:count]) for name, rows in there.items()}
 
     def latents(self, examples: Batch) -> Array:
-        """Their latents."""
+        """Encodes examples in data units."""
         assert isinstance(self.coder, HasEncoder)
         key = named(jax.random.key(self.seed), "explore")
         seen = self.run.experiment.data.forward(examples, key, False)
         return jax.jit(self.coder.encode)(self.state.ema, self.state.extra, seen, named(key, "encode"))
 
     def images(self, z: Array, label: Array | None) -> np.ndarray:
-        """Decodes [*n, *latent_shape]; labels are given for, or broadcast to, [*n]."""
+        """Decodes latents [*n, *latent_shape] to images in data units; labels are broadcast to [*n]."""
         shape, data = self.coder.latent_shape, self.run.experiment.data
         outer = z.shape[: z.ndim - len(shape)]
         cond = self.condition(label, outer)
@@ -132,7 +151,7 @@ class View:
         return data.inverse(gather(out)).reshape(*outer, *data.shape)
 
     def condition(self, label: Array | None, outer: tuple[int, ...]) -> Batch | None:
-        """Labels broadcast to [*outer] and flattened; None for a model without classes."""
+        """Labels broadcast to [*outer] and flattened; None for an unconditional model."""
         if not getattr(self.coder, "classes", 0):
             return None
         label = jnp.zeros((), jnp.int32) if label is None else label
@@ -140,13 +159,13 @@ class View:
         return {"label": jnp.broadcast_to(label, outer).reshape(-1)}
 
     def picture(self, images: np.ndarray) -> Image.Image:
-        """Images [rows, columns, ...], at most `SHOWN` of each."""
+        """A grid of images [rows, columns, ...], cropped to `SHOWN` rows and columns."""
         shown = images[:SHOWN, :SHOWN]
         levels = self.run.experiment.data.levels
         return grid(shown.reshape(-1, *shown.shape[2:]), levels=levels or 256, columns=shown.shape[1])
 
 
-def reconstruct(view: View) -> Looked:
+def reconstruct(view: View) -> TaskResult:
     """`input` and `samples` [num, ...]."""
     given = view.examples(view.num)
     out = view.images(view.latents(given), given.get("label"))
@@ -154,35 +173,35 @@ def reconstruct(view: View) -> Looked:
     return {"input": x, "samples": out}, view.picture(np.stack([x, out]))
 
 
-def interpolate(view: View) -> Looked:
-    """`samples` [points, num, ...], of the class of the first image of each pair."""
-    z, label = view.start(2 * view.num)
+def interpolate(view: View) -> TaskResult:
+    """`samples` [points, num, ...], with the class of the first image of each pair."""
+    z, label = view.base_latents(2 * view.num)
     a, b = jnp.split(z, 2)
     out = view.images(between(a, b, view.points, view.path), None if label is None else label[: view.num])
     return {"samples": out}, view.picture(out.swapaxes(0, 1))
 
 
-def traverse(view: View) -> Looked:
-    """`samples` [num, latents, points, ...]; the picture is of the first image, a row for each latent."""
-    start, label = view.start(view.num)
+def traverse(view: View) -> TaskResult:
+    """`samples` [num, latents, points, ...]; the picture shows the first image with a row for each latent."""
+    start, label = view.base_latents(view.num)
     z = traversals(start, view.points)
     out = view.images(z, None if label is None else label[:, None, None])
     return {"samples": out}, view.picture(out[0])
 
 
-def manifold(view: View) -> Looked:
+def manifold(view: View) -> TaskResult:
     """`samples` [points, points, ...]."""
     if math.prod(view.coder.latent_shape) != 2:
         raise UserError(
-            f"--task=manifold needs 2 latents, and these have the shape {view.coder.latent_shape}"
+            f"--task=manifold needs 2 latents, but these have the shape {view.coder.latent_shape}"
         )
     z = quantile_grid(view.points).reshape(view.points, view.points, *view.coder.latent_shape)
     out = view.images(z, None)
     return {"samples": out}, view.picture(out)
 
 
-def codes(view: View) -> Looked:
-    """`usage` [values]: the share of each code among those of the test split."""
+def codes(view: View) -> TaskResult:
+    """`usage` [values]: relative frequency of each code on the test split."""
     objective, data, state = view.coder, view.run.experiment.data, view.state
     assert isinstance(objective, HasLatents)
     values = objective.values
@@ -202,14 +221,14 @@ def codes(view: View) -> Looked:
     return {"usage": shares}, histogram(shares, "code")
 
 
-def mix(view: View) -> Looked:
-    """`samples` [num, num, ...]: a row's coarse styles with a column's fine ones, half of the layers each.
+def mix(view: View) -> TaskResult:
+    """`samples` [num, num, ...]: coarse styles of row i, fine styles of column j, half of the layers each.
 
-    In the picture the images that give them stand at the head of each row and column.
+    The picture shows the source images at the head of each row and column.
     """
     objective, num, data = view.coder, view.num, view.run.experiment.data
     assert isinstance(objective, HasStyles)
-    (z, label), key = view.start(2 * num), named(jax.random.key(view.seed), "decode")
+    (z, label), key = view.base_latents(2 * num), named(jax.random.key(view.seed), "decode")
     coarse, fine = (jnp.repeat(z[:num], num, axis=0), jnp.tile(z[num:], (num, 1)))
     cond = view.condition(None if label is None else label[:num, None], (num, num))
     mixed = jax.jit(objective.mix, static_argnums=4)
@@ -222,7 +241,7 @@ def mix(view: View) -> Looked:
     return {"samples": samples, "coarse": own[:num], "fine": own[num:]}, view.picture(np.stack(rows))
 
 
-TASKS: Mapping[str, Callable[[View], Looked]] = {
+TASKS: Mapping[str, Callable[[View], TaskResult]] = {
     "reconstruct": reconstruct,
     "interpolate": interpolate,
     "traverse": traverse,
@@ -233,18 +252,18 @@ TASKS: Mapping[str, Callable[[View], Looked]] = {
 NEEDS: Mapping[str, type] = {"reconstruct": HasEncoder, "codes": HasLatents, "mix": HasStyles}
 
 
-def explore(view: View, task: str) -> Looked:
-    """Does one task.
+def explore(view: View, task: str) -> TaskResult:
+    """Runs one latent-space task.
 
     Args:
-        view: of what.
+        view: the model and the options.
         task: one of TASKS.
 
     Returns:
-        (arrays in the data's own units, a picture).
+        (arrays in data units, picture).
 
     Raises:
-        UserError: this task cannot be done with this run.
+        UserError: the task is unknown, an option is out of range, or the run does not support the task.
     """
     objective, data = view.coder, view.run.experiment.data
     if task not in TASKS:
@@ -252,7 +271,7 @@ def explore(view: View, task: str) -> Looked:
     if not isinstance(objective, NEEDS.get(task, HasDecoder)):
         raise UserError(f"--task={task} cannot be done with a {type(objective).__name__}")
     if data.kind != "image":
-        raise UserError(f"edits are of images, and this run's data are {data.kind}")
+        raise UserError(f"edits need images, but this run's data are {data.kind}")
     for name, value, least in (("num", view.num, 1), ("points", view.points, 2)):
         if value < least:
             raise UserError(f"--{name}={value} must be at least {least}")

@@ -1,4 +1,4 @@
-"""A page of HTML that needs nothing beside it: styles, pictures and charts are in the file."""
+"""Self-contained HTML pages: styles, pictures and charts are embedded in the file."""
 
 import base64
 import html
@@ -46,12 +46,12 @@ code { font-size: .9em; overflow-wrap: anywhere; }
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]], best: Sequence[Sequence[bool]]) -> str:
-    """A table that scrolls by itself where it is wider than the page.
+    """A table that scrolls horizontally if it is wider than the page.
 
     Args:
-        names: of the columns.
-        rows: words of each cell.
-        best: which cells are to stand out.
+        names: column headers.
+        rows: text of each cell.
+        best: cells to highlight.
 
     Returns:
         HTML.
@@ -68,7 +68,16 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], best: Sequence[Se
 
 
 def figure(caption: str, picture: Image.Image | str, note: str = "") -> str:
-    """A picture, or a chart, under its caption, if it has one."""
+    """A figure with a picture or a chart below its caption.
+
+    Args:
+        caption: bold caption; "" for none.
+        picture: a picture to embed as PNG, or a chart's SVG.
+        note: text after the caption.
+
+    Returns:
+        HTML.
+    """
     if isinstance(picture, str):
         shown = picture
     else:
@@ -83,28 +92,46 @@ def figure(caption: str, picture: Image.Image | str, note: str = "") -> str:
 
 
 def key(names: Sequence[tuple[str, str]]) -> str:
-    """A legend: (name, colour)."""
+    """A legend of (name, colour) pairs."""
     marks = (f'<span><i style="background:{colour}"></i>{html.escape(name)}</span>' for name, colour in names)
     return f'<div class="key">{"".join(marks)}</div>'
 
 
 def charts(figures: Sequence[str]) -> str:
-    """Charts side by side, wide enough for their words."""
+    """A grid of charts, each at least 480 px wide where the screen allows."""
     return f'<div class="charts">{"".join(figures)}</div>' if figures else ""
 
 
 def cards(figures: Sequence[str]) -> str:
-    """Figures side by side, as many as the width allows."""
+    """A grid of figures, each at least 320 px wide where the screen allows."""
     return f'<div class="cards">{"".join(figures)}</div>'
 
 
 def section(title: str, words: str, *parts: str) -> str:
-    """A heading, what it is about, and its parts."""
+    """A section of the page.
+
+    Args:
+        title: heading.
+        words: paragraph below the heading.
+        *parts: HTML of the section's contents.
+
+    Returns:
+        HTML.
+    """
     return f"<section><h2>{html.escape(title)}</h2><p>{html.escape(words)}</p>{''.join(parts)}</section>"
 
 
 def page(title: str, words: str, *sections: str) -> str:
-    """The whole page."""
+    """The complete HTML document.
+
+    Args:
+        title: title and main heading.
+        words: paragraph below the heading.
+        *sections: HTML of each section.
+
+    Returns:
+        HTML.
+    """
     view = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     icon = '<link rel="icon" href="data:,">'
     head = f'<meta charset="utf-8">{view}{icon}<title>{html.escape(title)}</title><style>{STYLE}</style>'

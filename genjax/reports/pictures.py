@@ -1,7 +1,7 @@
-"""Samples as pictures for a person to look at: images, points in the plane, text, waveforms, curves of losses.
+"""Pictures of samples: images, points in the plane, text, waveforms; and curves of metrics.
 
 Every function takes arrays on the host or a device and returns an RGB `PIL.Image`. Figures are drawn by
-matplotlib's Agg canvas as objects of their own, so that no display and no global state is needed.
+matplotlib's Agg canvas without pyplot: no display and no global state is needed.
 """
 
 import json
@@ -23,12 +23,14 @@ from genjax.reports.sounds import decibels
 
 SEPARATOR = 128  # grey level of the lines between images
 _DPI = 100
-LOOKED = tuple(f"monitor/{name}" for name in ("frechet_ratio", "recall", "twins", "modes_covered"))
+MONITORED = tuple(
+    f"monitor/{name}" for name in ("frechet_ratio", "recall", "near_duplicates", "modes_covered")
+)
 _BLUE, _GREY = "#1f5fa8", "#b8b8b8"
 
 
 def _bytes(images: np.ndarray, span: tuple[float, float], levels: int) -> np.ndarray:
-    """Grey or colour levels 0 ... 255 (uint8), rounded; what is not a number is black."""
+    """Rounds to grey or colour levels 0 ... 255 (uint8); NaN becomes black."""
     if np.issubdtype(images.dtype, np.integer):
         unit = images / (levels - 1)
     else:
@@ -47,17 +49,17 @@ def grid(
 
     Args:
         images: [n, h, w] or [n, h, w, c] with 1 or 3 channels; floating point in data units, or integers
-            0 ... levels - 1 (uint8 with 256 levels is shown as it is).
-        span: the data values that are black and white; for floating point.
+            0 ... levels - 1 (uint8 with 256 levels is shown unchanged).
+        span: values of black and white; for floating point.
         levels: number of levels; for integers.
-        columns: images in a row; 0 makes the grid about square.
-        scale: each pixel becomes scale x scale pixels; 0 brings small images to about 64 pixels.
+        columns: images in a row; 0 for an approximately square grid.
+        scale: each pixel becomes scale x scale pixels; 0 enlarges small images to about 64 pixels.
 
     Returns:
         An RGB picture of width columns (scale w + 1) - 1.
 
     Raises:
-        UserError: the shape is not that of images, or there are none.
+        UserError: `images` is empty or has another shape.
     """
     values = np.asarray(images)
     if values.ndim == 3:
@@ -78,15 +80,15 @@ def grid(
     return Image.fromarray(canvas)
 
 
-def blank(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure of width x height inches with an Agg canvas."""
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def drawn(figure: Figure) -> Image.Image:
-    """A figure's RGB picture."""
+def rasterize(figure: Figure) -> Image.Image:
+    """Renders a figure to an RGB picture."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
@@ -102,17 +104,17 @@ def _points(points: Array | np.ndarray) -> np.ndarray:
 
 
 def scatter(samples: Array | np.ndarray, reference: Array | np.ndarray | None = None) -> Image.Image:
-    """Points in the plane over grey ones of the reference; points on a line as histograms.
+    """Scatter plot of samples over grey reference points; histograms for d = 1.
 
     Args:
         samples: [n, d]; the first two coordinates are shown, or a histogram for d = 1.
-        reference: [m, d] points of the data; they set the window, so that a stray sample does not.
+        reference: [m, d] data points; the window is fitted to them, so that outliers among the samples do not set it.
 
     Returns:
         A picture of 400 x 400 pixels; its title counts the samples outside the window.
 
     Raises:
-        UserError: not a list of points.
+        UserError: the shape is not [n, d] with n > 0.
     """
     clouds = [(_points(samples), _BLUE)]
     if reference is not None:
@@ -121,7 +123,7 @@ def scatter(samples: Array | np.ndarray, reference: Array | np.ndarray | None = 
     known = plane[0][0][np.isfinite(plane[0][0]).all(axis=1)]
     known = known if len(known) else np.zeros((1, plane[0][0].shape[1]))
     middle, reach = (known.max(0) + known.min(0)) / 2, max(float(np.ptp(known, axis=0).max()) * 0.55, 1e-6)
-    figure = blank(4.0, 4.0)
+    figure = new_figure(4.0, 4.0)
     axes = figure.add_subplot()
     axes.set_xlim(middle[0] - reach, middle[0] + reach)
     for cloud, colour in plane:
@@ -137,24 +139,27 @@ def scatter(samples: Array | np.ndarray, reference: Array | np.ndarray | None = 
         axes.set_title(
             f"{len(plane[-1][0]) - len(inside)} of {len(plane[-1][0])} samples are outside", fontsize=8
         )
-    return drawn(figure)
+    return rasterize(figure)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """A fixed-width font that comes with matplotlib, its height in pixels."""
+    """matplotlib's fixed-width font with a height of `size` pixels."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSansMono.ttf"), size)
 
 
 def lines(texts: Sequence[str], width: int = 100, size: int = 14) -> Image.Image:
-    """Texts one below the other in a fixed-width font, wrapped, with a rule between them.
+    """Renders texts below one another in a fixed-width font, wrapped, with a rule between them.
 
     Args:
-        texts: decoded samples; what a newline is in them, it is in the picture.
-        width: characters in a line.
-        size: height of a line's letters in pixels.
+        texts: decoded samples; newlines break lines.
+        width: characters per line.
+        size: font height in pixels.
 
     Returns:
         A picture, black on white.
+
+    Raises:
+        UserError: `texts` is empty.
     """
     if not texts:
         raise UserError("there is no text to show")
@@ -175,18 +180,18 @@ def lines(texts: Sequence[str], width: int = 100, size: int = 14) -> Image.Image
 
 
 def waves(samples: Array | np.ndarray, limit: int = 8, rate: int = 0) -> Image.Image:
-    """Waveforms one below the other, each beside its spectrogram where the rate is known.
+    """Plots waveforms below one another, each beside its spectrogram if the rate is known.
 
     Args:
         samples: [n, t] or [n, t, 1].
-        limit: how many are shown.
-        rate: samples in a second; 0 if that is not known.
+        limit: most waveforms shown.
+        rate: sampling rate in Hz; 0 if unknown.
 
     Returns:
         A picture 800 pixels wide, 100 for each waveform high.
 
     Raises:
-        UserError: not a list of waveforms.
+        UserError: the shape is not that of waveforms, or n = 0.
     """
     values = np.asarray(samples, np.float64)
     if values.ndim == 3 and values.shape[-1] == 1:
@@ -194,7 +199,7 @@ def waves(samples: Array | np.ndarray, limit: int = 8, rate: int = 0) -> Image.I
     if values.ndim != 2 or values.size == 0:
         raise UserError(f"waveforms are [n, t] or [n, t, 1] with n > 0; got {np.shape(samples)}")
     values = values[:limit]
-    figure = blank(8.0, float(len(values)))
+    figure = new_figure(8.0, float(len(values)))
     panels = iter(_panels(figure, len(values), 2 if rate else 1))
     for wave in values:
         axes, end = next(panels), max(len(wave) - 1, 1) / (rate or 1)
@@ -206,7 +211,7 @@ def waves(samples: Array | np.ndarray, limit: int = 8, rate: int = 0) -> Image.I
             axes.imshow(decibels(wave, rate), origin="lower", aspect="auto", extent=window, cmap="Greys")
             axes.set_ylabel("kHz", fontsize=6)
             axes.tick_params(labelsize=6)
-    return drawn(figure)
+    return rasterize(figure)
 
 
 def _panels(figure: Figure, rows: int, columns: int) -> list[Axes]:
@@ -214,18 +219,18 @@ def _panels(figure: Figure, rows: int, columns: int) -> list[Axes]:
 
 
 def curves(path: str | Path, names: Sequence[str] = ()) -> Image.Image:
-    """The metrics of a run against the step, each in a panel of its own.
+    """Plots the metrics of a run against the step, one panel each.
 
     Args:
         path: a `metrics.jsonl` as `genjax.training.writers.Writer` writes it.
-        names: which metrics; none means those whose last word is "loss" and the chief ones of a monitor, or all if
-            there are none.
+        names: metrics to plot; if empty, those named ".../loss" and the main ones of the monitor, or all if there
+            are none.
 
     Returns:
         A picture, two panels wide.
 
     Raises:
-        UserError: the file is missing, or a name is not in it.
+        UserError: the file is missing or empty, or a name is not in it.
     """
     if not Path(path).is_file():
         raise UserError(f"no metrics at {path}")
@@ -234,7 +239,7 @@ def curves(path: str | Path, names: Sequence[str] = ()) -> Image.Image:
     for row in rows:
         for name in row.keys() - {"step", "time"}:
             series.setdefault(name, []).append((row["step"], float(row[name])))
-    losses = [name for name in series if name.split("/")[-1] == "loss" or name in LOOKED]
+    losses = [name for name in series if name.split("/")[-1] == "loss" or name in MONITORED]
     chosen = list(names) or sorted(losses or series)
     for name in chosen:
         if name not in series:
@@ -242,7 +247,7 @@ def curves(path: str | Path, names: Sequence[str] = ()) -> Image.Image:
     if not chosen:
         raise UserError(f"no metrics in {path}")
     height = math.ceil(len(chosen) / 2)
-    figure = blank(8.0, 2.5 * height)
+    figure = new_figure(8.0, 2.5 * height)
     panels = _panels(figure, height, 2)
     for axes, name in zip(panels, chosen, strict=False):
         axes.plot(
@@ -255,7 +260,7 @@ def curves(path: str | Path, names: Sequence[str] = ()) -> Image.Image:
         axes.tick_params(labelsize=6)
     for axes in panels[len(chosen) :]:
         axes.set_axis_off()
-    return drawn(figure)
+    return rasterize(figure)
 
 
 KINDS: Mapping[str, Callable[..., Image.Image]] = {
@@ -267,18 +272,18 @@ KINDS: Mapping[str, Callable[..., Image.Image]] = {
 
 
 def picture(samples: Any, kind: str, **options: Any) -> Image.Image:
-    """Shows samples of a kind of data.
+    """Pictures samples of a kind of data.
 
     Args:
-        samples: what that kind's function takes.
+        samples: first argument of that kind's function.
         kind: one of `KINDS`.
-        **options: passed on to that function.
+        **options: further arguments of that function.
 
     Returns:
         An RGB picture.
 
     Raises:
-        UserError: there is no such kind, or the samples are not of it.
+        UserError: the kind is unknown, or the samples do not have its shape.
     """
     if kind not in KINDS:
         raise UserError(f"no picture of kind '{kind}': {nearest(kind, KINDS)}")

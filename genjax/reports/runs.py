@@ -1,4 +1,4 @@
-"""Finished runs, read from their work directories: what was run, the command that runs it again, what it found."""
+"""Finished runs, read from their work directories: experiment, command that reproduces it, evaluation."""
 
 import json
 import shlex
@@ -15,7 +15,7 @@ from genjax.training.experiment import DESCRIPTION, Experiment
 from genjax.training.pretrained import workdirs
 from genjax.training.workdir import EVALUATED_WITH, read_report
 
-QUIET = (
+IGNORED = (  # fields that do not affect results
     "workdir",
     "seed",
     "log_every",
@@ -28,14 +28,14 @@ QUIET = (
 
 
 @dataclass(frozen=True, eq=False)
-class Finished:
+class FinishedRun:
     """A work directory with an evaluation.
 
     Attributes:
-        workdir: where it is.
-        spec: the config's name, as it was given to `train`.
-        experiment: what was run.
-        report: its evaluation.json.
+        workdir: path.
+        spec: config name as given to `train`.
+        experiment: the restored experiment.
+        report: contents of evaluation.json.
     """
 
     workdir: Path
@@ -45,22 +45,22 @@ class Finished:
 
     @property
     def config(self) -> tuple[str, str]:
-        """The config's name and variant."""
+        """(name, variant) of the config."""
         name, _, variant = self.spec.partition(":")
         return Path(name).stem, variant
 
     @property
     def data(self) -> str:
-        """The data's name."""
+        """Name of the data set, or of its source's class."""
         source: Any = self.experiment.data.source
         source = getattr(source, "source", source)
         return str(getattr(source, "name", "")) or type(source).__name__
 
     @property
     def command(self) -> str:
-        """The words of `./launch/local.sh` that run it, but for its seed and what no result depends on.
+        """Arguments of `./launch/local.sh` that reproduce the run, without seed and fields that do not affect results.
 
-        Of directories the last name alone stands there: where they were is no part of a result.
+        Directories are reduced to their last component.
         """
         name, variant = self.config
         words = [f"train --config={name}" + (f":{Path(variant).name}" if variant else "")]
@@ -73,37 +73,37 @@ class Finished:
 
     @property
     def evaluated_with(self) -> dict[str, str]:
-        """What was set for the evaluation alone."""
+        """Overrides of the evaluation alone, value by path."""
         return self.report.get(EVALUATED_WITH, {})
 
     @property
     def setting(self) -> str:
-        """What the runs of one line have in common: all but the seed, and what no result depends on."""
+        """JSON shared by the runs of one line: the experiment without seed and fields that do not affect results."""
         described = without_seed(self.experiment)
-        loud = {name: value for name, value in described.items() if name not in QUIET}
-        return json.dumps((loud, self.evaluated_with), sort_keys=True)
+        kept = {name: value for name, value in described.items() if name not in IGNORED}
+        return json.dumps((kept, self.evaluated_with), sort_keys=True)
 
     @property
     def seconds(self) -> float:
-        """Of training, with that of the models within it whose directories are still there."""
+        """Training seconds, including those of the pretrained models in it whose directories still exist."""
         stages = [self.report, *(read_report(path) for path in workdirs(self.experiment))]
         return sum(stage.get("seconds_to_train", 0.0) for stage in stages)
 
 
 def _flags(changes: Iterable[tuple[str, str]]) -> list[str]:
-    """Changes as flags, but for those that no result depends on."""
-    loud = ((path, text) for path, text in changes if path.rpartition(".")[2] not in QUIET)
-    return [shlex.quote(f"--config.{path}={text}") for path, text in loud]
+    """Overrides as flags, without fields that do not affect results."""
+    kept = ((path, text) for path, text in changes if path.rpartition(".")[2] not in IGNORED)
+    return [shlex.quote(f"--config.{path}={text}") for path, text in kept]
 
 
-def read_runs(folders: Sequence[Path]) -> list[Finished]:
-    """Reads all work directories, but those that only hold a part of another one's model.
+def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
+    """Reads work directories, except those of pretrained parts of another run's model.
 
     Raises:
-        UserError: no work directory there, one without an evaluation, or a damaged one.
+        UserError: a folder has no work directory, or one is not evaluated or damaged.
     """
     if not folders:
-        raise UserError("there is nothing to report: give --run=DIR at least once")
+        raise UserError("no runs to report: give --run=DIR at least once")
     found = [_read(workdir) for folder in folders for workdir in _workdirs(folder)]
     parts = {path.resolve() for run in found for path in workdirs(run.experiment)}
     return [run for run in found if run.workdir.resolve() not in parts]
@@ -114,14 +114,14 @@ def _workdirs(folder: Path) -> list[Path]:
         return [folder]
     inner = sorted(path.parent for path in folder.glob(f"*/{DESCRIPTION}"))
     if not inner:
-        raise UserError(f"{folder} is no work directory of a run, and holds none")
+        raise UserError(f"{folder} is not a work directory and contains none")
     return inner
 
 
-def _read(workdir: Path) -> Finished:
+def _read(workdir: Path) -> FinishedRun:
     report = read_report(workdir)
     if not report:
         raise UserError(f"{workdir} has not been evaluated: ./launch/local.sh evaluate --workdir={workdir}")
     experiment = experiments.restore(workdir)
     spec = json.loads((workdir / DESCRIPTION).read_text())["config"]
-    return Finished(workdir, spec, experiment, report)
+    return FinishedRun(workdir, spec, experiment, report)

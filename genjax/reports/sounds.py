@@ -1,4 +1,4 @@
-"""Sounds as files to listen to, and as spectra to look at."""
+"""WAV files and spectrograms."""
 
 import wave
 from pathlib import Path
@@ -10,20 +10,20 @@ from scipy import signal
 
 from genjax.core.errors import UserError
 
-WINDOW = 256  # samples of a spectrum
-FLOOR = -80.0  # decibels below the loudest, where a spectrogram ends
+WINDOW = 256  # samples per spectrum
+FLOOR = -80.0  # lowest value of a spectrogram in decibels relative to the maximum
 
 
 def write_wav(path: Path, sound: Shaped[ndarray, "n c"], rate: int) -> None:
-    """Writes one sound as a WAV file of 16 bits a sample.
+    """Writes one sound as a 16-bit WAV file.
 
     Args:
-        path: of the file; its folder exists.
-        sound: int16, or floating point in [-1, 1] (louder is clipped) of which 1 becomes 32767.
-        rate: samples in a second.
+        path: path of the file in an existing folder.
+        sound: int16, or floating point clipped to [-1, 1] and scaled so that 1 becomes 32767.
+        rate: sampling rate in Hz.
 
     Raises:
-        UserError: samples of another dtype, or the file cannot be written.
+        UserError: the dtype is neither int16 nor floating point, or the file cannot be written.
     """
     if np.issubdtype(sound.dtype, np.floating):
         sound = np.rint(np.clip(np.nan_to_num(sound), -1.0, 1.0) * 32767)
@@ -40,15 +40,15 @@ def write_wav(path: Path, sound: Shaped[ndarray, "n c"], rate: int) -> None:
 
 
 def decibels(sound: Shaped[ndarray, " n"], rate: int) -> Float64[ndarray, "frequencies times"]:
-    """How loud each frequency is over time.
+    """Spectrogram in decibels.
 
     Args:
         sound: samples of one channel.
-        rate: in a second.
+        rate: sampling rate in Hz.
 
     Returns:
-        10 log10 of the power relative to the loudest, at least `FLOOR`; rows go from 0 to rate / 2 Hz evenly. Of
-        silence `FLOOR` everywhere.
+        10 log10 of the power relative to its maximum, clipped below at `FLOOR` (silence is `FLOOR` everywhere); rows
+        are evenly spaced from 0 to rate / 2 Hz.
     """
     size = min(WINDOW, len(sound))
     _, _, power = signal.spectrogram(sound.astype(np.float64), rate, nperseg=size, noverlap=size * 3 // 4)

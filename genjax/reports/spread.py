@@ -1,7 +1,6 @@
-"""Numbers of several seeds, and in words how far they lie apart.
+"""Mean and standard deviation over seeds, and their text.
 
-Of n values m = 1/n ∑_i x_i stands beside the sample standard deviation s = (1/(n - 1) ∑_i (x_i - m)²)^½, of which a
-single value has none.
+The mean is m = 1/n ∑_i x_i, the sample standard deviation s = (1/(n - 1) ∑_i (x_i - m)²)^½, undefined for n = 1.
 """
 
 import math
@@ -9,29 +8,29 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (None of a single value) and the values themselves."""
+def mean_and_std(values: Sequence[float]) -> dict[str, Any]:
+    """ "mean", "std" (sample standard deviation; None for a single value) and "values"."""
     mean = math.fsum(values) / len(values)
     square = math.fsum((value - mean) ** 2 for value in values)
-    deviation = math.sqrt(square / (len(values) - 1)) if len(values) > 1 else None
-    return {"mean": mean, "spread": deviation, "values": list(values)}
+    std = math.sqrt(square / (len(values) - 1)) if len(values) > 1 else None
+    return {"mean": mean, "std": std, "values": list(values)}
 
 
-def in_words(mean: float, around: float | None, form: str = "{:.3g}", most: int = 4) -> str:
-    """Mean ± what lies around it, which is given two digits.
+def format_mean(mean: float, error: float | None, form: str = "{:.3g}", max_digits: int = 4) -> str:
+    """Formats "mean ± error" with two significant digits of the error.
 
     Args:
-        mean: as it is.
-        around: a spread or an error; None where there is none.
-        form: how the mean is written where nothing around it says how many digits it has.
-        most: digits behind the point; what lies around it is left out where it has none within these.
+        mean: the mean.
+        error: a standard deviation or standard error; None if unknown.
+        form: format string of the mean if the error does not set its digits.
+        max_digits: most decimal places; an error that rounds to zero at this precision is omitted.
 
     Returns:
         "1.27 ± 0.12", or the mean alone.
     """
-    if around is None or 0 < around < 0.5 * 10**-most:
+    if error is None or 0 < error < 0.5 * 10**-max_digits:
         return form.format(mean)
-    if around == 0 or not (math.isfinite(around) and math.isfinite(mean)):
-        return f"{form.format(mean)} ± {around:.2g}"
-    digits = min(most, max(0, 1 - math.floor(math.log10(around))))
-    return f"{mean:,.{digits}f} ± {around:,.{digits}f}"
+    if error == 0 or not (math.isfinite(error) and math.isfinite(mean)):
+        return f"{form.format(mean)} ± {error:.2g}"
+    digits = min(max_digits, max(0, 1 - math.floor(math.log10(error))))
+    return f"{mean:,.{digits}f} ± {error:,.{digits}f}"

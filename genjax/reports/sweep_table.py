@@ -1,7 +1,4 @@
-"""What the runs of a sweep have found, in one table.
-
-Numbers are means over the seeds of a setting, beside their spread; see `genjax.reports.spread`.
-"""
+"""Summary table of a sweep: mean ± std over the seeds of each setting, see `genjax.reports.spread`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from genjax.core.errors import UserError, nearest
-from genjax.reports.spread import in_words, spread
+from genjax.reports.spread import format_mean, mean_and_std
 from genjax.reports.tables import table
 from genjax.training.variations import Setting, Trial
 from genjax.training.workdir import read_report
-from genjax.training.writers import write_whole
+from genjax.training.writers import write_atomic
 
 SUMMARY = "summary"
-SEED = "seed"  # the override that runs are averaged over
+SEED = "seed"  # runs are averaged over this override
 SHOWN = (
     "distribution.frechet_ratio",
     "distribution.label_accuracy",
@@ -26,11 +23,11 @@ SHOWN = (
     "likelihood.nats_per_token",
     "likelihood.excess_nats",
     "translation.l1",
-)  # what is shown of a report that has it
+)  # default columns, for numbers that a report has
 
 
 def flatten(report: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """A report's numbers by dotted name; words, lists and switches are left out."""
+    """A report's numbers by dotted name, without strings, lists and booleans."""
     found: dict[str, float] = {}
     for name, value in report.items():
         if isinstance(value, Mapping):
@@ -41,25 +38,25 @@ def flatten(report: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def summarise(trials: Sequence[Trial], root: Path, show: Sequence[str] = ()) -> dict[str, Any]:
-    """What a sweep has found so far.
+    """Summarises the evaluated runs of a sweep.
 
     Args:
-        trials: its runs.
-        root: where their work directories are.
-        show: dotted names in evaluation.json; none for those of `SHOWN` that there are.
+        trials: all runs of the sweep.
+        root: folder of their work directories.
+        show: dotted names in evaluation.json; if empty, those of `SHOWN` that a report has.
 
     Returns:
-        "runs": each with its name, config, overrides and numbers (none before it is evaluated). "rows": one for each
-        setting but the seed, with "seeds" (evaluated runs), "of" (all runs), and "numbers" as of `spread`.
+        "runs": name, config, overrides and numbers of each run (no numbers before it is evaluated). "rows": one for
+        each setting without the seed, with "seeds" (evaluated runs), "of" (all runs) and "numbers" (`mean_and_std`).
 
     Raises:
-        UserError: no report has a number of that name, or one is damaged.
+        UserError: no report has a number of that name, or a report is damaged.
     """
     numbers = {trial.name: flatten(read_report(root / trial.name)) for trial in trials}
     known = {name for found in numbers.values() for name in found}
     for name in show:
         if known and name not in known:
-            raise UserError(f"--show={name}: no run has it: {nearest(name, known)}")
+            raise UserError(f"--show={name}: no run has this number: {nearest(name, known)}")
     shown = list(show) or [name for name in SHOWN if name in known]
     rows: dict[tuple[str, Setting], list[Trial]] = {}
     for trial in trials:
@@ -79,13 +76,13 @@ def summarise(trials: Sequence[Trial], root: Path, show: Sequence[str] = ()) -> 
             "of": len(group),
         }
         values = {name: [found[name] for found in reports if name in found] for name in shown}
-        row["numbers"] = {name: spread(found) for name, found in values.items() if found}
+        row["numbers"] = {name: mean_and_std(found) for name, found in values.items() if found}
         summary["rows"].append(row)
     return summary
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """The rows of a summary as a Markdown table: mean ± spread over the seeds of a setting."""
+    """The rows of a summary as a Markdown table: mean ± std over the seeds of a setting."""
     rows = []
     several = len({row["config"] for row in summary["rows"]}) > 1
     for row in summary["rows"]:
@@ -95,7 +92,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         for name in summary["shown"]:
             found = row["numbers"].get(name)
             line[name.partition(".")[2] or name] = (
-                in_words(found["mean"], found["spread"], "{:.4g}") if found else ""
+                format_mean(found["mean"], found["std"], "{:.4g}") if found else ""
             )
         rows.append(line)
     return table(rows)
@@ -111,7 +108,7 @@ def write_summary(summary: Mapping[str, Any], root: Path) -> list[Path]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         for ending, text in contents.items():
-            write_whole(root / f"{SUMMARY}.{ending}", text + "\n")
+            write_atomic(root / f"{SUMMARY}.{ending}", text + "\n")
     except OSError as error:
         raise UserError(f"cannot write {root}: {error.strerror}") from None
     return [root / f"{SUMMARY}.{ending}" for ending in contents]
