@@ -1,4 +1,4 @@
-"""What the tests of checkpoints share: a small state, and reading one back."""
+"""Helpers of the checkpoint tests: a small state, and restoring one."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Sound: mu-law against its formula, clips against the recordings, files and spectra against other readers."""
+"""Audio: mu-law against its formula, clips against the recordings, files and spectra against other readers."""
 
 import functools
 
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 
 
 def companded(x, mu):
-    """F of the docstring, in double precision."""
+    """F of `companding`'s docstring, in double precision."""
     return np.sign(x) * np.log1p(mu * np.abs(x)) / np.log1p(mu)
 
 
@@ -34,15 +34,15 @@ def tokens(law, x):
 
 
 LAWS = {
-    "int16": (MuLaw(), np.arange(-(2**15), 2**15).astype(np.int16)),  # of which 0 lies between two cells
+    "int16": (MuLaw(), np.arange(-(2**15), 2**15).astype(np.int16)),  # 0 lies between two cells
     "unit": (MuLaw(1.0), np.linspace(-1, 1, 40_001).astype(np.float32)),
     "few": (MuLaw(1.0, 15), np.linspace(-1, 1, 1001).astype(np.float32)),
 }
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_companding_is_its_formula_cut_into_equal_cells(name):
-    """Every amplitude: monotone, all tokens used, and back within half a cell of F."""
+def test_companding_quantises_its_formula_into_equal_cells(name):
+    """For every amplitude: monotone, all tokens used, the inverse within half a cell of F."""
     law, x = LAWS[name]
     found = tokens(law, x)
     assert set(np.unique(found)) == set(range(law.levels))
@@ -56,7 +56,7 @@ def test_companding_is_its_formula_cut_into_equal_cells(name):
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_tokens_stand_for_the_centres_of_their_cells(name):
+def test_tokens_decode_to_the_centres_of_their_cells(name):
     law, x = LAWS[name]
     all_tokens = np.arange(law.levels)
     amplitudes = law.inverse(all_tokens.astype(np.float64))
@@ -67,7 +67,7 @@ def test_tokens_stand_for_the_centres_of_their_cells(name):
     np.testing.assert_allclose(law.inverse(jnp.asarray(all_tokens, jnp.float32)), amplitudes, rtol=1e-4)
 
 
-def test_loud_samples_are_clipped_and_odd_settings_refused():
+def test_loud_samples_are_clipped_and_invalid_settings_raise():
     np.testing.assert_array_equal(tokens(MuLaw(1.0), np.float32([-3.0, 3.0])), [0, 255])
     for wrong in ((0.0, 256), (1.0, 1)):
         with pytest.raises(UserError, match="mu-law needs"):
@@ -92,7 +92,7 @@ def recordings(tmp_path):
     return str(path), clips, arrays
 
 
-def test_clips_are_the_recordings_and_silence(recordings):
+def test_clips_are_the_recordings_padded_with_zeros(recordings):
     path, clips, _ = recordings
     source = Clips(path, length=64, classes=3)
     for split, chosen in (("train", range(6)), ("test", (6, 7))):
@@ -107,7 +107,7 @@ def test_clips_are_the_recordings_and_silence(recordings):
             assert not row[kept:].any()
 
 
-def test_clips_without_a_split_are_parted_and_without_labels_unlabelled(recordings, tmp_path):
+def test_clips_without_a_split_are_split_and_without_labels_unlabelled(recordings, tmp_path):
     _, _, arrays = recordings
     path = tmp_path / "plain.npz"
     np.savez(path, audio=np.stack([arrays["audio"]] * 2, 1) / np.float32(2**15), offsets=arrays["offsets"])
@@ -121,13 +121,13 @@ def test_clips_without_a_split_are_parted_and_without_labels_unlabelled(recordin
     ("changes", "options", "words"),
     [
         ({}, {"label": "labels"}, "no array 'labels' .*did you mean 'label'"),
-        ({"label": np.arange(8)}, {}, r"should hold 0 \.\.\. 2 for each clip"),
-        ({"offsets": np.array([0, 9, 7, 20])}, {}, "offsets of .* should rise"),
-        ({"is_test": np.zeros(8, bool)}, {}, "'is_test' of .* should part the 8 clips in two"),
-        ({}, {"dtype": "float32"}, "int16 of 1 channels, not float32 of 1: set dtype and channels"),
+        ({"label": np.arange(8)}, {}, r"must hold an integer in 0 \.\.\. 2 for each clip"),
+        ({"offsets": np.array([0, 9, 7, 20])}, {}, "offsets of .* must increase"),
+        ({"is_test": np.zeros(8, bool)}, {}, "'is_test' of .* must split the 8 clips in two"),
+        ({}, {"dtype": "float32"}, "int16 with 1 channels, not float32 with 1: set dtype and channels"),
     ],
 )
-def test_files_that_are_something_else_are_refused(recordings, tmp_path, changes, options, words):
+def test_unsuitable_npz_files_raise(recordings, tmp_path, changes, options, words):
     path = tmp_path / "other.npz"
     np.savez(path, **{**recordings[2], **changes})
     with pytest.raises(UserError, match=words):
@@ -136,7 +136,7 @@ def test_files_that_are_something_else_are_refused(recordings, tmp_path, changes
 
 @pytest.fixture
 def folder(tmp_path):
-    """(path, recordings by class): a stereo file of each of six lengths in two classes, and one that is no sound."""
+    """(path, recordings by class): stereo files of six lengths in two classes, and a file that is not audio."""
     found = {"a": [], "b": []}
     for number, length in enumerate((150, 64, 10, 63, 200, 129)):
         sound = RNG.integers(-(2**15), 2**15, (length, 2)).astype("<i2")
@@ -149,8 +149,8 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("memory_mib", [0, 1])
-def test_recordings_of_a_folder_are_cut_into_parts(folder, memory_mib):
-    """Every disjoint part once, with its class, as SciPy reads them, whether read at once or with each access."""
+def test_recordings_of_a_folder_are_cut_into_segments(folder, memory_mib):
+    """Every disjoint segment once, with its class, as SciPy reads them, in memory or read on access."""
     path, found = folder
     expected = []
     for label, name in enumerate("ab"):
@@ -171,7 +171,7 @@ def test_recordings_of_a_folder_are_cut_into_parts(folder, memory_mib):
     assert all(parts)
 
 
-def test_recordings_that_are_something_else_are_refused(folder, tmp_path):
+def test_unsuitable_recordings_raise(folder, tmp_path):
     path, _ = folder
     with pytest.raises(
         UserError, match="2 channels of 16 bits at 8000 Hz, not 1 of 16 at 8000: set channels"
@@ -187,7 +187,7 @@ def test_recordings_that_are_something_else_are_refused(folder, tmp_path):
         SoundFolder(path, length=64, channels=2, test=0.0).load("train")
 
 
-def test_sounds_are_written_as_other_programs_read_them(tmp_path):
+def test_written_wav_files_are_read_by_scipy(tmp_path):
     stereo = RNG.integers(-(2**15), 2**15, (100, 2)).astype(np.int16)
     write_wav(tmp_path / "a.wav", stereo, RATE)
     rate, back = wavfile.read(tmp_path / "a.wav")
@@ -201,7 +201,7 @@ def test_sounds_are_written_as_other_programs_read_them(tmp_path):
         write_wav(tmp_path / "c.wav", np.zeros((3, 1), np.uint8), RATE)
 
 
-def test_spectrograms_show_when_which_tone_is_heard():
+def test_spectrograms_show_time_and_frequency_of_tones():
     """One second of 1 kHz, then one of 3 kHz: the loudest row of each column, to the resolution of the window."""
     t = np.arange(2 * RATE) / RATE
     levels = decibels(np.sin(2 * np.pi * np.where(t < 1, 1000, 3000) * t), RATE)
@@ -214,8 +214,8 @@ def test_spectrograms_show_when_which_tone_is_heard():
     np.testing.assert_array_equal(decibels(np.zeros(500, np.int16), RATE), FLOOR)
 
 
-def test_samples_of_sound_are_heard_and_seen(recordings, tmp_path):
-    """Files of the source's rate, in place of those of an earlier call; pictures with a spectrogram for each."""
+def test_audio_samples_are_exported_as_files_and_pictures(recordings, tmp_path):
+    """Files at the source's rate replace those of an earlier call; pictures show a spectrogram of each."""
     path, _, _ = recordings
     data = Data(Clips(path, length=64, rate=11_025), (MuLaw(),))
     samples = data.load("train").arrays["x"]
@@ -233,8 +233,8 @@ def test_samples_of_sound_are_heard_and_seen(recordings, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_decoding_times_the_same_samples_drawn_in_two_ways():
-    from experiments.benchmarks.decoding_speed_wavenet import measure
+def test_the_decoding_benchmark_times_the_same_samples_drawn_in_two_ways():
+    from experiments.decoding_speed_wavenet import measure
 
     timings = measure((2, 4), rounds=2, width=4, naive_steps=4)
     assert [timing.field for timing in timings] == [4, 16]

@@ -1,4 +1,4 @@
-"""Checkpoints: bit-exact on any layout, what is kept and what is refused."""
+"""Checkpoints: bit-exact on any layout, retention, and errors."""
 
 import os
 import shutil
@@ -24,12 +24,12 @@ from genjax.training.checkpoint import Checkpoints
 class State:
     step: PyTree
     params: PyTree
-    moments: PyTree
+    opt_state: PyTree
     extra: PyTree = field(default_factory=dict)
 
 
 def make(seed=0):
-    """Every dtype, odd bit patterns, odd names, empty containers, a named tuple of optax."""
+    """All dtypes, special bit patterns, special names, empty containers, a named tuple of optax."""
     rng = np.random.default_rng(seed)
     bits = lambda dtype, *shape: jnp.asarray(
         rng.integers(0, 256, (*shape, np.dtype(dtype).itemsize), np.uint8).view(dtype)[..., 0]
@@ -41,7 +41,7 @@ def make(seed=0):
     return State(
         step=jnp.asarray(seed, jnp.int32),
         params=params,
-        moments={
+        opt_state={
             "net": optax.named_chain(("moments", optax.scale_by_adam()), ("none", optax.identity())).init(
                 normal
             )
@@ -74,14 +74,14 @@ def layout(devices, *spec, shape=None, names=("data", "model")):
     return NamedSharding(mesh, P(*spec))
 
 
-def test_every_bit_comes_back(tmp_path):
+def test_every_bit_is_restored(tmp_path):
     state = make(3)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, state)
     step, got = restore(tmp_path, make(0))
     assert step == 3
     assert_same(got, state)
-    # A template without arrays, as `jax.eval_shape` gives it, serves as well.
+    # A template of shapes, as from `jax.eval_shape`, gives the same.
     device = replace(
         state, extra={n: state.extra[n] for n in ("half", "key", "keys", "special", "size zero")}
     )
@@ -89,7 +89,7 @@ def test_every_bit_comes_back(tmp_path):
     assert_same(got, device)
 
 
-def test_saves_what_was_given_though_it_is_donated_at_once(tmp_path):
+def test_arrays_may_be_donated_right_after_save(tmp_path):
     big = jnp.arange(2.0**20)
     expected = np.asarray(big)
     with Checkpoints(tmp_path) as checkpoints:
@@ -153,26 +153,52 @@ def test_class_names_do_not_matter(tmp_path):
     assert int(got["moments"].count) == 0
 
 
-def test_partial_restores_what_is_asked_for(two):
+def test_arrays_stored_under_an_earlier_name_are_restored(tmp_path):
+    """A state saved when `opt_state` was named `moments`, restored as a whole and in part."""
+    state = make(3)
+    old = {"step": state.step, "params": state.params, "moments": state.opt_state, "extra": state.extra}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, old)
+    assert "moments/net/moments/count" in checksums.read(tmp_path / "3")["arrays"]
+    step, got = restore(tmp_path, make(0))
+    assert step == 3
+    assert_same(got, state)
+    _, got = restore(tmp_path, {"opt_state": make(0).opt_state}, partial=True)
+    assert_same(got["opt_state"], state.opt_state)
+    _, got = restore(tmp_path, {**old, "moments": make(0).opt_state})
+    assert_same(got, old)
+    fresh = jax.tree.map(lambda a: jnp.zeros(3), state.opt_state)
+    with pytest.raises(
+        UserError, match=r"opt_state/net/moments/count: int32\(\) in the checkpoint, float32\(3,\) exp"
+    ):
+        restore(tmp_path, {"opt_state": fresh}, partial=True)
+    with pytest.raises(UserError, match="opt_state/net/moments/count: not in the checkpoint"):
+        restore(tmp_path, {**old, "opt_state": state.opt_state})
+
+
+def test_partial_restores_a_subset_of_the_arrays(two):
     assert_same(restore(two, {"n": jnp.int32(0)}, partial=True)[1], {"n": small(2)["n"]})
     with pytest.raises(UserError, match="w: only in the checkpoint"):
         restore(two, {"n": jnp.int32(0)})
-    with pytest.raises(UserError, match="m: only now"):
+    with pytest.raises(UserError, match="m: not in the checkpoint"):
         restore(two, {"m": jnp.int32(0)}, partial=True)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"w": jnp.zeros((2, 4))}, "w: float32(2, 3) in the checkpoint, float32(2, 4) now"),
-        ({"w": jnp.zeros((3, 2))}, "w: float32(2, 3) in the checkpoint, float32(3, 2) now"),
-        ({"w": jnp.zeros((2, 3), jnp.bfloat16)}, "w: float32(2, 3) in the checkpoint, bfloat16(2, 3) now"),
-        ({"w": jnp.zeros((2, 3), jnp.int32)}, "w: float32(2, 3) in the checkpoint, int32(2, 3) now"),
-        ({"n": 0}, "n: int32() in the checkpoint, int64() now"),
-        ({"other": jnp.zeros(1)}, "other: only now"),
+        ({"w": jnp.zeros((2, 4))}, "w: float32(2, 3) in the checkpoint, float32(2, 4) expected"),
+        ({"w": jnp.zeros((3, 2))}, "w: float32(2, 3) in the checkpoint, float32(3, 2) expected"),
+        (
+            {"w": jnp.zeros((2, 3), jnp.bfloat16)},
+            "w: float32(2, 3) in the checkpoint, bfloat16(2, 3) expected",
+        ),
+        ({"w": jnp.zeros((2, 3), jnp.int32)}, "w: float32(2, 3) in the checkpoint, int32(2, 3) expected"),
+        ({"n": 0}, "n: int32() in the checkpoint, int64() expected"),
+        ({"other": jnp.zeros(1)}, "other: not in the checkpoint"),
     ],
 )
-def test_a_template_that_differs_is_refused_in_one_line(two, change, words):
+def test_a_template_that_differs_raises_one_line(two, change, words):
     with pytest.raises(UserError) as error:
         restore(two, {**small(0), **change})
     assert words in str(error.value)
@@ -201,7 +227,7 @@ def test_retention(tmp_path, last, every, expected):
     assert sorted(os.listdir(tmp_path)) == sorted(map(str, expected))
 
 
-def test_the_old_one_outlives_the_new_ones_manifest(tmp_path, monkeypatch):
+def test_old_checkpoints_are_deleted_after_the_new_manifest_is_written(tmp_path, monkeypatch):
     seen, write = [], checksums.write
     monkeypatch.setattr(
         checksums, "write", lambda *a: (seen.append(sorted(os.listdir(tmp_path))), write(*a))[1]
@@ -213,7 +239,7 @@ def test_the_old_one_outlives_the_new_ones_manifest(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["2"]
 
 
-def test_a_damaged_step_is_replaced_only_by_the_same_step_saved_anew(two):
+def test_a_damaged_step_is_replaced_only_when_the_same_step_is_saved_again(two):
     flip(files(two / "2")[0])
     with Checkpoints(two, keep_last=3) as checkpoints:
         assert checkpoints.restore(small(0))[0] == 1
@@ -225,21 +251,21 @@ def test_a_damaged_step_is_replaced_only_by_the_same_step_saved_anew(two):
     assert sorted(os.listdir(two)) == ["1", "2"]
 
 
-def test_a_return_to_an_earlier_step_leaves_later_ones_behind(tmp_path):
+def test_restoring_an_earlier_step_supersedes_later_ones(tmp_path):
     with Checkpoints(tmp_path, keep_last=9) as checkpoints:
         for step in (1, 5, 9):
             checkpoints.save(step, small(step))
         checkpoints.restore(small(0), step=1)
         checkpoints.save(3, small(30))
         checkpoints.wait()
-        assert checkpoints.steps() == [1, 3]  # not 9, which another history led to
+        assert checkpoints.steps() == [1, 3]  # not 9, which the restored state did not lead to
         assert sorted(os.listdir(tmp_path)) == ["1", "3", "5.stale", "9.stale"]
         checkpoints.save(5, small(50))
         checkpoints.wait()
         assert sorted(os.listdir(tmp_path)) == ["1", "3", "5", "9.stale"]
 
 
-def test_the_same_step_twice_is_saved_once(two):
+def test_a_restored_step_is_not_saved_again(two):
     with Checkpoints(two) as checkpoints:
         checkpoints.restore(small(0))
         before = [path.stat().st_mtime_ns for path in files(two)]
@@ -248,17 +274,17 @@ def test_the_same_step_twice_is_saved_once(two):
         assert [path.stat().st_mtime_ns for path in files(two)] == before
 
 
-def test_leftovers_of_killed_saves_are_removed_by_the_next_save(two):
+def test_temporary_folders_of_killed_saves_are_removed_by_the_next_save(two):
     shutil.copytree(two / "2", two / "3.orbax-checkpoint-tmp")
     shutil.copytree(two / "2", two / "4.orbax-checkpoint-tmp-17")
     with Checkpoints(two) as checkpoints:
         assert checkpoints.restore(small(0))[0] == 2
-        assert len(os.listdir(two)) == 4  # a reader deletes nothing: the save may be another process's
+        assert len(os.listdir(two)) == 4  # restoring deletes nothing: another process may be saving
         checkpoints.save(3, small(3))
     assert sorted(os.listdir(two)) == ["2", "3"]
 
 
-def test_two_keys_of_one_name_are_refused(tmp_path):
+def test_two_arrays_of_one_name_raise(tmp_path):
     @record
     class Odd:
         a: PyTree
@@ -272,6 +298,6 @@ def test_two_keys_of_one_name_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"keep_last": 0}, {"keep_every": -1}])
-def test_refuses_to_keep_nothing(tmp_path, options):
+def test_invalid_retention_raises(tmp_path, options):
     with pytest.raises(UserError, match="keep_last"):
         Checkpoints(tmp_path, **options)

@@ -1,4 +1,4 @@
-"""Every kind of damage, kill and full disk leaves a good checkpoint."""
+"""After damage, kills and full disks an intact checkpoint is left."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ from genjax.training.checkpoint import Checkpoints
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, os.remove, lambda path: path.write_bytes(b"")])
-def test_damage_to_any_file_falls_back(two, damage, caplog):
+def test_damage_to_any_file_falls_back_to_the_previous_checkpoint(two, damage, caplog):
     everything = files(two / "2")
     assert len(everything) > 8
     with Checkpoints(two) as checkpoints:
@@ -38,22 +38,22 @@ def test_damage_to_any_file_falls_back(two, damage, caplog):
         assert checkpoints.restore(small(0))[0] == 2
 
 
-def test_every_bit_of_a_manifest_counts(two):
+def test_any_flipped_bit_of_a_manifest_raises(two):
     path = two / "2" / checksums.NAME
     kept = path.read_bytes()
     for i in range(0, len(kept), 7):
         path.write_bytes(kept[:i] + bytes([kept[i] ^ 1 << i % 8]) + kept[i + 1 :])
-        with pytest.raises(checksums.Damaged):
+        with pytest.raises(checksums.ChecksumError):
             checksums.read(two / "2")
 
 
-def test_unknown_format_is_passed_over(two, monkeypatch):
+def test_an_unknown_format_is_skipped(two, monkeypatch):
     monkeypatch.setattr(checksums, "FORMAT", 2)
     with pytest.raises(UserError, match="its format is 1, this version reads 2"):
         restore(two)
 
 
-def test_all_damaged_says_what_is_wrong_and_deletes_nothing(two):
+def test_without_an_intact_checkpoint_the_error_lists_all_faults_and_nothing_is_deleted(two):
     for step in (1, 2):
         (two / str(step) / checksums.NAME).unlink()
     before = files(two)
@@ -64,7 +64,7 @@ def test_all_damaged_says_what_is_wrong_and_deletes_nothing(two):
     assert files(two) == before
 
 
-def test_a_named_step_is_not_replaced_by_another(two):
+def test_a_requested_step_does_not_fall_back(two):
     assert restore(two, step=1)[0] == 1
     truncate(files(two / "2")[0])
     with pytest.raises(UserError, match="2: "):
@@ -73,7 +73,7 @@ def test_a_named_step_is_not_replaced_by_another(two):
         restore(two, step=3)
 
 
-def test_nothing_there(tmp_path):
+def test_a_missing_directory(tmp_path):
     with Checkpoints(tmp_path / "none") as checkpoints:
         assert checkpoints.latest() is None
         with pytest.raises(UserError, match="no checkpoint in"):
@@ -93,11 +93,11 @@ def run(program, *arguments, **options):
     )
 
 
-def test_kill_in_the_middle_of_a_save(two):
+def test_a_kill_during_a_save(two):
     endless = run(
         """
         import sys, jax.numpy as jnp, numpy as np
-        from genjax.checkpoint import Checkpoints
+        from genjax.training.checkpoint import Checkpoints
         noise = np.random.default_rng(0).normal(size=2**21).astype(np.float32)
         with Checkpoints(sys.argv[1]) as checkpoints:
             for step in range(3, 10**6):
@@ -105,7 +105,7 @@ def test_kill_in_the_middle_of_a_save(two):
         """,
         two,
     )
-    # Step 5 under way means that 3 and 4 are complete.
+    # When step 5 is being saved, 3 and 4 are complete.
     deadline = time.monotonic() + 60
     while not list(two.glob("[5-9]*.orbax-checkpoint-tmp*")):
         assert endless.poll() is None, endless.communicate()
@@ -123,8 +123,8 @@ def test_kill_in_the_middle_of_a_save(two):
 
 FULL = """
     import resource, signal, sys, jax.numpy as jnp, numpy as np
-    from genjax.checkpoint import Checkpoints
-    from genjax.errors import UserError
+    from genjax.training.checkpoint import Checkpoints
+    from genjax.core.errors import UserError
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18))
     noise = lambda n: {"w": jnp.asarray(np.random.default_rng(0).normal(size=n), jnp.float32)}
@@ -156,7 +156,7 @@ def test_a_full_disk_is_one_line_and_a_failure(two, then):
     assert sorted(os.listdir(two)) == ["2", "3"]
 
 
-def test_too_little_space_is_said_before_the_save(two, monkeypatch):
+def test_too_little_space_raises_before_the_save(two, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1))
     with (
         Checkpoints(two) as checkpoints,
@@ -185,12 +185,12 @@ def test_a_failed_save_is_raised_once_and_the_next_one_works(two, monkeypatch, c
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
 
 
-def test_a_manifest_that_cannot_be_written_is_a_failed_save(two, monkeypatch):
-    def refuse(*arguments):
+def test_a_manifest_that_cannot_be_written_fails_the_save(two, monkeypatch):
+    def fail(*arguments):
         raise OSError(28, "No space left on device")
 
     with Checkpoints(two) as checkpoints:
-        monkeypatch.setattr(checksums, "write", refuse)
+        monkeypatch.setattr(checksums, "write", fail)
         checkpoints.save(3, small(3))
         with pytest.raises(UserError, match=r"no space left on device: checkpoint 3 .* last good one is 2"):
             checkpoints.wait()

@@ -1,4 +1,4 @@
-"""Batches: every example once per epoch, the same global batch on any number of processes, pure in step."""
+"""Batches: each example once per epoch, the same global batch on any number of processes, pure in step."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ from scipy import stats
 
 from genjax.core.errors import UserError
 from genjax.data import Batches, Table, Windows, sweep
-from genjax.data.examples import Some
-from genjax.data.permutation import scattered, shuffled
+from genjax.data.examples import Subset
+from genjax.data.permutation import permutation, permutation_at
 
 KEYS = ((), (1,), (0, 1), (2**64 - 1, 2**40))
 
@@ -16,7 +16,7 @@ def numbers(num: int) -> Table:
     return Table({"x": np.arange(num)})
 
 
-def walk(num: int, batch_size: int, steps: int, **options) -> np.ndarray:
+def stream_of(num: int, batch_size: int, steps: int, **options) -> np.ndarray:
     batches = Batches(numbers(num), batch_size, **options)
     return np.concatenate([batches(step)["x"] for step in range(steps)])
 
@@ -25,13 +25,13 @@ def walk(num: int, batch_size: int, steps: int, **options) -> np.ndarray:
 def test_every_example_once_per_epoch(num, batch_size):
     epochs = 6
     steps = -(-epochs * num // batch_size)
-    stream = walk(num, batch_size, steps)[: epochs * num].reshape(epochs, num)
+    stream = stream_of(num, batch_size, steps)[: epochs * num].reshape(epochs, num)
     np.testing.assert_array_equal(np.sort(stream, axis=1), np.tile(np.arange(num), (epochs, 1)))
 
 
-def test_many_examples_are_permuted_place_by_place(monkeypatch):
-    """The laws above, with the permutation that serves more than a million examples."""
-    monkeypatch.setattr("genjax.data.batches.WRITTEN_DOWN", 4)
+def test_large_permutations_are_evaluated_entry_by_entry(monkeypatch):
+    """The tests above, with the permutation for more than a million examples."""
+    monkeypatch.setattr("genjax.data.batches.LARGEST_TABLE", 4)
     test_every_example_once_per_epoch(50, 12)
     test_every_example_once_per_epoch(5, 16)
     test_epochs_and_seeds_have_their_own_order()
@@ -43,8 +43,8 @@ def test_many_examples_are_permuted_place_by_place(monkeypatch):
 def test_permutations_are_permutations_that_depend_on_their_key(num):
     places = np.arange(num)
     for orders in (
-        [shuffled(num, *key) for key in KEYS],
-        [scattered(places, num, *key) for key in KEYS],
+        [permutation(num, *key) for key in KEYS],
+        [permutation_at(places, num, *key) for key in KEYS],
     ):
         for order in orders:
             np.testing.assert_array_equal(np.sort(order), places)
@@ -53,23 +53,23 @@ def test_permutations_are_permutations_that_depend_on_their_key(num):
 
 
 @pytest.mark.slow
-def test_scattered_places_look_random():
-    """Over keys, place and value are independent: chi-square of their joint counts; so are neighbours."""
+def test_permutation_at_looks_random():
+    """Over keys, place and value are independent (chi-square of their joint counts), and so are neighbours."""
     num, keys = 20, 2000
-    orders = np.stack([scattered(np.arange(num), num, key) for key in range(keys)])
+    orders = np.stack([permutation_at(np.arange(num), num, key) for key in range(keys)])
     counts = np.stack([np.bincount(orders[:, place], minlength=num) for place in range(num)])
     chi2 = np.sum((counts - keys / num) ** 2) / (keys / num)
     assert stats.chi2.sf(chi2, (num - 1) ** 2) > 1e-4
     steps = np.bincount((orders[:, 1] - orders[:, 0]) % num, minlength=num)[1:]
     assert stats.chisquare(steps).pvalue > 1e-4
-    large = scattered(np.arange(10**5), 10**9, 7) / 10**9
+    large = permutation_at(np.arange(10**5), 10**9, 7) / 10**9
     assert stats.kstest(large, "uniform").pvalue > 1e-4
     assert abs(np.corrcoef(large[1:], large[:-1])[0, 1]) < 4 / np.sqrt(10**5)
 
 
 def test_epochs_and_seeds_have_their_own_order():
-    stream = walk(100, 20, 15).reshape(3, 100)
-    other = walk(100, 20, 15, seed=1).reshape(3, 100)
+    stream = stream_of(100, 20, 15).reshape(3, 100)
+    other = stream_of(100, 20, 15, seed=1).reshape(3, 100)
     orders = {tuple(order) for order in np.concatenate([stream, other])}
     assert len(orders) == 6
     assert tuple(range(100)) not in orders
@@ -77,7 +77,7 @@ def test_epochs_and_seeds_have_their_own_order():
 
 def test_each_place_gets_each_example_equally_often():
     """Of 5! = 120 orders, 12,000 epochs show each about 100 times: chi-square with 119 degrees of freedom."""
-    stream = walk(5, 500, 120).reshape(-1, 5)
+    stream = stream_of(5, 500, 120).reshape(-1, 5)
     _, counts = np.unique(stream, axis=0, return_counts=True)
     assert len(counts) == 120
     assert stats.chisquare(counts).pvalue > 1e-4
@@ -92,8 +92,8 @@ def test_processes_make_up_the_global_batch(process_count):
 
 
 def test_resuming_in_the_middle_of_a_later_epoch_continues_the_stream():
-    straight = walk(25, 4, 40).reshape(40, 4)
-    for step in (17, 39, 3, 18):  # in no order: a fresh object each, and one that jumps
+    straight = stream_of(25, 4, 40).reshape(40, 4)
+    for step in (17, 39, 3, 18):  # in any order: with a new object each, and with one object
         np.testing.assert_array_equal(Batches(numbers(25), 4)(step)["x"], straight[step])
     jumping = Batches(numbers(25), 4)
     for step in (39, 0, 20, 7, 39):
@@ -108,7 +108,7 @@ def test_examples_keep_their_rows_together():
 
 @pytest.mark.parametrize("process_count", [1, 2])
 @pytest.mark.parametrize(("num", "batch_size"), [(12, 4), (13, 4), (3, 8)])
-def test_sweep_sees_everything_once_in_order(num, batch_size, process_count):
+def test_sweep_yields_every_example_once_in_order(num, batch_size, process_count):
     sweeps = [
         list(sweep(numbers(num), batch_size, process, process_count)) for process in range(process_count)
     ]
@@ -121,14 +121,14 @@ def test_sweep_sees_everything_once_in_order(num, batch_size, process_count):
     np.testing.assert_array_equal(np.concatenate(seen), np.arange(num))
 
 
-def test_some_examples_are_a_fixed_random_choice():
-    """Each chosen once, from anywhere in the set, the same every time; a longer choice begins with a shorter one."""
+def test_subset_is_a_fixed_random_choice():
+    """Without repetition, uniform, the same every time; a larger subset starts with a smaller one."""
     table = Table({"x": np.arange(1000)})
-    chosen = Some(table, 100)[np.arange(100)]["x"]
-    assert len(Some(table, 100)) == 100
-    assert len(Some(table, 5000)) == 1000
+    chosen = Subset(table, 100)[np.arange(100)]["x"]
+    assert len(Subset(table, 100)) == 100
+    assert len(Subset(table, 5000)) == 1000
     assert len(set(chosen)) == 100
-    np.testing.assert_array_equal(chosen[:50], Some(table, 50)[np.arange(50)]["x"])
+    np.testing.assert_array_equal(chosen[:50], Subset(table, 50)[np.arange(50)]["x"])
     assert stats.kstest(chosen / 1000, "uniform").pvalue > 1e-3
     assert not np.array_equal(chosen, np.sort(chosen))
 
@@ -161,7 +161,7 @@ def test_windows_are_the_slices_of_the_stream():
         (lambda: Table({"x": np.zeros(3), "label": np.zeros(2)}), "one common length.*'x': 3, 'label': 2"),
     ],
 )
-def test_mistakes_are_one_line(make, message):
+def test_errors_are_one_line(make, message):
     with pytest.raises(UserError, match=message) as error:
         make()
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Documents with an end: their split, their tokens, and the probability of all of them together."""
+"""Documents with an end token: splits, tokens, and the total probability of all documents."""
 
 import itertools
 import zlib
@@ -24,7 +24,7 @@ def path(tmp_path):
     return str(path)
 
 
-def test_documents_go_to_tokens_and_back_once_each(path):
+def test_each_document_is_encoded_and_decoded_once(path):
     source = Lines(path, length=6)
     expected = list(dict.fromkeys(word.strip() for word in WORDS))
     assert sorted(source.documents("train") + source.documents("test")) == sorted(expected)
@@ -39,13 +39,13 @@ def test_documents_go_to_tokens_and_back_once_each(path):
     assert source.vocabulary.decode(prompt) == "éb"
 
 
-def test_a_document_without_room_for_its_end_is_cut(path):
+def test_long_documents_are_truncated_without_an_end_token(path):
     source = Lines(path, length=3)
     for row, text in zip(source.load("train").arrays["x"], source.documents("train"), strict=True):
         assert source.vocabulary.decode(row) == text[:3]
 
 
-def test_packing_trains_on_every_document_and_tests_on_each_alone(path):
+def test_packed_training_rows_hold_every_document_and_test_rows_one(path):
     alone, packed = Lines(path, length=11), Lines(path, length=11, packed=True)
     rows = packed.load("train").arrays
     found = []
@@ -58,17 +58,17 @@ def test_packing_trains_on_every_document_and_tests_on_each_alone(path):
     np.testing.assert_array_equal(test["segment"], test["mask"])
 
 
-def test_names_of_the_standard_library_are_embedded():
+def test_names_of_the_standard_library_need_no_file():
     source = Lines(length=32)
     train, test = source.documents("train"), source.documents("test")
     assert "heappush" in train + test
     assert len(train) > 8 * len(test) > 1000
     assert not set(train) & set(test)
-    assert max(map(len, train + test)) < 32, "the config's length cuts none"
+    assert max(map(len, train + test)) < 32, "the config's length truncates none"
 
 
 def test_probabilities_of_all_documents_sum_to_one():
-    """Rows of up to three tokens, 0 being the end: (0), (a 0), (a b 0), and (a b c), which has no room for an end."""
+    """Rows of up to three tokens, 0 being the end token: (0), (a 0), (a b 0), and (a b c), which is truncated."""
     objective, params = model("learned", (3,), stop=(0,))
     rows = [(*word, 0)[:3] for size in range(4) for word in itertools.product(range(1, VALUES), repeat=size)]
     x = jnp.asarray([(*row, *[0] * (3 - len(row))) for row in rows])
@@ -78,7 +78,7 @@ def test_probabilities_of_all_documents_sum_to_one():
     np.testing.assert_array_equal(objective.elements({"x": x, "mask": mask}), mask.sum(1))
 
 
-def test_samples_of_documents_are_lines_of_text(path, tmp_path):
+def test_samples_of_documents_are_exported_as_lines(path, tmp_path):
     data = Data(Lines(path, length=6))
     samples = data.source.load("train").arrays["x"][:5]
     said = exports.export(tmp_path / "drawn", data, samples)
@@ -92,7 +92,7 @@ def test_novelty_counts_samples():
     assert report == {"unique": 0.75, "novel": 0.5, "in_test": 0.25}
 
 
-def test_what_does_not_fit_is_refused(tmp_path):
+def test_small_and_missing_files_raise(tmp_path):
     few = tmp_path / "few.txt"
     few.write_text("a\nb\n")
     for file, words in ((few, "2 different lines, too few"), (tmp_path / "none.txt", "cannot read")):

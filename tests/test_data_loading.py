@@ -1,4 +1,4 @@
-"""The way of batches to the devices never changes them: workers, residence on devices, token files in memory maps."""
+"""Workers, data resident on devices and memory-mapped token files give the same batches bit for bit."""
 
 import dataclasses
 import json
@@ -49,7 +49,7 @@ def same(ours, theirs) -> None:
 @pytest.mark.parametrize("mesh", ["data:8", "data:2,fsdp:4", "tensor:2,data:4"])
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_batches_gathered_on_devices_are_those_of_the_host(name, mesh):
-    """In any step of several epochs; on each device its rows alone, without a word between devices."""
+    """In any step of several epochs; each device gathers its own rows, without collectives."""
     examples, devices = EXAMPLES[name], make_mesh(mesh)
     batches, arrays = Batches(examples, 16, seed=3), residents.place(examples, devices)
     gather = jax.jit(residents.gather(examples))
@@ -66,7 +66,7 @@ def test_batches_gathered_on_devices_are_those_of_the_host(name, mesh):
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-    """Thirty points, so that batches straddle epochs."""
+    """Thirty points, so that batches span epochs."""
 
     kind = "points"
     shape = (2,)
@@ -79,15 +79,15 @@ class Points:
         return EXAMPLES["points"]
 
 
-def ready(**how) -> loop.Run:
+def ready(**options) -> loop.Run:
     return loop.prepare(
         Experiment(
-            Regression(), Data(Points()), SGD(momentum=0.9), batch_size=16, steps=6, input=Input(**how)
+            Regression(), Data(Points()), SGD(momentum=0.9), batch_size=16, steps=6, input=Input(**options)
         )
     )
 
 
-def walk(run: loop.Run, state, first: int, length: int, stacked: bool = False):
+def train(run: loop.Run, state, first: int, length: int, stacked: bool = False):
     if stacked:
         return run.compiled(state, run.batch(first, length), True)[0]
     for step in range(first, first + length):
@@ -96,28 +96,28 @@ def walk(run: loop.Run, state, first: int, length: int, stacked: bool = False):
 
 
 @pytest.mark.optimised
-def test_training_is_the_same_to_the_bit_wherever_the_data_live():
-    """Also if a resumed run puts them elsewhere, and in calls of several steps."""
+def test_training_is_bit_identical_wherever_the_data_reside():
+    """Also if a resumed run places them elsewhere, and in calls of several steps."""
     host, device = ready(resident=False), ready(resident=True)
     assert device.resident
-    assert ready().resident, "small data sets live on the devices"
+    assert ready().resident, "small data sets reside on the devices"
     assert not ready(resident_mib=0).resident
     assert not loop.prepare(dataclasses.replace(device.experiment, compile="pmap")).resident
     assert set(device.batch(0, 1)) == {residents.INDEX}
-    reference = walk(host, host.make_state(), 0, 6)
+    reference = train(host, host.make_state(), 0, 6)
     others = [
-        walk(device, device.make_state(), 0, 6),
-        walk(device, walk(host, host.make_state(), 0, 2), 2, 4),
-        walk(host, walk(device, device.make_state(), 0, 2), 2, 4),
+        train(device, device.make_state(), 0, 6),
+        train(device, train(host, host.make_state(), 0, 2), 2, 4),
+        train(host, train(device, device.make_state(), 0, 2), 2, 4),
     ]
-    stacked = [walk(run, run.make_state(), 0, 6, stacked=True) for run in (host, device)]
+    stacked = [train(run, run.make_state(), 0, 6, stacked=True) for run in (host, device)]
     for result, expected in [*((other, reference) for other in others), (stacked[1], stacked[0])]:
         jax.tree.map(np.testing.assert_array_equal, result, expected)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_indices_of_processes_make_up_the_global_batch(processes):
-    """What resident data sets are asked for: each example once per epoch over all processes."""
+    """The indices for resident data sets: each example once per epoch over all processes."""
     parts = [Batches(EXAMPLES["points"], 8, 1, number, processes) for number in range(processes)]
     seen = np.concatenate([part.indices(step) for step in range(15) for part in parts])
     np.testing.assert_array_equal(np.sort(seen.reshape(4, 30), axis=1), np.tile(np.arange(30), (4, 1)))
@@ -128,7 +128,7 @@ def test_indices_of_processes_make_up_the_global_batch(processes):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Probe:
-    """Pictures that tell which process decoded them, and whether JAX had devices there."""
+    """Images with the id of the process that decoded them, and whether JAX was initialised there."""
 
     pictures: object
 
@@ -136,8 +136,8 @@ class Probe:
         return len(self.pictures)
 
     def __getitem__(self, indices):
-        told = {"pid": np.array(os.getpid()), "jax": np.array(xla_bridge.backends_are_initialized())}
-        return {**self.pictures[indices], **told}
+        probed = {"pid": np.array(os.getpid()), "jax": np.array(xla_bridge.backends_are_initialized())}
+        return {**self.pictures[indices], **probed}
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_workers_make_the_batches_of_the_host(folder, workers):
-    """From the middle of an epoch on, for one process of two; then an error, which is one line, and their end."""
+    """From the middle of an epoch on, for one process of two; then a one-line error, and the workers' exit."""
     pictures = ImageFolder(str(folder), size=4, memory_mib=0).load("train")
     batches = Batches(Probe(pictures), 8, 5, 1, 2)
     jax.devices()
@@ -175,7 +175,7 @@ def test_workers_make_the_batches_of_the_host(folder, workers):
         with pytest.raises(UserError, match="cannot decode the picture") as error:
             list(map(rows, range(12, 100)))
         assert "\n" not in str(error.value)
-        with pytest.raises(UserError, match="cannot decode the picture"):  # and does not wait for ever
+        with pytest.raises(UserError, match="cannot decode the picture"):  # and does not block
             rows(100)
     assert len(pids) == workers
     assert os.getpid() not in pids
@@ -205,7 +205,7 @@ def prepared(tmp_path):
 
 
 def test_mapped_windows_are_those_of_the_tokens_in_memory(prepared):
-    """In both splits, across the ends of documents and files, and again after a trip to another process."""
+    """In both splits, across documents and files, and after pickling to another process."""
     path, tokenizer = prepared
     encoding, source = Encoding(str(tokenizer)), Tokens(str(path), length=48)
     assert (source.levels, source.end) == (300, 0)
@@ -229,7 +229,7 @@ def test_mapped_windows_are_those_of_the_tokens_in_memory(prepared):
     assert splits["train"][0] in text
 
 
-def test_bytes_are_the_text_itself(tmp_path):
+def test_byte_tokens_are_the_text(tmp_path):
     (tmp_path / "a.txt").write_text("\n\n".join(TEXTS) + "é")
     body = token_files.write([str(tmp_path / "a.txt")], "byte", tmp_path / "out", separator="\n\n", test=0.3)
     assert (body["dtype"], body["vocabulary"], body["end"]) == ("uint8", 256, None)
@@ -250,9 +250,9 @@ def _flip(path):
 
 
 def _rewrite(path, **changes):
-    from genjax.core.checksums import sealed, unsealed
+    from genjax.core.checksums import read_checksummed, with_checksum
 
-    path.write_text(sealed({**unsealed(path), **changes}))
+    path.write_text(with_checksum({**read_checksummed(path), **changes}))
 
 
 DAMAGE = {
@@ -278,7 +278,7 @@ def test_damaged_token_files_are_one_line(prepared, name):
     assert "\n" not in str(error.value)
 
 
-def test_what_cannot_be_prepared_or_read_is_refused(tmp_path):
+def test_invalid_texts_and_options_raise(tmp_path):
     text, out = tmp_path / "a.txt", tmp_path / "out"
     text.write_text("one document")
     cases = [
@@ -305,8 +305,8 @@ def test_what_cannot_be_prepared_or_read_is_refused(tmp_path):
             call()
 
 
-def test_configs_take_token_files(prepared):
-    """By the name of a language model's config, or by flags."""
+def test_configs_accept_token_files(prepared):
+    """As the variant of a language model's config, or by flags."""
     path, _ = prepared
     named = experiments.load(f"ar_gpt2:{path}")
     assert (named.data.levels, named.objective.values, named.objective.stop) == (300, 300, (0,))

@@ -1,4 +1,4 @@
-"""Sources: what they load equals what was put there, splits are declared and disjoint, mistakes are one line."""
+"""Sources: loaded data equal the files', splits are declared and disjoint, errors are one line."""
 
 import calendar
 import dataclasses
@@ -36,7 +36,7 @@ def multiset(x: np.ndarray) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A folder with one of each: .npz files, pictures, text, and data sets in TFDS's format."""
+    """A folder with .npz files, images, text, and data sets in TFDS's format."""
     root = tmp_path_factory.mktemp("data")
     np.savez(
         root / "split.npz", x_train=PICTURES[:7], x_test=PICTURES[7:], y_train=LABELS[:7], y_test=LABELS[7:]
@@ -87,7 +87,7 @@ def text_features():
 
 
 def encoded(indices) -> list[dict]:
-    """Examples as TFDS stores them: pictures are PNG."""
+    """Examples as TFDS stores them: images are PNG."""
     examples = []
     for i in indices:
         png = io.BytesIO()
@@ -139,7 +139,7 @@ def test_examples_are_as_declared(root, name):
         source.load("tset")
 
 
-def test_digits_split_everything_once_with_equal_test_classes():
+def test_digits_are_split_without_repetition_and_with_balanced_test_classes():
     pixels, label = load_digits(return_X_y=True)
     train, test = (rows(Digits().load(split)) for split in ("train", "test"))
     together = {name: np.concatenate([train[name], test[name]]) for name in train}
@@ -149,7 +149,7 @@ def test_digits_split_everything_once_with_equal_test_classes():
     np.testing.assert_array_equal(np.bincount(test["label"]), np.full(10, 36))
 
 
-def test_split_rows_parts_everything():
+def test_split_rows_covers_every_row_once():
     for num, count in ((2, 1), (10, 1), (25, 5)):
         parts = [split_rows(num, count / num, split) for split in ("train", "test")]
         assert len(parts[1]) == count
@@ -170,8 +170,8 @@ def test_arrays_come_back_with_their_labels(root, name):
 
 
 @pytest.mark.parametrize("name", ["folder", "folder split"])
-def test_pictures_keep_pixels_and_class(root, name):
-    """Pictures of 8 x 8 are stored as 2 x 2 tiles; at full size they come back exactly, in grey or RGB."""
+def test_images_keep_pixels_and_class(root, name):
+    """Images of 8 x 8 pixels, 2 x 2 tiles, are loaded exactly at full size, in grey or RGB."""
     source = sources(root)[name]
     source = type(source)(source.path, size=8, channels=source.channels)
     truth = {
@@ -190,14 +190,14 @@ def test_pictures_keep_pixels_and_class(root, name):
         assert len(source.load("train")) == 7
 
 
-def test_folder_keeps_the_mean_when_it_scales(root):
+def test_resizing_keeps_the_mean(root):
     source = ImageFolder(str(root / "sets"), size=2, channels=1)
     small = rows(source.load("train"))["x"].astype(float).mean()
     large = rows(type(source)(source.path, size=8, channels=1).load("train"))["x"].astype(float).mean()
     assert small == pytest.approx(large, rel=0.05)
 
 
-def test_texts_are_the_files_own(root):
+def test_stdlib_text_equals_the_files(root):
     train, test = (StdlibBytes(length=64).load(split) for split in ("train", "test"))
     for module in (calendar, heapq, io, json.decoder, zipfile):
         top_level = "." not in module.__name__ and not hasattr(module, "__path__")
@@ -208,7 +208,7 @@ def test_texts_are_the_files_own(root):
 
 
 @pytest.mark.parametrize("unit", ["byte", "char"])
-def test_text_file_goes_to_tokens_and_back(root, unit):
+def test_text_file_is_encoded_and_decoded(root, unit):
     source = TextFile(str(root / "play.txt"), length=16, unit=unit)
     splits = [source.load(split).stream for split in source.splits]
     assert source.vocabulary.decode(np.concatenate(splits)) == PLAY + "é"
@@ -230,7 +230,7 @@ def test_tfds_text_joins_texts_by_newlines(root):
 
 
 @pytest.mark.parametrize("name", ["tfds", "folder"])
-def test_what_does_not_fit_in_memory_stays_on_disk(root, name):
+def test_splits_above_memory_mib_stay_on_disk(root, name):
     source = sources(root)[name]
     in_memory, on_disk = source.load("train"), dataclasses.replace(source, memory_mib=0).load("train")
     assert type(on_disk) is not type(in_memory)
@@ -253,7 +253,7 @@ def test_tfds_data_sets_never_share_a_download_folder(root):
 
 
 def test_tfds_prepares_from_manual_dir_as_array_record(root, monkeypatch):
-    """With TFDS's own builders, whose preparation (it needs TensorFlow) is recorded instead of run."""
+    """With TFDS's builders, whose preparation (which needs TensorFlow) is recorded instead of run."""
     import tensorflow_datasets as tfds
 
     calls = []
@@ -268,7 +268,7 @@ def test_tfds_prepares_from_manual_dir_as_array_record(root, monkeypatch):
     mnist = TFDS("mnist", str(root), "originals")
     described = (mnist.kind, mnist.shape, mnist.dtype, mnist.classes, mnist.levels, mnist.splits)
     assert described == ("image", (28, 28, 1), "uint8", 10, 256, ("train", "test"))
-    assert not calls, "a description prepares nothing"
+    assert not calls, "metadata need no preparation"
     with pytest.raises(UserError, match="'mnist' has no train split"):  # nothing was really prepared
         mnist.load("train")
     assert calls == [(str(root / "downloads" / "mnist" / "3.0.1"), "originals", "array_record")]
@@ -277,7 +277,7 @@ def test_tfds_prepares_from_manual_dir_as_array_record(root, monkeypatch):
     assert calls[1][0] != calls[0][0]
 
 
-def test_vocabulary_refuses_unknown_characters():
+def test_unknown_characters_raise():
     with pytest.raises(UserError, match="character 'z' is not in the vocabulary of 2"):
         Vocabulary("ab").encode(b"abz")
 
@@ -301,7 +301,7 @@ MISTAKES = {
     ),
     "npz kind": (
         lambda root: Npz(str(root / "whole.npz"), x="LABELS").shape,
-        r"int64 \[\], no image examples",
+        r"int64 \[\], not image examples",
     ),
     "npz levels": (
         lambda root: Npz(str(root / "whole.npz"), x="LABELS", kind="points").levels,
@@ -333,14 +333,14 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_one_line(root, name):
+def test_errors_are_one_line(root, name):
     make, message = MISTAKES[name]
     with pytest.raises(UserError, match=message) as error:
         make(root)
     assert "\n" not in str(error.value)
 
 
-def test_tfds_says_what_to_install_when_tensorflow_is_missing(root, monkeypatch):
+def test_tfds_names_the_requirements_when_tensorflow_is_missing(root, monkeypatch):
     monkeypatch.setattr("genjax.data.sources.tfds.importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         UserError, match=r"not prepared in .*needs TensorFlow.*pip install -r requirements-prepare.txt"

@@ -1,4 +1,4 @@
-"""The toys' densities: they integrate to one, their samples follow them, their entropies are E[-log p]."""
+"""The toys' densities integrate to one, samples follow them, entropies are E[-log p]."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ def test_samples_follow_the_density(toy):
 
 
 @toys
-def test_labels_tell_components_of_equal_weight(toy):
+def test_labels_are_components_of_equal_weight(toy):
     train = toy.load("train").arrays
     counts = np.bincount(train["label"], minlength=toy.classes)
     assert len(counts) == toy.classes
@@ -82,14 +82,14 @@ def test_curves_agree_with_adaptive_quadrature(toy):
     np.testing.assert_allclose(toy.log_density(x), [np.log(density(point)) for point in x], atol=1e-8)
 
 
-def test_moons_lie_where_scikit_learn_puts_them():
+def test_moons_equal_those_of_scikit_learn():
     expected, label = make_moons(n_samples=80, shuffle=False, noise=None)
     u = np.tile(np.linspace(0, 1, 40), 2)
     np.testing.assert_allclose(Moons().curve(u, label), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("arms", [1, 2, 3])
-def test_spirals_wind_as_often_as_said_and_are_rotations_of_each_other(arms):
+def test_spirals_have_their_number_of_turns_and_are_rotations_of_each_other(arms):
     toy = Spirals(arms=arms, turns=1.25, radius=2.5, noise=0.3)
     u = np.linspace(0.001, 1, 500)
     first = toy.curve(u, np.zeros(500, int)) @ np.array([1, 1j])
@@ -156,7 +156,7 @@ def test_points_depend_on_seed_and_split_alone(toy):
         (lambda: Rings().load("tets"), "no split 'tets': did you mean 'test'"),
     ],
 )
-def test_mistakes_are_one_line(make, message):
+def test_errors_are_one_line(make, message):
     with pytest.raises(UserError, match=message) as error:
         make()
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Transforms: inverses, Jacobians against autodiff, and what a uniform model scores through them."""
+"""Transforms: inverses, Jacobians against autodiff, and the bits per dimension of a uniform model."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ KEY = jax.random.key(0)
 
 @dataclasses.dataclass(frozen=True)
 class Ramp:
-    """All values of a dtype (or 0 ... levels - 1), many times over, as examples [n, 4, 4, 1]."""
+    """All values of a dtype (or 0 ... levels - 1), repeated, as examples [n, 4, 4, 1]."""
 
     levels: int
     dtype: str
@@ -51,7 +51,7 @@ SOURCES = [
 @pytest.mark.parametrize(("source", "bits", "low"), SOURCES, ids=["digits", "uint8", "int16"])
 @pytest.mark.parametrize("dequantize", [True, False])
 def test_inverse_undoes_forward_exactly(source, bits, low, dequantize):
-    """For every level; and what the model sees stays within [-1, 1], to the last bit of float32."""
+    """For every level; the model's inputs stay within [-1, 1], to the last bit of float32."""
     x = source.load("train").arrays["x"]
     assert len(np.unique(x)) == source.levels
     width = source.levels if dequantize else source.levels - 1
@@ -193,11 +193,11 @@ def test_crop_is_a_uniform_shift_of_the_padded_image(images, mode):
     assert stats.chisquare(hits.sum(axis=1)).pvalue > 1e-4
 
 
-def test_evaluation_leaves_images_alone(images):
+def test_evaluation_does_not_augment(images):
     np.testing.assert_array_equal(forward(Data(Digits(), (Flip(), Crop(2))), images), images)
 
 
-def test_randomness_hangs_on_key_and_position_alone(images):
+def test_randomness_depends_on_key_and_position_only(images):
     data = Data(Digits(), (Dequantize(), Dequantize()))
     first, again = forward(data, images), forward(data, images)
     np.testing.assert_array_equal(first, again)

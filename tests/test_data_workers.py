@@ -1,4 +1,4 @@
-"""Programs with data workers as people run them: killed, stopped, resumed with another input, over several processes.
+"""Programs with data workers: killed, stopped, resumed with other input options, over several processes.
 
 ./launch/local.sh test -m slow tests/test_data_workers.py
 """
@@ -20,20 +20,20 @@ from test_programs import ROOT, environment, program
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("data workers")]
 
-CONFIG = '''"""A tiny VAE of pictures that stay on disk."""
+CONFIG = '''"""A tiny VAE of images that stay on disk."""
 import dataclasses
 
 import numpy as np
 
 from genjax.data import Data, ImageFolder, Scale
-from genjax.experiment import Evaluation, Experiment
+from genjax.training.experiment import Evaluation, Experiment
 from genjax.networks import MLP
-from genjax.objectives.vae import VAE, Gaussian
+from genjax.objectives.latent.vae import VAE, Gaussian
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Inverted:
-    """Examples of a class that only this file defines."""
+    """Examples of a class that only the config file defines."""
 
     pictures: object
 
@@ -74,7 +74,7 @@ def config(tmp_path_factory) -> str:
 
 @contextlib.contextmanager
 def started(config: str, workdir: pathlib.Path, *words: str):
-    """A training run that leads a process group, as a shell's job does, once it has logged 30 steps."""
+    """A training run in its own process group, after it has logged 30 steps."""
     command = [
         sys.executable,
         "-m",
@@ -88,7 +88,7 @@ def started(config: str, workdir: pathlib.Path, *words: str):
     try:
         end = time.monotonic() + 300
         while not (workdir / "metrics.jsonl").exists() or max(losses(workdir), default=0) < 30:
-            assert time.monotonic() < end, "the run does not get on"
+            assert time.monotonic() < end, "the run makes no progress"
             assert running.poll() is None, running.communicate()[1]
             time.sleep(0.05)
         yield running
@@ -98,7 +98,7 @@ def started(config: str, workdir: pathlib.Path, *words: str):
 
 
 def group(leader: int) -> list[int]:
-    """The processes of a group that are alive, its leader left out."""
+    """The live processes of a group, without its leader."""
     found = []
     for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -111,7 +111,7 @@ def group(leader: int) -> list[int]:
 
 
 def workers(leader: int) -> list[int]:
-    """The workers among them."""
+    """The data workers of a group."""
     return [
         pid for pid in group(leader) if b"spawn_main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
@@ -132,8 +132,8 @@ def losses(workdir: pathlib.Path) -> dict[int, float]:
     return {row["step"]: row["vae/loss"] for row in rows}
 
 
-def test_kill_leaves_no_orphans_and_a_resumed_run_may_have_other_workers(config, tmp_path):
-    """The losses of host, one worker, and two workers after a kill are the same to the bit."""
+def test_a_kill_leaves_no_orphans_and_a_resumed_run_may_have_other_workers(config, tmp_path):
+    """The losses without workers, with one worker, and with two workers until a kill are bit-identical."""
     before = {*os.listdir("/dev/shm")}
     with started(config, tmp_path / "run", "--config.input.workers=2") as running:
         assert len(workers(running.pid)) == 2
@@ -158,8 +158,8 @@ def test_kill_leaves_no_orphans_and_a_resumed_run_may_have_other_workers(config,
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_all_processes_saves_and_ends_them(config, tmp_path, number):
-    """As Ctrl-C in a terminal does: the workers too get the signal."""
+def test_a_signal_to_the_process_group_saves_and_exits(config, tmp_path, number):
+    """As Ctrl-C in a terminal: the workers receive the signal too."""
     with started(config, tmp_path / "run", "--config.input.workers=2") as running:
         os.killpg(running.pid, number)
         _, errors = running.communicate(timeout=300)
@@ -184,7 +184,7 @@ def test_a_killed_worker_is_one_line(config, tmp_path):
 
 
 def test_prepare_then_train(tmp_path):
-    """Texts become token files, which a transformer of bytes learns from."""
+    """Texts become token files, on which a byte-level transformer trains."""
     for name in "abc":
         lines = [f"{name} {number}: the quality of mercy is not strained" for number in range(40)]
         (tmp_path / f"{name}.txt").write_text("\n".join(lines))
@@ -209,14 +209,14 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 number, count, port = map(int, sys.argv[1:])
 if count > 1:
     jax.distributed.initialize(f"localhost:{port}", count, number)
-import test_data_loading as law
+import test_data_loading as shared
 from jax.experimental import multihost_utils
 found = []
 for resident in (True, False):
-    run = law.ready(resident=resident)
+    run = shared.ready(resident=resident)
     assert run.resident == resident and jax.process_count() == count
-    state = law.walk(run, run.make_state(), 0, 4)
-    state = law.walk(run, state, 4, 2, stacked=True)
+    state = shared.train(run, run.make_state(), 0, 4)
+    state = shared.train(run, state, 4, 2, stacked=True)
     found.append(np.asarray(multihost_utils.process_allgather(state.params, tiled=True)["net"]["w"]))
 np.testing.assert_array_equal(*found)
 if number == 0:
@@ -225,8 +225,8 @@ if number == 0:
 
 
 def test_processes_gather_from_their_own_copies(tmp_path):
-    """Two processes of two devices: resident data train as the host's batches do, to the bit; as one process of four
-    devices does, to the order in which gradients are summed.
+    """Two processes of two devices: training on resident data and on host batches is bit-identical, and equals that of
+    one process of four devices up to the order of summation.
     """
     path = tmp_path / "process.py"
     path.write_text(PROCESS)
@@ -234,7 +234,7 @@ def test_processes_gather_from_their_own_copies(tmp_path):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
 
-    def begin(number: int, count: int) -> subprocess.Popen:
+    def start(number: int, count: int) -> subprocess.Popen:
         flags = f"--xla_force_host_platform_device_count={4 // count}"
         env = environment() | {"XLA_FLAGS": flags, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
         command = [sys.executable, str(path), str(number), str(count), str(port)]
@@ -242,7 +242,7 @@ def test_processes_gather_from_their_own_copies(tmp_path):
 
     results = []
     for count in (1, 2):
-        running = [begin(number, count) for number in range(count)]
+        running = [start(number, count) for number in range(count)]
         outs = [each.communicate(timeout=300) for each in running]
         assert all(each.returncode == 0 for each in running), outs[-1][1]
         results.append(np.frombuffer(bytes.fromhex(outs[0][0].strip().splitlines()[-1]), np.float32))

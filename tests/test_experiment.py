@@ -1,4 +1,4 @@
-"""Experiments: found, checked, written, given back; the plan of calls; diverged runs."""
+"""Experiments: loaded, checked, saved, restored; the plan of calls; diverged runs."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ SHIPPED = sorted(experiment.shipped())
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_configs_load_and_describe_themselves(name):
+def test_shipped_configs_load_and_are_listed(name):
     loaded = experiment.load(name)
     assert [line.split()[0] for line in dry_run.list_configs().splitlines()].count(name) == 1
     text = dry_run.draw_tree(loaded, loaded)
@@ -38,13 +38,13 @@ def test_shipped_configs_load_and_describe_themselves(name):
         ("gan_digits", [("compile", "pmpa")], "jit"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(spec, overrides, words):
+def test_invalid_configs_and_overrides_raise_one_line(spec, overrides, words):
     with pytest.raises(UserError, match=words) as caught:
         experiment.load(spec, overrides)
     assert "\n" not in str(caught.value)
 
 
-def test_a_config_that_is_not_python_names_the_line(tmp_path):
+def test_the_error_of_a_config_that_is_not_python_names_the_line(tmp_path):
     path = tmp_path / "broken.py"
     path.write_text("def get_experiment(:\n")
     with pytest.raises(UserError, match="line 1"):
@@ -58,7 +58,7 @@ def test_restore_reads_the_work_directory_alone(tmp_path):
     source = tmp_path / "mine.py"
     source.write_text(
         "import dataclasses\n"
-        "from genjax import experiment\n"
+        "from genjax.training import experiment\n"
         "from genjax.objectives.adversarial.gan import GAN\n"
         "@dataclasses.dataclass(frozen=True)\n"
         "class Mine(GAN):\n"
@@ -83,7 +83,7 @@ def test_restore_reads_the_work_directory_alone(tmp_path):
         experiment.restore(workdir)
 
 
-def test_resume_refuses_another_experiment_and_shows_both_values(tmp_path):
+def test_resuming_another_experiment_raises_and_shows_both_values(tmp_path):
     old = experiment.load("diffusion_digits")
     for path, text, words in (
         ("seed", "7", "seed: 0 -> 7"),
@@ -105,7 +105,7 @@ def test_resume_refuses_another_experiment_and_shows_both_values(tmp_path):
         experiment.check_resume(old, experiment.load("diffusion_digits", [(path, text)]), tmp_path)
 
 
-def test_a_directory_with_other_things_in_it_is_not_a_work_directory(tmp_path):
+def test_a_directory_with_other_files_is_not_a_work_directory(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="not empty"):
         workdirs.open_workdir(experiment.load("gan_mixture"), "gan_mixture", tmp_path)
@@ -115,7 +115,7 @@ def test_a_directory_with_other_things_in_it_is_not_a_work_directory(tmp_path):
 
 @pytest.mark.parametrize("call", [1, 4, 7])
 @pytest.mark.parametrize(("checkpoint", "picture"), [(10, 0), (12, 5), (100, 3)])
-def test_the_plan_covers_each_step_once_and_does_not_depend_on_where_it_starts(call, checkpoint, picture):
+def test_the_plan_covers_each_step_once_and_does_not_depend_on_its_start(call, checkpoint, picture):
     small = dataclasses.replace(
         ROWS["vae-points"], steps=41, steps_per_call=call, checkpoint_every=checkpoint, sample_every=picture
     )
@@ -130,7 +130,7 @@ def test_the_plan_covers_each_step_once_and_does_not_depend_on_where_it_starts(c
     assert sum(length == call for _, length in calls) == (sum(gaps // call) if call > 1 else 41)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_names_the_last_checkpoint():
+def test_a_loss_that_is_not_finite_raises_and_names_the_last_checkpoint():
     loop.check_finite(3, {"net/loss": 1.0, "net/other": float("nan")}, None)
     for value in (float("nan"), float("inf")):
         with pytest.raises(UserError, match=r"net/loss is .* at step 30: .* checkpoint 20 is kept"):
@@ -138,7 +138,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_last_checkpoint():
 
 
 def test_diverged_training_keeps_its_last_good_checkpoint(tmp_path):
-    """A learning rate of 1e30: the run stops with one line, and nothing of it is saved over what was good."""
+    """With a learning rate of 1e30 the run raises one line, and no diverged state is saved."""
     tiny = dataclasses.replace(ROWS["vae-points"], checkpoint_every=1, log_every=1)
     wild = dataclasses.replace(tiny, optimizer=dataclasses.replace(tiny.optimizer, learning_rate=1e30))
     run = loop.prepare(wild)

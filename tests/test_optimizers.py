@@ -1,4 +1,4 @@
-"""Optimizers against the textbook in float64, schedules at known points, clipping and decay as laws."""
+"""Optimizers against their papers in float64, schedules at known points, properties of clipping and decay."""
 
 import functools
 
@@ -20,8 +20,8 @@ draw = lambda: jax.tree.map(
 PARAMS, GRADS = draw(), [draw() for _ in range(STEPS)]
 
 
-def walk(optimizer, params=PARAMS, grads=GRADS):
-    """Parameters after each step."""
+def trajectory(optimizer, params=PARAMS, grads=GRADS):
+    """Parameters after each step, and the final optimizer state."""
     tx = optimizer.build(STEPS)
     state, path = tx.init(params), []
     update = jax.jit(tx.update)
@@ -67,7 +67,7 @@ def muon(g, m, theta, k, beta, decay):
 
 
 ADAM = functools.partial(adam, b1=0.8, b2=0.95, eps=1e-3)
-TEXTBOOK = {
+REFERENCES = {
     "adam": (Adam(0.1, 0.8, 0.95, 1e-3), functools.partial(ADAM, decay=0.0)),
     "adamw": (AdamW(0.1, 0.8, 0.95, 1e-3, weight_decay=0.3), functools.partial(ADAM, decay=0.3)),
     "lion": (Lion(0.1, 0.8, 0.95, weight_decay=0.3), functools.partial(lion, b1=0.8, b2=0.95, decay=0.3)),
@@ -77,8 +77,8 @@ TEXTBOOK = {
 }
 
 
-def follow(rule, theta, grads, rate):
-    """The path of one array in float64; `rate` is a function of the step k = 0, 1, ..."""
+def reference_trajectory(rule, theta, grads, rate):
+    """The trajectory of one array in float64; `rate` is a function of the step k = 0, 1, ..."""
     theta, memory, path = np.asarray(theta, np.float64), None, []
     for k, g in enumerate(grads):
         direction, memory = rule(np.asarray(g, np.float64), memory, theta, k + 1)
@@ -87,28 +87,28 @@ def follow(rule, theta, grads, rate):
     return path
 
 
-@pytest.mark.parametrize("name", TEXTBOOK)
-def test_follows_the_textbook(name):
-    optimizer, rule = TEXTBOOK[name]
-    path, _ = walk(optimizer)
+@pytest.mark.parametrize("name", REFERENCES)
+def test_equals_the_reference(name):
+    optimizer, rule = REFERENCES[name]
+    path, _ = trajectory(optimizer)
     leaves = [jax.tree.leaves(p) for p in path]
     grads = [jax.tree.leaves(g) for g in GRADS]
     for i, theta in enumerate(jax.tree.leaves(PARAMS)):
-        expected = follow(rule, theta, [g[i] for g in grads], lambda k: 0.1)
+        expected = reference_trajectory(rule, theta, [g[i] for g in grads], lambda k: 0.1)
         for k in range(STEPS):
             np.testing.assert_allclose(leaves[k][i], expected[k], rtol=1e-5, atol=2e-6)
 
 
-def test_schedule_reaches_the_step_it_is_read_at():
+def test_the_schedule_is_evaluated_at_the_current_step():
     linear = Linear(warmup=2, final=0.1)
-    path, _ = walk(SGD(0.1, schedule=linear))
+    path, _ = trajectory(SGD(0.1, schedule=linear))
     rates = [0.1 / 3, 0.2 / 3] + [0.1 * (1 - 0.9 * (k - 2) / (STEPS - 2)) for k in range(2, STEPS)]
-    rule = TEXTBOOK["sgd"][1]
-    expected = follow(rule, PARAMS["conv"], [g["conv"] for g in GRADS], lambda k: rates[k])
+    rule = REFERENCES["sgd"][1]
+    expected = reference_trajectory(rule, PARAMS["conv"], [g["conv"] for g in GRADS], lambda k: rates[k])
     np.testing.assert_allclose(path[-1]["conv"], expected[-1], rtol=1e-5, atol=1e-6)
 
 
-def test_muon_follows_the_textbook_on_matrices_and_adam_elsewhere():
+def test_muon_equals_its_reference_on_matrices_and_adam_elsewhere():
     shapes = {
         "dense": (3, 5),
         "tall": (6, 2),
@@ -119,7 +119,7 @@ def test_muon_follows_the_textbook_on_matrices_and_adam_elsewhere():
     }
     params = {n: RNG.normal(size=s).astype(np.float32) for n, s in shapes.items()}
     grads = [{n: RNG.normal(size=s).astype(np.float32) for n, s in shapes.items()} for _ in range(STEPS)]
-    path, _ = walk(Muon(0.1, 0.9, weight_decay=0.2, adam_learning_rate=0.03), params, grads)
+    path, _ = trajectory(Muon(0.1, 0.9, weight_decay=0.2, adam_learning_rate=0.03), params, grads)
     matrix = functools.partial(muon, beta=0.9, decay=0.2)
     rest = functools.partial(adam, b1=0.9, b2=0.999, eps=1e-8, decay=0.0)
     for name, got in path[-1].items():
@@ -128,7 +128,7 @@ def test_muon_follows_the_textbook_on_matrices_and_adam_elsewhere():
         if name == "stack":  # layer by layer
             parts = [(params[name][i], [g[name][i] for g in grads], got[i]) for i in range(2)]
         for theta, gs, moved in parts:
-            expected = follow(rule, theta, gs, lambda k, rate=rate: rate)[-1]
+            expected = reference_trajectory(rule, theta, gs, lambda k, rate=rate: rate)[-1]
             np.testing.assert_allclose(moved, expected, rtol=2e-4, atol=2e-5, err_msg=name)
 
 
@@ -141,7 +141,7 @@ def test_muon_follows_the_textbook_on_matrices_and_adam_elsewhere():
         (Cosine(warmup=20, final=0.1), {0: 1 / 21, 20: 1.0, 60: 0.55, 40: 0.55 + 0.45 * 0.5**0.5, 100: 0.1}),
         (Linear(warmup=20, final=0.2), {19: 20 / 21, 20: 1.0, 60: 0.6, 100: 0.2, 300: 0.2}),
         (Linear(final=0.0, hold=0.8), {0: 1.0, 80: 1.0, 90: 0.5, 100: 0.0}),
-        (Cosine(warmup=1000), {0: 1 / 1001, 99: 100 / 1001}),  # a run that ends while warming up
+        (Cosine(warmup=1000), {0: 1 / 1001, 99: 100 / 1001}),  # a run that ends during warm-up
     ],
 )
 def test_schedule_values(schedule, points):
@@ -173,14 +173,14 @@ def test_zero_clip_is_off():
 @pytest.mark.parametrize(
     "optimizer", [AdamW(0.1, weight_decay=0.5), Lion(0.1, weight_decay=0.5), Muon(0.1, weight_decay=0.5)]
 )
-def test_decay_takes_its_share_of_matrices_only(optimizer):
+def test_decay_shrinks_matrices_only(optimizer):
     still = jax.tree.map(np.zeros_like, PARAMS)
-    path, _ = walk(optimizer, grads=[still])
+    path, _ = trajectory(optimizer, grads=[still])
     factor = jax.tree.map(lambda p: 0.95 if p.ndim >= 2 else 1.0, PARAMS)
     jax.tree.map(lambda got, p, f: np.testing.assert_allclose(got, f * p, rtol=1e-6), path[0], PARAMS, factor)
 
 
-def test_vectors_stacked_over_layers_are_no_matrices():
+def test_vectors_stacked_over_layers_are_not_decayed():
     params = {
         "blocks": {
             "norm": {"scale": np.ones((3, 4))},
@@ -198,7 +198,7 @@ EVERY = [Adam(0.1), AdamW(0.1), Lion(0.1), SGD(0.1, 0.5), Muon(0.1, adam_learnin
 
 
 @pytest.mark.parametrize("optimizer", EVERY, ids=lambda o: type(o).__name__)
-def test_half_precision_parameters_are_moved_in_float32(optimizer):
+def test_half_precision_parameters_are_updated_in_float32(optimizer):
     half = lambda tree: jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16), tree)
     full = lambda tree: jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), tree)
     tx = optimizer.build(STEPS)
@@ -254,9 +254,9 @@ def test_finds_the_minimum_of_a_quadratic(optimizer):
 
 
 def test_state_names_the_links():
-    _, state = walk(AdamW(clip=1.0), grads=GRADS[:1])
+    _, state = trajectory(AdamW(clip=1.0), grads=GRADS[:1])
     assert set(state) == {"clip", "moments", "decay", "rate"}
-    assert set(walk(SGD(), grads=GRADS[:1])[1]) == {"moments", "rate"}
+    assert set(trajectory(SGD(), grads=GRADS[:1])[1]) == {"moments", "rate"}
 
 
 @pytest.mark.parametrize(
@@ -268,23 +268,23 @@ def test_state_names_the_links():
         lambda: Adam(schedule=Linear(hold=1.0)).build(3),
     ],
 )
-def test_refuses_what_makes_no_sense(build):
+def test_invalid_hyperparameters_raise(build):
     with pytest.raises(UserError, match="got") as error:
         build()
     assert "\n" not in str(error.value)
 
 
-def test_weight_clipping_projects_every_move_onto_the_box():
-    """Each step is the inner optimizer's from where one is, then the nearest point of the box; only where asked."""
+def test_weight_clipping_projects_every_update_onto_the_box():
+    """Each step is the inner optimizer's, then a projection onto the box, for matching paths only."""
     limit, inner = 0.4, SGD(learning_rate=0.1)
-    path, _ = walk(WeightClip(inner, limit))
+    path, _ = trajectory(WeightClip(inner, limit))
     before = PARAMS
     for params, g in zip(path, GRADS, strict=True):
         nearest = jax.tree.map(lambda p, g: np.clip(p - 0.1 * g, -limit, limit), before, g)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, nearest)
         before = params
-    some, _ = walk(WeightClip(inner, limit, "dense/kernel"))
-    free, _ = walk(inner)
+    some, _ = trajectory(WeightClip(inner, limit, "dense/kernel"))
+    free, _ = trajectory(inner)
     np.testing.assert_array_equal(some[-1]["conv"], free[-1]["conv"])
     np.testing.assert_array_equal(some[-1]["dense"]["kernel"], path[-1]["dense"]["kernel"])
     with pytest.raises(UserError, match="limit"):

@@ -1,4 +1,4 @@
-"""Trained models as parts of others: read once, from the newest checkpoint, and not needed afterwards."""
+"""Trained models as parts of others: read once, from the latest checkpoint, and not needed afterwards."""
 
 import dataclasses
 import shutil
@@ -20,14 +20,14 @@ from genjax.training.checkpoint import Checkpoints
 from genjax.training.optimizers import SGD
 from genjax.training.pretrained import Pretrained
 
-pytestmark = pytest.mark.xdist_group("pretrained")  # one process makes what these tests share
+pytestmark = pytest.mark.xdist_group("pretrained")  # one process compiles what these tests share
 
 TAUGHT = ROWS["diffusion-points"]
 BATCH = {"x": jnp.zeros((16, 2))}
 
 
 def save(run, workdir, step: int, factor: float = 1.0):
-    """A checkpoint whose moving average is `factor` times the initial parameters."""
+    """A checkpoint whose EMA is `factor` times the initial parameters."""
     state = run.make_state()
     state = dataclasses.replace(state, ema=jax.tree.map(lambda leaf: factor * leaf, state.ema))
     with Checkpoints(workdir / "checkpoints") as checkpoints:
@@ -50,7 +50,7 @@ def check_equal(ours, theirs):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_the_newest_moving_average_is_read_sharded_or_not(workdir):
+def test_latest_ema_is_read_sharded_or_not(workdir):
     run = on_one_device(TAUGHT)
     weights = Pretrained(str(workdir))
     assert weights.objective() == TAUGHT.objective
@@ -72,13 +72,13 @@ def test_the_newest_moving_average_is_read_sharded_or_not(workdir):
     check_equal(weights.load(tuned, jax.random.key(0), BATCH)[0], saved)
 
 
-def test_what_is_not_there_is_said_in_one_line_when_values_are_made(workdir, tmp_path):
+def test_missing_or_mismatched_weights_raise_one_line_at_initialisation(workdir, tmp_path):
     init = lambda where, objective: Pretrained(str(where)).load(objective, jax.random.key(0), BATCH)
     ours = TAUGHT.objective
     wider = dataclasses.replace(ours, net=dataclasses.replace(SMALL, width=48))
     cases = [
         (tmp_path / "nowhere", ours, "no work directory .*nowhere"),
-        (tmp_path, ours, "no work directory of a run"),
+        (tmp_path, ours, "not the work directory of a run"),
         (workdir, ours, "no checkpoint in"),
         (workdir, wider, "another model: its objective.net.width is 32, expected 48"),
         (workdir, VAE(SMALL, SMALL, (2,), 2), "another model: its objective is .*Diffusion, expected .*VAE"),
@@ -93,7 +93,7 @@ def test_what_is_not_there_is_said_in_one_line_when_values_are_made(workdir, tmp
                 call()
             assert "\n" not in str(caught.value)
     save(on_one_device(TAUGHT), workdir, 1)
-    with pytest.raises(UserError, match="data of another shape"):
+    with pytest.raises(UserError, match="trained on data of another shape"):
         Pretrained(str(workdir)).arrays(
             ours, tuple(((3,), "float32") for _ in jax.tree.leaves(init(workdir, ours)))
         )

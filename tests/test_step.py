@@ -1,4 +1,4 @@
-"""The train step against games and regressions that are solved by hand."""
+"""The train step against a game and a regression computed by hand."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,7 +27,7 @@ RATE = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Duel:
-    """min_a (a - b x)^2 and min_b (b + a)^2, b moving every `every` steps; extra counts a's moves."""
+    """min_a (a - b x)^2 and min_b (b + a)^2, b updated every `every` steps; extra counts a's updates."""
 
     every: int = 1
 
@@ -58,7 +58,7 @@ def by_hand(steps: int, every: int, x: np.ndarray) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_players_move_in_turn_and_see_the_newest_move(every):
+def test_players_are_updated_in_order_and_see_the_latest_parameters(every):
     x = np.asarray([0.5, 1.5, -1.0, 2.0], np.float32)
     duel, optimizers = Duel(every), {name: optax.sgd(RATE) for name in ("a", "b")}
     step = jax.jit(make_train_step(duel, optimizers, IDENTITY, seed=0))
@@ -66,17 +66,17 @@ def test_players_move_in_turn_and_see_the_newest_move(every):
     for number in range(5):
         state, metrics = step(state, {"x": jnp.asarray(x)})
         assert float(metrics["a/step"]) == number
-        assert float(metrics.get("b/moves", 1.0)) == (number % every == 0)
+        assert float(metrics.get("b/updated", 1.0)) == (number % every == 0)
     a, b = by_hand(5, every, x)
     np.testing.assert_allclose([state.params["a"]["w"], state.params["b"]["w"]], [a, b], rtol=1e-5)
     assert float(state.extra["count"]) == 5.0
     assert int(state.step) == 5
 
 
-def test_metrics_are_averaged_over_the_steps_in_which_their_player_moved():
+def test_metrics_are_averaged_over_the_steps_that_update_their_player():
     parts = [
-        {"b/loss": np.float32(value), "b/moves": np.float32(moves), "a/loss": np.float32(1)}
-        for value, moves in ((6, 1), (0, 0), (2, 1))
+        {"b/loss": np.float32(value), "b/updated": np.float32(updated), "a/loss": np.float32(1)}
+        for value, updated in ((6, 1), (0, 0), (2, 1))
     ]
     assert loop.average(parts) == {"b/loss": 4.0, "a/loss": 1.0}
     assert loop.average(parts[1:2]) == {"a/loss": 1.0}
@@ -84,8 +84,8 @@ def test_metrics_are_averaged_over_the_steps_in_which_their_player_moved():
     assert loop.average(stacked) == {"a/loss": 4.0}
 
 
-def test_average_of_parameters_forgets_its_start():
-    """ema_n by its recursion, and after 400 steps hardly anything of the first parameters is left."""
+def test_ema_is_warmed_up():
+    """ema_n by its recursion; after 400 steps the initial parameters have a weight below 1e-8."""
     duel, optimizers = Duel(), {name: optax.sgd(RATE) for name in ("a", "b")}
     step = jax.jit(make_train_step(duel, optimizers, IDENTITY, seed=0, ema=0.9))
     state = init_state(duel, optimizers, IDENTITY, 0, {"x": jnp.ones(2)})
@@ -101,7 +101,7 @@ def test_average_of_parameters_forgets_its_start():
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-    """Two numbers and a label for each example."""
+    """Examples of two numbers."""
 
     kind = "points"
     shape = (2,)
@@ -117,7 +117,7 @@ class Points:
 
 @dataclasses.dataclass(frozen=True)
 class Regression:
-    """A loss without randomness: least squares of x[1] on 64 features of x[0]."""
+    """A deterministic loss: least squares of x[1] on 64 features of x[0]."""
 
     features: Callable = jnp.cos
 
@@ -159,14 +159,14 @@ def train(steps: int = 5, one: bool = False, **changes):
     ],
     ids=str,
 )
-def test_every_way_of_running_a_step_is_the_same_step(changes):
+def test_all_ways_of_running_a_step_agree(changes):
     """pmap = jit, FSDP and tensor rules = replicated, micro-batches = one batch, 8 devices = 1."""
     reference, result = train(one=True), train(**changes)
     for ours, theirs in zip(jax.tree.leaves(result), jax.tree.leaves(reference), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_several_steps_in_one_call_are_the_same_steps():
+def test_several_steps_in_one_call_equal_single_steps():
     run = loop.prepare(Experiment(Regression(), Data(Points()), SGD(momentum=0.9), batch_size=16))
     one, metrics = run.make_state(), []
     for number in range(3):
@@ -179,14 +179,14 @@ def test_several_steps_in_one_call_are_the_same_steps():
         np.testing.assert_allclose(values, [step[key] for step in metrics], rtol=1e-5)
 
 
-def test_the_first_state_does_not_depend_on_the_mesh():
+def test_the_initial_state_does_not_depend_on_the_mesh():
     states = [train(0, one=True), train(0, mesh="fsdp:8"), train(0, mesh="data:8")]
     for other in states[1:]:
         for ours, theirs in zip(jax.tree.leaves(other), jax.tree.leaves(states[0]), strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_pmap_scans_too_and_draws_other_noise_on_each_device():
+def test_pmap_scans_and_draws_different_noise_on_each_device():
     experiment = Experiment(Regression(), Data(Points()), SGD(), batch_size=16, compile="pmap")
     run = loop.prepare(experiment)
     state, _ = run.compiled(run.make_state(), run.batch(0, 2), True)
@@ -199,11 +199,11 @@ def test_pmap_scans_too_and_draws_other_noise_on_each_device():
     assert len(set(np.asarray(noise).tolist())) == 8
 
 
-def test_evaluation_moves_nothing_and_knows_it_is_no_training():
+def test_evaluation_runs_with_train_false_and_reports_all_metrics():
     seen = []
 
     @dataclasses.dataclass(frozen=True)
-    class Watch(Regression):
+    class Recording(Regression):
         def players(self):
             player = super().players()["net"]
 
@@ -213,9 +213,9 @@ def test_evaluation_moves_nothing_and_knows_it_is_no_training():
 
             return {"net": Player(loss)}
 
-    params, _ = Watch().init(jax.random.key(0), {"x": jnp.zeros((2, 2))})
+    params, _ = Recording().init(jax.random.key(0), {"x": jnp.zeros((2, 2))})
     batch = {"x": jnp.asarray(np.random.default_rng(1).normal(size=(8, 2)), jnp.float32)}
-    metrics = jax.jit(make_eval_step(Watch(), IDENTITY))(params, {}, batch, jax.random.key(0))
+    metrics = jax.jit(make_eval_step(Recording(), IDENTITY))(params, {}, batch, jax.random.key(0))
     assert seen == [False]
     expected = Regression().players()["net"].loss(params, {}, batch, None)[0]
     np.testing.assert_allclose(metrics["net/loss"], expected, rtol=1e-6)
@@ -252,7 +252,7 @@ def test_shardings_of_optimizer_state_follow_parameters():
         (lambda: train(0, optimizer={"nt": SGD()}), "'nt'"),
     ],
 )
-def test_what_cannot_be_placed_is_refused(call, words):
+def test_invalid_meshes_rules_and_batches_raise(call, words):
     with pytest.raises(UserError, match=words):
         call()
 

@@ -1,4 +1,4 @@
-"""Data sets in TFDS's format, written by hand without TensorFlow."""
+"""Writes data sets in TFDS's format without TensorFlow."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
 """Batches as a pure function of (seed, step, process): resuming needs no iterator state.
 
-The training stream is the concatenation of one permutation of all examples after the other. Global item
-p = step * batch_size + i is entry p mod len of permutation number p // len, so that a batch may straddle two
-epochs, no example is dropped, and each comes exactly once per epoch. Process k of n takes the k-th of n equal
-consecutive slices: the global batch does not depend on n.
+The training stream concatenates one permutation of all examples per epoch. Global item p = step * batch_size + i is
+entry p mod len of permutation p // len: a batch may span two epochs, no example is dropped, and each occurs exactly
+once per epoch. Process k of n takes the k-th of n equal consecutive slices of each batch: the global batch does not
+depend on n.
 """
 
 import dataclasses
@@ -15,16 +15,24 @@ from jaxtyping import Int
 
 from genjax.core.errors import UserError
 from genjax.data.examples import Examples
-from genjax.data.permutation import scattered, shuffled
+from genjax.data.permutation import permutation, permutation_at
 
-WRITTEN_DOWN = 2**20  # more examples than these are permuted place by place: sorting them would take seconds
+LARGEST_TABLE = 2**20  # examples; larger permutations are evaluated entry by entry, as sorting takes seconds
 
 
 def process_rows(batch_size: int, process_index: int, process_count: int) -> Int[np.ndarray, " local"]:
-    """Gives the rows of a global batch that one process holds.
+    """The rows of a global batch that one process holds.
+
+    Args:
+        batch_size: rows of the global batch.
+        process_index: the process, 0 ... process_count - 1.
+        process_count: number of processes; must divide `batch_size`.
+
+    Returns:
+        Consecutive row indices, int64 [batch_size / process_count].
 
     Raises:
-        UserError: `batch_size` is not a positive multiple of `process_count`, or there is no such process.
+        UserError: `batch_size` is not a positive multiple of `process_count`, or `process_index` is out of range.
     """
     if batch_size < 1 or process_count < 1 or batch_size % process_count:
         raise UserError(
@@ -41,9 +49,9 @@ class Batches:
     """The endless stream of training batches; `batches(step)` is this process's part of batch `step`.
 
     Attributes:
-        examples: what to draw from.
+        examples: the data set.
         batch_size: examples in the global batch, over all processes.
-        seed: chooses the permutations, 0 ... 2^64 - 1.
+        seed: of the permutations, 0 ... 2^64 - 1.
         process_index: this process.
         process_count: number of processes.
     """
@@ -66,16 +74,16 @@ class Batches:
 
     @functools.cached_property
     def _permutation(self) -> Callable[[int], np.ndarray]:
-        """Whole permutation by epoch; the last two are kept, since one batch can need both."""
-        return functools.lru_cache(maxsize=2)(functools.partial(shuffled, len(self.examples), self.seed))
+        """Epoch -> its permutation; the last two are cached, since a batch may span two epochs."""
+        return functools.lru_cache(maxsize=2)(functools.partial(permutation, len(self.examples), self.seed))
 
     def _permuted(self, places: np.ndarray, epoch: int) -> np.ndarray:
-        if len(self.examples) > WRITTEN_DOWN:
-            return scattered(places, len(self.examples), self.seed, epoch)
+        if len(self.examples) > LARGEST_TABLE:
+            return permutation_at(places, len(self.examples), self.seed, epoch)
         return self._permutation(epoch)[places]
 
     def indices(self, step: int) -> Int[np.ndarray, " local"]:
-        """Which examples this process sees at `step` (0, 1, ...), int64."""
+        """Indices of this process's examples at `step` (0, 1, ...), int64."""
         epochs, places = np.divmod(step * self.batch_size + self.rows, len(self.examples))
         first, last = int(epochs[0]), int(epochs[-1])
         if first == last:
@@ -92,17 +100,17 @@ class Batches:
 def sweep(
     examples: Examples, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
-    """Goes once over all examples in order, in batches of one size: for evaluation with static shapes.
+    """Iterates once over all examples in order, in batches of one size: for evaluation with static shapes.
 
     Args:
-        examples: what to go over.
+        examples: the data set.
         batch_size: examples in the global batch.
         process_index: this process.
         process_count: number of processes.
 
     Yields:
-        (batch, count): this process's rows of the global batch, and how many rows of the *global* batch are
-        valid, counted from its first; the rest repeat the last example.
+        (batch, count): this process's rows of the global batch, and the number of leading rows of the *global* batch
+        that are valid; the last batch is padded to full size by repeating the last example.
 
     Raises:
         UserError: as `process_rows`.

@@ -1,4 +1,4 @@
-"""Codes that examples bring along, and the fingerprint of the parameters that made them."""
+"""Names of precomputed codes in a batch, and the fingerprint of the parameters that made them."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ CODES, FINGERPRINT = "z", "z_of"
 
 
 def fingerprint(values: PyTree) -> UInt32[Array, ""]:
-    """A number that tells trees of arrays apart: the bits of all, weighted by their places, modulo 2^32."""
+    """A checksum of a tree of arrays: the sum of all 32-bit words, weighted by position, modulo 2^32."""
     total = jnp.zeros((), jnp.uint32)
     for number, leaf in enumerate(jax.tree.leaves(values)):
         bits = jax.lax.bitcast_convert_type(jnp.asarray(leaf), jnp.uint32).reshape(-1)

@@ -1,10 +1,10 @@
-"""Mu-law companding: sound in few levels, fine where it is quiet, for models of one sample after the other.
+"""Mu-law companding: quantises audio to few levels, finer at small amplitudes, for autoregressive models.
 
-The continuous form of ITU-T G.711's law, as van den Oord et al. 2016 use it (WaveNet, arXiv:1609.03499, section 2.2):
+The continuous form of ITU-T G.711's mu-law, as in van den Oord et al. 2016 (WaveNet, arXiv:1609.03499, section 2.2):
 
     F(x) = sign(x) ln(1 + mu |x|) / ln(1 + mu),    F^-1(y) = sign(y) ((1 + mu)^|y| - 1) / mu,    x, y in [-1, 1],
 
-then y is cut into `levels` = mu + 1 equal cells; the inverse gives F^-1 of a cell's centre.
+then y is cut into `levels` = mu + 1 equal cells; the inverse maps a cell to F^-1 of its centre.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ from genjax.data.transforms import A
 
 @dataclasses.dataclass(frozen=True)
 class MuLaw:
-    """Maps samples of sound to tokens 0 ... levels - 1, the quietest in the middle.
+    """Maps audio samples to tokens 0 ... levels - 1, amplitude 0 in the middle.
 
-    What a model then learns is the quantised signal: its likelihoods, in bits per dimension, are bits per sample of
-    that signal, and a uniform model has log2(levels).
+    Likelihoods are those of the quantised signal: bits per dimension are bits per audio sample, log2(levels) for a
+    uniform model.
 
     Attributes:
-        full: the amplitude that F takes for 1: 32768 for int16, 1 for floating point in [-1, 1].
+        full: amplitude that corresponds to x = 1: 32768 for int16, 1 for floating point in [-1, 1].
         levels: number of tokens, mu + 1.
     """
 
@@ -39,7 +39,7 @@ class MuLaw:
             )
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
-        """Any dtype -> int32 tokens; louder than `full` is as loud as that."""
+        """Any dtype -> int32 tokens; amplitudes beyond `full` are clipped."""
         x = jnp.clip(batch["x"].astype(jnp.float32) / self.full, -1.0, 1.0)
         mu = self.levels - 1
         y = jnp.sign(x) * jnp.log1p(mu * jnp.abs(x)) / np.log1p(mu)
@@ -47,11 +47,11 @@ class MuLaw:
         return {**batch, "x": jnp.minimum(token, self.levels - 1)}
 
     def inverse(self, x: A) -> A:
-        """Tokens -> the amplitudes of their cells' centres, in -full ... full."""
+        """Tokens -> amplitudes of the cells' centres, in -full ... full."""
         centre = (2.0 * x + 1.0) / self.levels - 1.0
         sign = (centre > 0) * 2.0 - 1.0
         return self.full * sign * (float(self.levels) ** abs(centre) - 1.0) / (self.levels - 1)
 
     def log_det(self, shape: tuple[int, ...]) -> float:
-        """Zero: what is modelled are the tokens themselves."""
+        """Zero: the likelihood is that of the tokens."""
         return 0.0

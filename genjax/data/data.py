@@ -1,4 +1,4 @@
-"""A source and the transforms between it and the model: one object that knows both scales."""
+"""A source and the transforms between its units and those of the model."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from genjax.data.transforms import Transform
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What an experiment learns from.
+    """The data of an experiment.
 
     Attributes:
-        source: where the examples come from, in the data's own units.
-        transforms: the way to what the model sees, in order.
+        source: the examples, in the data's own units.
+        transforms: applied in order, from the data's units to the model's.
     """
 
     source: Source
@@ -26,7 +26,7 @@ class Data:
 
     @property
     def kind(self) -> Kind:
-        """What one example is."""
+        """Kind of an example."""
         return self.source.kind
 
     @property
@@ -46,12 +46,12 @@ class Data:
 
     @property
     def rate(self) -> int:
-        """Samples in a second, of sound; 8000 where the source does not say."""
+        """Sampling rate of audio, in Hz; 8000 if the source does not define one."""
         return getattr(self.source, "rate", 8000)
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """What `load` accepts."""
+        """The names of the splits."""
         return self.source.splits
 
     def load(self, split: str) -> Examples:
@@ -59,15 +59,15 @@ class Data:
         return self.source.load(split)
 
     def forward(self, batch: Mapping[str, Array | np.ndarray], key: Key, train: bool) -> Batch:
-        """Maps a batch from the data's own units to what the model sees. Pure; works under jit.
+        """Maps a batch from the data's own units to the model's. Pure; works under jit.
 
         Args:
-            batch: "x" [b, *shape] in the source's dtype, "label" int32 [b] where there are labels.
+            batch: "x" [b, *shape] in the source's dtype, and "label" int32 [b] if the source has labels.
             key: a typed PRNG key; the transform at position i uses `named(key, "transform i")`.
             train: whether to augment; static under jit.
 
         Returns:
-            The batch with "x" as float32, or as int32 if all transforms left integers.
+            The batch with "x" as float32, or as int32 if the transforms keep integers.
         """
         out: Batch = {name: jnp.asarray(array) for name, array in batch.items()}
         for i, transform in enumerate(self.transforms):
@@ -76,9 +76,9 @@ class Data:
         return {**out, "x": out["x"].astype(jnp.int32 if discrete else jnp.float32)}
 
     def inverse(self, x: Array | np.ndarray) -> np.ndarray:
-        """Maps what the model sees (or samples) back to the data's own units.
+        """Maps samples, or inputs of the model, back to the data's own units.
 
-        Discrete data are rounded (down, if the transforms dequantize) and clipped to their range.
+        Discrete data are rounded (down if the transforms dequantize) and clipped to their range.
 
         Args:
             x: [b, *shape], any dtype.
@@ -97,6 +97,6 @@ class Data:
         """Sums the transforms' log |det df/dx|, in nats per example.
 
         Returns:
-            What to add to the model's log-density to get the log-density in the data's own units.
+            The correction to add to the model's log-density for the log-density in the data's own units.
         """
         return sum((transform.log_det(self.shape) for transform in self.transforms), 0.0)

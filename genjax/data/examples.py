@@ -1,4 +1,4 @@
-"""Random access to examples: `examples[indices]` is one vectorised gather, whatever holds the data."""
+"""Random access to examples: `examples[indices]` is one vectorised gather, for every kind of storage."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from jaxtyping import Int, Integer
 
 from genjax.core.errors import UserError
 from genjax.core.types import Array
-from genjax.data.permutation import shuffled
+from genjax.data.permutation import permutation
 
 
 @runtime_checkable
@@ -30,7 +30,7 @@ class Examples(Protocol):
 
 @runtime_checkable
 class Gatherable(Examples, Protocol):
-    """Examples that are made of arrays, which can lie on a device as well; see `resident`."""
+    """Examples that consist of arrays, which can also reside on devices; see `resident`."""
 
     @property
     def nbytes(self) -> int:
@@ -39,22 +39,25 @@ class Gatherable(Examples, Protocol):
 
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
-        """What the examples are made of."""
+        """The arrays of the examples, by name."""
         ...
 
     def gather(self, arrays: Mapping[str, Array], indices: Int[Array, " b"]) -> dict[str, Array]:
-        """What `self[indices]` is, bit for bit, from its `arrays` on a device. Pure; works under jit.
+        """`self[indices]`, bit for bit, from `arrays` on a device. Pure; works under jit.
 
         Args:
             arrays: as `self.arrays`, but those of more than two axes as [n, -1].
-            indices: 0 ... len(self) - 1, unchecked.
+            indices: in 0 ... len(self) - 1, unchecked.
+
+        Returns:
+            Name -> array [b, ...].
         """
         ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
-    """Examples that lie in memory as arrays with a common first axis.
+    """Examples in memory, as arrays with a common first axis.
 
     Attributes:
         arrays: name -> array [n, ...].
@@ -89,7 +92,7 @@ class Table:
 
 @runtime_checkable
 class Stream(Protocol):
-    """Integer tokens [n] that are not one array in memory; `numpy.asarray` reads them all."""
+    """Integer tokens [n] that are not a single array in memory; `numpy.asarray` reads them all."""
 
     @property
     def nbytes(self) -> int:
@@ -111,13 +114,13 @@ class Stream(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Windows:
-    """The windows of a token stream, never materialised: example i is stream[i stride : i stride + length].
+    """The windows of a token stream, not materialised: example i is stream[i stride : i stride + length].
 
     Attributes:
         stream: integer tokens [n], of any integer dtype.
         length: tokens in a window.
-        stride: tokens from one window's start to the next: 1 gives every window, `length` disjoint ones
-            (what is left over at the end of the stream belongs to no window).
+        stride: tokens from one window's start to the next: 1 gives all windows, `length` disjoint ones (an
+            incomplete window at the end of the stream is left out).
     """
 
     stream: Integer[np.ndarray, " n"] | Stream
@@ -154,23 +157,32 @@ class Windows:
 
     def gather(self, arrays: Mapping[str, Array], indices: Int[Array, " b"]) -> dict[str, Array]:
         """See `Gatherable.gather`."""
-        return cut(arrays["stream"], indices * self.stride, self.length)
+        return slice_windows(arrays["stream"], indices * self.stride, self.length)
 
 
-def cut(stream: Integer[Array, " n"], starts: Int[Array, " b"], length: int) -> dict[str, Array]:
-    """Windows stream[start : start + length] as "x", int32 [b, length], on a device."""
+def slice_windows(stream: Integer[Array, " n"], starts: Int[Array, " b"], length: int) -> dict[str, Array]:
+    """The windows stream[start : start + length], on a device.
+
+    Args:
+        stream: integer tokens.
+        starts: first token of each window, unchecked.
+        length: tokens in a window.
+
+    Returns:
+        {"x": int32 [b, length]}.
+    """
     window = lambda start: jax.lax.dynamic_slice(stream, (start,), (length,))
     return {"x": jax.vmap(window)(starts).astype(jnp.int32)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Some:
-    """A fixed random choice of examples, the same always.
+class Subset:
+    """A fixed random subset of examples: entries start ... start + num - 1 of a fixed permutation.
 
     Attributes:
-        examples: what is chosen from.
-        num: how many are chosen; at most all of them.
-        start: how many of the random order come before: those of another choice.
+        examples: the data set.
+        num: size of the subset, at most what is left after `start`.
+        start: offset in the permutation; subsets of disjoint ranges are disjoint.
     """
 
     examples: Examples
@@ -185,18 +197,18 @@ class Some:
 
     @functools.cached_property
     def _chosen(self) -> Int[np.ndarray, " num"]:
-        return shuffled(len(self.examples))[self.start : self.start + self.num]
+        return permutation(len(self.examples))[self.start : self.start + self.num]
 
 
 def is_in_memory(examples: Examples) -> bool:
-    """Whether access is a matter of microseconds, and sending the examples to another process is not."""
+    """Whether the examples are arrays in memory: fast to access, and slow to send to another process."""
     return isinstance(examples, Table) or (
         isinstance(examples, Windows) and isinstance(examples.stream, np.ndarray)
     )
 
 
-def in_memory(examples: Examples, together: int) -> Table:
-    """Gathers all examples, so many at once."""
-    chunks = np.split(np.arange(len(examples)), range(together, len(examples), together))
+def in_memory(examples: Examples, batch_size: int) -> Table:
+    """Reads all examples into memory, `batch_size` at a time."""
+    chunks = np.split(np.arange(len(examples)), range(batch_size, len(examples), batch_size))
     parts = [examples[chunk] for chunk in chunks]
     return Table({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})

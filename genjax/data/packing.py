@@ -1,8 +1,8 @@
-"""Several documents in one row of tokens, none of which sees another.
+"""Packing: several documents in one row of tokens, without attention between them.
 
-A row has `segment` [n]: 1, 2, ... for its documents, in order, and 0 where nothing follows; `mask` is true inside them.
-A model gives the i-th document of a row the probability that it would have alone: attention stays inside a segment,
-positions begin again in each, and the loss counts what the mask does (see `objectives.autoregressive`).
+A row has `segment` [n]: 1, 2, ... for its documents, in order, and 0 for padding; `mask` is true inside documents. A
+document has the same probability in a packed row as alone: attention stays within a segment, positions restart in each,
+and the loss averages over the mask (see `objectives.autoregressive`).
 """
 
 from collections.abc import Sequence
@@ -15,53 +15,64 @@ from genjax.data.examples import Table
 
 
 def first_fit(sizes: Sequence[int], length: int) -> Int[np.ndarray, " n"]:
-    """Packs documents in their order, each into the first row that has room for it.
+    """First-fit bin packing: places documents in order, each into the first row with enough space.
 
     Args:
         sizes: tokens of each document, 1 ... length.
         length: tokens of a row.
 
     Returns:
-        The row of each document; first fit uses at most 1.7 times the rows that are needed (Johnson et al. 1974).
+        The row of each document; first fit uses at most 1.7 times the minimal number of rows (Johnson et al. 1974).
 
     Raises:
         UserError: a document is empty or longer than a row.
     """
     if sizes and not 1 <= min(sizes) <= max(sizes) <= length:
         raise UserError(f"documents of {min(sizes)} to {max(sizes)} tokens do not fit rows of {length}")
-    least = min(sizes, default=1)
-    rows, room = np.zeros(0, np.int64), np.zeros(0, np.int64)  # those with room for the least document
+    smallest = min(sizes, default=1)
+    rows, free = np.zeros(0, np.int64), np.zeros(0, np.int64)  # rows with space for the smallest document
     chosen, count = np.zeros(len(sizes), np.int64), 0
     for number, size in enumerate(sizes):
-        fits = room >= size
-        place = int(fits.argmax()) if fits.any() else len(room)
-        if place == len(room):
-            rows, room, count = np.append(rows, count), np.append(room, length), count + 1
+        fits = free >= size
+        place = int(fits.argmax()) if fits.any() else len(free)
+        if place == len(free):
+            rows, free, count = np.append(rows, count), np.append(free, length), count + 1
         chosen[number] = rows[place]
-        room[place] -= size
-        if room[place] < least:
-            rows, room = np.delete(rows, place), np.delete(room, place)
+        free[place] -= size
+        if free[place] < smallest:
+            rows, free = np.delete(rows, place), np.delete(free, place)
     return chosen
 
 
 def pack(documents: Sequence[Integer[np.ndarray, " _"]], length: int) -> Table:
-    """Rows of as many documents as `first_fit` puts there, a function of its arguments alone.
+    """Packs documents into rows by `first_fit`; deterministic.
 
     Args:
-        documents: tokens of each, their end included.
+        documents: tokens of each, end token included.
         length: tokens of a row.
 
     Returns:
-        "x" int32, "segment" int32 and "mask" bool, each [rows, length]; zeros where nothing is.
+        "x" int32, "segment" int32 and "mask" bool, each [rows, length]; zeros are padding.
 
     Raises:
         UserError: as `first_fit`.
     """
-    return lay(documents, first_fit([len(document) for document in documents], length), length)
+    return fill_rows(documents, first_fit([len(document) for document in documents], length), length)
 
 
-def lay(documents: Sequence[Integer[np.ndarray, " _"]], rows: Int[np.ndarray, " n"], length: int) -> Table:
-    """Puts each document into its row, after those that are there already; see `pack`."""
+def fill_rows(
+    documents: Sequence[Integer[np.ndarray, " _"]], rows: Int[np.ndarray, " n"], length: int
+) -> Table:
+    """Writes each document into its row, after the documents already in it.
+
+    Args:
+        documents: tokens of each, end token included.
+        rows: the row of each document; no row may overflow.
+        length: tokens of a row.
+
+    Returns:
+        As `pack`.
+    """
     count = int(rows.max(initial=-1)) + 1
     x, segment = np.zeros((count, length), np.int32), np.zeros((count, length), np.int32)
     filled, number = np.zeros(count, np.int64), np.zeros(count, np.int32)

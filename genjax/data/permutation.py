@@ -1,10 +1,9 @@
 """Keyed permutations of 0 ... num - 1, the same under every version of NumPy.
 
-They are made of Philox's raw words, which NumPy keeps stable, and of none of its distributions, which it does
-not. `shuffled` writes a permutation down; `scattered` evaluates one at single places, for when that takes too
-long: a Feistel network permutes the smallest set of 4^k >= num numbers, and walking along its cycle until the
-number lies below num again restricts it to those (Black and Rogaway, "Ciphers with arbitrary finite domains",
-2002, method 2).
+They use the raw words of Philox, which NumPy keeps stable, and not its distributions, which NumPy may change.
+`permutation` computes all entries; `permutation_at` evaluates another permutation at given places, for large num: a
+Feistel network permutes the smallest set of 4^k >= num numbers, and cycle walking (iterating it until the result is
+below num) restricts it to num numbers (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002, method 2).
 """
 
 import numpy as np
@@ -13,37 +12,37 @@ from jaxtyping import Int, UInt64
 ROUNDS = 6
 
 
-def words(count: int, *key: int) -> UInt64[np.ndarray, " count"]:
+def random_words(count: int, *key: int) -> UInt64[np.ndarray, " count"]:
     """Draws 64-bit words from Philox under a key of up to two integers in 0 ... 2^64 - 1."""
     return np.random.Philox(key=np.array([*key, 0, 0][:2], np.uint64)).random_raw(count)
 
 
-def shuffled(num: int, *key: int) -> Int[np.ndarray, " num"]:
-    """Permutes 0 ... num - 1; all permutations are equally likely.
+def permutation(num: int, *key: int) -> Int[np.ndarray, " num"]:
+    """A random permutation of 0 ... num - 1; all are equally likely over keys.
 
     Args:
-        num: how many.
+        num: length of the permutation.
         *key: up to two integers in 0 ... 2^64 - 1.
 
     Returns:
         The whole permutation, int64 [num].
     """
-    return np.argsort(words(num, *key), kind="stable")
+    return np.argsort(random_words(num, *key), kind="stable")
 
 
-def scattered(places: Int[np.ndarray, " b"], num: int, *key: int) -> Int[np.ndarray, " b"]:
-    """Evaluates a pseudo-random permutation of 0 ... num - 1 at some places, without writing it down.
+def permutation_at(places: Int[np.ndarray, " b"], num: int, *key: int) -> Int[np.ndarray, " b"]:
+    """Evaluates a pseudo-random permutation of 0 ... num - 1 at given places, without computing all of it.
 
     Args:
         places: in 0 ... num - 1.
-        num: how many are permuted, up to 2^62.
+        num: length of the permutation, up to 2^62.
         *key: up to two integers in 0 ... 2^64 - 1.
 
     Returns:
-        What the permutation has at these places, int64 [b].
+        The entries at these places, int64 [b]. It is not the permutation that `permutation` returns.
     """
     half = max(1, ((num - 1).bit_length() + 1) // 2)
-    round_keys = words(ROUNDS, *key)
+    round_keys = random_words(ROUNDS, *key)
     out = _feistel(places.astype(np.uint64), half, round_keys)
     while (outside := np.flatnonzero(out >= num)).size:
         out[outside] = _feistel(out[outside], half, round_keys)

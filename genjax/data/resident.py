@@ -1,8 +1,8 @@
-"""A data set that lives on the devices: a batch is a list of indices, and the compiled step gathers the examples.
+"""Data sets resident on the devices: a batch is a list of indices, and the compiled step gathers the examples.
 
-Every device holds all of it: the indices are split over the mesh like a batch's rows, each device gathers its own, and
-nothing is sent between devices. (Of a data set split over them, each gather would have to ask all.) In a run of several
-processes each puts copies of its own on its own devices.
+Every device holds a full copy: the indices are sharded like a batch's rows, each device gathers its own rows, and no
+communication between devices is needed, as a sharded data set would. In a run of several processes each places copies
+on its own devices.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,43 +18,43 @@ from genjax.data.examples import Examples, Gatherable
 from genjax.data.loading import Input
 
 INDEX = "index"  # the name of the indices in a batch
-MOST = 2**31 - 1  # numbers in an array that int32 indices reach
+MAX_BYTES = 2**31 - 1  # bound that keeps all elements within the reach of int32 indices
 Gather = Callable[[Mapping[str, Array], Batch], Batch]  # (arrays on the devices, {"index": [b]}) -> batch
 
 
-def choose(examples: Examples, mesh: Mesh, how: Input) -> Gatherable | None:
-    """The data set as what lives on the devices, if it is to.
+def choose(examples: Examples, mesh: Mesh, options: Input) -> Gatherable | None:
+    """Decides whether a data set resides on the devices.
 
     Args:
         examples: of the training split.
         mesh: the devices.
-        how: `resident` and `resident_mib`.
+        options: `resident` and `resident_mib`.
 
     Returns:
         `examples`, or None if batches come from the host.
 
     Raises:
-        UserError: `resident=true` for examples that are decoded with each access, or too many for int32 indices.
+        UserError: `resident=true` for examples that are decoded on access, or too large for int32 indices.
     """
-    if how.resident is False:
+    if options.resident is False:
         return None
     if not isinstance(examples, Gatherable):
-        if how.resident:
+        if options.resident:
             raise UserError(
-                "config.input.resident=true needs examples in memory: these are decoded with each access"
+                "config.input.resident=true needs examples in memory: these are decoded on access"
             )
         return None
-    if how.resident:
-        if examples.nbytes > MOST:
+    if options.resident:
+        if examples.nbytes > MAX_BYTES:
             raise UserError("config.input.resident=true is for data sets of less than 2 GiB")
         return examples
     # A CPU's virtual devices share its memory.
     copies = len(mesh.local_devices) if mesh.devices.flat[0].platform == "cpu" else 1
-    return examples if examples.nbytes * copies <= min(how.resident_mib * 2**20, MOST) else None
+    return examples if examples.nbytes * copies <= min(options.resident_mib * 2**20, MAX_BYTES) else None
 
 
 def place(examples: Gatherable, mesh: Mesh) -> dict[str, Array]:
-    """Puts a data set on every device; each example's array as one row, which no device pads."""
+    """Copies a data set to every device, each example flattened to one row, which avoids padding of small axes."""
     everywhere = NamedSharding(mesh, P())
 
     def put(array: np.ndarray) -> Array:
@@ -66,5 +66,5 @@ def place(examples: Gatherable, mesh: Mesh) -> dict[str, Array]:
 
 
 def gather(examples: Gatherable) -> Gather:
-    """The function that makes a batch inside a compiled call."""
+    """The function that gathers a batch inside a compiled call."""
     return lambda arrays, batch: examples.gather(arrays, batch[INDEX])

@@ -1,8 +1,7 @@
-"""What a source of data is: it knows its shapes before it loads, and loads by split.
+"""The protocol of data sources: shapes are known before loading, and data are loaded by split.
 
-The data come in their own units and dtype; changing them is the business of transforms. Discrete data take
-`levels` integer values: 0 ... levels - 1, or all values of a signed dtype that has just so many (int16 audio
-with 65,536 levels).
+Data are loaded in their own units and dtype; transforms convert them. Discrete data take `levels` integer values:
+0 ... levels - 1, or all values of a signed dtype with that many (int16 audio with 65,536 levels).
 """
 
 from typing import Literal, Protocol, runtime_checkable
@@ -12,31 +11,31 @@ from jaxtyping import Int
 
 from genjax.core.errors import UserError, nearest
 from genjax.data.examples import Examples
-from genjax.data.permutation import shuffled
+from genjax.data.permutation import permutation
 
 Kind = Literal["image", "points", "text", "audio"]
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Where examples come from. Implemented by frozen dataclasses."""
+    """A source of examples. Implemented by frozen dataclasses."""
 
     @property
     def kind(self) -> Kind:
-        """What one example is."""
+        """Kind of an example."""
         ...
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one example's "x": (h, w, c) images, (2,) points, (n,) text, (n, c) audio.
 
-        A source of audio says its `rate`, samples in a second; one of text has the `vocabulary` that decodes it.
+        A source of audio also has a `rate`, in Hz; one of text has the `vocabulary` that decodes it.
         """
         ...
 
     @property
     def dtype(self) -> str:
-        """NumPy's name of the dtype of "x"."""
+        """NumPy name of the dtype of "x"."""
         ...
 
     @property
@@ -51,37 +50,37 @@ class Source(Protocol):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """What `load` accepts: always "train" and "test", the same examples in each on every call."""
+        """Names of the splits, "train" and "test" among them; every call of `load` returns the same examples."""
         ...
 
     def load(self, split: str) -> Examples:
         """Loads one split: arrays "x" in the data's own units and, if `classes` > 0, "label" int32.
 
         Raises:
-            UserError: the split is none of `splits`, or the data cannot be read.
+            UserError: the split is not one of `splits`, or the data cannot be read.
         """
         ...
 
 
 def check_split(split: str, splits: tuple[str, ...]) -> None:
-    """Refuses a split that a source does not have.
+    """Checks that a source has a split.
 
     Raises:
-        UserError: names the nearest split.
+        UserError: it has not; suggests the nearest name.
     """
     if split not in splits:
         raise UserError(f"no split '{split}': {nearest(split, splits)}")
 
 
 def integer_range(dtype: str, levels: int) -> tuple[int, int]:
-    """Gives the smallest and the largest value of discrete data (see the module's docstring).
+    """The smallest and the largest value of discrete data (see the module's docstring).
 
     Args:
         dtype: an integer dtype's name.
         levels: number of values.
 
     Returns:
-        (low, high), both included; high - low = levels - 1.
+        (low, high), both inclusive; high - low = levels - 1.
     """
     info = np.iinfo(dtype)
     low = info.min if levels == 2**info.bits else 0
@@ -89,32 +88,32 @@ def integer_range(dtype: str, levels: int) -> tuple[int, int]:
 
 
 def dtype_levels(dtype: str, what: str) -> int:
-    """Counts the values of a dtype, for data of which nothing else is said.
+    """Number of values of a dtype, the default of `levels`.
 
     Args:
         dtype: a dtype's name.
-        what: whose dtype it is, for the error.
+        what: description of the array, for the message.
 
     Returns:
         256 or 65,536 for integers of 8 or 16 bits, 0 for floating point.
 
     Raises:
-        UserError: wider integers, which no data fill.
+        UserError: integers are wider than 16 bits.
     """
     if np.issubdtype(dtype, np.floating):
         return 0
     bits = np.iinfo(dtype).bits
     if bits > 16:
-        raise UserError(f"{what} is {dtype}: say how many values it takes, with values=")
+        raise UserError(f"{what} is {dtype}: set the number of its values with values=")
     return 2**bits
 
 
 def split_rows(num: int, test: float, split: str) -> Int[np.ndarray, " rows"]:
-    """Splits 0 ... num - 1 at random, the same way always, for data that come without a split.
+    """Splits 0 ... num - 1 by a fixed permutation, for data without predefined splits.
 
     Args:
-        num: how many examples, at least 2.
-        test: fraction of the test split, which gets at least one; so does the training split.
+        num: number of examples, at least 2.
+        test: fraction of the test split; both splits get at least one example.
         split: "train" or "test".
 
     Returns:
@@ -126,5 +125,5 @@ def split_rows(num: int, test: float, split: str) -> Int[np.ndarray, " rows"]:
     if num < 2:
         raise UserError(f"{num} examples cannot be split into train and test")
     count = min(max(1, round(test * num)), num - 1)
-    order = shuffled(num)
+    order = permutation(num)
     return np.sort(order[:count] if split == "test" else order[count:])

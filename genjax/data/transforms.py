@@ -1,6 +1,6 @@
-"""Transforms between the data's own units and what a model sees: pure functions of (batch, key).
+"""Transforms between the data's own units and the model's: pure functions of (batch, key).
 
-If z = f(x) is what the model sees, the change of variables gives the data's density in nats,
+If the model sees z = f(x), the change of variables gives the data's log-density in nats,
 
     log p_data(x) = log p_model(f(x)) + log |det df/dx|,
 
@@ -22,10 +22,19 @@ A = TypeVar("A", np.ndarray, Array)
 
 @runtime_checkable
 class Transform(Protocol):
-    """One change of a batch. Implemented by frozen dataclasses; keeps the shape of "x"."""
+    """An elementwise or geometric map of a batch that keeps the shape of "x". Implemented by frozen dataclasses."""
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
-        """Maps "x" [b, *shape] towards what the model sees; under jit, `train` is static."""
+        """Maps "x" from the data's units towards the model's.
+
+        Args:
+            batch: with "x" [b, *shape].
+            key: typed PRNG key.
+            train: whether to augment; static under jit.
+
+        Returns:
+            The batch with "x" mapped.
+        """
         ...
 
     def inverse(self, x: A) -> A:
@@ -33,7 +42,7 @@ class Transform(Protocol):
         ...
 
     def log_det(self, shape: tuple[int, ...]) -> float:
-        """Gives log |det df/dx| of one example of this shape, in nats."""
+        """log |det df/dx| of one example of this shape, in nats."""
         ...
 
 
@@ -45,13 +54,13 @@ class Dequantize:
     reaches the next integer, and the inverse is exact: it needs log2(levels) + bits <= 22.
 
     Attributes:
-        bits: random bits per value; 14 serves up to 256 levels, 6 serves 65,536.
+        bits: random bits per value; 14 are exact up to 256 levels, 6 up to 65,536.
     """
 
     bits: int = 14
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
-        """Integers -> float32; draws noise in evaluation, too."""
+        """Integers -> float32; draws noise in evaluation too."""
         x = batch["x"]
         cell = jax.random.bits(named(key, "dequantize"), x.shape, jnp.uint16) >> (16 - self.bits)
         u = (cell.astype(jnp.float32) + 0.5) / 2**self.bits
@@ -62,7 +71,7 @@ class Dequantize:
         return x // 1
 
     def log_det(self, shape: tuple[int, ...]) -> float:
-        """A shift keeps volumes."""
+        """Zero: a shift preserves volume."""
         return 0.0
 
 
@@ -70,11 +79,11 @@ class Dequantize:
 class Scale:
     """Maps [low, high] affinely onto [to_low, to_high].
 
-    Integers 0 ... L - 1 fill [0, L] after `Dequantize`, and [0, L - 1] without it.
+    Integers 0 ... L - 1 cover [0, L] after `Dequantize`, and [0, L - 1] without it.
 
     Attributes:
-        low: what goes to `to_low`.
-        high: what goes to `to_high`.
+        low: value that is mapped to `to_low`.
+        high: value that is mapped to `to_high`.
         to_low: lower end of the target range.
         to_high: upper end of the target range.
     """
@@ -92,7 +101,7 @@ class Scale:
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
         """Any dtype -> float32."""
         slope = np.float32(self.slope)
-        if abs(float(slope)) > abs(self.slope):  # towards zero: x = high must not land beyond to_high
+        if abs(float(slope)) > abs(self.slope):  # round towards zero: x = high must not exceed to_high
             slope = np.nextafter(slope, np.float32(0))
         x = batch["x"].astype(jnp.float32)
         return {**batch, "x": (x - self.low) * slope + self.to_low}
@@ -108,13 +117,13 @@ class Scale:
 
 @dataclasses.dataclass(frozen=True)
 class Binarize:
-    """Makes each value 1 with probability x / high, else 0, anew each time (float32).
+    """Samples each value as Bernoulli(x / high), anew in each call (float32).
 
     Salakhutdinov and Murray, "On the quantitative analysis of deep belief networks" (2008). The model's
-    log-probability is then that of the binary image; nothing is due for the change of units.
+    log-probability is that of the binary image, without a change of variables.
 
     Attributes:
-        high: the value that is always 1: levels - 1.
+        high: the value that always becomes 1: levels - 1.
         random: False thresholds at high / 2 instead.
     """
 
@@ -122,7 +131,7 @@ class Binarize:
     random: bool = True
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
-        """Any dtype in [0, high] -> float32 in {0, 1}; draws in evaluation, too."""
+        """Any dtype in [0, high] -> float32 in {0, 1}; random in evaluation too."""
         p = batch["x"].astype(jnp.float32) / self.high
         u = jax.random.uniform(named(key, "binarize"), p.shape) if self.random else 0.5
         return {**batch, "x": (u < p).astype(jnp.float32)}
@@ -132,7 +141,7 @@ class Binarize:
         return x * self.high
 
     def log_det(self, shape: tuple[int, ...]) -> float:
-        """Zero: what is modelled are the binary values themselves."""
+        """Zero: the likelihood is that of the binary values."""
         return 0.0
 
 
@@ -140,7 +149,7 @@ class Binarize:
 class Quantize:
     """Rounds integers 0 ... high to the nearest of `values` even steps, numbered 0 ... values - 1 (int32).
 
-    The model's log-probability is then that of the coarse image; nothing is due for the change of units.
+    The model's log-probability is that of the coarse image, without a change of variables.
 
     Attributes:
         values: number of steps; the first is 0 and the last is `high`.
@@ -156,11 +165,11 @@ class Quantize:
         return {**batch, "x": (2 * (self.values - 1) * x + self.high) // (2 * self.high)}
 
     def inverse(self, x: A) -> A:
-        """Numbers of steps -> what they stand for."""
+        """Step numbers -> values in [0, high]."""
         return x * (self.high / (self.values - 1))
 
     def log_det(self, shape: tuple[int, ...]) -> float:
-        """Zero: what is modelled are the numbers themselves."""
+        """Zero: the likelihood is that of the step numbers."""
         return 0.0
 
 
@@ -177,20 +186,20 @@ class Flip:
         return {**batch, "x": jnp.where(mirrored, x[:, :, ::-1], x)}
 
     def inverse(self, x: A) -> A:
-        """A mirrored image is an image: nothing to undo."""
+        """The identity: an augmentation is not undone."""
         return x
 
     def log_det(self, shape: tuple[int, ...]) -> float:
-        """A permutation keeps volumes."""
+        """Zero: a permutation preserves volume."""
         return 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """Pads each image on all sides and cuts the old size out at a random place, in training only.
+    """Pads each image on all sides and crops it to its size at a random offset, in training only.
 
     Attributes:
-        pad: pixels on each side; shifts are uniform in -pad ... pad, by rows and by columns.
+        pad: pixels on each side; shifts are uniform in -pad ... pad, independently in rows and columns.
         mode: what the padding holds: zeros ("constant"), the border ("edge") or the mirror image ("reflect").
     """
 
@@ -205,13 +214,13 @@ class Crop:
         b, h, w, c = x.shape
         padded = jnp.pad(x, ((0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)), mode=self.mode)
         corners = jax.random.randint(named(key, "crop"), (b, 2), 0, 2 * self.pad + 1)
-        cut = lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (h, w, c))
-        return {**batch, "x": jax.vmap(cut)(padded, corners)}
+        crop = lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (h, w, c))
+        return {**batch, "x": jax.vmap(crop)(padded, corners)}
 
     def inverse(self, x: A) -> A:
-        """A shifted image is an image: nothing to undo."""
+        """The identity: an augmentation is not undone."""
         return x
 
     def log_det(self, shape: tuple[int, ...]) -> float:
-        """Zero: likelihoods are taken in evaluation, where nothing is cut."""
+        """Zero: likelihoods are computed in evaluation, without crops."""
         return 0.0

@@ -1,4 +1,4 @@
-"""The compiled train step: partitioned by `jit`, or one replica a device by `pmap`."""
+"""The compiled train step: partitioned by `jit`, or one replica per device by `pmap`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from genjax.core.errors import UserError
 from genjax.core.types import Batch, PyTree
-from genjax.parallel.mesh import batch_sharding, batch_shards, within
+from genjax.parallel.mesh import batch_sharding, batch_shards, with_mesh
 from genjax.training.step import Step, repeat
 
 
@@ -22,16 +22,16 @@ def compile_step(
     stacked: bool = False,
     gather: Callable[[Mapping[str, Any], Batch], Batch] | None = None,
 ) -> Callable[..., Any]:
-    """Compiles (state, global batch) -> (state, metrics); the state's buffers are reused.
+    """Compiles (state, global batch) -> (state, metrics); the state's buffers are donated.
 
     Args:
         step: from `make_train_step`; for "pmap" made with `axis="data"`.
         mesh: the devices.
         state_shardings: from `state_sharding`.
         kind: "jit" partitions the global computation; "pmap" runs one replica on each device.
-        stacked: the call takes a stack of batches and makes one step with each.
-        gather: "jit" only: (arrays on every device, what the call gets as batch) -> the batch that the step sees; the
-            compiled function takes the arrays as third argument.
+        stacked: a call takes a stack of batches [n, b, ...] and runs n steps.
+        gather: "jit" only: (arrays replicated on every device, indices) -> batch; the compiled function then takes
+            indices in place of the batch, and the arrays as third argument.
 
     Returns:
         The compiled function; state and metrics have the same global form for both kinds.
@@ -46,16 +46,16 @@ def compile_step(
         def call(state: Any, batch: Batch, arrays: Mapping[str, Any]) -> Any:
             def gathered(state: Any, batch: Batch) -> Any:
                 seen = jax.lax.with_sharding_constraint(gather(arrays, batch), batch_sharding(mesh))
-                # The step is then optimised by itself, and gives the bits that it gives for a batch from outside.
+                # XLA must not fuse the gather into the step: results are bit-identical to those of host batches.
                 return step(state, jax.lax.optimization_barrier(seen))
 
             return (repeat(gathered) if stacked else gathered)(state, batch)
 
         given = (*shardings, everywhere)
-        return jax.jit(within(call, mesh), in_shardings=given, out_shardings=out, donate_argnums=0)
+        return jax.jit(with_mesh(call, mesh), in_shardings=given, out_shardings=out, donate_argnums=0)
     step = repeat(step) if stacked else step
     if kind == "jit":
-        step = within(step, mesh)
+        step = with_mesh(step, mesh)
         return jax.jit(step, in_shardings=shardings, out_shardings=out, donate_argnums=0)
     if batch_shards(mesh) != mesh.shape.get("data"):
         raise UserError("compile=pmap replicates parameters: use a mesh with the axis 'data' alone")

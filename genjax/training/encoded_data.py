@@ -1,11 +1,12 @@
-"""Data that bring their codes along: a frozen autoencoder's encodings, computed once instead of in every step.
+"""Data with precomputed codes of a frozen autoencoder, instead of encoding in every step.
 
 `Data(Encoded(source, Pretrained(workdir)), transforms)` in place of `Data(source, transforms)` adds to each example
-"z", its codes, and "z_of", a fingerprint of the parameters that made them. A `Latent` model takes "z" if the
-fingerprint is that of the autoencoder it carries, and encodes otherwise. So nothing but speed depends on the cache: the
-directory may be gone, or hold another run by now.
+"z", its codes, and "z_of", a fingerprint of the autoencoder's parameters. A `Latent` model uses "z" if the
+fingerprint is that of its own autoencoder, and encodes otherwise. So the cache affects speed only: the directory may
+be deleted, or hold another run.
 
-Codes only: real latents are drawn anew in every step. Where the transforms draw, the codes are those of one draw.
+Discrete codes only: continuous latents are sampled anew in every step. If the transforms are random, the codes come
+from one draw.
 """
 
 import dataclasses
@@ -26,16 +27,16 @@ from genjax.data.source import Kind, Source
 from genjax.training.experiment import CHECKPOINTS
 from genjax.training.pretrained import Pretrained
 
-TOGETHER = 256  # examples encoded at once
+BATCH_SIZE = 256  # examples encoded in one call
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Joined:
-    """Examples with more arrays beside them.
+    """Examples with additional arrays.
 
     Attributes:
         examples: the examples.
-        more: name -> array whose first axis is theirs.
+        more: name -> array [n, ...], n being the number of examples.
     """
 
     examples: Examples
@@ -50,11 +51,11 @@ class Joined:
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """A source whose examples bring their codes along.
+    """A source whose examples have precomputed codes.
 
     Attributes:
-        source: the data, as the autoencoder's run has them.
-        weights: the autoencoder's run; its own transforms are applied before it encodes.
+        source: the data, in the units of the autoencoder's run.
+        weights: the autoencoder's run; its transforms are applied before encoding.
     """
 
     source: Source
@@ -62,39 +63,39 @@ class Encoded:
 
     @property
     def kind(self) -> Kind:
-        """The source's."""
+        """See `Source.kind`; that of the wrapped source."""
         return self.source.kind
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The source's."""
+        """See `Source.shape`; that of the wrapped source."""
         return self.source.shape
 
     @property
     def dtype(self) -> str:
-        """The source's."""
+        """See `Source.dtype`; that of the wrapped source."""
         return self.source.dtype
 
     @property
     def classes(self) -> int:
-        """The source's."""
+        """See `Source.classes`; that of the wrapped source."""
         return self.source.classes
 
     @property
     def levels(self) -> int:
-        """The source's."""
+        """See `Source.levels`; that of the wrapped source."""
         return self.source.levels
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The source's."""
+        """See `Source.splits`; that of the wrapped source."""
         return self.source.splits
 
     def load(self, split: str) -> Examples:
-        """The source's examples, with their codes if the autoencoder's run is there.
+        """Loads the source's examples, with their codes if the autoencoder's run exists.
 
         Raises:
-            UserError: as the source's `load`; or the run's objective has no codes.
+            UserError: as the source's `load`; or the run's latents are not discrete codes.
         """
         examples = self.source.load(split)
         if not (Path(self.weights.workdir) / CHECKPOINTS).is_dir():
@@ -107,7 +108,7 @@ class Encoded:
 
 @functools.lru_cache(maxsize=4)
 def _encodings(source: Source, weights: Pretrained, split: str) -> dict[str, np.ndarray]:
-    """The codes of a whole split, and the fingerprint of what made them, once for each example."""
+    """The codes of a whole split, and for each example the fingerprint of the parameters that made them."""
     experiment = weights.experiment()
     coder, values = experiment.objective, weights.parameters()
     if not isinstance(coder, HasLatents) or not coder.values:
@@ -119,7 +120,7 @@ def _encodings(source: Source, weights: Pretrained, split: str) -> dict[str, np.
         return coder.encode(params, extra, seen, jax.random.key(0))
 
     examples, codes = source.load(split), []
-    for batch, count in sweep(examples, TOGETHER):
+    for batch, count in sweep(examples, BATCH_SIZE):
         codes.append(np.asarray(encode(*values, batch))[:count])
     mark = np.full(len(examples), np.asarray(fingerprint(values)))
     return {CODES: np.concatenate(codes), FINGERPRINT: mark}

@@ -1,6 +1,6 @@
 """An experiment is one frozen dataclass tree; the tree is the config.
 
-A config file is a Python file with `get_experiment(variant)`. The command line names it, optionally a variant,
+A config file is a Python file with `get_experiment(variant)`. The command line selects it, optionally a variant,
 and overrides leaves: `--config=FILE[:variant] --config.a.b=value`. A work directory holds `experiment.json` and
 a copy of the config file, from which the same tree is rebuilt without the command line.
 """
@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -28,9 +28,9 @@ from genjax.data import Data
 from genjax.data.loading import Input
 from genjax.training.optimizers import Adam, Optimizer
 
-FORMAT = 1  # of experiment.json
+FORMAT = 1  # version of experiment.json
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
-CONFIG_MODULE = "genjax_config_"  # modules made from config files, named by their contents
+CONFIG_MODULE = "genjax_config_"  # prefix of modules loaded from config files; a hash of the contents follows
 CONFIG_COPY = "config.py"  # in the work directory
 DESCRIPTION = "experiment.json"
 CHECKPOINTS, BEST = "checkpoints", "best"
@@ -38,14 +38,14 @@ CHECKPOINTS, BEST = "checkpoints", "best"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a run is judged.
+    """Sizes and seeds of the evaluation of a run.
 
     Attributes:
         num: samples to draw and compare with the data.
         batch_size: samples drawn, or examples evaluated, in one compiled call.
-        seed: of the samples and of the networks that features come from.
-        pictured: samples in the pictures made during and after training.
-        likelihoods: examples whose likelihood is computed, a fixed random choice; 0 for the whole split.
+        seed: of the samples and of the feature networks.
+        pictured: samples in the images saved during and after training.
+        likelihoods: size of the fixed random subset whose likelihood is computed; 0 for the whole split.
     """
 
     num: int = 1000
@@ -57,14 +57,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Monitor:
-    """How a run is looked at while it trains, by its samples; see `genjax.evaluation.monitor`.
+    """Periodic evaluation of samples during training; see `genjax.evaluation.monitor`.
 
     Attributes:
-        every: steps between looks; 0 for none.
-        num: samples of a look.
-        metric: the number by which the best state is kept, such as "frechet_ratio", "recall", "modes_covered".
-        largest: the larger the better.
-        patience: looks without a better one after which training stops; 0 for never.
+        every: steps between evaluations; 0 for none.
+        num: samples per evaluation.
+        metric: selects the best state, such as "frechet_ratio", "recall", "modes_covered".
+        largest: whether larger values of the metric are better.
+        patience: evaluations without improvement after which training stops; 0 never stops.
     """
 
     every: int = 0
@@ -76,34 +76,33 @@ class Monitor:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is learned, from what, how, and how long.
+    """The objective, the data, and how to train.
 
-    A resumed run may change the fields marked tunable; the others, and the data's and the objective's, must be
-    as they were.
+    A resumed run may change the tunable fields; all others, those of objective and data included, must be unchanged.
 
     Attributes:
-        objective: what is learned.
-        data: from what: a source and its transforms.
-        optimizer: how players move: one for all, or one for each by name.
-        steps: length of the run; schedules end there. Tunable.
-        batch_size: global: examples in one step over all devices and hosts.
+        objective: parameters and losses.
+        data: a source and its transforms.
+        optimizer: one for all players, or one for each by name.
+        steps: length of the run, at which schedules end. Tunable.
+        batch_size: examples in one step, over all devices and hosts.
         seed: of parameters, data order and all noise.
-        ema: largest decay of the moving average of parameters.
+        ema: largest decay of the exponential moving average of parameters.
         accumulate: micro-batches that each step's batch is split into.
-        steps_per_call: steps in one compiled call; more than 1 pays for networks of less than a millisecond.
+        steps_per_call: steps in one compiled call; more than 1 is faster where a step takes less than a millisecond.
             Tunable.
         mesh: devices by axis, like "data:-1" or "data:2,fsdp:4". Tunable.
-        rules: where parameters go on the mesh, before the networks' own. Tunable.
-        zero1: split optimizer state and average over `data` (ZeRO-1). Tunable.
+        rules: sharding rules of parameters, applied before the networks' own. Tunable.
+        zero1: split optimizer state and moving average over `data` (ZeRO-1). Tunable.
         compile: "jit" partitions the global computation, "pmap" runs a replica on each device. Tunable.
-        log_every: steps between lines of metrics. Tunable.
+        log_every: steps between logged metrics. Tunable.
         checkpoint_every: steps between checkpoints. Tunable.
-        keep_last: checkpoints kept beside those of `keep_every`. Tunable.
-        keep_every: every so many steps a checkpoint is kept for good; 0 for none. Tunable.
-        sample_every: steps between pictures of samples; 0 for none before the end. Tunable.
-        evaluation: how the run is judged. Tunable.
-        monitor: how it is looked at meanwhile. Tunable.
-        input: how batches get to the devices. Tunable.
+        keep_last: number of newest checkpoints that are kept. Tunable.
+        keep_every: checkpoints of steps divisible by this are never deleted; 0 for none. Tunable.
+        sample_every: steps between saved samples; 0 for none before the end. Tunable.
+        evaluation: of the trained model. Tunable.
+        monitor: periodic evaluation during training. Tunable.
+        input: how batches reach the devices. Tunable.
     """
 
     objective: Objective
@@ -132,7 +131,7 @@ class Experiment:
         """One optax transformation for each player.
 
         Raises:
-            UserError: optimizers are given by name and the names are not the players'.
+            UserError: optimizers are given by name, and the names differ from the players'.
         """
         players = self.objective.players()
         if not isinstance(self.optimizer, Mapping):
@@ -145,10 +144,10 @@ class Experiment:
 
 
 def check(experiment: Experiment) -> Experiment:
-    """Refuses numbers that no run can have.
+    """Validates the numbers of an experiment, and returns it.
 
     Raises:
-        UserError: names the field and what it must be.
+        UserError: a field is out of range; the message names it and the range.
     """
     least = {"steps": 1, "batch_size": 1, "accumulate": 1, "steps_per_call": 1, "log_every": 1, "seed": 0}
     least |= {"checkpoint_every": 1, "keep_last": 1, "keep_every": 0, "sample_every": 0}
@@ -176,10 +175,10 @@ def shipped() -> dict[str, Path]:
 
 
 def find_config(name: str) -> Path:
-    """Finds a config file by path, or a shipped one by name.
+    """Finds a config file by path, or a shipped config by name.
 
     Raises:
-        UserError: there is none; the nearest shipped one is named.
+        UserError: there is none; suggests the nearest shipped name.
     """
     path = Path(name)
     if path.is_file():
@@ -190,10 +189,10 @@ def find_config(name: str) -> Path:
 
 
 def load_module(path: Path) -> ModuleType:
-    """Runs a config file once for each of its contents; later calls give the same module.
+    """Executes a config file and caches the module by the hash of its contents.
 
     Raises:
-        UserError: the file cannot be read, or is not Python.
+        UserError: the file cannot be read, or has a syntax error.
     """
     try:
         text = path.read_bytes()
@@ -202,8 +201,10 @@ def load_module(path: Path) -> ModuleType:
     name = CONFIG_MODULE + hashlib.sha256(text).hexdigest()[:12]
     if name in sys.modules:
         return sys.modules[name]
-    if str(path.parent.resolve()) not in sys.path:
-        sys.path.append(str(path.parent.resolve()))  # a config may import its neighbours
+    for folder in (path.parent.resolve(), *sorted({found.parent for found in shipped().values()})):
+        # A config may import files beside it; its copy in a work directory may import shipped configs.
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -221,46 +222,62 @@ def load_module(path: Path) -> ModuleType:
 
 
 def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Experiment:
-    """Builds the experiment that a command line names.
+    """Builds the experiment of a config with overrides.
 
     Args:
         spec: "FILE[:variant]" or a shipped config's name.
-        overrides: (dotted path, value as written), applied in order.
+        overrides: (dotted path of the field, value as text), applied in order.
 
     Returns:
         The experiment.
 
     Raises:
-        UserError: no such config or variant, or an override that does not fit.
+        UserError: there is no such config or variant, or an override does not fit.
     """
     name, _, variant = spec.partition(":")
     path = find_config(name)
-    make = getattr(load_module(path), "get_experiment", None)
+    module = load_module(path)
+    make = vars(module).get("get_experiment")
     if make is None:
         raise UserError(f"config {path} has no function get_experiment()")
     takes_variant = bool(inspect.signature(make).parameters)
     if variant and not takes_variant:
         raise UserError(f"config {path} has no variants: leave out ':{variant}'")
-    experiment = make(variant) if takes_variant and variant else make()
+    return _overridden(make(variant) if takes_variant and variant else make(), overrides, (module,))
+
+
+def _overridden(
+    experiment: Experiment, overrides: Iterable[tuple[str, str]], own: Sequence[ModuleType]
+) -> Experiment:
     for field_path, text in overrides:
-        experiment = tree.override(experiment, field_path, text)
-    return check(experiment)
+        experiment = tree.override(experiment, field_path, text, own)
+    return check(tree.complete(experiment))
 
 
 def describe(experiment: Experiment, spec: str) -> dict[str, Any]:
-    """What experiment.json holds: the format's version, the config's name, and the tree."""
+    """The contents of experiment.json: the format's version, the config's name, and the tree."""
     return {"format": FORMAT, "config": spec, "experiment": tree.describe(experiment)}
 
 
 def save(experiment: Experiment, spec: str, workdir: Path) -> None:
-    """Writes experiment.json and a copy of the config file into a work directory."""
+    """Writes experiment.json and a copy of the config file into a work directory.
+
+    Args:
+        experiment: with its overrides applied.
+        spec: "FILE[:variant]" or a shipped config's name, as for `load`.
+        workdir: an existing directory.
+
+    Raises:
+        UserError: there is no such config.
+        OSError: a file cannot be written.
+    """
     text = find_config(spec.partition(":")[0]).read_text()
     (workdir / CONFIG_COPY).write_text(text)
     (workdir / DESCRIPTION).write_text(json.dumps(describe(experiment, spec), indent=1) + "\n")
 
 
 def restore(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> Experiment:
-    """Rebuilds the experiment of a work directory from the files in it alone.
+    """Rebuilds the experiment of a work directory, from the files in it only.
 
     Args:
         workdir: has experiment.json and config.py.
@@ -270,11 +287,11 @@ def restore(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> Experim
         The experiment.
 
     Raises:
-        UserError: no run there, or a file in it cannot be read.
+        UserError: it holds no run, a file in it cannot be read, or an override does not fit.
     """
     path = workdir / DESCRIPTION
     if not path.is_file():
-        raise UserError(f"{workdir} is no work directory of a run: it has no {DESCRIPTION}")
+        raise UserError(f"{workdir} is not the work directory of a run: it has no {DESCRIPTION}")
     try:
         stored = json.loads(path.read_text())
     except ValueError as error:
@@ -293,17 +310,21 @@ def restore(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> Experim
             raise UserError(f"{path} needs {reference}, which cannot be found: {error}") from None
         return found
 
-    experiment = tree.restore(stored["experiment"], find)
-    for field_path, text in overrides:
-        experiment = tree.override(experiment, field_path, text)
-    return check(experiment)
+    overrides = list(overrides)
+    own = (load_module(workdir / CONFIG_COPY),) if overrides else ()
+    return _overridden(tree.restore(stored["experiment"], find), overrides, own)
 
 
 def check_resume(old: Experiment, new: Experiment, workdir: Path) -> None:
-    """Refuses to continue a run as another one.
+    """Checks that a run may be resumed with a changed experiment.
+
+    Args:
+        old: the experiment in the work directory.
+        new: the experiment to resume with.
+        workdir: for the message.
 
     Raises:
-        UserError: the experiments differ in a field that is not tunable; old and new value are shown.
+        UserError: the experiments differ in a field that is not tunable; the message shows both values.
     """
     before, after = (tree.describe(experiment, fields=tree.untunable) for experiment in (old, new))
     changed = [f"{path}: {was} -> {now}" for path, was, now in tree.differences(before, after)]

@@ -1,8 +1,8 @@
-"""The loop: data -> step -> log -> checkpoint, until the run's last step, from wherever it was left.
+"""The training loop: data -> step -> log -> checkpoint, from the restored step to the last.
 
-Nothing in it waits for the device but a checkpoint: the next batch is made and moved while a step runs, and
-metrics are read one call after they were computed. Everything that a step needs is a function of (seed, step),
-so that a run which was killed continues to the same bits.
+Only checkpoints, samples and evaluations wait for the device: the next batch is prepared and transferred while a step
+runs, and metrics are read one call after they were computed. All inputs of a step are functions of (seed, step), so
+that a run that was killed resumes bit for bit.
 """
 
 import collections
@@ -35,18 +35,17 @@ from genjax.training.step import Step, TrainState, init_state, make_train_step
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """An experiment made ready for its devices.
+    """An experiment prepared for its devices.
 
     Attributes:
         experiment: as configured.
         mesh: the devices.
         batches: step -> this process's rows.
         step: the uncompiled train step.
-        shardings: where each array of the state lives.
-        compiled: (state, batch, stacked) -> (state, metrics); each form is compiled when it is first needed.
-        resident: whether the examples live on the devices, and `batch` gives their indices.
-        lower: (state, batch, stacked) -> the lowered program of `compiled`, which then need not compile it again; for
-            "jit", and for shapes too.
+        shardings: of each array of the state.
+        compiled: (state, batch, stacked) -> (state, metrics); each form is compiled on first use.
+        resident: whether the examples are on the devices, and `batch` returns their indices.
+        lower: (state, batch, stacked) -> the lowered program of `compiled`, from arrays or shapes; None for "pmap".
     """
 
     experiment: Experiment
@@ -59,8 +58,8 @@ class Run:
     lower: Callable[[PyTree, Batch, bool], Any] | None = None
 
     def make_state(self) -> TrainState:
-        """The state of step 0, made where it lives."""
-        # An initialiser runs once and is all random numbers, which XLA:CPU takes long to optimise.
+        """Initialises the state of step 0 with its shardings."""
+        # An initialiser runs once and consists of random numbers, which XLA:CPU is slow to optimise.
         quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         make = _initialiser(self.experiment)
         return jax.jit(make, out_shardings=self.shardings, compiler_options=quick)(self.raw(0))
@@ -72,22 +71,25 @@ class Run:
         return jax.tree.map(place, shapes, self.shardings)
 
     def raw(self, step: int) -> Batch:
-        """The global batch of examples of one step, on the devices."""
+        """The global batch of raw examples of one step, on the devices."""
         return shard_batch(self.batches(step), self.mesh)
 
     def rows(self, step: int) -> dict[str, np.ndarray]:
-        """This process's part of what goes to the devices for one step: examples, or indices where they live there."""
+        """This process's rows of one step's batch: examples, or their indices if the data set is resident."""
         if self.resident:
             return {residents.INDEX: self.batches.indices(step).astype(np.int32)}
         return self.batches(step)
 
     def batch(self, first: int, length: int, rows: Rows | None = None) -> Batch:
-        """What `compiled` takes for step `first`, or a stack for `length` > 1 steps: global arrays on the devices.
+        """The batch argument of `compiled`, as global arrays on the devices.
 
         Args:
-            first: step.
-            length: number of steps.
-            rows: makes the rows of a step; `self.rows` if None.
+            first: the first step.
+            length: number of steps; above 1 their batches are stacked on a new first axis.
+            rows: step -> this process's rows; None for `self.rows`.
+
+        Returns:
+            Arrays [b, ...], or [length, b, ...] for `length` > 1.
         """
         rows = rows or self.rows
         if length == 1:
@@ -97,13 +99,13 @@ class Run:
         return shard_batch(stack, self.mesh, stacked=True)
 
     @contextlib.contextmanager
-    def reading(self, start: int) -> Iterator[Rows]:
-        """Opens the stream of rows from step `start` on, made ahead where the experiment says so."""
+    def open_rows(self, start: int) -> Iterator[Rows]:
+        """Opens the stream of this process's rows from step `start` on, read ahead as `Input` configures."""
         if self.resident:
             yield self.rows
             return
-        how = self.experiment
-        with read_ahead(self.batches, start, how.steps, how.input, CONFIG_MODULE) as rows:
+        steps, options = self.experiment.steps, self.experiment.input
+        with read_ahead(self.batches, start, steps, options, CONFIG_MODULE) as rows:
             yield rows
 
 
@@ -118,17 +120,20 @@ def _initialiser(experiment: Experiment) -> Callable[[Batch], TrainState]:
 
 
 def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
-    """Makes mesh, data, step and shardings.
+    """Builds mesh, data, train step and shardings.
 
     Args:
         experiment: to run.
-        mesh: devices to use instead of all, arranged as the experiment says.
+        mesh: None for all devices, arranged by `experiment.mesh`.
+
+    Returns:
+        The run, not yet compiled.
 
     Raises:
-        UserError: anything in the experiment that does not fit its data or its devices.
+        UserError: the experiment does not fit its data or its devices.
     """
     if experiment.compile == "pmap" and jax.process_count() > 1:
-        raise UserError("config.compile=pmap is for one process: use jit")
+        raise UserError("config.compile=pmap supports one process only: use jit")
     mesh = make_mesh(experiment.mesh) if mesh is None else mesh
     multihost.connect(mesh)
     check_batch(experiment.batch_size, mesh, experiment.accumulate)
@@ -148,9 +153,9 @@ def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
     layout = network_rules(experiment.objective)
     shardings = state_sharding(shapes, mesh, experiment.rules, layout, experiment.zero1)
 
-    stays = residents.choose(examples, mesh, experiment.input) if experiment.compile == "jit" else None
-    gather = residents.gather(stays) if stays else None
-    placed = functools.cache(lambda: (residents.place(stays, mesh),) if stays else ())
+    resident = residents.choose(examples, mesh, experiment.input) if experiment.compile == "jit" else None
+    gather = residents.gather(resident) if resident else None
+    placed = functools.cache(lambda: (residents.place(resident, mesh),) if resident else ())
 
     @functools.cache
     def compile_form(stacked: bool) -> Any:
@@ -160,16 +165,16 @@ def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
     lower = lambda state, batch, stacked: compile_form(stacked).lower(state, batch, *placed())
     jitted = experiment.compile == "jit"
     return Run(
-        experiment, mesh, batches, step, shardings, run_form, stays is not None, lower if jitted else None
+        experiment, mesh, batches, step, shardings, run_form, resident is not None, lower if jitted else None
     )
 
 
 def plan(experiment: Experiment, start: int) -> Iterator[tuple[int, int]]:
     """Splits the steps from `start` to the end into calls: (first step, number of steps).
 
-    From each checkpoint, picture or look to the next there are as many calls of `steps_per_call` as fit, then single
-    steps. The plan from the end of any of its calls is the rest of the plan, so that a resumed run makes the
-    same calls, and the same bits.
+    Between two checkpoints, samples or evaluations come as many calls of `steps_per_call` as fit, then single steps.
+    Planning anew from the end of any call gives the rest of the plan, so that a resumed run makes the same calls and
+    computes the same bits.
     """
     every = (experiment.checkpoint_every, experiment.sample_every, experiment.monitor.every)
     periods = [period for period in every if period]
@@ -183,11 +188,11 @@ def plan(experiment: Experiment, start: int) -> Iterator[tuple[int, int]]:
 
 
 def prefetch(run: Run, start: int) -> Iterator[tuple[int, int, Batch]]:
-    """Yields (first step, number of steps, batch on the devices); a thread makes batches ahead, see `Input`."""
+    """Yields (first step, number of steps, batch on the devices); a thread prepares batches ahead, see `Input`."""
     calls = plan(run.experiment, start)
     waiting: collections.deque[tuple[int, int, Future[Batch]]] = collections.deque()
-    # The stream closes before the thread that may be waiting for it is joined.
-    with ThreadPoolExecutor(1, thread_name_prefix="data") as thread, run.reading(start) as rows:
+    # The stream is closed before the thread, which may be blocked on it, is joined.
+    with ThreadPoolExecutor(1, thread_name_prefix="data") as thread, run.open_rows(start) as rows:
         try:
             while True:
                 while len(waiting) < run.experiment.input.ahead and (call := next(calls, None)) is not None:
@@ -202,10 +207,15 @@ def prefetch(run: Run, start: int) -> Iterator[tuple[int, int, Batch]]:
 
 
 def check_finite(step: int, metrics: Mapping[str, float], last: int | None) -> None:
-    """Refuses to go on with a loss that is no number.
+    """Checks that all losses are finite.
+
+    Args:
+        step: for the message.
+        metrics: by name; those whose last part is "loss" are checked.
+        last: step of the last checkpoint, for the message; None if there is none.
 
     Raises:
-        UserError: names the loss, the step and the last checkpoint.
+        UserError: a loss is NaN or infinite.
     """
     for name, value in metrics.items():
         if name.endswith("/loss") and not np.isfinite(value):
@@ -217,21 +227,21 @@ def check_finite(step: int, metrics: Mapping[str, float], last: int | None) -> N
 
 
 def average(parts: list[Any]) -> dict[str, float]:
-    """Means of metrics over the steps of several calls, in which their player moved.
+    """Means of metrics over the steps of several calls in which their player was updated.
 
     Args:
         parts: metrics [] or [steps] of each call.
 
     Returns:
-        Means, without the metrics of players that never moved.
+        Means by name, without the metrics of players that were never updated.
     """
     fetched = jax.device_get(parts)
     steps = {name: np.concatenate([np.atleast_1d(part[name]) for part in fetched]) for name in fetched[0]}
     means = {}
     for name, values in steps.items():
-        moves = steps.get(f"{name.partition('/')[0]}/moves", np.ones_like(values)).astype(np.float64)
-        if not name.endswith("/moves") and moves.any():
-            means[name] = float(np.average(values.astype(np.float64), weights=moves))
+        updated = steps.get(f"{name.partition('/')[0]}/updated", np.ones_like(values)).astype(np.float64)
+        if not name.endswith("/updated") and updated.any():
+            means[name] = float(np.average(values.astype(np.float64), weights=updated))
     return means
 
 
@@ -241,24 +251,24 @@ def run_steps(
     checkpoints: Checkpoints,
     stop: StopSignal,
     log: Callable[[int, dict[str, float]], None],
-    picture: Callable[[int, TrainState], None],
-    look: Callable[[int, TrainState], bool] = lambda step, state: False,
+    save_samples: Callable[[int, TrainState], None],
+    evaluate: Callable[[int, TrainState], bool] = lambda step, state: False,
     batches: Callable[[Run, int], Iterator[tuple[int, int, Batch]]] = prefetch,
 ) -> TrainState:
-    """Walks from the state's step to the run's last, saving and logging on the way.
+    """Trains from the state's step to the run's last, with logs and checkpoints.
 
     Args:
         run: the experiment on its devices.
-        state: its buffers are given up.
+        state: its buffers are donated.
         checkpoints: where to save.
-        stop: ends the walk early, after a save.
-        log: gets (step, means of the metrics since the last call).
-        picture: gets (step, state) every `sample_every` steps.
-        look: gets (step, state) every `monitor.every` steps and at the end; says whether to stop there.
-        batches: gives each call's (first step, number of steps, batch), from a step on.
+        stop: requests an early end, after a checkpoint.
+        log: called with (step, means of the metrics since the last call).
+        save_samples: called with (step, state) every `sample_every` steps.
+        evaluate: called with (step, state) every `monitor.every` steps and at the end; returns whether to stop.
+        batches: (run, step) -> iterator of (first step, number of steps, batch) of each call from that step on.
 
     Returns:
-        The state at the end, saved.
+        The final state, which is also saved.
 
     Raises:
         UserError: a loss is not finite, or a checkpoint cannot be written.
@@ -289,7 +299,7 @@ def run_steps(
         stopping = stop.reached(done)
         if experiment.monitor.every and (last or done % experiment.monitor.every == 0):
             stop.expect(False)
-            stopping = look(done, state) or stopping
+            stopping = evaluate(done, state) or stopping
         if done // experiment.log_every > first // experiment.log_every or last:
             due, pending = (done, pending), []
         if stopping or done % experiment.checkpoint_every == 0 or last:
@@ -300,7 +310,7 @@ def run_steps(
             checkpoints.save(done, state)
         if experiment.sample_every and done % experiment.sample_every == 0 and done < experiment.steps:
             stop.expect(False)
-            picture(done, state)
+            save_samples(done, state)
         if stopping:
             break
         stop.expect(not last)

@@ -1,6 +1,6 @@
-"""Optimizers as frozen records; `build(steps)` turns one into an optax chain.
+"""Optimizers as frozen dataclasses; `build(steps)` makes the optax transformation.
 
-Every optimizer moves parameters theta along a direction d_k made from the clipped gradient,
+Every optimizer updates parameters theta along a direction d_k computed from the clipped gradient,
 
     g_k     <- g_k min(1, clip / ||g_k||)             over all arrays of the player together
     theta_k  = theta_{k-1} - eta(k) (d_k + weight_decay theta_{k-1})      decay on matrices only
@@ -14,7 +14,7 @@ where eta(k) is the schedule (`schedules`) at k = 0, 1, ..., steps - 1. Decay is
     Muon     Jordan 2024, "Muon: an optimizer for hidden layers in neural networks"; arXiv:2502.16982
     SGD      with heavy-ball or Nesterov momentum as in Sutskever et al. 2013, equations 1-4
 
-and `WeightClip` puts the parameters back into a box after the move of any of them.
+and `WeightClip` projects the parameters onto a box after each update of another optimizer.
 
 Everything is computed and kept in float32, whatever the dtype of parameters and gradients.
 """
@@ -36,13 +36,13 @@ from genjax.training.schedules import Constant, Cosine, Linear, Schedule
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """How one player moves."""
+    """How the parameters of one player are updated."""
 
     def build(self, steps: int) -> optax.GradientTransformation:
         """Makes the optax transformation for a run of `steps` steps.
 
-        Its state is a dict with an entry for each link of the chain ("clip", "moments", "decay", "rate"),
-        so that its names do not depend on which links are there.
+        Its state is a dict with an entry for each present link of the chain ("clip", "moments", "decay", "rate"),
+        so that the name of an entry does not depend on which other links are present.
 
         Raises:
             UserError: a hyperparameter is out of range.
@@ -51,7 +51,7 @@ class Optimizer(Protocol):
 
 
 def _matrices(params: PyTree) -> PyTree:
-    """True for what is decayed: arrays of two or more axes that no layer's bias or scale, stacked over layers, is."""
+    """Mask of weight decay: arrays of two or more axes, except biases and scales, which have two if stacked."""
     return jax.tree_util.tree_map_with_path(lambda path, p: _is_matrix(path, p), params)
 
 
@@ -75,7 +75,7 @@ def _chain(
     weight_decay: float = 0.0,
     rate: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformation:
-    """Clip, moments, decay, rate: those links that do something, in float32, each named in the state."""
+    """Chains clipping, moments, decay and rate in float32; links without effect are left out."""
     if clip < 0 or weight_decay < 0:
         raise UserError(f"clip and weight_decay must not be negative, got {clip=}, {weight_decay=}")
     links = {
@@ -95,7 +95,7 @@ class Adam:
         learning_rate: peak of the schedule.
         b1: decay of the first moment.
         b2: decay of the second moment.
-        eps: added to the root of the second moment.
+        eps: added to the square root of the second moment.
         schedule: shape of the learning rate over the run.
         clip: largest global norm of the gradient; 0.0 is off.
     """
@@ -121,8 +121,8 @@ class AdamW:
         learning_rate: peak of the schedule.
         b1: decay of the first moment.
         b2: decay of the second moment.
-        eps: added to the root of the second moment.
-        weight_decay: times the learning rate, taken off arrays of two or more axes.
+        eps: added to the square root of the second moment.
+        weight_decay: arrays of two or more axes shrink by this times the learning rate in each step.
         schedule: shape of the learning rate over the run.
         clip: largest global norm of the gradient; 0.0 is off.
     """
@@ -143,13 +143,13 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Lion:
-    """The sign of an interpolated momentum; wants a 3-10 times smaller rate than AdamW, and larger decay.
+    """The sign of an interpolated momentum; needs a 3-10 times smaller rate than AdamW, and larger decay.
 
     Attributes:
-        learning_rate: peak of the schedule; the size of every coordinate's move.
+        learning_rate: peak of the schedule; the size of every coordinate's update.
         b1: weight of the momentum inside the sign.
         b2: decay of the momentum.
-        weight_decay: times the learning rate, taken off arrays of two or more axes.
+        weight_decay: arrays of two or more axes shrink by this times the learning rate in each step.
         schedule: shape of the learning rate over the run.
         clip: largest global norm of the gradient; 0.0 is off.
     """
@@ -174,7 +174,7 @@ class SGD:
     Attributes:
         learning_rate: peak of the schedule.
         momentum: decay of the sum of gradients; 0.0 is plain descent.
-        nesterov: moves along momentum m + g instead of m.
+        nesterov: uses the direction momentum m + g instead of m.
         schedule: shape of the learning rate over the run.
         clip: largest global norm of the gradient; 0.0 is off.
     """
@@ -194,7 +194,7 @@ class SGD:
 
 @dataclass(frozen=True)
 class Muon:
-    """Momentum made orthogonal by five Newton-Schulz steps for matrices, Adam for all the rest.
+    """Momentum orthogonalised by five Newton-Schulz steps for matrices, Adam for all other parameters.
 
     A matrix is an array of 2 axes (inputs, outputs), each layer of a stack of them (3 axes; 4 below a name "experts"),
     or a convolution's kernel flattened to (height width inputs, outputs) (4 axes; 5 for a stack). The direction
@@ -203,10 +203,10 @@ class Muon:
     Attributes:
         learning_rate: peak of the schedule for matrices.
         beta: decay of the (Nesterov) momentum.
-        weight_decay: times the learning rate, taken off the matrices.
-        adam_learning_rate: peak of the schedule for the rest: b1 = 0.9, b2 = 0.999, eps = 1e-8, no decay.
-        adam_on: regular expression; a parameter whose path, like "params/embed/embedding", contains it
-            is Adam's even if it is a matrix.
+        weight_decay: matrices shrink by this times the learning rate in each step.
+        adam_learning_rate: peak of the schedule for the other parameters: b1 = 0.9, b2 = 0.999, eps = 1e-8, no decay.
+        adam_on: regular expression; a parameter whose path, like "params/embed/embedding", contains a match
+            is updated by Adam even if it is a matrix.
         schedule: shape of the learning rates over the run.
         clip: largest global norm of the gradient; 0.0 is off.
     """
@@ -236,7 +236,7 @@ class Muon:
         return _chain(self.clip, optax.partition(parts, self._part))
 
     def _part(self, params: PyTree) -> PyTree:
-        """Says of each parameter who moves it: "matrices" or "rest"."""
+        """Labels each parameter by its optimizer: "matrices" (Muon) or "rest" (Adam)."""
 
         def part(path: tuple, p: Array) -> str:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -246,7 +246,7 @@ class Muon:
         return jax.tree_util.tree_map_with_path(part, params)
 
 
-# How Muon sees an array of 2 to 5 axes as one matrix or a stack of them.
+# Arrays of 2 to 5 axes as one matrix or a stack of matrices, for Muon.
 
 
 def _input_axes(path: tuple, matrix: Array) -> tuple[int, ...]:
@@ -266,12 +266,12 @@ def _scaled_by_shape(path: tuple, update: Array) -> Array:
 
 @dataclass(frozen=True)
 class WeightClip:
-    """Any optimizer, the parameters put back into [-limit, limit] after each move (Arjovsky et al. 2017, alg. 1).
+    """Clips the parameters to [-limit, limit] after each update (Arjovsky et al. 2017, algorithm 1).
 
     Attributes:
-        optimizer: whose updates are made.
+        optimizer: computes the updates.
         limit: largest absolute value of a parameter.
-        path: regular expression; only parameters whose path, like "params/in/kernel", contains it are clipped.
+        path: regular expression; only parameters whose path, like "params/in/kernel", contains a match are clipped.
     """
 
     optimizer: Optimizer = Adam(learning_rate=1e-4, b1=0.0)
@@ -279,7 +279,7 @@ class WeightClip:
     path: str = ""
 
     def build(self, steps: int) -> optax.GradientTransformation:
-        """See `Optimizer.build`; the state is the inner optimizer's."""
+        """See `Optimizer.build`; the state is that of the inner optimizer."""
         if self.limit <= 0:
             raise UserError(f"limit={self.limit} must be positive")
         inner = self.optimizer.build(steps)

@@ -1,12 +1,12 @@
-"""A trained model as part of another one: a teacher to distil, an autoencoder to work inside.
+"""A trained model as part of another one: a teacher to distil, the autoencoder of a latent model.
 
-The config of the new model says twice where its part comes from: as an objective, which says what the part is,
-and as a `Pretrained`, which says where its values lie. The values are read once, when the new run's first
-state is made, and are from then on in its own checkpoints. Whoever resumes, samples or evaluates it needs
-shapes only, which the objective gives: the directory may be gone by then.
+The config of the new model gives the part twice: as an objective, which defines its architecture, and as a
+`Pretrained`, which names the work directory of its values. The values are read once, when the new run initialises its
+state, and are stored in its own checkpoints from then on. Resuming, sampling and evaluation need the shapes only,
+which the objective determines: the work directory may be deleted by then.
 
-So `load` may be called where shapes are asked for (`jax.eval_shape`) and where values are (`jax.jit`): it
-stands in the traced program as one operation, and the files are read when that is compiled.
+So `load` works for shapes alone (`jax.eval_shape`) and for values (`jax.jit`): it is one operation of the traced
+program, and the files are read when that is compiled.
 """
 
 import functools
@@ -35,7 +35,7 @@ Kinds = tuple[tuple[tuple[int, ...], str], ...]  # shape and dtype of each array
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What a work directory holds: an objective, and the moving average of its trained parameters.
+    """The trained model in a work directory: its objective, and the moving average of its parameters.
 
     Attributes:
         workdir: of a run with a checkpoint, as given to `train --workdir`.
@@ -44,35 +44,35 @@ class Pretrained:
     workdir: str
 
     def experiment(self) -> Experiment:
-        """The run's experiment.
+        """The experiment of the run.
 
         Raises:
             UserError: there is no such directory, or it holds no run.
         """
         if not Path(self.workdir).is_dir():
-            raise UserError(f"no work directory {self.workdir}: train the model that it should hold first")
+            raise UserError(f"no work directory {self.workdir}: train the pretrained model first")
         return experiments.restore(Path(self.workdir))
 
     def objective(self) -> Objective:
-        """The run's objective; raises as `experiment` does."""
+        """The objective of the run; raises as `experiment` does."""
         return self.experiment().objective
 
     def parameters(self) -> tuple[Params, Extra]:
-        """The moving average of the parameters and `extra`, NumPy, of the checkpoint that sampling would use.
+        """The moving average of the parameters and `extra` as NumPy arrays, from the folder `checkpoint_folder`.
 
         Raises:
             UserError: there is no such directory, or no intact checkpoint in it.
         """
         experiment, where = self.experiment(), Path(self.workdir).resolve()
-        with Checkpoints(trained(where, experiment)) as checkpoints:
+        with Checkpoints(checkpoint_folder(where, experiment)) as checkpoints:
             step = checkpoints.latest()
         return _read(where, step)
 
     def load(self, objective: Objective, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """The trained values of `objective`, in place of those that its `init` would make.
+        """The trained values of `objective`, in place of the values of its `init`.
 
         Args:
-            objective: what the directory should hold; only tunable fields may differ.
+            objective: must equal the run's objective except for tunable fields.
             key: typed PRNG key, for shapes only.
             batch: arrays or shapes, as the objective's `init` gets them.
 
@@ -80,15 +80,15 @@ class Pretrained:
             Parameters by player, and extra, as `objective.init(key, batch)`.
 
         Raises:
-            UserError: when values are made, not when shapes are: the directory is missing, holds another objective,
-                no intact checkpoint, or arrays of other shapes.
+            UserError: when the values are computed (not for shapes alone): the directory is missing, or holds another
+                objective, no intact checkpoint, or arrays of other shapes.
         """
         leaves, structure = jax.tree.flatten(jax.eval_shape(objective.init, key, batch))
         kinds = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
         return jax.tree.unflatten(structure, _load.bind(source=self, objective=objective, kinds=kinds))
 
     def arrays(self, objective: Objective, kinds: Kinds) -> list[Array]:
-        """The leaves of `parameters()`, after comparing the objective and the arrays with what is expected."""
+        """The leaves of `parameters()`, after checking the objective, shapes and dtypes."""
         before, after = (tree.describe(o, "objective", tree.untunable) for o in (self.objective(), objective))
         for path, there, here in tree.differences(before, after):
             where = f"objective.{path}".rstrip(".")
@@ -97,35 +97,36 @@ class Pretrained:
         for leaf, (shape, dtype) in zip(leaves, kinds, strict=True):
             if (leaf.shape, str(leaf.dtype)) != (shape, dtype):
                 raise UserError(
-                    f"{self.workdir} is of data of another shape: {leaf.dtype}{leaf.shape} where "
-                    f"{dtype}{shape} is expected"
+                    f"{self.workdir} was trained on data of another shape: it holds {leaf.dtype}{leaf.shape}, "
+                    f"expected {dtype}{shape}"
                 )
         return [jnp.asarray(leaf) for leaf in leaves]
 
 
 def workdirs(part: Any) -> list[Path]:
-    """Where the models within an experiment, or within any part of one, come from, each once."""
+    """The work directories of all `Pretrained`s within an experiment or any part of one, without repetition."""
 
-    def walk(described: Any) -> Iterator[str]:
+    def find(described: Any) -> Iterator[str]:
         if isinstance(described, list):
             described = dict(enumerate(described))
         if isinstance(described, dict):
             if str(described.get("@type", "")).endswith(f":{Pretrained.__name__}"):
                 yield described["workdir"]
             for value in described.values():
-                yield from walk(value)
+                yield from find(value)
 
-    return [Path(path) for path in dict.fromkeys(walk(tree.describe(part)))]
+    return [Path(path) for path in dict.fromkeys(find(tree.describe(part)))]
 
 
-def trained(workdir: Path, experiment: Experiment) -> Path:
-    """The folder of the checkpoints that are used: of a run that is looked at, that of the best state.
+def checkpoint_folder(workdir: Path, experiment: Experiment) -> Path:
+    """The folder of the checkpoints that sampling and evaluation use.
 
-    A run that was killed while its first look was kept has that folder and nothing whole in it: then all checkpoints'.
+    With periodic evaluation it is that of the best state, else that of all checkpoints; also if the best state is
+    incomplete, because the run was killed while saving its first one.
     """
     best = workdir / experiments.BEST
-    watched = experiment.monitor.every and any(best.glob(f"*/{checksums.NAME}"))
-    return best if watched else workdir / experiments.CHECKPOINTS
+    complete = experiment.monitor.every and any(best.glob(f"*/{checksums.NAME}"))
+    return best if complete else workdir / experiments.CHECKPOINTS
 
 
 def _shapes(experiment: Experiment) -> PyTree:
@@ -143,11 +144,11 @@ def _shapes(experiment: Experiment) -> PyTree:
 
 @functools.lru_cache(maxsize=4)
 def _read(where: Path, step: int | None) -> tuple[Params, Extra]:
-    """Reads a work directory; `step` tells one state of it from another, so that a longer run is read anew."""
+    """Reads a work directory; `step` is part of the cache key, so that a run that has gone on is read again."""
     experiment = experiments.restore(where)
     shapes = _shapes(experiment)
     params, extra = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
-    with Checkpoints(trained(where, experiment)) as checkpoints:
+    with Checkpoints(checkpoint_folder(where, experiment)) as checkpoints:
         state = checkpoints.restore({"ema": params, "extra": extra}, partial=True)[1]
     return state["ema"], state["extra"]
 

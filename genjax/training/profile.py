@@ -1,4 +1,4 @@
-"""A profiler's trace of some steps of a run, for TensorBoard's profile plugin, XProf or https://ui.perfetto.dev."""
+"""Profiler traces of some steps of a run, for TensorBoard's profile plugin, XProf or https://ui.perfetto.dev."""
 
 import contextlib
 import dataclasses
@@ -14,14 +14,14 @@ from genjax.core.types import Batch
 from genjax.training.loop import Run
 from genjax.training.step import TrainState
 
-Window = tuple[int, int]  # first step and the one after the last
+Window = tuple[int, int]  # first step, and the step after the last
 
 
-def window(text: str) -> Window:
-    """Reads "100:110": the steps from 100 on, up to but not 110.
+def parse_window(text: str) -> Window:
+    """Parses "FIRST:LAST": "100:110" means the steps 100, ..., 109.
 
     Raises:
-        UserError: it is none.
+        UserError: the text does not have this form, or LAST is not above FIRST.
     """
     match = re.fullmatch(r"(\d+):(\d+)", text)
     if match is None or int(match[1]) >= int(match[2]):
@@ -31,15 +31,15 @@ def window(text: str) -> Window:
 
 @contextlib.contextmanager
 def traced(run: Run, steps: Window | None, folder: Path) -> Iterator[Run]:
-    """A run that traces its calls from the one with the first step on to the one before the last.
+    """A run whose compiled calls are traced, from the one with the first step to the one with the last.
 
     Args:
         run: the run.
-        steps: which to trace; None for none, which leaves the run as it is.
-        folder: for the trace.
+        steps: the steps to trace; None yields the run unchanged.
+        folder: where the trace is written.
 
     Yields:
-        The run to walk with. It waits for the device where the trace ends, and nowhere else.
+        The run to train with. It waits for the device at the end of the trace only.
     """
     if steps is None:
         yield run

@@ -48,10 +48,10 @@ def _warmed(
 
 @dataclass(frozen=True)
 class Constant:
-    """Rises linearly for `warmup` steps and stays.
+    """Linear warm-up, then constant.
 
     Attributes:
-        warmup: steps before the peak; the first of them already moves, with peak / (warmup + 1).
+        warmup: steps before the peak; the first of them has the rate peak / (warmup + 1), not 0.
     """
 
     warmup: int = 0

@@ -1,11 +1,11 @@
-"""The one train step: every family's optimizer code, once.
+"""The train step that all objectives share.
 
-    theta_i <- theta_i + update_i(grad_{theta_i} loss_i(theta, extra, batch)),   players i in turn,
+    theta_i <- theta_i + update_i(grad_{theta_i} loss_i(theta, extra, batch)),   players i one after the other,
     ema_i   <- d ema_i + (1 - d) theta_i,   d = min(decay, (1 + n) / (10 + n)) after n steps.
 
-Each loss sees everyone's parameters and is differentiated in its own player's slot only, each player sees the
-others' newest move. Randomness is a function of (seed, step, player), so that a resumed run continues with
-the numbers that an uninterrupted one would have drawn.
+A player is a parameter group with its own loss and optimizer. Each loss is a function of all players' parameters, those
+before it already updated, and is differentiated with respect to its own player's only. Randomness is a function of
+(seed, step, player), so that a resumed run draws the same numbers as an uninterrupted one.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,25 +19,25 @@ from jaxtyping import Float, Int
 from genjax.core.objective import Aux, Context, Objective, Player
 from genjax.core.types import Array, Batch, Extra, Key, Metrics, Params, PyTree, named, record
 
-Transform = Callable[[Batch, Key, bool], Batch]  # raw batch -> what the objective sees
+Transform = Callable[[Batch, Key, bool], Batch]  # raw batch, key, train -> the objective's batch
 Reduce = Callable[[PyTree], PyTree]  # mean over replicas: identity under jit, pmean under pmap
 
 
 @record
 class TrainState:
-    """All that a run carries from step to step.
+    """The state that training carries from step to step.
 
     Attributes:
         step: int32 scalar, steps taken.
         params: by player, float32.
-        moments: by player, the optimizer's state.
-        extra: carried, not trained.
+        opt_state: by player, the optimizer's state.
+        extra: arrays that the losses update and no optimizer trains.
         ema: as params, the exponential moving average that samples and evaluations use.
     """
 
-    step: PyTree  # no narrower: a state of shapes or shardings is a TrainState too
+    step: PyTree  # not narrower: states of shapes and of shardings are TrainStates too
     params: Params
-    moments: Mapping[str, PyTree]
+    opt_state: Mapping[str, PyTree]
     extra: Extra
     ema: Params
 
@@ -49,33 +49,33 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 def init_state(
     objective: Objective, optimizers: Optimizers, transform: Transform, seed: int, batch: Batch
 ) -> TrainState:
-    """Makes the state of step 0; a function of (seed, shapes) alone.
+    """Makes the state of step 0, which depends on the seed and on the batch's shapes.
 
     Args:
-        objective: gives parameters and extra.
+        objective: initialises parameters and extra.
         optimizers: one for each player.
-        transform: as the data are transformed for the objective.
+        transform: (raw batch, key, train) -> the objective's batch.
         seed: of the run.
-        batch: an example of the raw data, for its shapes (and for data-dependent initialisation).
+        batch: a raw batch, for its shapes; its values matter for data-dependent initialisation only.
 
     Returns:
         The initial state; `ema` equals `params`.
     """
     key = named(jax.random.key(seed), "init")
     params, extra = objective.init(key, transform(batch, named(key, "data"), False))
-    moments = {name: optimizers[name].init(params[name]) for name in params}
+    opt_state = {name: optimizers[name].init(params[name]) for name in params}
     ema = jax.tree.map(jnp.copy, params)
-    return TrainState(jnp.zeros((), jnp.int32), dict(params), moments, dict(extra), ema)
+    return TrainState(jnp.zeros((), jnp.int32), dict(params), opt_state, dict(extra), ema)
 
 
 def ema_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
-    """min(decay, (1 + n) / (10 + n)) after n steps: a young average must forget its start."""
+    """EMA warm-up: the decay min(decay, (1 + n) / (10 + n)) after n steps."""
     n = step.astype(jnp.float32)
     return jnp.minimum(decay, (1.0 + n) / (10.0 + n))
 
 
 def _gradient(name: str, player: Player, accumulate: int) -> Callable[..., Any]:
-    """Value, aux and gradient of one player's loss in its own slot, averaged over micro-batches."""
+    """Value, aux and gradient of a player's loss in its own parameters, averaged over micro-batches."""
 
     def gradient(params: Params, extra: Extra, batch: Batch, ctx: Context) -> Any:
         def loss(own: PyTree) -> tuple[Array, Aux]:
@@ -87,7 +87,7 @@ def _gradient(name: str, player: Player, accumulate: int) -> Callable[..., Any]:
         return gradient
 
     def accumulated(params: Params, extra: Extra, batch: Batch, ctx: Context) -> Any:
-        # Strided, so that each device's rows of the batch are split and none has to move.
+        # Strided: each device splits its own rows, and no row changes devices.
         parts = jax.tree.map(
             lambda x: x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
         )
@@ -110,32 +110,31 @@ def _gradient(name: str, player: Player, accumulate: int) -> Callable[..., Any]:
     return accumulated
 
 
-def _turn(
+def _player_update(
     name: str, player: Player, optimizer: optax.GradientTransformation, reduce: Reduce, accumulate: int
 ) -> Callable[..., Any]:
-    """One player's turn: gradient in its own slot only, then its own optimizer."""
+    """One player's update: the gradient in its own parameters, then its own optimizer."""
     gradient = _gradient(name, player, accumulate)
 
-    def move(params: Params, moments: PyTree, extra: Extra, batch: Batch, ctx: Context) -> Any:
+    def apply(params: Params, opt_state: PyTree, extra: Extra, batch: Batch, ctx: Context) -> Any:
         (value, aux), grads = reduce(gradient(params, extra, batch, ctx))
-        updates, moments = optimizer.update(grads, moments, params[name])
+        updates, opt_state = optimizer.update(grads, opt_state, params[name])
         log = {"loss": value, "grad_norm": optax.tree.norm(grads), **aux.metrics}
-        return optax.apply_updates(params[name], updates), moments, {**extra, **aux.extra}, log
+        return optax.apply_updates(params[name], updates), opt_state, {**extra, **aux.extra}, log
 
     if player.every == 1:
-        return move
+        return apply
 
-    def turn(params: Params, moments: PyTree, extra: Extra, batch: Batch, ctx: Context) -> Any:
-        def wait() -> Any:
-            _, _, _, log = jax.eval_shape(move, params, moments, extra, batch, ctx)
-            return params[name], moments, dict(extra), jax.tree.map(jnp.zeros_like, log)
+    def update(params: Params, opt_state: PyTree, extra: Extra, batch: Batch, ctx: Context) -> Any:
+        def skip() -> Any:
+            _, _, _, log = jax.eval_shape(apply, params, opt_state, extra, batch, ctx)
+            return params[name], opt_state, dict(extra), jax.tree.map(jnp.zeros_like, log)
 
-        moves = ctx.step % player.every == 0
-        go = lambda: move(params, moments, extra, batch, ctx)
-        *moved, log = jax.lax.cond(moves, go, wait)
-        return *moved, {**log, "moves": moves.astype(jnp.float32)}
+        due = ctx.step % player.every == 0
+        *new, log = jax.lax.cond(due, lambda: apply(params, opt_state, extra, batch, ctx), skip)
+        return *new, {**log, "updated": due.astype(jnp.float32)}
 
-    return turn
+    return update
 
 
 def make_train_step(
@@ -151,22 +150,22 @@ def make_train_step(
     """Builds the pure function (state, raw batch) -> (state, metrics).
 
     Args:
-        objective: gives the players.
+        objective: defines the players and their losses.
         optimizers: one for each player.
-        transform: raw batch -> what the objective sees.
+        transform: (raw batch, key, train) -> the objective's batch; called with train=True.
         seed: of the run; with the state's step it determines all randomness.
-        ema: the largest decay of the moving average.
-        accumulate: number of micro-batches that the batch is split into; must divide it.
+        ema: largest decay of the parameters' moving average, see `ema_decay`.
+        accumulate: number of micro-batches that the batch is split into; must divide its size.
         axis: name of the mapped axis under `pmap`; None under `jit`.
 
     Returns:
-        The step. Metrics are named "player/metric"; those of a player with `every` > 1 are zeros with
-        "player/moves" = 0 where it waited.
+        The step. Metrics are scalars named "player/metric". A player with `every` > 1 also reports "player/updated":
+        1, or 0 in steps that skip it, where all its metrics are 0.
     """
     root = jax.random.key(seed)
     reduce = (lambda tree: jax.lax.pmean(tree, axis)) if axis else (lambda tree: tree)
-    turns = {
-        name: _turn(name, player, optimizers[name], reduce, accumulate)
+    updates = {
+        name: _player_update(name, player, optimizers[name], reduce, accumulate)
         for name, player in objective.players().items()
     }
 
@@ -175,25 +174,25 @@ def make_train_step(
         if axis:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
         seen = transform(batch, named(key, "data"), True)
-        params, moments, extra = dict(state.params), dict(state.moments), dict(state.extra)
+        params, opt_state, extra = dict(state.params), dict(state.opt_state), dict(state.extra)
         metrics: dict[str, Array] = {}
-        for name, turn in turns.items():
+        for name, update in updates.items():
             ctx = Context(named(key, name), state.step)
-            params[name], moments[name], extra, log = turn(params, moments[name], extra, seen, ctx)
+            params[name], opt_state[name], extra, log = update(params, opt_state[name], extra, seen, ctx)
             metrics |= {f"{name}/{metric}": value for metric, value in log.items()}
         decay = ema_decay(ema, state.step)
         average = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state.ema, params)
-        return TrainState(state.step + 1, params, moments, extra, average), metrics
+        return TrainState(state.step + 1, params, opt_state, extra, average), metrics
 
     return train_step
 
 
 def make_eval_step(objective: Objective, transform: Transform) -> Callable[..., Metrics]:
-    """Builds the pure function (params, extra, raw batch, key) -> metrics, nothing moving.
+    """Builds the pure function (params, extra, raw batch, key) -> metrics, without any update.
 
     Args:
-        objective: gives the players.
-        transform: raw batch -> what the objective sees; called with train=False.
+        objective: defines the players and their losses.
+        transform: (raw batch, key, train) -> the objective's batch; called with train=False.
 
     Returns:
         The step; metrics are named "player/metric", as in training.
@@ -213,7 +212,7 @@ def make_eval_step(objective: Objective, transform: Transform) -> Callable[..., 
 
 
 def repeat(step: Step) -> Step:
-    """Several steps in one compiled call: scans over batches stacked on a new first axis.
+    """Several steps in one compiled call: a scan over batches stacked on a new first axis.
 
     Args:
         step: (state, batch) -> (state, metrics).

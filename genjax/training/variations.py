@@ -10,9 +10,9 @@ from pathlib import Path
 from genjax.core.errors import UserError
 from genjax.training import experiment as experiments
 
-LONGEST = 120  # characters of a run's name
+MAX_NAME_LENGTH = 120  # in characters; a longer one is cut and gets a hash
 
-
+Setting = tuple[tuple[str, str], ...]  # (field's path, value) of each varied field
 Overrides = Sequence[tuple[str, str]]
 
 
@@ -22,7 +22,7 @@ class Trial:
 
     Attributes:
         config: FILE[:variant], as for `train`.
-        setting: what varies: (path, value) of each, sorted by path.
+        setting: (path, value) of each varied field, sorted by path.
         common: overrides that all runs share.
     """
 
@@ -34,16 +34,16 @@ class Trial:
     def name(self) -> str:
         """The config's name and the setting, as a file name of letters, digits and "-._,=+:"."""
         file, _, variant = self.config.partition(":")
-        words = [Path(file).stem + (f"-{Path(variant).stem}" if variant else "")]
-        words += [f"{path}={value}" for path, value in self.setting]
-        exact = ",".join(words)
+        parts = [Path(file).stem + (f"-{Path(variant).stem}" if variant else "")]
+        parts += [f"{path}={value}" for path, value in self.setting]
+        exact = ",".join(parts)
         plain = re.sub(r"[^A-Za-z0-9._,=+:-]+", "-", exact)
-        if plain == exact and len(exact) <= LONGEST:
+        if plain == exact and len(exact) <= MAX_NAME_LENGTH:
             return exact
-        return f"{plain[:LONGEST]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+        return f"{plain[:MAX_NAME_LENGTH]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
 
-    def words(self, root: Path) -> list[str]:
-        """The words after `train`."""
+    def arguments(self, root: Path) -> list[str]:
+        """The command-line arguments of `train` for this run below the folder `root`."""
         overrides = [*self.common, *self.setting]
         return [
             f"--config={self.config}",
@@ -52,10 +52,10 @@ class Trial:
         ]
 
     def experiment(self) -> experiments.Experiment:
-        """What it runs.
+        """Builds the experiment that it runs.
 
         Raises:
-            UserError: no such config, or an override that does not fit.
+            UserError: there is no such config, or an override does not fit it.
         """
         return experiments.load(self.config, [*self.common, *self.setting])
 
@@ -65,11 +65,11 @@ def expand(configs: Sequence[str], over: Sequence[tuple[str, list[str]]], common
 
     Args:
         configs: FILE[:variant] of each.
-        over: (path, values) as `vary.parse_over` reads them.
+        over: (path, values) of each varied field, as `parse_over` returns them.
         common: overrides of all runs.
 
     Returns:
-        As many runs as the product of the numbers of configs and values.
+        All runs: their number is the product of the numbers of configs and of values.
 
     Raises:
         UserError: a path or a value is given twice, or two runs would share a work directory.
@@ -91,24 +91,21 @@ def expand(configs: Sequence[str], over: Sequence[tuple[str, list[str]]], common
     return trials
 
 
-Setting = tuple[tuple[str, str], ...]  # (field's path, value) of each thing that varies
-
-
-def parse_over(words: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Reads "objective.sampler.steps=5,10,20" into a path and its values.
+def parse_over(texts: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Parses texts like "objective.sampler.steps=5,10,20" into (path, values).
 
     Raises:
-        UserError: not of this form.
+        UserError: a text does not have this form.
     """
     parsed = []
-    for word in words:
-        path, equals, values = word.partition("=")
+    for text in texts:
+        path, equals, values = text.partition("=")
         if not equals or not values:
-            raise UserError(f"--over={word}: write --over=objective.sampler.steps=5,10,20")
+            raise UserError(f"--over={text}: write --over=objective.sampler.steps=5,10,20")
         parsed.append((path.removeprefix("config."), values.split(",")))
     return parsed
 
 
 def settings(over: Iterable[tuple[str, list[str]]]) -> list[Setting]:
-    """All combinations, the last path's values changing fastest."""
+    """All combinations of values, the last path's changing fastest."""
     return list(itertools.product(*[[(path, value) for value in values] for path, values in over]))

@@ -20,24 +20,25 @@ from genjax.training.step import TrainState
 
 EVALUATION = "evaluation.json"
 SAMPLES = "samples"
-
-
 REFERENCE = "inception_reference.npz"
 
-
-TRAINED_ON = "trained_on"  # in evaluation.json: the machine
-
-
-EVALUATED_WITH = "evaluated_with"  # there: what was set for the evaluation alone, value by path
+# Keys of evaluation.json.
+TRAINED_ON = "trained_on"  # the machine
+EVALUATED_WITH = "evaluated_with"  # overrides of the evaluation alone, value by path
 
 
 def open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
-    """Makes a work directory, or checks that the one there is of the same experiment; on the first process.
+    """Makes a work directory, or checks that an existing one holds the same experiment; on the first process.
+
+    Args:
+        experiment: as configured.
+        spec: "FILE[:variant]" or a shipped config's name, as for `experiment.load`.
+        workdir: new, empty, or of an earlier run.
 
     Raises:
-        UserError: it belongs to another experiment, or cannot be written.
+        UserError: it holds another experiment or other files, or cannot be written.
     """
-    multihost.first(lambda: _open_workdir(experiment, spec, workdir))
+    multihost.on_first_process(lambda: _open_workdir(experiment, spec, workdir))
 
 
 def _open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
@@ -53,10 +54,10 @@ def _open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
 
 
 def reopen(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Run:
-    """Makes the run of a work directory ready again, with overrides of what training does not depend on.
+    """Prepares the run of a work directory again, with overrides of tunable fields.
 
     Raises:
-        UserError: no run there, or an override that only training could follow.
+        UserError: there is no run, or an override of a field that is not tunable.
     """
     overridden = experiments.restore(workdir, overrides)
     experiments.check_resume(experiments.restore(workdir), overridden, workdir)
@@ -64,30 +65,34 @@ def reopen(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Run:
 
 
 def load_state(run: Run, workdir: Path) -> TrainState:
-    """The newest intact checkpoint of a work directory; of a run that is looked at, the best one.
+    """The newest intact checkpoint of a work directory; with periodic evaluation (`Monitor`), the best one.
 
     Raises:
-        UserError: there is none, or it does not fit the experiment.
+        UserError: there is no intact checkpoint, or it does not fit the experiment.
     """
-    with Checkpoints(pretrained.trained(workdir, run.experiment)) as checkpoints:
+    with Checkpoints(pretrained.checkpoint_folder(workdir, run.experiment)) as checkpoints:
         return checkpoints.restore(run.template())[1]
 
 
-def plain(run: Run, state: TrainState) -> tuple[Run, TrainState]:
-    """The run of an adapter's inner objective at its merged moving average; of any other objective as it is."""
+def merge_adapters(run: Run, state: TrainState) -> tuple[Run, TrainState]:
+    """Merges adapters (such as LoRA) into the objective that they adapt; returns other runs unchanged.
+
+    Returns:
+        The run of the inner objective, and its state with the merged moving average and no optimizer state.
+    """
     objective = run.experiment.objective
     if not isinstance(objective, Adapter):
         return run, state
     params, extra = jax.jit(objective.merged)(state.ema, state.extra)
     experiment = dataclasses.replace(run.experiment, objective=objective.inner)
-    merged = dataclasses.replace(state, params=params, moments={}, extra=extra, ema=params)
-    return plain(dataclasses.replace(run, experiment=experiment), merged)
+    merged = dataclasses.replace(state, params=params, opt_state={}, extra=extra, ema=params)
+    return merge_adapters(dataclasses.replace(run, experiment=experiment), merged)
 
 
 def reopen_trained(workdir: Path, overrides: Iterable[tuple[str, str]]) -> tuple[Run, TrainState]:
-    """What a work directory has learned, ready to be used; see `reopen`, `load_state` and `plain`."""
+    """The run and the trained state of a work directory; see `reopen`, `load_state` and `merge_adapters`."""
     run = reopen(workdir, overrides)
-    return plain(run, load_state(run, workdir))
+    return merge_adapters(run, load_state(run, workdir))
 
 
 def read_report(workdir: Path) -> dict[str, Any]:

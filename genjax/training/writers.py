@@ -1,10 +1,10 @@
-"""What a run writes for people: `metrics.jsonl`, TensorBoard events, samples, and a line on the terminal.
+"""The log of a run: `metrics.jsonl`, TensorBoard events, samples, and a progress line on the terminal.
 
     workdir/metrics.jsonl             one strict JSON object per line: {"step", "time", metrics ...}
-    workdir/samples/NAME_STEP.png     pictures (or .txt)
-    workdir/tensorboard/              all of that as TensorBoard events
+    workdir/samples/NAME_STEP.png     images (or .txt)
+    workdir/tensorboard/              all of these as TensorBoard events
 
-Only process 0 writes; on the others every method does nothing.
+Only process 0 writes; on other processes all methods do nothing.
 """
 
 import io
@@ -27,13 +27,13 @@ METRICS = "metrics.jsonl"  # in the work directory
 
 
 def _number(value: Any) -> int | float | str:
-    """A JSON value; what JSON has no number for becomes "nan", "inf" or "-inf", which `float` reads back."""
+    """A JSON number; NaN and infinities become the strings "nan", "inf" and "-inf", which `float` parses."""
     number = np.asarray(value).item()
     return number if isinstance(number, int) or math.isfinite(number) else str(float(number))
 
 
-def kept(path: Path, last: int) -> Iterator[dict[str, Any]]:
-    """The lines of a file of metrics that are whole and not of a step after `last`; none if there is no file."""
+def metric_rows(path: Path, last: int) -> Iterator[dict[str, Any]]:
+    """The complete rows of metrics.jsonl up to step `last`; none if there is no file."""
 
     def refuse(word: str) -> None:
         raise ValueError(word)
@@ -47,19 +47,19 @@ def kept(path: Path, last: int) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that whenever the program is killed the old or the new one is there, whole."""
+def write_atomic(path: Path, text: str) -> None:
+    """Replaces a file atomically: after a kill the old or the new contents are there, complete."""
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
 
 
 def _resume(path: Path, last: int) -> float:
-    """Drops the lines after step `last`, and what a kill left of a line; returns the time of the last one."""
+    """Drops incomplete rows and those after step `last` from metrics.jsonl; returns the time of the last row."""
     if not path.exists():
         return 0.0
-    rows = list(kept(path, last))
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+    rows = list(metric_rows(path, last))
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
     return float(rows[-1].get("time", 0.0)) if rows else 0.0
 
 
@@ -70,16 +70,16 @@ def _clock(seconds: float) -> str:
 
 
 class Progress:
-    """One line about where a run is: rewritten in place on a terminal, appended elsewhere."""
+    """A progress line: rewritten in place on a terminal, appended elsewhere."""
 
     def __init__(self, total: int, start: int, items: int = 0, stream: io.TextIOBase | None = None):
         """Starts the clock.
 
         Args:
             total: steps of the whole run.
-            start: the step that the run begins or resumes at.
-            items: examples in a step; 0 leaves their rate out.
-            stream: where the line goes; the standard output if None.
+            start: the step at which the run starts or resumes.
+            items: examples in a step; 0 omits their rate.
+            stream: output; standard output if None.
         """
         self._total, self._items = total, items
         self._stream: TextIO | io.TextIOBase = stream or sys.stdout
@@ -87,23 +87,23 @@ class Progress:
         self._width = 0
 
     def show(self, step: int, metrics: Mapping[str, int | float | str]) -> None:
-        """Writes the line: step, share done, rates since the last line, time to go, losses.
+        """Writes the line: step, percentage, rates since the last line, remaining time, losses.
 
         Args:
             step: number of steps taken.
-            metrics: those whose last word is "loss" are shown, or all of them if there are none.
+            metrics: by name; shows those whose last part is "loss", or all if there are none.
         """
-        words = [f"{step}/{self._total}", f"{100 * step / max(self._total, 1):.1f}%"]
+        parts = [f"{step}/{self._total}", f"{100 * step / max(self._total, 1):.1f}%"]
         (before, then), now = self._last, time.perf_counter()
         if step > before:
             rate = (step - before) / max(now - then, 1e-9)
-            words.append(f"{rate:.3g} steps/s")
-            words += [f"{rate * self._items:.4g} items/s"] if self._items else []
-            words.append(f"ETA {_clock((self._total - step) / rate)}")
+            parts.append(f"{rate:.3g} steps/s")
+            parts += [f"{rate * self._items:.4g} items/s"] if self._items else []
+            parts.append(f"ETA {_clock((self._total - step) / rate)}")
             self._last = step, now
         losses = [name for name in metrics if name.split("/")[-1] == "loss"]
-        words += [f"{name} {float(metrics[name]):.4g}" for name in losses or metrics]
-        self._print("  ".join(words))
+        parts += [f"{name} {float(metrics[name]):.4g}" for name in losses or metrics]
+        self._print("  ".join(parts))
 
     def _print(self, line: str) -> None:
         if not self._stream.isatty():
@@ -122,7 +122,7 @@ class Progress:
 
 
 class Writer:
-    """The writers of one run; a context manager."""
+    """Writes the log of one run; a context manager."""
 
     def __init__(
         self,
@@ -132,14 +132,14 @@ class Writer:
         items: int = 0,
         stream: io.TextIOBase | None = None,
     ):
-        """Opens the files of a run, or takes them up again.
+        """Opens the log of a new run, or continues that of a resumed run.
 
         Args:
-            workdir: made if missing.
-            total_steps: steps of the whole run, for the share done and the time to go.
-            start: the step restored; what was written about later ones is dropped.
-            items: examples in a step, for the rate of items; 0 leaves that out.
-            stream: where progress is shown; the standard output if None.
+            workdir: created if missing.
+            total_steps: steps of the whole run, for percentage and remaining time.
+            start: the restored step; rows of later steps are dropped.
+            items: examples in a step, for their rate; 0 omits it.
+            stream: output of the progress line; standard output if None.
         """
         self._active = jax.process_index() == 0
         if not self._active:
@@ -148,9 +148,9 @@ class Writer:
         self._samples = self._workdir / "samples"
         self._samples.mkdir(parents=True, exist_ok=True)
         path = self._workdir / METRICS
-        self._begun = time.perf_counter() - _resume(path, start)
+        self._started = time.perf_counter() - _resume(path, start)
         self._metrics = path.open("a")
-        # The process's number: event files of one second would have one name.
+        # With the process ID: event files opened within the same second would share a name.
         self._board = SummaryWriter(
             str(self._workdir / "tensorboard"),
             purge_step=start + 1,
@@ -173,19 +173,19 @@ class Writer:
             self._board.close()
 
     def scalars(self, step: int, values: Mapping[str, Any], shown: bool = True) -> None:
-        """Writes one line of metrics and, unless told not to, shows it.
+        """Writes one row of metrics.
 
-        "time" is wall-clock seconds since the run began, without the time between a stop and a resume.
+        "time" is wall-clock seconds since the run started, without the time between a stop and a resume.
 
         Args:
             step: number of steps taken.
-            values: name -> scalar of any numeric type; "step" and "time" are taken.
-            shown: whether the terminal's line of progress is written too.
+            values: name -> scalar of any numeric type; the names "step" and "time" are reserved.
+            shown: whether to write the progress line too.
         """
         if not self._active:
             return
         numbers = {name: _number(value) for name, value in values.items()}
-        row = {"step": int(step), "time": round(time.perf_counter() - self._begun, 3), **numbers}
+        row = {"step": int(step), "time": round(time.perf_counter() - self._started, 3), **numbers}
         self._metrics.write(json.dumps(row, allow_nan=False) + "\n")
         self._metrics.flush()
         for name, number in numbers.items():
@@ -194,18 +194,32 @@ class Writer:
             self._progress.show(int(step), numbers)
 
     def image(self, step: int, name: str, picture: Image.Image) -> None:
-        """Saves a picture as samples/NAME_STEP.png, slashes in the name as underscores."""
+        """Saves an image as samples/NAME_STEP.png, and as an event.
+
+        Args:
+            step: number of steps taken.
+            name: slashes become underscores in the file's name.
+            picture: of any mode.
+        """
         if not self._active:
             return
         picture.save(self._sample(step, name, "png"))
         self._board.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
 
     def text(self, step: int, name: str, text: str) -> None:
-        """Saves a text as samples/NAME_STEP.txt, slashes in the name as underscores."""
+        """Saves a text as samples/NAME_STEP.txt, and as an event.
+
+        Args:
+            step: number of steps taken.
+            name: slashes become underscores in the file's name.
+            text: of one or several lines.
+        """
         if not self._active:
             return
         self._sample(step, name, "txt").write_text(text)
-        markdown = "".join(f"    {line}\n" for line in text.split("\n"))  # indented: shown as it is
+        markdown = "".join(
+            f"    {line}\n" for line in text.split("\n")
+        )  # indented: TensorBoard shows it verbatim
         self._board.add_text(name, markdown, step)
 
     def _sample(self, step: int, name: str, ending: str) -> Path:

@@ -21,21 +21,21 @@ RANKS = {"image": 3, "points": 1, "text": 1, "audio": 2}
 class Npz:
     """Examples from the arrays of an .npz file.
 
-    The file holds either one array for each split, named "x_train" and "x_test" or "train_x" and "test_x"
-    ("x", and "label", being the fields below), or one array "x", of which a fixed random part is the test
-    split. Shapes and dtypes are read from the headers; the arrays themselves only by `load`.
+    The file holds either one array for each split, named "x_train" and "x_test" or "train_x" and "test_x" (with the
+    values of the fields `x` and `label`), or one array "x", of which a fixed random part is the test split. Shapes and
+    dtypes are read from the headers; only `load` reads the arrays.
 
     Attributes:
         path: the file.
         x: name of the examples' array [n, ...]; images [n, h, w] and audio [n, t] get a channel axis.
-        label: name of the labels' array [n], integers from 0 on; None without labels.
-        kind: what one example is.
-        values: number of integer values that "x" takes; None: as many as its dtype has, up to 16 bits.
-        test: fraction of a single array that is the test split.
-        rate: samples in a second, of audio.
+        label: name of the labels' array [n], integers from 0; None without labels.
+        kind: of an example.
+        values: number of integer values that "x" takes; None for all values of its dtype (8 or 16 bits).
+        test: fraction of a single array that forms the test split.
+        rate: sampling rate of audio, in Hz.
 
     Raises:
-        UserError: on first use, if the file is missing or damaged, or an array is missing or no such example.
+        UserError: on first use, if the file is missing or damaged, or an array is missing or has an unsuitable shape.
     """
 
     path: str
@@ -55,7 +55,7 @@ class Npz:
 
     @property
     def dtype(self) -> str:
-        """The array's own dtype; "uint8" for truth values."""
+        """The array's dtype; "uint8" for booleans."""
         return self._header[1].replace("bool", "uint8")
 
     @property
@@ -81,7 +81,7 @@ class Npz:
             low, high = integer_range(self.dtype, self.levels)
             if x.min() < low or x.max() > high:
                 raise UserError(
-                    f"array '{self.x}' of {self.path} has values outside {low} ... {high}: check values="
+                    f"array '{self.x}' of {self.path} has values outside {low} ... {high}: check the field values"
                 )
         arrays = {"x": x.reshape(len(x), *self.shape).astype(self.dtype, copy=False)}
         if self.label is not None:
@@ -95,7 +95,7 @@ class Npz:
         return label.astype(np.int32)
 
     def _key(self, name: str, split: str) -> str:
-        """Name of the array that holds a split (or both) of the array called `name`."""
+        """Name of the array in the file that holds a split, or both splits, of `name`."""
         for key in (f"{name}_{split}", f"{split}_{name}", name):
             if key in self._keys:
                 return key
@@ -114,7 +114,7 @@ class Npz:
 
     @functools.cached_property
     def _header(self) -> tuple[tuple[int, ...], str]:
-        """Shape of one example and dtype, which the splits must share."""
+        """Shape of an example and dtype, which must be equal in both splits."""
         headers = {read_header(self.path, self._key(self.x, split)) for split in self.splits}
         if len(headers) != 1:
             raise UserError(f"train and test of '{self.x}' in {self.path} differ in shape or dtype")
@@ -123,14 +123,14 @@ class Npz:
             shape = (*shape, 1)
         if len(shape) != RANKS[self.kind] or np.dtype(dtype).kind not in "biuf":
             raise UserError(
-                f"array '{self.x}' of {self.path} holds {dtype} {list(shape)}, no {self.kind} examples"
+                f"array '{self.x}' of {self.path} holds {dtype} {list(shape)}, not {self.kind} examples"
             )
         return shape, dtype
 
 
 @contextlib.contextmanager
 def open_npz(path: str) -> Iterator[zipfile.ZipFile]:
-    """Opens an .npz file; whatever fails inside for the file's sake becomes one line.
+    """Opens an .npz file; errors of reading it within the context become UserErrors of one line.
 
     Raises:
         UserError: the file is missing, is not an .npz file, or is damaged.
@@ -147,7 +147,7 @@ def open_npz(path: str) -> Iterator[zipfile.ZipFile]:
 
 
 def read_header(path: str, key: str) -> tuple[tuple[int, ...], str]:
-    """Reads shape (without the first axis) and dtype of one array of an .npz file, and nothing else.
+    """Reads shape (without the first axis) and dtype of one array of an .npz file, from its header.
 
     Raises:
         UserError: as `open_npz`.

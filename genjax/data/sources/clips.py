@@ -1,8 +1,8 @@
-"""Recordings of different lengths in one .npz file, as sounds of one length.
+"""Recordings of different lengths in one .npz file, as audio of one length.
 
-The file holds all samples one clip after the other, `audio` [total] or [total, c], and where each begins, `offsets`
-[clips + 1]: clip i is audio[offsets[i] : offsets[i + 1]]. A clip shorter than `length` is followed by silence, of a
-longer one the beginning is kept. Both are part of what is modelled: a sample ends by falling silent.
+The file holds the concatenated samples of all clips, `audio` [total] or [total, c], and `offsets` [clips + 1]: clip i
+is audio[offsets[i] : offsets[i + 1]]. Shorter clips are padded with zeros to `length`, longer ones truncated. The
+padding is part of the modelled data.
 """
 
 import dataclasses
@@ -20,21 +20,21 @@ from genjax.data.sources.arrays import open_npz, read_header
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
-    """Sounds [length, c] from an .npz file of recordings.
+    """Audio [length, c] from an .npz file of recordings.
 
     Attributes:
         path: the file.
         length: samples of each example.
-        rate: samples in a second; what the file says of it is not asked.
-        classes: number of labels 0 ... classes - 1; 0 leaves the labels out.
+        rate: sampling rate in Hz; not read from the file.
+        classes: number of labels 0 ... classes - 1; 0 ignores the labels.
         channels: c of the array `audio`.
         dtype: of the array `audio`: "int16", or floating point in [-1, 1].
         label: name of the labels' array [clips].
-        held_out: name of an array [clips] that is true for the clips of the test split; if the file has none, a fixed
-            random tenth is.
+        held_out: name of an array [clips] that is true for the clips of the test split; without it, the test split is a
+            fixed random tenth.
 
     Raises:
-        UserError: by `load`, if the file is missing or damaged, or does not hold what is said here.
+        UserError: by `load`, if the file is missing or damaged, or does not match these fields.
     """
 
     path: str
@@ -51,13 +51,13 @@ class Clips:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One clip."""
+        """(length, channels)."""
         return (self.length, self.channels)
 
     @property
     def levels(self) -> int:
         """Number of values of a sample; 0 for floating point."""
-        return dtype_levels(self.dtype, f"the sound of {self.path}")
+        return dtype_levels(self.dtype, f"the audio of {self.path}")
 
     def load(self, split: str) -> Table:
         """Reads one split; see `Source.load`."""
@@ -65,31 +65,31 @@ class Clips:
         audio, offsets = self._arrays["audio"], self._arrays["offsets"]
         if len(offsets) < 3 or offsets[0] < 0 or offsets[-1] > len(audio) or (np.diff(offsets) < 1).any():
             raise UserError(
-                f"offsets of {self.path} should rise from 0 to the {len(audio)} samples, of two clips or more"
+                f"offsets of {self.path} must increase from 0 to the {len(audio)} samples, for two clips or more"
             )
         rows = self._rows(split, len(offsets) - 1)
-        arrays = {"x": cut(audio, offsets[:-1][rows], offsets[1:][rows], self.length)}
+        arrays = {"x": pad_or_truncate(audio, offsets[:-1][rows], offsets[1:][rows], self.length)}
         if self.classes:
             label = self._arrays["label"]
             if len(label) != len(offsets) - 1 or label.min() < 0 or label.max() >= self.classes:
                 raise UserError(
-                    f"'{self.label}' of {self.path} should hold 0 ... {self.classes - 1} for each clip"
+                    f"'{self.label}' of {self.path} must hold an integer in 0 ... {self.classes - 1} for each clip"
                 )
             arrays["label"] = label[rows].astype(np.int32)
         return Table(arrays)
 
     def _rows(self, split: str, num: int) -> Int[np.ndarray, " rows"]:
-        """Which clips are in a split."""
+        """Indices of the clips of a split."""
         held_out = self._arrays.get("held_out")
         if held_out is None:
             return split_rows(num, 0.1, split)
         if len(held_out) != num or not 0 < np.count_nonzero(held_out) < num:
-            raise UserError(f"'{self.held_out}' of {self.path} should part the {num} clips in two")
+            raise UserError(f"'{self.held_out}' of {self.path} must split the {num} clips in two parts")
         return np.flatnonzero(held_out.astype(bool) == (split == "test"))
 
     @functools.cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
-        """By the names of this class, in which labels and the split may be missing."""
+        """The arrays "audio" and "offsets", and "label" and "held_out" where they apply."""
         with open_npz(self.path) as file:
             known = {name.removesuffix(".npy") for name in file.namelist()}
         wanted = {"audio": "audio", "offsets": "offsets"}
@@ -101,7 +101,7 @@ class Clips:
         shape, dtype = read_header(self.path, "audio")
         if dtype != self.dtype or (shape or (1,)) != (self.channels,):
             raise UserError(
-                f"the sound of {self.path} is {dtype} of {(shape or (1,))[0]} channels, not {self.dtype} of "
+                f"the audio of {self.path} is {dtype} with {(shape or (1,))[0]} channels, not {self.dtype} with "
                 f"{self.channels}: set dtype and channels"
             )
         with open_npz(self.path), np.load(self.path) as arrays:
@@ -109,13 +109,23 @@ class Clips:
         return found | {"audio": found["audio"].reshape(-1, self.channels)}
 
 
-def cut(
+def pad_or_truncate(
     audio: Shaped[np.ndarray, "total c"],
     starts: Int[np.ndarray, " n"],
     ends: Int[np.ndarray, " n"],
     length: int,
 ) -> Shaped[np.ndarray, "n length c"]:
-    """Clips audio[start : end] as rows of one length: their beginnings, and zeros after their ends."""
+    """The clips audio[start : end] as rows of one length, truncated or padded with zeros.
+
+    Args:
+        audio: concatenated samples of all clips.
+        starts: first sample of each clip.
+        ends: the sample after its last.
+        length: of the rows.
+
+    Returns:
+        One row per clip, in the dtype of `audio`.
+    """
     rows = np.zeros((len(starts), length, audio.shape[1]), audio.dtype)
     for row, start, end in zip(rows, starts, ends, strict=True):
         row[: end - start] = audio[start : min(end, start + length)]

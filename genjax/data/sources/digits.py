@@ -1,4 +1,4 @@
-"""Handwritten digits of 8 x 8 pixels, which come with scikit-learn: real images on every machine.
+"""Handwritten digits of 8 x 8 pixels, distributed with scikit-learn: real images without a download.
 
 E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits" (UCI Machine Learning Repository, 1998),
 the test part, as in `sklearn.datasets.load_digits`.
@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from genjax.data.examples import Table
-from genjax.data.permutation import shuffled
+from genjax.data.permutation import permutation
 from genjax.data.source import Kind, check_split
 
 TEST_PER_CLASS = 36
@@ -32,8 +32,8 @@ class Digits:
         """Loads one split; see `Source.load`."""
         check_split(split, self.splits)
         pixels, label = load_digits(return_X_y=True)
-        order = shuffled(len(label))
-        # Rank of each digit among those of its class, in the shuffled order: the first 36 are the test set.
+        order = permutation(len(label))
+        # The first 36 digits of each class in a fixed permutation are the test split.
         of_class = [order[label[order] == digit] for digit in range(self.classes)]
         test = np.sort(np.concatenate([members[:TEST_PER_CLASS] for members in of_class]))
         rows = test if split == "test" else np.setdiff1d(np.arange(len(label)), test)

@@ -1,8 +1,8 @@
-"""Folders whose files are examples: how they part into splits, and which class each file has.
+"""Folders whose files are examples: their splits and classes.
 
-`path/train` and `path/test`, if both are there, are the splits; otherwise a fixed random part of all files is the test
-split. Within them, a file's folder is its class (classes in the order of their names); files that lie directly in the
-split's folder have none, and then no file has.
+`path/train` and `path/test`, if both exist, are the splits; otherwise a fixed random part of all files is the test
+split. Within a split, a file's folder is its class (classes in the order of their names). If any file lies directly
+in the split's folder, the data set has no classes.
 """
 
 import dataclasses
@@ -23,12 +23,12 @@ class Files:
 
     Attributes:
         path: the folder.
-        suffixes: of the files that count, in lower case; hidden ones do not.
-        what: the files are, for errors.
-        test: fraction of the test split where the folder has none.
+        suffixes: of the files that are used, in lower case; hidden files are ignored.
+        what: plural noun for the files, for messages.
+        test: fraction of the test split if the folder has no splits.
 
     Raises:
-        UserError: by every method, if there is no such folder, or no such file in it.
+        UserError: by every method, if there is no such folder, or no file with these suffixes in it.
     """
 
     path: str
@@ -38,7 +38,7 @@ class Files:
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
-    def of(self, split: str) -> tuple[str, ...]:
+    def paths(self, split: str) -> tuple[str, ...]:
         """Paths of one split.
 
         Raises:
@@ -48,7 +48,7 @@ class Files:
         return tuple(map(str, self._by_split[split]))
 
     def labels(self, split: str) -> Int32[np.ndarray, " n"] | None:
-        """The class of each file of a split; None where files have none."""
+        """The class index of each file of a split, or None without classes."""
         if not self.classes:
             return None
         numbers = {name: number for number, name in enumerate(self.classes)}
@@ -56,7 +56,7 @@ class Files:
 
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
+        """Names of the classes; empty without classes."""
         root = pathlib.Path(self.path)
         parents = {file.parent for files in self._by_split.values() for file in files}
         if parents & {root, *(root / split for split in self.splits)}:

@@ -1,4 +1,4 @@
-"""A folder of pictures: .png and .jpg files; see `files`."""
+"""A folder of images: .png and .jpg files; see `files`."""
 
 import dataclasses
 import functools
@@ -21,12 +21,12 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pictures:
-    """Picture files, decoded with each access.
+    """Image files, decoded on access.
 
     Attributes:
         files: their paths.
         label: int32 [n], or None.
-        size: height and width to scale to.
+        size: height and width of the examples.
         channels: of the examples.
     """
 
@@ -39,7 +39,7 @@ class Pictures:
         return len(self.files)
 
     def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
-        """Raises UserError for a file that is no picture."""
+        """Raises UserError for a file that is not an image."""
         arrays = {"x": np.stack([self._decode(self.files[index]) for index in indices])}
         return arrays if self.label is None else arrays | {"label": self.label[indices]}
 
@@ -56,17 +56,15 @@ class Pictures:
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolder:
-    """Pictures of a folder, cut to a square at the centre and scaled to one size.
-
-    Splits and classes are those of `files`.
+    """Images of a folder, cropped to a centred square and resized; splits and classes are those of `files`.
 
     Attributes:
         path: the folder.
-        size: height and width, in pixels, that every picture is scaled to (Lanczos' filter).
-        channels: 1 grey, 3 RGB, 4 RGB and opacity.
-        test: fraction of the test split where the folder has none.
-        memory_mib: MiB of decoded pictures up to which a split is decoded into memory, once; the pictures of a larger
-            one are decoded with each access (see `loading.Input.workers`). Tunable.
+        size: height and width in pixels, by Lanczos resampling.
+        channels: 1 grey, 3 RGB, 4 RGB and alpha.
+        test: fraction of the test split if the folder has no splits.
+        memory_mib: MiB of decoded images up to which a split is decoded into memory, once; images of a larger split are
+            decoded on access (see `loading.Input.workers`). Tunable.
     """
 
     path: str
@@ -87,12 +85,12 @@ class ImageFolder:
 
     @property
     def classes(self) -> int:
-        """Number of sub-folders that hold pictures; 0 if pictures lie beside them."""
+        """Number of classes; 0 without, see `files`."""
         return len(self._files.classes)
 
     def load(self, split: str) -> Table | Pictures:
-        """Lists one split, and decodes it if that takes no more than `memory_mib`; see `Source.load`."""
-        files = self._files.of(split)
+        """Lists one split, and decodes it into memory if it takes at most `memory_mib`; see `Source.load`."""
+        files = self._files.paths(split)
         pictures = Pictures(files, self._files.labels(split), self.size, self.channels)
         if len(files) * self.size**2 * self.channels > self.memory_mib * 2**20:
             return pictures

@@ -1,8 +1,8 @@
-"""Pairs of pictures for translation, as one picture twice as wide: the input on the left, the target on the right.
+"""Pairs of images for translation, as one image twice as wide: the input on the left, the target on the right.
 
-So transforms of values, pictures and measures serve pairs unchanged. Sources of pairs have a field `paired`; without it
-the training split holds the left pictures of one half of the pairs beside the right pictures of the other half, so that
-nothing on one side has its counterpart anywhere on the other. The test split always holds true pairs.
+So elementwise transforms, image grids and metrics apply to pairs unchanged. Sources of pairs have a field `paired`.
+If it is False, the training split joins the left images of one half of the pairs to the right images of the other
+half, so that no image has its counterpart in the split. The test split always holds true pairs.
 """
 
 import dataclasses
@@ -23,18 +23,28 @@ A = TypeVar("A", np.ndarray, Array)
 
 
 def halves(x: A) -> tuple[A, A]:
-    """(left, right) of pictures [b, h, 2 w, c]."""
+    """Splits images [b, h, 2 w, c] into (left, right), each [b, h, w, c]."""
     width = x.shape[2] // 2
     return x[:, :, :width], x[:, :, width:]
 
 
-def beside(left: Array, right: Array) -> Array:
-    """Pictures [b, h, w, c] as one picture twice as wide."""
+def side_by_side(left: Array, right: Array) -> Array:
+    """Joins images [b, h, w, c] to [b, h, 2 w, c]."""
     return jnp.concatenate([left, right], axis=2)
 
 
-def table(left: np.ndarray, right: np.ndarray, split: str, paired: bool) -> Table:
-    """The pairs of a split; see the module."""
+def pair_table(left: np.ndarray, right: np.ndarray, split: str, paired: bool) -> Table:
+    """The pairs of a split.
+
+    Args:
+        left: images [n, h, w, c].
+        right: their counterparts [n, h, w, c].
+        split: "train" or "test".
+        paired: False joins, in the training split, left images of even rows to right images of odd rows.
+
+    Returns:
+        "x" [n, h, 2 w, c], or half as many examples if unpaired.
+    """
     if split == "train" and not paired:
         count = len(left) // 2
         left, right = left[: 2 * count : 2], right[1 : 2 * count : 2]
@@ -43,10 +53,10 @@ def table(left: np.ndarray, right: np.ndarray, split: str, paired: bool) -> Tabl
 
 @dataclasses.dataclass(frozen=True)
 class Both:
-    """A transform of pictures, made of both pictures of a pair alike: `Flip` mirrors each in its place.
+    """Applies a transform to both images of a pair, with the same randomness: `Flip` mirrors each in its place.
 
     Attributes:
-        transform: must not mix or number channels; its randomness is shared by the two.
+        transform: must treat channels alike and not mix them.
     """
 
     transform: Transform
@@ -55,28 +65,28 @@ class Both:
         """Pairs [b, h, 2 w, c]."""
         left, right = halves(batch["x"])
         stacked = self.transform.forward({**batch, "x": jnp.concatenate([left, right], axis=-1)}, key, train)
-        return {**stacked, "x": beside(*jnp.split(stacked["x"], 2, axis=-1))}
+        return {**stacked, "x": side_by_side(*jnp.split(stacked["x"], 2, axis=-1))}
 
     def inverse(self, x: A) -> A:
-        """The transform's, of pixels each by itself."""
+        """That of the transform."""
         return self.transform.inverse(x)
 
     def log_det(self, shape: tuple[int, ...]) -> float:
-        """The transform's."""
+        """That of the transform."""
         return self.transform.log_det(shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class DigitOutlines:
-    """Handwritten digits, enlarged, and their outlines: uint8 [size, 2 size, 1], 0 ... 16; outline left, digit right.
+    """Outlines of handwritten digits (left) and the upsampled digits (right): uint8 [size, 2 size, 1], 0 ... 16.
 
-    The outline is where the brightness rises or falls by more than `slope` from a pixel's left to its right neighbour
-    and from the upper to the lower one, taken together as a vector. Splits are those of `Digits`.
+    The outline is the set of pixels where the vector (lower minus upper, right minus left neighbour) is longer than
+    `slope`. Splits are those of `Digits`.
 
     Attributes:
-        paired: see the module.
-        size: of a picture, a multiple of 8; digits are enlarged by linear interpolation.
-        slope: the threshold.
+        paired: see the module's docstring.
+        size: height and width of an image, a multiple of 8; digits are upsampled by linear interpolation.
+        slope: threshold of the outline.
     """
 
     paired: bool = True
@@ -95,17 +105,17 @@ class DigitOutlines:
         return (self.size, 2 * self.size, 1)
 
     def load(self, split: str) -> Table:
-        """Makes the pairs of one split; see `Source.load`."""
+        """Computes the pairs of one split; see `Source.load`."""
         check_split(split, self.splits)
         if self.size < 8 or self.size % 8:
             raise UserError(f"size={self.size} must be a multiple of the digits' 8 pixels")
         examples = Digits().load(split)
-        digits = enlarged(examples[np.arange(len(examples))]["x"], self.size // 8)
-        return table(outlines(digits, self.slope), digits, split, self.paired)
+        digits = enlarge(examples[np.arange(len(examples))]["x"], self.size // 8)
+        return pair_table(outlines(digits, self.slope), digits, split, self.paired)
 
 
-def enlarged(x: UInt8[np.ndarray, "n h w c"], factor: int) -> UInt8[np.ndarray, "n H W c"]:
-    """Interpolates linearly between the centres of pixels, and rounds; beyond the outermost they are constant."""
+def enlarge(x: UInt8[np.ndarray, "n h w c"], factor: int) -> UInt8[np.ndarray, "n H W c"]:
+    """Linear interpolation between pixel centres, rounded, with constant extrapolation at the border."""
     y = x.astype(np.float64)
     for axis in (1, 2):
         size = y.shape[axis]
@@ -117,7 +127,7 @@ def enlarged(x: UInt8[np.ndarray, "n h w c"], factor: int) -> UInt8[np.ndarray, 
 
 
 def outlines(x: UInt8[np.ndarray, "n h w c"], slope: float) -> UInt8[np.ndarray, "n h w c"]:
-    """16 where the central differences are longer than `slope`, and 0; outside the picture is 0."""
+    """16 where the differences of opposite neighbours, as a vector, exceed `slope`, else 0; padded with 0."""
     y = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
     down, across = y[:, 2:, 1:-1] - y[:, :-2, 1:-1], y[:, 1:-1, 2:] - y[:, 1:-1, :-2]
     return (16 * (np.hypot(down, across) > slope)).astype(np.uint8)

@@ -1,8 +1,8 @@
-"""A folder of recordings: .wav files of 16 bits a sample; see `files`.
+"""A folder of recordings: .wav files of 16 bits per sample; see `files`.
 
-A recording of n samples is max(1, floor(n / length)) examples: its disjoint parts of `length` samples from the start
-on, what is left at the end belonging to none; a shorter one is followed by silence. A part is read by seeking to it, so
-that a recording may be of any size.
+A recording of n samples gives max(1, floor(n / length)) examples: disjoint segments of `length` samples from the start,
+without the remainder; a shorter recording is padded with zeros. Segments are read by seeking, so that recordings may be
+of any size.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ BYTES = 2  # of a sample
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recordings:
-    """Parts of .wav files, read with each access.
+    """Segments of .wav files, read on access.
 
     Attributes:
         files: their paths.
-        file: index of the file that each example is from, [n].
-        start: its first sample there, [n].
+        file: index of the file of each example, [n].
+        start: first sample of each example in its file, [n].
         label: int32 [n], or None.
         length: samples of an example.
         channels: of every file.
@@ -48,11 +48,11 @@ class Recordings:
         return len(self.file)
 
     def __getitem__(self, indices: Int[np.ndarray, " b"]) -> dict[str, np.ndarray]:
-        """Raises UserError for a file that cannot be read any more."""
+        """Raises UserError for a file that cannot be read."""
         x = np.zeros((len(indices), self.length, self.channels), np.int16)
         for row, index in zip(x, indices, strict=True):
-            part = self._read(self.files[self.file[index]], int(self.start[index]))
-            row[: len(part)] = part
+            segment = self._read(self.files[self.file[index]], int(self.start[index]))
+            row[: len(segment)] = segment
         return {"x": x} if self.label is None else {"x": x, "label": self.label[indices]}
 
     def _read(self, file: str, start: int) -> np.ndarray:
@@ -67,19 +67,19 @@ class Recordings:
 
 @dataclasses.dataclass(frozen=True)
 class SoundFolder:
-    """Sounds [length, c] of a folder's recordings.
+    """Audio [length, c] from the recordings of a folder.
 
     Attributes:
         path: the folder.
         length: samples of each example.
-        rate: samples in a second, of every file.
+        rate: sampling rate of every file, in Hz.
         channels: of every file.
-        test: fraction of files in the test split where the folder has none.
-        memory_mib: MiB of sound up to which a split is read into memory, once; the parts of a larger one are read with
-            each access (see `loading.Input.workers`). Tunable.
+        test: fraction of files in the test split if the folder has no splits.
+        memory_mib: MiB of audio up to which a split is read into memory, once; segments of a larger split are read on
+            access (see `loading.Input.workers`). Tunable.
 
     Raises:
-        UserError: by `load`, if a file is damaged, or not as is said here.
+        UserError: by `load`, if a file is damaged, or differs in channels, rate or bits.
     """
 
     path: str
@@ -101,15 +101,15 @@ class SoundFolder:
 
     @property
     def classes(self) -> int:
-        """Number of sub-folders that hold recordings; 0 if some lie beside them."""
+        """Number of classes; 0 without, see `files`."""
         return len(self._files.classes)
 
     def load(self, split: str) -> Table | Recordings:
-        """Reads the heads of one split's files, and all of them if they fit `memory_mib`; see `Source.load`."""
-        files = self._files.of(split)
-        parts = np.array([max(1, self._samples(file) // self.length) for file in files])
-        file = np.repeat(np.arange(len(files)), parts)
-        first = np.cumsum(parts) - parts
+        """Reads the headers of one split's files, and the audio if it takes at most `memory_mib`; see `Source.load`."""
+        files = self._files.paths(split)
+        counts = np.array([max(1, self._samples(file) // self.length) for file in files])
+        file = np.repeat(np.arange(len(files)), counts)
+        first = np.cumsum(counts) - counts
         start = (np.arange(len(file)) - first[file]) * self.length
         label = self._files.labels(split)
         label = None if label is None else label[file]
@@ -119,7 +119,7 @@ class SoundFolder:
         return in_memory(recordings, CHUNK)
 
     def _samples(self, file: str) -> int:
-        """Counts those of one channel."""
+        """Number of samples per channel, after checking the header."""
         try:
             with wave.open(file, "rb") as sound:
                 found = sound.getparams()

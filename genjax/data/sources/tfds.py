@@ -1,12 +1,12 @@
 """TensorFlow Datasets, read without TensorFlow.
 
-A data set is *prepared* once (downloaded, checked, written as array_record files), for which TFDS needs
-TensorFlow, and then read as often as wanted, for which it does not. With `manual_dir`, the original files are
-taken from that folder instead of the network; TFDS still checks their registered checksums.
+A data set is *prepared* once (downloaded, checked, written as array_record files), which needs TensorFlow; reading it
+afterwards does not. With `manual_dir`, the original files are taken from that folder instead of the network; TFDS still
+checks their registered checksums.
 
-TFDS caches what it unpacks under the mere name of the file. Fashion-MNIST's files are named like MNIST's: built
-second with the same download folder, it silently holds MNIST's images, checksums notwithstanding. Hence every
-data set gets a download folder of its own here.
+TFDS caches unpacked files under their bare names. Fashion-MNIST's files have the same names as MNIST's: prepared second
+with the same download folder, it silently holds MNIST's images, in spite of the checksums. Hence every data set has its
+own download folder here.
 """
 
 import dataclasses
@@ -34,23 +34,23 @@ KINDS: dict[str, Kind] = {"Image": "image", "Text": "text", "Audio": "audio", "T
 class TFDS:
     """A data set of the TFDS catalogue, or any folder in TFDS's format.
 
-    Kind, shape and classes come from the catalogue, so that a config can be read where the data are not; the
-    first `load` prepares the data set if that has not been done, and until then `splits` names "train" and
-    "test" only. One text per split, or many (they are joined by newlines), become windows; images must have
-    one fixed shape. A data set without a test split gives the last tenth of its training split for it.
+    Kind, shape and classes come from the catalogue, so that a config can be built without the data; the first `load`
+    prepares the data set if necessary, and until then `splits` lists "train" and "test" only. Texts are joined by
+    newlines and cut into windows; images must have one fixed shape. Without a test split, the last tenth of the
+    training split is used as one.
 
     Attributes:
         name: such as "mnist", "mnist:3.0.1" or "glue/sst2".
-        data_dir: where prepared data sets lie; None: TFDS's own default.
-        manual_dir: folder with the original files, for preparing without a network.
-        x: feature to learn from; None: the first image, text, audio or tensor.
-        label: feature that holds the class, used if the data set has it.
+        data_dir: folder of prepared data sets; None for TFDS's default.
+        manual_dir: folder with the original files, to prepare without a network.
+        x: name of the feature that becomes "x"; None for the first image, text, audio or tensor.
+        label: name of the feature with the class, if the data set has it.
         length: tokens in a window of text.
-        unit: tokens of text: "byte" (256) or "char" (those that occur in any split).
-        values: number of integer values of "x"; None: as many as its dtype has, up to 16 bits, and of text as many as
-            there are different tokens.
+        unit: tokens of text: "byte" (256) or "char" (the characters that occur in any split).
+        values: number of integer values of "x"; None for all values of its dtype (8 or 16 bits), and for the size of
+            the vocabulary of text.
         memory_mib: MiB of decoded examples up to which a split is read into memory; a larger one stays on disk, and
-            examples are decoded with each access (see `loading.Input.workers`). Tunable.
+            examples are decoded on access (see `loading.Input.workers`). Tunable.
     """
 
     name: str
@@ -65,7 +65,7 @@ class TFDS:
 
     @property
     def kind(self) -> Kind:
-        """By the feature's type."""
+        """Kind of an example, by the feature's type."""
         return KINDS[type(self._feature).__name__]
 
     @property
@@ -85,14 +85,14 @@ class TFDS:
 
     @property
     def classes(self) -> int:
-        """Number of classes of the label; 0 without."""
+        """Number of classes; 0 without labels."""
         if self.kind == "text" or self.label not in self._features:
             return 0
         return getattr(self._features[self.label], "num_classes", None) or 0
 
     @property
     def levels(self) -> int:
-        """Number of integer values; 0 for floating point. Characters are counted by reading the texts."""
+        """Number of integer values; 0 for floating point. Reads the texts if the unit is "char"."""
         if self.values is not None:
             return self.values
         if self.kind == "text":
@@ -101,12 +101,12 @@ class TFDS:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those of the data set, and "test" in any case."""
-        return tuple(self._split_words) if self._described.is_prepared() else ("train", "test")
+        """The splits of the data set, "test" always among them."""
+        return tuple(self._split_names) if self._catalogued.is_prepared() else ("train", "test")
 
     @property
     def x_name(self) -> str:
-        """Name of the feature to learn from."""
+        """Name of the feature that becomes "x"."""
         features = self._features
         if self.x is None:
             names = [name for name, feature in features.items() if type(feature).__name__ in KINDS]
@@ -117,13 +117,13 @@ class TFDS:
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
-        """Between text and tokens."""
-        texts = b"".join(map(self._text, self._split_words)) if self.unit == "char" else b""
+        """The map between text and tokens."""
+        texts = b"".join(map(self._text, self._split_names)) if self.unit == "char" else b""
         return Vocabulary.of(texts, self.unit)
 
     def load(self, split: str) -> Examples:
-        """Reads one split, into memory if that takes no more than `memory_mib`; see `Source.load`."""
-        check_split(split, tuple(self._split_words))
+        """Reads one split, into memory if it takes at most `memory_mib`; see `Source.load`."""
+        check_split(split, tuple(self._split_names))
         if self.kind == "text":
             return windows(self.vocabulary.encode(self._text(split)), self.length, split)
         records = Records(self._records(split), self.x_name, self.label if self.classes else None)
@@ -132,20 +132,20 @@ class TFDS:
         return in_memory(records, CHUNK)
 
     @functools.cached_property
-    def _described(self) -> Any:
-        return find(self.name, self.data_dir)
+    def _catalogued(self) -> Any:
+        return find_builder(self.name, self.data_dir)
 
     @property
     def _features(self) -> Any:
-        return self._described.info.features
+        return self._catalogued.info.features
 
     @functools.cached_property
     def _builder(self) -> Any:
-        return prepared(self.name, self.data_dir, self.manual_dir)
+        return prepared_builder(self.name, self.data_dir, self.manual_dir)
 
     @functools.cached_property
-    def _split_words(self) -> dict[str, str]:
-        """Our name of a split -> TFDS's expression for it."""
+    def _split_names(self) -> dict[str, str]:
+        """Name of a split -> TFDS's expression for it."""
         names = {str(name): str(name) for name in self._builder.info.splits}
         if "train" not in names:
             raise UserError(f"'{self.name}' has no train split (one of: {', '.join(sorted(names))})")
@@ -155,11 +155,12 @@ class TFDS:
     def _feature(self) -> Any:
         feature = self._features[self.x_name]
         if type(feature).__name__ not in KINDS:
-            raise UserError(f"cannot learn from '{self.x_name}' of '{self.name}', a {type(feature).__name__}")
+            found = type(feature).__name__
+            raise UserError(f"'{self.x_name}' of '{self.name}' is a {found}: use one of {', '.join(KINDS)}")
         return feature
 
     def _records(self, split: str) -> Any:
-        return self._builder.as_data_source(split=self._split_words[split])
+        return self._builder.as_data_source(split=self._split_names[split])
 
     def _text(self, split: str) -> bytes:
         records = self._records(split)
@@ -168,12 +169,12 @@ class TFDS:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Records:
-    """Examples that stay on disk and are decoded with each access.
+    """Examples on disk, decoded on access.
 
     Attributes:
         source: TFDS's random access to one split.
-        x: name of the feature to learn from.
-        label: name of the class's feature, or None.
+        x: name of the feature that becomes "x".
+        label: name of the feature with the class, or None.
     """
 
     source: Any
@@ -191,13 +192,13 @@ class Records:
         return arrays
 
 
-def find(name: str, data_dir: str | None) -> Any:
+def find_builder(name: str, data_dir: str | None) -> Any:
     """TFDS's builder of a data set, prepared or not.
 
     Raises:
-        UserError: the name is unknown, or the folder's description of it cannot be read.
+        UserError: the name is unknown, or the folder's metadata cannot be read.
     """
-    import tensorflow_datasets as tfds  # a second's import, for those who use it
+    import tensorflow_datasets as tfds  # takes a second
 
     try:
         return tfds.builder(name, data_dir=data_dir)
@@ -208,20 +209,28 @@ def find(name: str, data_dir: str | None) -> Any:
         raise UserError(f"TFDS data set '{name}': {first_line(error)}") from error
 
 
-def prepared(name: str, data_dir: str | None, manual_dir: str | None) -> Any:
-    """Finds a data set, prepares it if need be, and returns TFDS's builder of it.
+def prepared_builder(name: str, data_dir: str | None, manual_dir: str | None) -> Any:
+    """TFDS's builder of a data set, which is prepared if necessary.
+
+    Args:
+        name: as of `TFDS`.
+        data_dir: as of `TFDS`.
+        manual_dir: as of `TFDS`.
+
+    Returns:
+        The builder, whose data are in array_record format.
 
     Raises:
-        UserError: the name is unknown, TensorFlow is needed and missing, or preparing failed.
+        UserError: the name is unknown, the data are in another format, TensorFlow is missing, or preparing has failed.
     """
     import tensorflow_datasets as tfds
 
-    builder = find(name, data_dir)
+    builder = find_builder(name, data_dir)
     if builder.is_prepared():
         if builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
             raise UserError(
                 f"'{name}' in {builder.data_dir} is {builder.info.file_format.value}, which needs TensorFlow to read: "
-                "choose another data_dir, where it is prepared as array_record"
+                "choose another data_dir to prepare it as array_record"
             )
         return builder
     if importlib.util.find_spec("tensorflow") is None:
@@ -235,9 +244,7 @@ def prepared(name: str, data_dir: str | None, manual_dir: str | None) -> Any:
             download_dir=download_dir(builder),
             download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
         )
-    except (
-        Exception
-    ) as error:  # network, checksum, disk, a file missing in manual_dir: TFDS has no common class
+    except Exception as error:  # network, checksum, disk, missing files: TFDS raises no common class
         raise UserError(f"cannot prepare TFDS data set '{name}': {first_line(error)}") from error
     return builder
 
@@ -248,7 +255,7 @@ def download_dir(builder: Any) -> str:
 
 
 def few_nearest(name: str, choices: Iterable[str]) -> str:
-    """As `nearest`, of the five closest names only: the catalogue has hundreds."""
+    """As `nearest`, for the five closest names only: the catalogue has hundreds."""
     close = difflib.get_close_matches(name, list(choices), n=5, cutoff=0.4)
     return nearest(name, close) if close else "see https://www.tensorflow.org/datasets/catalog"
 

@@ -1,12 +1,12 @@
-"""Points in the plane whose density is known exactly.
+"""Points in the plane with exactly known density.
 
-Four of the five are Gaussian mixtures, p(x) = sum_k w_k N(x; c_k, s^2 I), where the sum may be an integral:
+Four of the five are finite or continuous Gaussian mixtures, p(x) = sum_k w_k N(x; c_k, s^2 I):
 
 - `GaussianMixture`: a finite sum.
-- `Rings`: x = R (cos a, sin a) + s eps with uniform a. The integral over a is a Bessel function (a circle's
-  Rice law; r = |x|): p(x) = exp(-(r - R)^2 / 2 s^2) I0e(r R / s^2) / (2 pi s^2).
-- `Moons`, `Spirals`: x = c(t) + s eps, integrated over t by composite Gauss-Legendre quadrature (16 nodes to
-  every six standard deviations of curve; relative error below 1e-9).
+- `Rings`: x = R (cos a, sin a) + s eps with uniform a. The integral over a is a Bessel function (the Rice
+  distribution of r = |x|): p(x) = exp(-(r - R)^2 / 2 s^2) I0e(r R / s^2) / (2 pi s^2).
+- `Moons`, `Spirals`: x = c(t) + s eps, integrated over t by composite Gauss-Legendre quadrature (16 nodes per
+  six standard deviations of arc length; relative error below 1e-9).
 - `Checkerboard`: uniform on the dark squares.
 
 Entropies are h = -integral p log p in nats: closed form for the checkerboard, one-dimensional quadrature
@@ -30,12 +30,12 @@ from genjax.data.sources.quadrature import Points, Values, grid_entropy, mixture
 
 @dataclasses.dataclass(frozen=True)
 class Toy(abc.ABC):
-    """What the toys share: they draw `num` training and `num_test` test points, float32 [2].
+    """Base class of the toys: `num` training and `num_test` test points, float32 [2].
 
     Attributes:
         num: training points.
         num_test: test points.
-        seed: chooses the points of all splits.
+        seed: of the points of all splits.
     """
 
     num: int = 50_000
@@ -51,19 +51,19 @@ class Toy(abc.ABC):
     @property
     @abc.abstractmethod
     def classes(self) -> int:
-        """Number of components (modes, rings, arms, squares); "label" says which one a point came from."""
+        """Number of components (modes, rings, arms, squares); "label" is the component of a point."""
 
     @abc.abstractmethod
     def draw(self, rng: np.random.Generator, label: np.ndarray) -> Points:
-        """Draws one point, float64, for each component of `label` [b]."""
+        """Draws one point, float64, from each component in `label` [b]."""
 
     @abc.abstractmethod
     def log_density(self, x: Points) -> Values:
-        """Evaluates log p(x) in nats, in float64."""
+        """log p(x) in nats, in float64."""
 
     @abc.abstractmethod
     def entropy(self) -> float:
-        """Gives -E[log p(x)] in nats: what the best model's negative log-likelihood comes to."""
+        """-E[log p(x)] in nats: the least expected negative log-likelihood of any model."""
 
     def load(self, split: str) -> Table:
         """Draws one split; see `Source.load`."""
@@ -75,14 +75,14 @@ class Toy(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class GaussianMixture(Toy):
-    """Equally likely Gaussian modes, on a ring (8 by default) or on a square grid (25 is usual).
+    """Gaussian modes of equal weight, on a ring (8 by default) or on a square grid (usually 25).
 
-    The two layouts on which mode coverage of GANs is counted (Srivastava et al., "VEEGAN", 2017).
+    Both layouts are standard tests of mode coverage of GANs (Srivastava et al., "VEEGAN", 2017).
 
     Attributes:
         count: number of modes; a square number on the grid.
         layout: "ring" or "grid".
-        radius: of the ring, or half the side of the grid: its centres span [-radius, radius]^2.
+        radius: of the ring, or half the side of the grid, whose centres span [-radius, radius]^2.
         noise: standard deviation of a mode.
     """
 
@@ -101,7 +101,7 @@ class GaussianMixture(Toy):
         return self.count
 
     def modes(self) -> tuple[Float[np.ndarray, "k 2"], float]:
-        """Gives the modes' centres, float64, and the standard deviation around each."""
+        """The modes' centres, float64, and their standard deviation."""
         if self.layout == "ring":
             return self.radius * circle(2 * np.pi * np.arange(self.count) / self.count), self.noise
         ticks = np.linspace(-self.radius, self.radius, round(self.count**0.5))
@@ -122,11 +122,11 @@ class GaussianMixture(Toy):
 
 @dataclasses.dataclass(frozen=True)
 class Rings(Toy):
-    """Equally likely concentric circles with Gaussian noise.
+    """Concentric circles of equal weight with Gaussian noise.
 
     Attributes:
         radii: of the circles.
-        noise: standard deviation across and along a circle.
+        noise: standard deviation of the isotropic noise.
     """
 
     radii: tuple[float, ...] = (1.0, 2.0, 3.0)
@@ -161,17 +161,17 @@ class Rings(Toy):
 
 @dataclasses.dataclass(frozen=True)
 class Curves(Toy):
-    """What `Moons` and `Spirals` share: equally likely arms, each a curve with Gaussian noise."""
+    """Base class of `Moons` and `Spirals`: arms of equal weight, each a curve with Gaussian noise."""
 
     noise: float = 0.1
 
     @abc.abstractmethod
     def curve(self, u: Values, label: np.ndarray) -> Points:
-        """Gives the curve's point at u in [0, 1], for each of the arms in `label` [b]."""
+        """The curve's points at u in [0, 1], on the arms in `label` [b]."""
 
     @abc.abstractmethod
     def speed(self) -> float:
-        """Bounds the length of |dc/du|."""
+        """An upper bound of |dc/du|."""
 
     def draw(self, rng: np.random.Generator, label: np.ndarray) -> Points:
         """Uniform u, then noise."""
@@ -203,7 +203,7 @@ class Moons(Curves):
         return np.where(label[:, None] == 0, upper, np.array([[1.0, 0.5]]) - upper)
 
     def speed(self) -> float:
-        """Length of a half circle."""
+        """The constant |dc/du|: the length of a half circle."""
         return np.pi
 
 
@@ -213,8 +213,8 @@ class Spirals(Curves):
 
     Attributes:
         arms: number of spirals.
-        turns: how often each winds around the origin.
-        radius: where each ends.
+        turns: number of turns of each spiral around the origin.
+        radius: of the outer end.
     """
 
     arms: int = 2
@@ -231,7 +231,7 @@ class Spirals(Curves):
         return (self.radius * u)[:, None] * circle(2 * np.pi * (self.turns * u + label / self.arms))
 
     def speed(self) -> float:
-        """Reached at the outer end."""
+        """|dc/du| at the outer end, its maximum."""
         return self.radius * float(np.hypot(1.0, 2 * np.pi * self.turns))
 
 

@@ -1,11 +1,11 @@
-"""Short documents, each a line of text: names, words, formulas. An example is one document with its end.
+"""Short documents, one per line of text: names, words, formulas. An example is one document with an end token.
 
-The end is a token of its own, 0; the characters are 1, 2, ... in the order of their code points. A row is the tokens of
-a document, the end, and nothing after that: `mask` is true for what counts. A document that has no room for its end is
-cut, so that the probability of the row is that of all documents that begin so.
+The end token is 0; characters are 1, 2, ... in the order of their code points. A row is a document, the end token, and
+padding, which `mask` excludes. A document of `length` tokens or more is truncated without an end token: the row's
+probability is that of all documents with this prefix.
 
-Repeated lines count once, and a line belongs to the test split if its CRC-32 is divisible by 10: to the same split
-whatever else is in the file, so that no test document was trained on.
+Duplicate lines are removed. A line belongs to the test split if its CRC-32 is divisible by 10, independently of the
+other lines, so that no test document is in the training split.
 """
 
 import dataclasses
@@ -19,11 +19,11 @@ from jaxtyping import Integer
 
 from genjax.core.errors import UserError
 from genjax.data.examples import Table
-from genjax.data.packing import lay, pack
+from genjax.data.packing import fill_rows, pack
 from genjax.data.source import Kind, check_split
 from genjax.data.text.text import StdlibBytes, Vocabulary, decode_utf8, read_file
 
-DEFINED = re.compile(rb"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+([A-Za-z]\w*)", re.MULTILINE)
+DEFINITION = re.compile(rb"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+([A-Za-z]\w*)", re.MULTILINE)
 
 AMINO_ACIDS_AND_BASES = """
 NCC(=O)O CC(N)C(=O)O CC(C)C(N)C(=O)O CC(C)CC(N)C(=O)O CCC(C)C(N)C(=O)O NC(CO)C(=O)O CC(O)C(N)C(=O)O NC(CS)C(=O)O
@@ -35,8 +35,8 @@ Cc1c[nH]c(=O)[nH]c1=O O=c1cc[nH]c(=O)[nH]1
 
 
 @dataclasses.dataclass(frozen=True)
-class Endings:
-    """A map between documents and tokens; the counterpart of `text.Vocabulary`.
+class DocumentVocabulary:
+    """A map between documents and tokens with an end token, 0; see `text.Vocabulary`.
 
     Attributes:
         symbols: the characters of tokens 1, 2, ...
@@ -48,11 +48,11 @@ class Endings:
         return len(self.symbols) + 1
 
     def encode(self, text: bytes) -> Integer[np.ndarray, " n"]:
-        """Turns the beginning of a document, UTF-8, into int32 tokens, without the end; see `text.Vocabulary`."""
+        """Encodes a document or a prefix of one, in UTF-8, as int32 tokens without the end token."""
         return Vocabulary(self.symbols).encode(text).astype(np.int32) + 1
 
     def decode(self, tokens: Integer[np.ndarray, " n"]) -> str:
-        """The document: what stands before the end, if there is one."""
+        """Decodes the tokens before the first end token, if there is one."""
         ends = np.flatnonzero(tokens == 0)
         return Vocabulary(self.symbols).decode(tokens[: ends[0] if ends.size else None] - 1)
 
@@ -62,10 +62,10 @@ class Lines:
     """The lines of a local text file, or names of Python's standard library.
 
     Attributes:
-        path: the file; empty for what the top-level modules of this Python's standard library define: names of
-            functions, methods and classes that begin with a letter. They differ a little between versions of Python.
+        path: the file; empty for the names of functions, methods and classes that the top-level modules of this
+            Python's standard library define and that start with a letter. They differ slightly between versions.
         length: tokens of a row.
-        packed: put several documents into a row of the training split, see `packing`; the test split keeps one in each.
+        packed: whether to pack several documents into a row of the training split, see `packing`; test rows hold one.
     """
 
     path: str = ""
@@ -79,7 +79,7 @@ class Lines:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One row."""
+        """(length,)."""
         return (self.length,)
 
     @property
@@ -88,12 +88,12 @@ class Lines:
         return len(self.vocabulary)
 
     @functools.cached_property
-    def vocabulary(self) -> Endings:
-        """Of the characters in all documents."""
-        return Endings("".join(sorted(set("".join(self._documents)))))
+    def vocabulary(self) -> DocumentVocabulary:
+        """Vocabulary of the characters in all documents."""
+        return DocumentVocabulary("".join(sorted(set("".join(self._documents)))))
 
     def documents(self, split: str) -> list[str]:
-        """The documents of one split, in the order in which they come first.
+        """The documents of one split, in the order of their first occurrence.
 
         Raises:
             UserError: there is no such split.
@@ -104,11 +104,11 @@ class Lines:
         ]
 
     def load(self, split: str) -> Table:
-        """Reads one split: "x" int32, "mask" bool, and "segment" int32 of packed ones; see `Source.load`."""
+        """Reads one split: "x" int32, "mask" bool, and "segment" int32 if packed; see `Source.load`."""
         rows = [self._tokens(text) for text in self.documents(split)]
         if self.packed and split == "train":
             return pack(rows, self.length)
-        table = lay(rows, np.arange(len(rows)), self.length).arrays
+        table = fill_rows(rows, np.arange(len(rows)), self.length).arrays
         return Table({name: array for name, array in table.items() if self.packed or name != "segment"})
 
     def _tokens(self, text: str) -> Integer[np.ndarray, " n"]:
@@ -119,23 +119,23 @@ class Lines:
         found = dict.fromkeys(line.strip() for line in self._text().splitlines())
         found.pop("", None)
         if len(found) < 20:
-            raise UserError(f"'{self.path}' holds {len(found)} different lines, too few to part")
+            raise UserError(f"'{self.path}' holds {len(found)} different lines, too few to split")
         return list(found)
 
     def _text(self) -> str:
         if not self.path:
             texts = (StdlibBytes().text(split) for split in ("train", "test"))
-            return b"\n".join(sorted({name for text in texts for name in DEFINED.findall(text)})).decode()
+            return b"\n".join(sorted({name for text in texts for name in DEFINITION.findall(text)})).decode()
         return decode_utf8(read_file(self.path))
 
 
 @dataclasses.dataclass(frozen=True)
 class Smiles(Lines):
-    """Molecules, a SMILES a line: documents that are also judged as molecules (`genjax.metrics.text.molecules`).
+    """Molecules, one SMILES per line; evaluated by `genjax.metrics.text.molecules` too.
 
     Attributes:
-        path: the file; empty for the amino acids of proteins and the bases of nucleic acids, which show no more than
-            how it goes.
+        path: the file; empty for the amino acids of proteins and the bases of nucleic acids, a tiny set for tests and
+            demonstrations.
         length: tokens of a row.
         packed: see `Lines`.
     """

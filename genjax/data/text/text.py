@@ -1,7 +1,7 @@
 """Text as windows of tokens: bytes, or the characters that occur in it.
 
-A training split holds every window of `length` tokens (stride 1); the other splits hold disjoint ones, so that
-an evaluation scores each token once (a remainder shorter than `length` is left out).
+A training split holds all windows of `length` tokens (stride 1); other splits hold disjoint windows, so that an
+evaluation scores each token once (a remainder shorter than `length` is left out).
 """
 
 import dataclasses
@@ -27,17 +27,17 @@ class Vocabulary:
     """A one-to-one map between text and tokens.
 
     Attributes:
-        symbols: the characters of tokens 0, 1, ...; "" stands for the 256 bytes of UTF-8.
+        symbols: the characters of tokens 0, 1, ...; "" for the 256 bytes of UTF-8.
     """
 
     symbols: str = ""
 
     @classmethod
     def of(cls, text: bytes, unit: Unit) -> "Vocabulary":
-        """Makes the vocabulary of bytes, or of the characters of `text` in the order of their code points.
+        """The vocabulary of bytes, or of the characters of `text` in the order of their code points.
 
         Raises:
-            UserError: characters are asked for and `text` is not UTF-8.
+            UserError: the unit is "char", and `text` is not UTF-8.
         """
         return cls("" if unit == "byte" else "".join(sorted(set(decode_utf8(text)))))
 
@@ -45,10 +45,10 @@ class Vocabulary:
         return len(self.symbols) or 256
 
     def encode(self, text: bytes) -> Integer[np.ndarray, " n"]:
-        """Turns UTF-8 into tokens: uint8 for bytes, int32 for characters.
+        """Encodes UTF-8 as tokens: uint8 for bytes, int32 for characters.
 
         Raises:
-            UserError: `text` has a character that the vocabulary lacks.
+            UserError: `text` contains a character that is not in the vocabulary.
         """
         if not self.symbols:
             return np.frombuffer(text, np.uint8)
@@ -63,7 +63,7 @@ class Vocabulary:
         return tokens.astype(np.int32)
 
     def decode(self, tokens: Integer[np.ndarray, " n"]) -> str:
-        """Turns tokens into text; bytes that are no UTF-8 become U+FFFD."""
+        """Decodes tokens; invalid UTF-8 becomes U+FFFD."""
         if not self.symbols:
             return tokens.astype(np.uint8).tobytes().decode("utf-8", errors="replace")
         return "".join(self.symbols[token] for token in tokens)
@@ -94,26 +94,47 @@ def read_file(path: str) -> bytes:
 
 
 def windows(stream: Integer[np.ndarray, " n"], length: int, split: str) -> Windows:
-    """Cuts one split's tokens: all windows for "train", disjoint ones otherwise."""
+    """The windows of one split's tokens.
+
+    Args:
+        stream: the tokens of the split.
+        length: tokens in a window.
+        split: "train" for all windows, another name for disjoint ones.
+
+    Returns:
+        The windows, as examples.
+
+    Raises:
+        UserError: the stream is shorter than a window.
+    """
     return Windows(stream, length, stride=1 if split == "train" else length)
 
 
 S = TypeVar("S", bound=Sequence | np.ndarray)
 
 
-def parted(whole: S, splits: tuple[str, ...], train: float, validation: float) -> dict[str, S]:
-    """Cuts a text in three, in the order of the splits: `train` of it, `validation` of the rest, and what is left."""
+def split_contiguous(whole: S, splits: tuple[str, ...], train: float, validation: float) -> dict[str, S]:
+    """Splits a text, or its tokens, into three contiguous parts.
+
+    Args:
+        whole: text or tokens.
+        splits: names of the parts, in order.
+        train: the first part's fraction of the whole.
+        validation: the second part's fraction of the rest.
+
+    Returns:
+        Name -> part; the third part is what remains.
+    """
     ends = [0, *(round(end * len(whole)) for end in (train, train + validation * (1 - train))), len(whole)]
     return {split: whole[a:b] for split, a, b in zip(splits, ends[:-1], ends[1:], strict=True)}  # type: ignore[misc]
 
 
 @dataclasses.dataclass(frozen=True)
 class StdlibBytes:
-    """The bytes of the Python standard library's own top-level modules: a real corpus on every machine.
+    """The source files of the Python standard library's top-level modules: a corpus that needs no download.
 
-    A module belongs to the test split if the CRC-32 of its file name is divisible by 10, hence to the same
-    split in every version of Python; the bytes themselves differ between versions. Files follow each other
-    in the order of their names.
+    A module belongs to the test split if the CRC-32 of its file name is divisible by 10, hence to the same split in
+    every version of Python; the contents differ between versions. Files are concatenated in the order of their names.
 
     Attributes:
         length: bytes in a window.
@@ -129,12 +150,12 @@ class StdlibBytes:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One window."""
+        """(length,)."""
         return (self.length,)
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Bytes."""
+        """The vocabulary of bytes."""
         return Vocabulary()
 
     def load(self, split: str) -> Windows:
@@ -142,34 +163,34 @@ class StdlibBytes:
         return windows(self.vocabulary.encode(self.text(split)), self.length, split)
 
     def text(self, split: str) -> bytes:
-        """The files of one split.
+        """The concatenated files of one split.
 
         Raises:
-            UserError: there is no such split, or this Python has no source files.
+            UserError: there is no such split, or this Python is installed without source files.
         """
         check_split(split, self.splits)
         folder = pathlib.Path(sysconfig.get_path("stdlib"))
         files = [file for file in sorted(folder.glob("*.py")) if self._split(file.name) == split]
         if not files:
-            raise UserError(f"this Python keeps no source files in {folder}; use TextFile")
+            raise UserError(f"this Python has no source files in {folder}: use TextFile")
         return b"".join(file.read_bytes() for file in files)
 
     def _split(self, name: str) -> str | None:
-        if name.startswith("_sysconfigdata"):  # written when Python was built: it tells of that machine
+        if name.startswith("_sysconfigdata"):  # generated when Python was built; it depends on the machine
             return None
         return "train" if zlib.crc32(name.encode()) % 10 else "test"
 
 
 @dataclasses.dataclass(frozen=True)
 class TextFile:
-    """Any local text file; the first 90 % train, then 5 % validation, the last 5 % test (by tokens), unless said.
+    """A local text file; by default the first 90 % of tokens train, then 5 % validation, the last 5 % test.
 
     Attributes:
         path: the file.
         length: tokens in a window.
-        unit: "byte" (256 tokens) or "char" (the characters that the whole file contains).
-        train: fraction for training.
-        validation: fraction of the rest for validation; what is left is for the test.
+        unit: "byte" (256 tokens) or "char" (the characters in the whole file).
+        train: fraction of tokens for training.
+        validation: fraction of the rest for validation; the remainder is the test split.
     """
 
     path: str = ""
@@ -185,22 +206,22 @@ class TextFile:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One window."""
+        """(length,)."""
         return (self.length,)
 
     @property
     def levels(self) -> int:
-        """Size of the vocabulary; reads the file if it is one of characters."""
+        """Size of the vocabulary; reads the file if the unit is "char"."""
         return len(self.vocabulary)
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
-        """Between text and tokens."""
+        """The map between text and tokens."""
         return Vocabulary.of(read_file(self.path) if self.unit == "char" else b"", self.unit)
 
     def load(self, split: str) -> Windows:
         """Reads one split; see `Source.load`."""
         check_split(split, self.splits)
         tokens = self.vocabulary.encode(read_file(self.path))
-        part = parted(tokens, self.splits, self.train, self.validation)[split]
+        part = split_contiguous(tokens, self.splits, self.train, self.validation)[split]
         return windows(part, self.length, split)

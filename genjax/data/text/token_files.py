@@ -1,7 +1,7 @@
 """Writes the folders of token files that `tokens.Tokens` reads.
 
 A document is a file, or a part of one between separators. It belongs to the test split if the CRC-32 of its text is
-small enough: to the same split whatever else is prepared with it, and so does every copy of it.
+below a threshold: all copies of a document are in the same split, whichever other documents are prepared.
 """
 
 import contextlib
@@ -17,27 +17,34 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Integer
 
-from genjax.core.checksums import sealed
+from genjax.core.checksums import with_checksum
 from genjax.core.errors import UserError, nearest
 from genjax.data.text.text import Vocabulary, decode_utf8, read_file
 from genjax.data.text.tokenized import Encoding
 from genjax.data.text.tokens import BYTES, FORMAT, KIND, NAME, TOKENIZER
 
-SHARD = 2**27  # tokens in a file, about
-TOGETHER = 256  # documents encoded at once
+SHARD = 2**27  # approximate number of tokens in a file
+BATCH_SIZE = 256  # documents encoded in one call
 END = "<|endoftext|>"
 
 
 class Writer:
-    """The files of one split, filled one after the other.
+    """Writes the files of one split, one after the other.
 
     Attributes:
-        documents: how many were added.
-        files: what tokens.json says of those that are finished.
+        documents: number of documents added.
+        files: entries of tokens.json for the finished files.
     """
 
     def __init__(self, folder: Path, split: str, dtype: str, shard: int):
-        """Writes folder/split-00000.bin and so on, of `shard` tokens and what is left of a document."""
+        """Starts the files folder/split-00000.bin, folder/split-00001.bin, ...
+
+        Args:
+            folder: existing.
+            split: prefix of the files' names.
+            dtype: name of the tokens' integer dtype; files are little-endian.
+            shard: number of tokens after which a file ends, at the end of a document.
+        """
         self._folder, self._split, self._shard = folder, split, shard
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self.documents, self.files = 0, list[dict[str, Any]]()
@@ -57,7 +64,7 @@ class Writer:
             self.close()
 
     def close(self) -> None:
-        """Finishes the file that is being written."""
+        """Finishes the current file."""
         if self._file is None:
             return
         self._file.flush()
@@ -67,19 +74,22 @@ class Writer:
         self.files.append({"name": name, "size": self._size, "sha256": self._sum.hexdigest()})
         self._file, self._sum, self._size = None, hashlib.sha256(), 0
 
-    def described(self) -> dict[str, Any]:
-        """What tokens.json says of the split."""
+    def summary(self) -> dict[str, Any]:
+        """The entry of the split in tokens.json."""
         tokens = sum(file["size"] for file in self.files) // self._dtype.itemsize
         return {"tokens": tokens, "documents": self.documents, "files": self.files}
 
 
 def documents(paths: Iterable[str], separator: str, keep: bool) -> Iterator[str]:
-    """Walks through the documents of UTF-8 text files; one file at a time is in memory.
+    """Iterates over the documents of UTF-8 text files, with one file at a time in memory.
 
     Args:
         paths: of the files.
-        separator: what stands between documents; "" if a file is one.
+        separator: between documents of a file; "" if each file is one document.
         keep: whether a document includes the separator after it.
+
+    Yields:
+        Documents that are not empty.
 
     Raises:
         UserError: a file cannot be read, or is not UTF-8.
@@ -97,7 +107,7 @@ def documents(paths: Iterable[str], separator: str, keep: bool) -> Iterator[str]
 
 
 def is_test(document: str, fraction: float) -> bool:
-    """Whether a document belongs to the test split, of about this fraction of documents."""
+    """Whether a document belongs to the test split, which has about this fraction of all documents."""
     return zlib.crc32(document.encode()) < fraction * 2**32
 
 
@@ -111,75 +121,74 @@ def write(
     end: str | None = None,
     shard: int = SHARD,
 ) -> dict[str, Any]:
-    """Turns text files into a folder of token files.
+    """Converts text files to a folder of token files.
 
     Args:
-        paths: of the text files, in the order in which they are written.
+        paths: of the text files; documents keep their order.
         tokenizer: path of a tokenizer.json, or "byte".
         out: the folder, new or empty.
-        separator: between documents within a file; "" if a file is one.
-        test: fraction of documents in the test split.
-        end: the token that follows each document, of the tokenizer; None is "<|endoftext|>" if it has that. Without
-            one, and of bytes, the separator stays in the text.
-        shard: tokens after which a file is ended.
+        separator: between documents of a file; "" if each file is one document.
+        test: approximate fraction of documents in the test split.
+        end: the tokenizer's token that ends each document; None for "<|endoftext|>" if the tokenizer has it. Without
+            an end token, and for bytes, the separator stays in the text.
+        shard: approximate number of tokens in a file.
 
     Returns:
-        What tokens.json says.
+        The contents of tokens.json, without its checksum.
 
     Raises:
-        UserError: a file cannot be read or written, the folder is not empty, or a split would be.
+        UserError: a file cannot be read or written, the folder is not empty, or a split would be empty.
     """
     encoding = None if tokenizer == BYTES else Encoding(tokenizer)
     size = 256 if encoding is None else len(encoding)
-    last = _end(encoding, end)
+    last = _end_token(encoding, end)
     dtype = "uint8" if size <= 2**8 else "uint16" if size <= 2**16 else "uint32"
     if not 0.0 < test < 1.0:
         raise UserError(f"test={test} must lie between 0 and 1")
-    with _writing(out):
+    with _write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
             raise UserError(f"{out} is not empty: choose another folder")
         writers = {split: Writer(out, split, dtype, shard) for split in ("train", "test")}
-        walk = documents(paths, separator, keep=last is None)
-        while chunk := list(itertools.islice(walk, TOGETHER)):
+        stream = documents(paths, separator, keep=last is None)
+        while chunk := list(itertools.islice(stream, BATCH_SIZE)):
             for document, tokens in zip(chunk, _encode(encoding, chunk), strict=True):
-                ended = tokens if last is None else np.append(tokens, last)
-                writers["test" if is_test(document, test) else "train"].add(ended)
+                complete = tokens if last is None else np.append(tokens, last)
+                writers["test" if is_test(document, test) else "train"].add(complete)
         for split, writer in writers.items():
             writer.close()
             if not writer.documents:
-                few = sum(each.documents for each in writers.values())
+                count = sum(each.documents for each in writers.values())
                 raise UserError(
-                    f"none of the {few} documents is in the {split} split: say --separator, or --test"
+                    f"none of the {count} documents is in the {split} split: set --separator or --test"
                 )
         if encoding is not None:
             shutil.copyfile(tokenizer, out / TOKENIZER)
-        made = BYTES if encoding is None else TOKENIZER
         body = {
             "format": FORMAT,
             "kind": KIND,
             "dtype": dtype,
             "vocabulary": size,
-            "tokenizer": made,
+            "tokenizer": BYTES if encoding is None else TOKENIZER,
             "end": last,
         }
-        body["splits"] = {split: writer.described() for split, writer in writers.items()}
+        body["splits"] = {split: writer.summary() for split, writer in writers.items()}
         temporary = out / f"{NAME}.tmp"
-        temporary.write_text(sealed(body))
+        temporary.write_text(with_checksum(body))
         temporary.replace(out / NAME)
     return body
 
 
 @contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
+def _write_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from None
 
 
-def _end(encoding: Encoding | None, word: str | None) -> int | None:
-    """The token that follows each document."""
+def _end_token(encoding: Encoding | None, word: str | None) -> int | None:
+    """The token that ends each document, or None."""
     if encoding is None:
         if word is not None:
             raise UserError("bytes have no token for the end of a document: leave out --end")
@@ -192,7 +201,7 @@ def _end(encoding: Encoding | None, word: str | None) -> int | None:
 
 
 def _encode(encoding: Encoding | None, texts: list[str]) -> list[np.ndarray]:
-    """The tokens of each text, none added."""
+    """The tokens of each text, without special tokens."""
     if encoding is None:
         return [Vocabulary().encode(text.encode()) for text in texts]
     found = encoding.tokenizer.encode_batch(texts, add_special_tokens=False)

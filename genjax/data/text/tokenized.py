@@ -1,4 +1,4 @@
-"""Text in the tokens of a byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) of the `tokenizers` library."""
+"""Text tokenised by byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909), by the library `tokenizers`."""
 
 import dataclasses
 import functools
@@ -13,12 +13,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from genjax.core.errors import UserError
 from genjax.data.examples import Windows
 from genjax.data.source import Kind, check_split
-from genjax.data.text.text import StdlibBytes, decode_utf8, parted, read_file, windows
+from genjax.data.text.text import StdlibBytes, decode_utf8, read_file, split_contiguous, windows
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """A map between text and tokens; the counterpart of `text.Vocabulary`.
+    """The map between text and tokens of a tokenizer.json; see `text.Vocabulary`.
 
     Attributes:
         path: of a tokenizer.json.
@@ -28,7 +28,7 @@ class Encoding:
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """The library's object.
+        """The tokenizer of the library.
 
         Raises:
             UserError: the file cannot be read, or is damaged.
@@ -37,18 +37,18 @@ class Encoding:
             raise UserError(f"no tokenizer '{self.path}'")
         try:
             return Tokenizer.from_file(self.path)
-        except Exception as error:  # the library raises nothing narrower
+        except Exception as error:  # the library raises Exception
             raise UserError(f"the tokenizer '{self.path}' is damaged: {error}") from None
 
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size()
 
     def encode(self, text: bytes) -> Integer[np.ndarray, " n"]:
-        """Turns UTF-8 into int32 tokens, none added."""
+        """Encodes UTF-8 as int32 tokens, without special tokens."""
         return np.array(self.tokenizer.encode(decode_utf8(text), add_special_tokens=False).ids, np.int32)
 
     def decode(self, tokens: Integer[np.ndarray, " n"]) -> str:
-        """Turns tokens into text."""
+        """Decodes tokens, special tokens included."""
         return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
 
 
@@ -57,11 +57,11 @@ class TokenizedText:
     """Windows of tokens of a local text file; see `text.TextFile` for its splits.
 
     Attributes:
-        path: the file; empty for the Python standard library's own modules, see `text.StdlibBytes`.
+        path: the file; empty for the modules of the Python standard library, see `text.StdlibBytes`.
         tokenizer: path of a tokenizer.json.
         length: tokens in a window.
-        train: fraction for training.
-        validation: fraction of the rest for validation; what is left is for the test.
+        train: fraction of characters for training.
+        validation: fraction of the rest for validation; the remainder is the test split.
     """
 
     path: str
@@ -77,7 +77,7 @@ class TokenizedText:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One window."""
+        """(length,)."""
         return (self.length,)
 
     @property
@@ -87,25 +87,27 @@ class TokenizedText:
 
     @functools.cached_property
     def vocabulary(self) -> Encoding:
-        """Between text and tokens."""
+        """The map between text and tokens."""
         return Encoding(self.tokenizer)
 
     def load(self, split: str) -> Windows:
-        """Reads one split; see `Source.load`. Each part is encoded alone, so that none tells of another."""
+        """Reads one split; see `Source.load`. Splits are encoded separately: no token spans two of them."""
         if not self.path:
             whole = StdlibBytes().text("train" if split == "train" else "test")
             return windows(self.vocabulary.encode(whole), self.length, split)
         check_split(split, self.splits)
-        part = parted(decode_utf8(read_file(self.path)), self.splits, self.train, self.validation)[split]
+        part = split_contiguous(decode_utf8(read_file(self.path)), self.splits, self.train, self.validation)[
+            split
+        ]
         return windows(self.vocabulary.encode(part.encode()), self.length, split)
 
 
 def train_tokenizer(texts: Iterable[str], size: int, path: pathlib.Path) -> Tokenizer:
-    """Learns a byte-level encoding, which can write any text, and writes it as tokenizer.json.
+    """Trains a byte-level BPE tokenizer, which can encode any text, and writes it as tokenizer.json.
 
     Args:
-        texts: to learn from.
-        size: of the vocabulary, at least 257: the bytes, and <|endoftext|> as token 0.
+        texts: training corpus.
+        size: of the vocabulary, at least 257: the 256 bytes, and <|endoftext|> as token 0.
         path: the file to write.
 
     Returns:

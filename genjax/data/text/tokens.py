@@ -1,11 +1,11 @@
-"""Token files, read by mapping them into memory: a corpus of any size, of which only the windows asked for are read.
+"""Memory-mapped token files: a corpus of any size, of which only the requested windows are read.
 
 `./launch/local.sh prepare` (see `token_files`) writes a folder:
 
     tokens.json          {"format", "kind", "dtype", "vocabulary", "tokenizer", "end", "splits", "sha256"}; written last
-    train-00000.bin ...  little-endian tokens, the documents one after the other; a stream goes on in the next file
+    train-00000.bin ...  little-endian tokens of concatenated documents; a stream continues in the next file
     test-00000.bin ...
-    tokenizer.json       what made them, unless they are bytes
+    tokenizer.json       the tokenizer, unless tokens are bytes
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ NAME, TOKENIZER, BYTES = "tokens.json", "tokenizer.json", "byte"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shards:
-    """One stream of tokens in several files; a process maps them when it first reads. See `examples.Stream`.
+    """A stream of tokens in several files, which each process maps on first access; see `examples.Stream`.
 
     Attributes:
         files: their paths, in order.
@@ -57,7 +57,7 @@ class Shards:
         return len(self) * np.dtype(self.dtype).itemsize
 
     def windows(self, starts: Int[np.ndarray, " b"], length: int) -> Integer[np.ndarray, "b length"]:
-        """Reads tokens[start : start + length] for each start, across the ends of files."""
+        """Reads tokens[start : start + length] for each start, across file boundaries."""
         rows = np.empty((len(starts), length), self.dtype)
         for row, start, number in zip(
             rows, starts, np.searchsorted(self._ends, starts, "right"), strict=True
@@ -82,13 +82,13 @@ class Shards:
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """Windows of the tokens in a folder that `prepare` has written.
+    """Windows of the token files that `prepare` has written.
 
     Attributes:
         path: the folder.
-        length: tokens in a window; a training split holds every window, the test split disjoint ones.
-        verify: compare the files with their sums when they are opened, about a second for each GiB; their sizes are
-            always compared. Tunable.
+        length: tokens in a window; the training split holds all windows, the test split disjoint ones.
+        verify: whether to check the files' SHA-256 sums when they are opened, about a second per GiB; sizes are always
+            checked. Tunable.
     """
 
     path: str = ""
@@ -102,39 +102,41 @@ class Tokens:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One window."""
+        """(length,)."""
         return (self.length,)
 
     @property
     def levels(self) -> int:
-        """Size of the vocabulary; reads tokens.json, and is 256 while no path is said."""
-        return self.described["vocabulary"] if self.path else 256
+        """Size of the vocabulary, from tokens.json; 256 if `path` is empty."""
+        return self.metadata["vocabulary"] if self.path else 256
 
     @property
     def end(self) -> int | None:
-        """The token that ends each document, if there is one."""
-        return self.described["end"]
+        """The token that ends each document, or None."""
+        return self.metadata["end"]
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary | Encoding:
-        """Between text and tokens."""
-        if self.described["tokenizer"] == BYTES:
+        """The map between text and tokens."""
+        if self.metadata["tokenizer"] == BYTES:
             return Vocabulary()
         return Encoding(str(Path(self.path) / TOKENIZER))
 
     @functools.cached_property
-    def described(self) -> dict[str, Any]:
-        """What tokens.json says.
+    def metadata(self) -> dict[str, Any]:
+        """The contents of tokens.json.
 
         Raises:
-            UserError: it is missing, damaged, of another format, or of something else.
+            UserError: it is missing, damaged, or of another format or kind.
         """
         if not self.path:
-            raise UserError("Tokens reads what `prepare` has written: say --config.data.source.path=DIR")
+            raise UserError(
+                "Tokens needs a folder that `prepare` has written: set --config.data.source.path=DIR"
+            )
         try:
-            body = checksums.unsealed(Path(self.path) / NAME)
-        except checksums.Damaged as error:
-            raise UserError(f"'{self.path}' is no folder of token files, or is damaged: {error}") from None
+            body = checksums.read_checksummed(Path(self.path) / NAME)
+        except checksums.ChecksumError as error:
+            raise UserError(f"'{self.path}' is not a folder of token files, or is damaged: {error}") from None
         if body.get("kind") != KIND or body.get("format") != FORMAT:
             raise UserError(
                 f"{NAME} in '{self.path}' is {body.get('kind')} of format {body.get('format')}; this genjax reads "
@@ -146,23 +148,23 @@ class Tokens:
         """Opens one split; see `Source.load`.
 
         Raises:
-            UserError: also if a file is missing or is not as it was written.
+            UserError: there is no such split, or a file is missing or has changed.
         """
         check_split(split, self.splits)
-        files = self.described["splits"][split]["files"]
+        files = self.metadata["splits"][split]["files"]
         for file in files:
             _check(Path(self.path) / file["name"], file["size"], file["sha256"] if self.verify else None)
         paths = tuple(str(Path(self.path) / file["name"]) for file in files)
-        size = np.dtype(self.described["dtype"]).itemsize
-        shards = Shards(paths, tuple(file["size"] // size for file in files), self.described["dtype"])
+        size = np.dtype(self.metadata["dtype"]).itemsize
+        shards = Shards(paths, tuple(file["size"] // size for file in files), self.metadata["dtype"])
         return Windows(shards, self.length, stride=1 if split == "train" else self.length)
 
 
 def _check(path: Path, size: int, sha256: str | None) -> None:
-    """Compares a file with what was written.
+    """Checks the size and the SHA-256 sum (None to skip it) of a file.
 
     Raises:
-        UserError: it is missing, or differs.
+        UserError: it is missing, or has changed.
     """
     try:
         status = path.stat()
@@ -170,13 +172,13 @@ def _check(path: Path, size: int, sha256: str | None) -> None:
             raise UserError(
                 f"token file {path} has {status.st_size} bytes instead of {size}: prepare it again"
             )
-        if sha256 is not None and _sum(path, status.st_mtime_ns) != sha256:
+        if sha256 is not None and _sha256(path, status.st_mtime_ns) != sha256:
             raise UserError(f"token file {path} has changed since it was written: prepare it again")
     except OSError as error:
         raise UserError(f"cannot read the token file {path}: {error.strerror}") from None
 
 
 @functools.lru_cache(maxsize=1024)
-def _sum(path: Path, modified: int) -> str:
-    """The SHA-256 of a file, computed once for each time that it was changed."""
-    return checksums.summed(path)["sha256"]
+def _sha256(path: Path, modified: int) -> str:
+    """The SHA-256 of a file; `modified` is part of the cache key."""
+    return checksums.file_checksum(path)["sha256"]
