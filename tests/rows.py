@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from genjax.adversarial.augment import Adaptive
 from genjax.adversarial.conditioning import Auxiliary, Projection
-from genjax.adversarial.image_pool import History
+from genjax.adversarial.image_pool import ImagePool
 from genjax.adversarial.losses import Hinge, LeastSquares
 from genjax.adversarial.path_length import PathLength
 from genjax.adversarial.penalties import R1, Lazy
@@ -97,7 +97,7 @@ SMALL = MLP(width=32, depth=1)
 
 @dataclasses.dataclass(frozen=True)
 class Untrained(Pretrained):
-    """A teacher that knows nothing: its values are those of its own `init`."""
+    """An untrained model in place of a checkpoint: its parameters are those of `init`."""
 
     workdir: str = ""
 
@@ -175,7 +175,7 @@ ROWS = {
         Pix2Pix(UNetGenerator((8, 16), dropout=0.3), PatchGAN((8, 16)), (8, 16, 1)), OUTLINES
     ),
     "cyclegan-outlines": _experiment(
-        CycleGAN(ResNetGenerator((8, 16), 1), PatchGAN((8, 16)), (8, 16, 1), history=History(24)), OUTLINES
+        CycleGAN(ResNetGenerator((8, 16), 1), PatchGAN((8, 16)), (8, 16, 1), history=ImagePool(24)), OUTLINES
     ),
     "score-matching-points": _experiment(
         SlicedScoreMatching(
@@ -258,7 +258,7 @@ ROWS = {
 }
 
 # Left to `./launch/local.sh test -m slow tests/test_objectives.py`, so that the default suite stays short: it keeps
-# rows of points, with one player and with two.
+# rows with points, with one player and with two.
 SLOW = {
     "diffusion-digits",
     "flow-points",
@@ -295,13 +295,13 @@ SLOW = {
 
 
 def on_one_device(experiment: Experiment) -> loop.Run:
-    """An experiment made ready on the first device alone."""
+    """An experiment prepared on the first device alone."""
     return loop.prepare(experiment, Mesh(np.array(jax.devices()[:1]), ("data",)))
 
 
 @functools.cache
 def make_run(name: str, mesh: str = "data:8", **changes) -> loop.Run:
-    """A row made ready on a mesh, once for all tests, so that they share what it compiles.
+    """A row prepared on a mesh, cached for all tests, so that they share its compiled functions.
 
     Args:
         name: of the row.
@@ -323,7 +323,7 @@ def _start(experiment: Experiment):
 
 
 def start(run: loop.Run):
-    """The state of step 0, made once for all meshes and put on this one."""
+    """The state of step 0, initialised once for all meshes and placed on this one."""
     return jax.tree.map(
         jax.device_put, _start(dataclasses.replace(run.experiment, mesh="data:-1")), run.shardings
     )

@@ -1,4 +1,4 @@
-"""The flow objective: densities are densities, bounds are bounds, bits are bits, and samples follow."""
+"""The flow objective: densities integrate to 1, bounds hold in expectation, units are right, samples follow."""
 
 import dataclasses
 import math
@@ -44,7 +44,7 @@ FIRST = jnp.asarray(2.0 * np.random.default_rng(2).normal(size=(8, 2)), jnp.floa
 
 
 def started(objective, batch, size=1.0):
-    """Parameters that are nowhere at their start."""
+    """Parameters perturbed away from their initial values."""
     return {"flow": perturbed(jax.jit(lambda: objective.init(KEY, batch)[0]["flow"])(), size)}
 
 
@@ -52,7 +52,7 @@ def started(objective, batch, size=1.0):
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "affine couplings")) for name in PLANE]
 )
 def test_densities_integrate_to_one(name):
-    """On a grid of the plane to 1e-3; for every label, of which the density is another one."""
+    """On a grid of the plane to 1e-3, for every label; densities differ between labels."""
     bijector, base = PLANE[name]
     objective = Flow(bijector, (2,), base, classes=2)
     params = started(objective, {"x": FIRST, "label": jnp.arange(8) % 2}, 0.3)
@@ -68,7 +68,7 @@ def test_densities_integrate_to_one(name):
 
 
 @pytest.mark.parametrize(
-    ("base", "law"),
+    ("base", "distribution"),
     [
         (Normal(), stats.norm()),
         (Logistic(), stats.logistic()),
@@ -77,23 +77,23 @@ def test_densities_integrate_to_one(name):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_bases_are_their_laws_and_temperature_scales_them(base, law):
+def test_bases_match_scipy_and_temperature_scales_samples(base, distribution):
     z = np.linspace(-2.0, 2.0, 24).reshape(6, 2, 2)
     np.testing.assert_allclose(
-        base.log_prob(jnp.asarray(z, jnp.float32)), law.logpdf(z).sum((1, 2)), rtol=1e-5
+        base.log_prob(jnp.asarray(z, jnp.float32)), distribution.logpdf(z).sum((1, 2)), rtol=1e-5
     )
     drawn = np.asarray(base.sample(KEY, (2000, 2)))
-    assert stats.kstest(drawn.ravel(), law.cdf).pvalue > 1e-3
-    middle = law.median()
+    assert stats.kstest(drawn.ravel(), distribution.cdf).pvalue > 1e-3
+    middle = distribution.median()
     cold = Flow(Chain(), (2,), base, temperature=0.5).sample({"flow": {"bijector": {}}}, {}, KEY, 7)
     hot = Flow(Chain(), (2,), base).sample({"flow": {"bijector": {}}}, {}, KEY, 7)
     np.testing.assert_allclose(cold - middle, 0.5 * (hot - middle), atol=1e-6)
-    assert law.cdf(base.window[1]) - law.cdf(base.window[0]) > 0.95
+    assert distribution.cdf(base.window[1]) - distribution.cdf(base.window[0]) > 0.95
 
 
 @pytest.mark.parametrize("levels", [0, 256])
 def test_a_uniform_model_of_bytes_has_exactly_eight_bits(levels):
-    """Whoever dequantizes: the objective, or the data's transforms."""
+    """Dequantized by the objective or by the data's transforms."""
     x = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1)).astype(np.uint8)
     transforms = () if levels else (Dequantize(), Scale(0.0, 256.0, 0.0, 1.0))
     data = Data(TFDS("mnist"), transforms)
@@ -115,7 +115,7 @@ NOISES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISES)
 def test_a_bound_averages_to_the_probability(noise):
-    """E_q[p(x + u) / q(u | x)] = P(x), the model's mass of the cell by quadrature; its logarithm's mean lies below."""
+    """E_q[p(x + u) / q(u | x)] = P(x), the model's mass of the cell by quadrature; the mean log lies below log P(x)."""
     levels, shape = 3, (1, 2, 1)
     objective = Flow(
         Chain((Logit(), Elementwise(Spline(4, 4.0)))), shape, levels=levels, dequantize=NOISES[noise]
@@ -128,7 +128,7 @@ def test_a_bound_averages_to_the_probability(noise):
     theta = params["flow"]["bijector"]["1"]["theta"]
 
     def marginal(pixel):
-        """Masses of one pixel's cells: the pixels are independent of each other."""
+        """Probability of each cell of one pixel: the pixels are independent."""
         z, first = objective.bijector.parts[0].forward({}, y)
         at = jnp.broadcast_to(theta[:, pixel][None], (1200, 1, 1, theta.shape[-1]))
         v, slope = objective.bijector.parts[1].scalar.forward(z[:, :, pixel], at)
@@ -158,8 +158,8 @@ def run():
 
 
 @pytest.mark.slow
-def test_pictures_show_where_layers_take_base_and_grid(run):
-    """The path's end is what is sampled, the warp is the path of given points, and the picture has a tile for each."""
+def test_plots_show_the_states_of_base_samples_and_grid_after_each_layer(run):
+    """The path ends in the sample, the warp is the path of given points, and the plot has one tile per state."""
     objective, state = run.experiment.objective, run.make_state()
     assert isinstance(objective, HasLogProb)
     assert isinstance(objective, HasPath)
@@ -191,7 +191,7 @@ def test_the_loss_is_the_mean_log_prob_per_dimension():
 
 @pytest.mark.slow
 def test_samples_follow_the_density():
-    """The entropy of samples by their own density is what the density's integral says it is."""
+    """The mean log-density of samples equals the integral of p log p."""
     objective = Flow(models.coupling(NET, SPLINE, count=2), (2,))
     params = started(objective, {"x": FIRST}, 0.5)
     x = jax.jit(lambda: objective.sample(params, {}, KEY, 4000))()
@@ -204,8 +204,8 @@ def test_samples_follow_the_density():
 
 
 @pytest.mark.parametrize(("std", "kl"), [(0.5, 0.0), (1.0, 2.0 * math.log(2.0) - 0.75)])
-def test_what_a_model_lacks_is_its_divergence_from_the_truth(std, kl):
-    """N(0, std^2 I) of points from N(0, I / 4): exactly nothing, and KL in closed form."""
+def test_excess_nats_is_the_kl_from_data_to_model(std, kl):
+    """Points from N(0, I / 4) under N(0, std^2 I): exactly 0 for std = 1/2, else the closed-form KL."""
     data = Data(GaussianMixture(8, 4000, count=1, radius=0.0, noise=0.5), (Scale(-std, std),))
     run = loop.prepare(
         Experiment(Flow(Chain(), (2,)), data, batch_size=8, evaluation=Evaluation(batch_size=4000))
@@ -216,7 +216,7 @@ def test_what_a_model_lacks_is_its_divergence_from_the_truth(std, kl):
     assert found["entropy"] == pytest.approx(math.log(2.0 * math.pi * math.e * 0.25), abs=1e-6)
 
 
-def test_kinds_say_what_a_number_is():
+def test_log_prob_kind_names_exact_values_estimates_and_bounds():
     continuous = Chain((Continuous(NET, COARSE),))
     assert Flow(models.coupling(NET), (2,)).log_prob_kind == "exact"
     assert Flow(continuous, (2,)).log_prob_kind == "ODE estimate (RK4, 12 steps, exact trace)"
@@ -232,15 +232,15 @@ def test_kinds_say_what_a_number_is():
         ("examples of shape", Flow(Chain(), (3,)), jnp.zeros((1, 2))),
     ],
 )
-def test_what_does_not_fit_is_refused(words, objective, x):
+def test_invalid_arguments_raise(words, objective, x):
     with pytest.raises(UserError, match=words):
         objective.init(KEY, {"x": x})
     with pytest.raises(UserError, match="draws=0"):
         dataclasses.replace(objective, draws=0)
 
 
-def test_levels_come_back_as_integers():
-    """Draws of a uniform cube are uniform integers in the data's range."""
+def test_samples_with_levels_are_integers():
+    """Samples of a uniform base are uniform integers in the data's range."""
     objective = Flow(Chain(), (8, 8, 1), Uniform(), levels=17)
     params, _ = objective.init(KEY, {"x": jnp.zeros((1, 8, 8, 1), jnp.int32)})
     drawn = np.asarray(objective.sample(params, {}, KEY, 100))

@@ -1,4 +1,4 @@
-"""Bijectors are bijections that know their Jacobians: a new one is one more row and gets every check."""
+"""Conformance of bijectors: inverses and log-determinants; a new bijector is one more row with every check."""
 
 import functools
 import math
@@ -51,8 +51,8 @@ BIJECTORS = {
     "glow": (lambda dtype: models.glow(NET, SPLINE, steps=2), (4, 4, 1)),
     "neural spline flow": (lambda dtype: models.coupling(NET, SPLINE, count=2), (2,)),
 }
-BLIND = {"elementwise spline", "actnorm", "lu", "permutation", "logit"}  # nothing in them sees cond
-# Left to `./launch/local.sh test -m slow tests/test_flows.py`: like another row in what they are made of, or slow.
+UNCONDITIONAL = {"elementwise spline", "actnorm", "lu", "permutation", "logit"}  # do not depend on cond
+# Left to `./launch/local.sh test -m slow tests/test_flows.py`: similar to another row, or slow.
 SLOW = {
     "additive coupling",
     "iaf",
@@ -69,7 +69,7 @@ EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name i
 
 
 def perturbed(params, size=1.0):
-    """Parameters that are nowhere at their start: layers that start at zero hide what is behind."""
+    """Parameters perturbed away from their initial values: zero-initialised layers hide the ones before them."""
     leaves, tree = jax.tree.flatten(params)
     rng = np.random.default_rng(0)
     scales = [0.5 * leaf.shape[-2] ** -0.5 if leaf.ndim > 1 else 0.3 for leaf in leaves]
@@ -90,13 +90,13 @@ def inputs(name, dtype):
 def params_of(name):
     """Float32; the same for both dtypes."""
     x, given = inputs(name, "float32")
-    # Chains of steep splines lose digits in float32, by their conditioning: these are less steep.
+    # Chains of steep splines are ill-conditioned in float32: these are less steep.
     size = 0.3 if name == "glow" else 1.0
     return perturbed(jax.jit(BIJECTORS[name][0]("float32").init)(KEY, x, given), size)
 
 
 def checks(name, dtype):
-    """What all the checks of a row need, compiled once."""
+    """All outputs that the checks of a row need, compiled once."""
     bijector = BIJECTORS[name][0](dtype)
 
     def run(params, x, given):
@@ -104,30 +104,30 @@ def checks(name, dtype):
         one = lambda x, cond: bijector.forward(params, x[None], Given(cond[None]))[0].reshape(-1)
         jacobian = jax.vmap(jax.jacfwd(one))(x, given.cond).reshape(len(x), y[0].size, y[0].size)
         back = bijector.inverse(params, y, given)
-        way = bijector.way(params, y, given)[-1]
+        last_state = bijector.inverse_states(params, y, given)[-1]
         other = bijector.forward(params, x, Given(given.cond[::-1]))[0]
-        return y, log_det, jnp.linalg.slogdet(jacobian)[1], back, way, other
+        return y, log_det, jnp.linalg.slogdet(jacobian)[1], back, last_state, other
 
     return jax.jit(run)
 
 
 @pytest.mark.parametrize("name", EACH)
 def test_forward_and_inverse_and_jacobian(name):
-    """In float64: inverse to 1e-10, log-determinant against autodiff's Jacobian, each example by itself."""
+    """In float64: inverse to 1e-10, log-determinant against autodiff's Jacobian, examples independent."""
     params = params_of(name)
     with jax.enable_x64(True):
         x, given = inputs(name, "float64")
         run = checks(name, "float64")
-        y, log_det, by_autodiff, back, way, other = run(params, x, given)
+        y, log_det, by_autodiff, back, last_state, other = run(params, x, given)
         assert y.dtype == log_det.dtype == np.float64
         assert y.shape == x.shape
         np.testing.assert_allclose(back, x, atol=1e-10)
-        np.testing.assert_allclose(way, x, atol=1e-10)
+        np.testing.assert_allclose(last_state, x, atol=1e-10)
         np.testing.assert_allclose(log_det, by_autodiff, atol=1e-9)
-        assert jnp.abs(y - x).reshape(BATCH, -1).max(1).min() > 1e-3, "the row tests the identity"
+        assert jnp.abs(y - x).reshape(BATCH, -1).max(1).min() > 1e-3, "the bijector is the identity"
         moved = np.abs(np.asarray(other - y)).reshape(BATCH, -1).max(1) > 1e-4
         changed = np.arange(BATCH) % 3 != np.arange(BATCH)[::-1] % 3
-        np.testing.assert_array_equal(moved, np.zeros_like(moved) if name in BLIND else changed)
+        np.testing.assert_array_equal(moved, np.zeros_like(moved) if name in UNCONDITIONAL else changed)
         run(params, x + 0.01, given)
         assert run._cache_size() == 1
 
@@ -140,8 +140,8 @@ def test_inverse_in_float32(name):
     np.testing.assert_allclose(run(x), x, atol=1e-5)
 
 
-def test_a_scan_is_its_layers_one_by_one():
-    """Values, log-determinants, the way back, and the start that depends on data."""
+def test_repeat_equals_its_unrolled_layers():
+    """Values, log-determinants, the inverse's states, and data-dependent initialisation."""
     inner = Chain((ActNorm(), Coupling(NET)))
     scanned, remat, chain = Repeat(inner, 3), Repeat(inner, 3, remat=True), Chain((inner,) * 3)
     x = jax.random.normal(KEY, (40, 3)) * 3.0 + 1.0
@@ -153,20 +153,20 @@ def test_a_scan_is_its_layers_one_by_one():
     @jax.jit
     def run(params):
         y, log_det = scanned.forward(params, x)
-        ways = scanned.way(params, y), chain.way(layers(params), y)
-        return (y, log_det), chain.forward(layers(params), x), ways, remat.forward(params, x)[0]
+        states = scanned.inverse_states(params, y), chain.inverse_states(layers(params), y)
+        return (y, log_det), chain.forward(layers(params), x), states, remat.forward(params, x)[0]
 
-    (y, log_det), (other, other_det), ways, again = run(perturbed(start))
+    (y, log_det), (other, other_det), states, again = run(perturbed(start))
     np.testing.assert_allclose(y, other, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(log_det, other_det, atol=1e-5)
     np.testing.assert_allclose(again, y, rtol=1e-5, atol=1e-5)
-    assert len(ways[0]) == 3
-    np.testing.assert_allclose(ways[0], ways[1][1::2], rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(ways[0][-1], x, atol=1e-4)
+    assert len(states[0]) == 3
+    np.testing.assert_allclose(states[0], states[1][1::2], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(states[0][-1], x, atol=1e-4)
 
 
 def test_actnorm_starts_with_mean_0_and_variance_1():
-    """Of every channel over batch and places, also behind another bijector and inside scans."""
+    """Of every channel over batch and positions, also after another bijector and inside scans."""
     x = 5.0 + 3.0 * jax.random.normal(KEY, (16, 3, 2, 2)) * jnp.asarray([1.0, 0.1])[None, None, None]
     bijectors = ActNorm(), Chain((LU(), ActNorm())), Repeat(Chain((LU(), ActNorm())), 2)
     for y in jax.jit(lambda x: [b.forward(b.init(KEY, x), x)[0] for b in bijectors])(x):
@@ -175,7 +175,7 @@ def test_actnorm_starts_with_mean_0_and_variance_1():
 
 
 def test_made_is_autoregressive_by_its_gradients():
-    """Exact zeros for inputs that may not be seen, and none of those that may be is overlooked; with cond or not."""
+    """Gradients are exactly zero for masked inputs and non-zero for all others; with and without cond."""
     net, x, cond = MADE(width=9, depth=1), jax.random.normal(KEY, (1, 4)), jnp.ones((1, 2))
     params = perturbed(jax.jit(functools.partial(net.init, out=(4, 2)))(KEY, x, None, cond))
     apply = lambda x, cond: net.apply(params, x, None, cond, out=(4, 2))[0].sum(-1)
@@ -183,7 +183,7 @@ def test_made_is_autoregressive_by_its_gradients():
     for size in map(np.abs, (sizes[0][:, 0], sizes[1][0][:, 0])):
         np.testing.assert_array_equal(size > 1e-7, np.tri(4, k=-1, dtype=bool))
         assert not size[np.triu_indices(4)].any()
-    assert (np.abs(sizes[1][1][:, 0]).max(-1) > 1e-7).all(), "each output sees cond, the first one too"
+    assert (np.abs(sizes[1][1][:, 0]).max(-1) > 1e-7).all(), "each output depends on cond, the first one too"
 
 
 @pytest.mark.parametrize("scalar", [Shift(), Affine(), Spline()], ids=lambda value: type(value).__name__)
@@ -195,7 +195,7 @@ def test_zero_parameters_are_the_identity(scalar):
         np.testing.assert_allclose(log_slope, 0.0, atol=1e-12)
 
 
-def test_splines_are_smooth_and_end_in_lines():
+def test_splines_are_smooth_with_linear_tails():
     """Continuous with its first derivative at every knot and at both ends, the identity outside, increasing."""
     with jax.enable_x64(True):
         theta = jnp.asarray(np.random.default_rng(0).normal(size=SPLINE.count) * 2.0)
@@ -230,11 +230,11 @@ def test_a_linear_velocity_field_flows_as_its_matrix_exponential():
     noisy = OdeLikelihood(12, "rk4", 1, low=0.0, high=1.0, power=1.0)
     flow = Continuous(Linear(), noisy)
     found = jax.jit(flow.forward)({}, x, Given(key=KEY))[1]
-    spread = abs(MATRIX[0, 1] + MATRIX[1, 0])  # of one Rademacher probe
-    assert float(found.std()) == pytest.approx(spread, rel=0.02)
-    assert abs(float(found.mean()) - np.trace(matrix)) < 4 * spread / 20
+    std = abs(MATRIX[0, 1] + MATRIX[1, 0])  # of one Rademacher probe
+    assert float(found.std()) == pytest.approx(std, rel=0.02)
+    assert abs(float(found.mean()) - np.trace(matrix)) < 4 * std / 20
     assert "Hutchinson 1 Rademacher probe" in flow.estimate
-    with pytest.raises(UserError, match="needs a key"):
+    with pytest.raises(UserError, match="needs a PRNG key"):
         flow.forward({}, x)
 
 
@@ -244,18 +244,18 @@ MATRIX = np.asarray([[0.3, -0.9], [0.4, -0.1]])
 @pytest.mark.parametrize(
     ("words", "bijector", "shape"),
     [
-        ("needs two of them", Coupling(NET), (1,)),
-        ("Checkerboard is for images", Coupling(NET, mask=Checkerboard()), (4,)),
+        ("needs at least two channels", Coupling(NET), (1,)),
+        ("Checkerboard needs images", Coupling(NET, mask=Checkerboard()), (4,)),
         ("even height and width", Squeeze(ActNorm()), (3, 4, 1)),
         ("must be even", Half(ActNorm()), (3,)),
     ],
 )
-def test_what_does_not_fit_is_refused(words, bijector, shape):
+def test_invalid_shapes_raise(words, bijector, shape):
     with pytest.raises(UserError, match=words):
         bijector.init(KEY, jnp.zeros((2, *shape)))
 
 
-def test_wrong_numbers_are_refused():
+def test_invalid_hyperparameters_raise():
     with pytest.raises(UserError, match="layers must be at least 1"):
         Repeat(LU(), 0)
     with pytest.raises(UserError, match="positive bound"):
@@ -263,8 +263,8 @@ def test_wrong_numbers_are_refused():
 
 
 @pytest.mark.slow
-def test_rotations_and_halves_are_what_they_say():
-    """LU starts as a rotation; Half leaves the last channels alone; Squeeze of the identity is the identity."""
+def test_lu_half_and_squeeze_at_initialisation():
+    """LU starts as a rotation; Half keeps the last channels; Squeeze of the identity is the identity."""
     x = jax.random.normal(KEY, (3, 4, 4, 2))
     y, log_det = LU().forward(LU().init(KEY, x), x)
     np.testing.assert_allclose((y**2).sum(-1), (x**2).sum(-1), rtol=1e-4)

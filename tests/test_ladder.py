@@ -18,7 +18,7 @@ MODEL = LadderVAE(Ladder(channels=4, latent=1, blocks=(1, 1)), (2, 2, 1), likeli
 
 
 def made():
-    """Parameters without the zeros that priors and blocks begin at."""
+    """Parameters perturbed away from the zero initialisation of priors and blocks."""
     params, _ = MODEL.init(KEY, {"x": IMAGES})
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(KEY, len(leaves))
@@ -26,14 +26,14 @@ def made():
     return jax.tree.unflatten(structure, moved)
 
 
-def test_kl_and_importance_weights_are_those_of_the_hierarchy():
+def test_kl_and_importance_weights_of_the_hierarchy():
     """mean of KL_1 + KL_2 = mean of log q - log p; the sum over all images of E[w] is 1."""
     params, draws = made(), 2000
 
     @jax.jit
     def terms(key):
         x = jnp.repeat(IMAGES, 20, axis=0)
-        out, kl, log_ratio = MODEL.walk(params, x, None, key)
+        out, kl, log_ratio = MODEL.infer(params, x, None, key)
         return (
             kl.sum(1).reshape(16, 20),
             log_ratio.reshape(16, 20),
@@ -46,7 +46,7 @@ def test_kl_and_importance_weights_are_those_of_the_hierarchy():
     )
     apart = kl + log_ratio
     assert np.all(np.abs(apart.mean(1)) < 4.5 * apart.std(1) / np.sqrt(draws))
-    assert kl.mean() > 0.1, "there is something to test"
+    assert kl.mean() > 0.1, "the KL is not trivial"
     weights = np.exp(given + log_ratio)
     error = np.sqrt((weights.var(1) / draws).sum())
     assert error < 0.03
@@ -55,7 +55,7 @@ def test_kl_and_importance_weights_are_those_of_the_hierarchy():
     assert np.all(bound < np.log(weights.mean(1)) + 5)
 
 
-def test_without_temperature_samples_are_all_the_same_and_with_it_they_are_not():
+def test_samples_are_deterministic_only_at_temperature_zero():
     params = made()
     draw = lambda temperature: LadderVAE(
         MODEL.net, (2, 2, 1), likelihood=Bernoulli(), temperature=temperature

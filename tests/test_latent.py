@@ -1,4 +1,4 @@
-"""Discrete and latent models whose evidence can be enumerated or is known in closed form."""
+"""Discrete and latent models whose evidence can be enumerated or has a closed form."""
 
 import dataclasses
 import itertools
@@ -21,7 +21,7 @@ from genjax.distributions.likelihoods import Bernoulli
 from genjax.networks.vector_quantizers import FSQ, Codebook
 from genjax.objectives.diffusion.diffusion import Diffusion
 from genjax.objectives.latent.latent import Latent
-from genjax.objectives.latent.vqgan import ratio
+from genjax.objectives.latent.vqgan import adaptive_weight
 from genjax.objectives.latent.vqvae import VQVAE
 
 KEY = jax.random.key(0)
@@ -29,7 +29,7 @@ BITS = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=4))).reshape(-1, 4,
 
 
 def coded() -> VQVAE:
-    """Four bits, two places with codes of three values: all of both can be enumerated."""
+    """Four bits, two positions with codes of three values: all of both can be enumerated."""
     return VQVAE(Folded(), Unfolded(), (4, 1), (2,), Codebook(3, 2), Bernoulli())
 
 
@@ -44,11 +44,11 @@ class Folded:
 
 
 class Unfolded(Folded):
-    """And back."""
+    """The inverse direction."""
 
 
 class Uniform:
-    """A model of codes with the same probability for all, and of points N(0, scale^2 I)."""
+    """A uniform model of codes, or a model N(0, scale^2 I) of points."""
 
     def __init__(self, shape, values=0, scale=1.0):
         self.shape, self.values, self.scale, self.log_prob_kind = shape, values, scale, "exact"
@@ -70,7 +70,7 @@ class Uniform:
 
 
 def test_the_bound_of_codes_is_below_the_evidence_over_all_codes():
-    """p(x) = sum over codes of p(code) p(x | code), which sums to 1; the bound is the term of x's own codes."""
+    """p(x) = sum over codes of p(code) p(x | code), which sums to 1; the bound is the term of the encoder's codes."""
     model = coded()
     params, extra = model.init(KEY, {"x": BITS})
     codes = jnp.asarray(list(itertools.product(range(3), repeat=2)), jnp.int32).reshape(-1, 2, 1)
@@ -92,8 +92,8 @@ def test_the_bound_of_codes_is_below_the_evidence_over_all_codes():
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.3])
-def test_a_latent_models_bound_is_the_evidence_where_the_posterior_is_exact(scale):
-    """Probabilistic PCA's VAE with its own prior in the scaled latents: log N(0, s^2 I), whatever s."""
+def test_latent_bound_equals_the_evidence_if_the_posterior_is_exact(scale):
+    """Probabilistic PCA's VAE with its own prior in the scaled latents: log N(0, s^2 I), for every s."""
     with jax.enable_x64(True):
         vae, params, batch, evidence = ppca()
         model = Latent(vae, Untrained(), Uniform((2,), scale=scale))
@@ -123,7 +123,7 @@ def test_latents_have_unit_variance_and_samples_are_decoded():
 
 
 @pytest.mark.slow
-def test_the_frozen_autoencoder_is_not_touched_and_the_loss_is_the_models_own():
+def test_autoencoder_gets_no_gradient_and_the_loss_is_the_models():
     row = ROWS["latent-points"].objective
     batch = {"x": jax.random.normal(KEY, (8, 2))}
     params, extra = row.init(KEY, batch)
@@ -138,7 +138,7 @@ def test_the_frozen_autoencoder_is_not_touched_and_the_loss_is_the_models_own():
 
 
 @pytest.mark.slow
-def test_cached_codes_are_taken_if_they_are_the_carried_autoencoders():
+def test_cached_codes_are_used_if_their_fingerprint_matches():
     coder = coded()
     params, extra = coder.init(KEY, {"x": BITS})
     mark = fingerprint((params, extra))
@@ -153,7 +153,7 @@ def test_cached_codes_are_taken_if_they_are_the_carried_autoencoders():
     assert len({int(fingerprint((p, extra))) for p in (params, swapped, bent)}) == 3
 
 
-def test_models_of_other_latents_are_refused():
+def test_mismatched_latents_raise():
     row = ROWS["latent-points"].objective
     batch = {"x": jnp.zeros((4, 2))}
     with pytest.raises(UserError, match=r"--config.objective.model.shape=3$"):
@@ -165,8 +165,8 @@ def test_models_of_other_latents_are_refused():
 
 
 @pytest.mark.slow
-def test_vqvae2s_codes_stand_in_a_row_top_first():
-    """Of the row's own sizes: what is decoded of its codes is what was drawn; bottom codes do not move the top."""
+def test_vqvae2_codes_form_one_sequence_top_first():
+    """Decoding the encoder's codes gives the same outputs; changing a top code changes every output."""
     model = ROWS["vqvae2-points"].objective
     x = jax.random.normal(KEY, (3, 2))
     params, extra = model.init(KEY, {"x": x})
@@ -179,29 +179,29 @@ def test_vqvae2s_codes_stand_in_a_row_top_first():
     assert np.all(np.abs(np.asarray(other - out)).max(1) > 1e-6)
 
 
-def test_the_adversarial_gradient_is_as_long_as_the_reconstructions():
+def test_adaptive_weight_equalises_the_gradient_norms():
     a, b = jax.random.normal(KEY, (4, 5)), 37.0 * jax.random.normal(jax.random.key(1), (4, 5))
     norm = lambda x: float(jnp.sqrt(jnp.sum(x**2)))
-    assert norm(ratio(a, b) * b) == pytest.approx(norm(a), rel=1e-4)
+    assert norm(adaptive_weight(a, b) * b) == pytest.approx(norm(a), rel=1e-4)
 
 
 @pytest.mark.slow
-def test_before_its_start_the_game_does_not_move_the_autoencoder():
+def test_adversarial_loss_has_no_gradient_before_its_start():
     model = ROWS["vqgan-points"].objective
     x = jax.random.normal(KEY, (4, 2))
     params, extra = model.init(KEY, {"x": x})
 
-    def slope(step, judge):
+    def slope(step, discriminator):
         def loss(own):
-            given = {"vqvae": own, "discriminator": judge}
+            given = {"vqvae": own, "discriminator": discriminator}
             return model.loss(given, extra, {"x": x}, Context(KEY, jnp.asarray(step)))[0]
 
         return ravel_pytree(jax.grad(loss)(params["vqvae"]))[0]
 
-    judge = params["discriminator"]
-    other = jax.tree.map(lambda leaf: leaf + 0.1, judge)
-    np.testing.assert_allclose(slope(0, judge), slope(0, other), rtol=1e-4, atol=1e-6)
-    assert np.abs(slope(1, judge) - slope(1, other)).max() > 1e-4
+    discriminator = params["discriminator"]
+    other = jax.tree.map(lambda leaf: leaf + 0.1, discriminator)
+    np.testing.assert_allclose(slope(0, discriminator), slope(0, other), rtol=1e-4, atol=1e-6)
+    assert np.abs(slope(1, discriminator) - slope(1, other)).max() > 1e-4
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Likelihoods are distributions; the optimal one is the most likely of its kind; schedules and KL are closed forms."""
+"""Likelihoods sum to 1; the optimal Gaussian maximises the likelihood; schedules and KL match closed forms."""
 
 import itertools
 
@@ -32,7 +32,7 @@ def normal(seed: int, *shape: int) -> jax.Array:
 
 
 @pytest.mark.parametrize("likelihood", [DiscretizedLogistic(5), Categorical(5), DiscretizedLogistic(256)])
-def test_discretised_likelihoods_sum_to_one_in_the_datas_own_units(likelihood):
+def test_discretised_likelihoods_sum_to_one_in_the_units_of_the_data(likelihood):
     """Over all examples of two channels; evaluation adds the log determinant of the scaling, as here."""
     levels = likelihood.levels
     values = range(levels) if levels < 10 else (0, 1, 77, 254, 255)
@@ -51,7 +51,7 @@ def test_discretised_likelihoods_sum_to_one_in_the_datas_own_units(likelihood):
 
 
 @pytest.mark.parametrize("likelihood", [DiscretizedLogistic(5, noisy=True), Categorical(5, noisy=True)])
-def test_draws_follow_the_probabilities_and_means_are_theirs(likelihood):
+def test_samples_and_means_match_the_probabilities(likelihood):
     out, num = normal(1, 1, *likelihood.outputs((1,))), 4000
     wide = jnp.repeat(out, num, axis=0)
     drawn = likelihoods.to_integers(likelihood.sample(wide, KEY), 5)
@@ -65,36 +65,36 @@ def test_draws_follow_the_probabilities_and_means_are_theirs(likelihood):
         assert float(mean) == pytest.approx(float((p * np.asarray(values)[:, 0]).sum()), abs=1e-5)
 
 
-def test_bernoulli_and_gaussian_are_scipys():
+def test_bernoulli_and_gaussian_match_scipy():
     out, x = normal(2, 3, 4), (normal(3, 3, 4) > 0).astype(jnp.float32)
     p = np.where(x > 0, jax.nn.sigmoid(out), jax.nn.sigmoid(-out))
     np.testing.assert_allclose(Bernoulli().log_prob(out, x), np.log(p).sum(1), rtol=1e-5)
     both = normal(4, 3, 8)
-    law = stats.norm(both[:, :4], 0.3 * np.exp(both[:, 4:]))
-    expected = law.logpdf(np.asarray(out)).sum(1)
+    distribution = stats.norm(both[:, :4], 0.3 * np.exp(both[:, 4:]))
+    expected = distribution.logpdf(np.asarray(out)).sum(1)
     np.testing.assert_allclose(Gaussian(0.3, learned=True).log_prob(both, out), expected, rtol=1e-4)
 
 
-def test_the_optimal_gaussian_is_the_most_likely_one_and_its_gradient_the_profiles():
+def test_optimal_gaussian_maximises_the_likelihood_with_the_profile_gradient():
     likelihood, out, x = OptimalGaussian(decay=0.9), normal(5, 6, 7), normal(6, 6, 7)
-    carried = likelihood.begin()
-    settled = lambda out: likelihoods.settle(likelihood, {"likelihood": carried}, out, x, True)
-    total = lambda out: jnp.sum(settled(out)[0].log_prob(out, x))
+    carried = likelihood.init_state()
+    fitted = lambda out: likelihoods.fit_scale(likelihood, {"likelihood": carried}, out, x, True)
+    total = lambda out: jnp.sum(fitted(out)[0].log_prob(out, x))
     grid = np.geomspace(0.5, 3.0, 2001)
     best = stats.norm(0.0, grid[:, None]).logpdf(np.asarray(x - out).reshape(1, -1)).sum(1).max()
     assert float(total(out)) == pytest.approx(best, abs=1e-3)
     profile = jax.grad(lambda out: -0.5 * x.size * jnp.log(jnp.mean((x - out) ** 2)))(out)
     np.testing.assert_allclose(jax.grad(total)(out), profile, rtol=1e-4, atol=1e-6)
-    carried = settled(out)[1]["likelihood"]
-    carried = likelihood.settle(carried, 3.0 * out, x)[1]
+    carried = fitted(out)[1]["likelihood"]
+    carried = likelihood.fit_scale(carried, 3.0 * out, x)[1]
     first, second = (float(jnp.mean((x - o) ** 2)) for o in (out, 3.0 * out))
     expected = np.sqrt((0.9 * first + second) / 1.9)
-    evaluated = likelihoods.settle(likelihood, {"likelihood": carried}, out, x, False)
+    evaluated = likelihoods.fit_scale(likelihood, {"likelihood": carried}, out, x, False)
     assert float(jnp.exp(evaluated[0].log_std)) == pytest.approx(expected, rel=1e-5)
     assert evaluated[1] == {}
 
 
-def test_kl_to_the_normal_prior_is_its_monte_carlo_estimate():
+def test_kl_to_the_normal_prior_matches_monte_carlo():
     mean, log_std, num = normal(7, 1, 3), 0.5 * normal(8, 1, 3), 40_000
     z = mean + jnp.exp(log_std) * jax.random.normal(KEY, (num, 3))
     log_q = jax.scipy.stats.norm.logpdf(z, mean, jnp.exp(log_std))
@@ -111,8 +111,8 @@ FLOW = FlowPrior(Chain((ActNorm(), Elementwise(Spline(6, 3.0)))))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("prior", [Normal(), Mixture(3), VampPrior(3), FLOW], ids=lambda p: type(p).__name__)
-def test_priors_are_densities_and_draw_from_them(prior):
-    """In one dimension: the density integrates to 1, and to the shares of draws between two points."""
+def test_prior_densities_integrate_to_one_and_match_samples(prior):
+    """In one dimension: the density integrates to 1, and over intervals to the shares of samples."""
     posterior = lambda x: (2.0 * x, 0.3 * x - 0.5)
     params = prior.init(KEY, normal(9, 5, 1), (1,))
     if isinstance(prior, FlowPrior):
@@ -128,7 +128,7 @@ def test_priors_are_densities_and_draw_from_them(prior):
         assert ((drawn > low) & (drawn <= high)).mean() == pytest.approx(p[inside].sum(), abs=0.025)
 
 
-def test_penalties_are_their_closed_forms_at_every_step():
+def test_penalties_match_closed_forms_at_every_step():
     kl = jnp.asarray([[0.1, 2.0], [0.3, 4.0]])  # means 0.2 and 3.0
     at = lambda penalty, step: float(penalty.cost(kl, None if step is None else jnp.asarray(step)))
     assert at(Beta(4.0), 0) == pytest.approx(12.8)
@@ -142,7 +142,7 @@ def test_penalties_are_their_closed_forms_at_every_step():
     np.testing.assert_allclose(slope, [[0.0, 0.5], [0.0, 0.5]])
 
 
-def test_importance_weights_are_averaged_however_many_fit_at_once():
+def test_importance_bound_does_not_depend_on_the_chunk_size():
     for samples in (7, 150, 173):
         seen = []
 

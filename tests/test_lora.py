@@ -1,4 +1,4 @@
-"""Low-rank adaptation: it begins at the base, leaves it alone, and learns what its rank allows."""
+"""Low-rank adaptation: it starts from the base, keeps it frozen, and reaches the best update of its rank."""
 
 import dataclasses
 import re
@@ -32,7 +32,7 @@ CTX = Context(KEY, jnp.int32(0))
 
 @dataclass(frozen=True)
 class Linear:
-    """Least squares, y = x W, and a second player that only watches."""
+    """Least squares, y = x W, and a second player without matrices."""
 
     def init(self, key, batch):
         shape = (batch["x"].shape[1], batch["y"].shape[1])
@@ -53,8 +53,8 @@ class Linear:
 
 
 @pytest.mark.parametrize("rank", [1, 3])
-def test_training_reaches_the_optimum_that_the_rank_allows(rank):
-    """With white inputs the best change of rank r is that of the singular values (Eckart & Young): full rank is full
+def test_training_reaches_the_best_update_of_the_rank(rank):
+    """With white inputs the best update of rank r is the truncated SVD (Eckart & Young); full rank is full
     fine-tuning."""
     x = np.linalg.qr(np.random.default_rng(0).standard_normal((40, 4)))[0] * 40**0.5
     y = x @ np.array([[3.0, 1, 0], [1, 2, 1], [0, 1, 2], [1, 0, 0]]) + 0.1 * normal(1, 40, 3)
@@ -90,7 +90,7 @@ TOKENS = {"x": jnp.asarray([[0, 1, 2, 1], [2, 2, 0, 1]])}
         pytest.param(TOKEN_MODEL, TOKENS, "blocks/.*kernel$", marks=pytest.mark.slow),
     ],
 )
-def test_it_begins_at_the_base_and_its_gradients_are_the_papers(inner, batch, path):
+def test_training_starts_from_the_base_with_the_papers_gradients(inner, batch, path):
     """Merged parameters bit for bit; then dA = s G B^T and dB = s A^T G with G the gradient in the merged matrix."""
     lora = LoRA(inner, Untrained(), path, rank=2, alpha=3.0)
     assert isinstance(lora, Adapter)
@@ -109,9 +109,9 @@ def test_it_begins_at_the_base_and_its_gradients_are_the_papers(inner, batch, pa
             merged,
         )
 
-    begun, base, *_, merged = losses(factors)
+    initial, base, *_, merged = losses(factors)
     jax.tree.map(np.testing.assert_array_equal, merged, extra["base"])
-    assert float(begun) == pytest.approx(float(base), rel=1e-6)
+    assert float(initial) == pytest.approx(float(base), rel=1e-6)
     moved = jax.tree.map(lambda a: a + 0.1, factors)
     changed, _, ours, whole, merged = losses(moved)
     assert abs(float(changed - base)) > 1e-4
@@ -153,7 +153,7 @@ def adapted(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_base_stays_and_the_merged_model_is_the_same_everywhere(adapted):
+def test_base_is_unchanged_and_merged_models_agree(adapted):
     root, lora, state = adapted
     taught = Pretrained(str(root / "base")).parameters()[0]
     jax.tree.map(np.testing.assert_array_equal, state.extra["base"], taught)
@@ -163,14 +163,14 @@ def test_the_base_stays_and_the_merged_model_is_the_same_everywhere(adapted):
     state, taught = on_device(state), on_device(taught)
     kept = np.asarray(lora.log_prob(state.ema, state.extra, x, KEY))
     assert np.abs(kept - np.asarray(lora.inner.log_prob(taught, {}, x, KEY))).max() > 1e-3
-    convert.bring_merged(root / "lora", root / "merged")
+    convert.export_merged(root / "lora", root / "merged")
     merged = Pretrained(str(root / "merged"))
     assert merged.objective() == lora.inner
     ours = np.asarray(lora.inner.log_prob(on_device(merged.parameters()[0]), {}, x, KEY))
     np.testing.assert_allclose(ours, kept, rtol=1e-6)
     texts = [sample.complete(root / name, [], ["the c"], seed=0).read_text() for name in ("lora", "merged")]
     assert texts[0] == texts[1]
-    convert.bring_out(root / "lora", root / "out")
+    convert.export_weights(root / "lora", root / "out")
     net, params, _ = huggingface.read(root / "out")
     given = dataclasses.replace(lora.inner, net=net).log_prob({"net": on_device(params)}, {}, x, KEY)
     np.testing.assert_allclose(given, kept, rtol=1e-6)
@@ -180,13 +180,13 @@ def test_the_base_stays_and_the_merged_model_is_the_same_everywhere(adapted):
     trained = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     assert report["parameters_trained"] == trained < report["parameters"]
     with pytest.raises(UserError, match="no adapter to merge"):
-        convert.bring_merged(root / "base", root / "other")
+        convert.export_merged(root / "base", root / "other")
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_arguments_raise():
     with pytest.raises(UserError, match="rank=0"):
         LoRA(TOKEN_MODEL, Untrained(), rank=0)
-    with pytest.raises(UserError, match=r"'attention': they are .*params/blocks/qkv/kernel"):
+    with pytest.raises(UserError, match=r"'attention': the paths are .*params/blocks/qkv/kernel"):
         jax.eval_shape(
             LoRA(TOKEN_MODEL, Untrained(), "attention").init, KEY, {"x": jnp.zeros((1, 4), jnp.int32)}
         )

@@ -1,6 +1,6 @@
-"""The conformance table: a new objective is one more row, and gets every check below.
+"""The conformance table: a new objective is one more row with every check below.
 
-An objective of your own, in a file outside the repository, is checked by
+An objective in a config file outside the repository is checked by
 
     ./launch/local.sh test tests/test_objectives.py --config=my_idea.py
 """
@@ -22,7 +22,7 @@ from genjax.training.optimizers import SGD
 
 
 def in_one_process(names):
-    """Rows whose checks are made by one process each, which compiles what they share once."""
+    """Groups the checks of a row in one process, which compiles what they share once."""
     marks = lambda name: [pytest.mark.xdist_group(name), *([pytest.mark.slow] if name in SLOW else [])]
     return [pytest.param(name, marks=marks(name)) for name in names]
 
@@ -43,8 +43,8 @@ def equal(a, b):
     return all(np.array_equal(x, y) for x, y in zip(leaves(a), leaves(b), strict=True))
 
 
-def walk(run, steps: int, state=None, first: int = 0):
-    """Some steps, one call each; the metrics of each step beside the state."""
+def take_steps(run, steps: int, state=None, first: int = 0):
+    """Takes steps, one call each; returns the state and the metrics of each step."""
     state, metrics = start(run) if state is None else state, []
     for number in range(first, first + steps):
         state, now = run.compiled(state, run.batch(number, 1), False)
@@ -68,8 +68,8 @@ def test_parameters_are_plain_float32_dicts_by_player(name):
 
 
 @row
-def test_every_player_learns_and_none_compiles_twice(name):
-    """Every parameter array of a player that moves is changed by three steps; the third compiles nothing."""
+def test_every_player_is_updated_and_compiled_once(name):
+    """Three steps change every parameter array of every player; the third does not compile."""
     run = make_run(name)
     state, before, compiled = start(run), start(run), []
 
@@ -88,35 +88,35 @@ def test_every_player_learns_and_none_compiles_twice(name):
     for player in run.experiment.objective.players():
         pairs = zip(leaves(state.params[player]), leaves(before.params[player]), strict=True)
         still = [index for index, (new, old) in enumerate(pairs) if np.array_equal(new, old)]
-        assert not still, f"{player}: arrays {still} did not move"
+        assert not still, f"{player}: arrays {still} did not change"
         assert f"{player}/loss" in metrics
 
 
 @row
-def test_a_turn_moves_its_own_player_only(name):
-    """With all other learning rates zero, nobody else's parameters change."""
+def test_an_update_changes_its_own_player_only(name):
+    """With all other learning rates zero, the parameters of other players do not change."""
     experiment = ROWS[name]
     players = list(experiment.objective.players())
     for mover in players[:-1]:
         rates = {player: SGD(learning_rate=0.1 if player == mover else 0.0) for player in players}
         run = on_one_device(dataclasses.replace(experiment, optimizer=rates))
         before = start(make_run(name, "one"))
-        state, _ = walk(run, 1, start(make_run(name, "one")))
+        state, _ = take_steps(run, 1, start(make_run(name, "one")))
         for player in players:
             assert equal(state.params[player], before.params[player]) == (player != mover)
 
 
 @row
-def test_runs_repeat_and_resume_to_the_bit(name, tmp_path):
-    """The same again gives the same bits; so does stopping, saving and going on; another seed does not."""
+def test_runs_repeat_and_resume_bit_for_bit(name, tmp_path):
+    """Repeating a run gives the same bits, as does saving and resuming; another seed does not."""
     run = make_run(name)
-    state, metrics = walk(run, 4)
-    half, first = walk(run, 2)
+    state, metrics = take_steps(run, 4)
+    half, first = take_steps(run, 2)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(2, half)
     with Checkpoints(tmp_path) as checkpoints:
         done, resumed = checkpoints.restore(run.template())
-    resumed, last = walk(run, 2, resumed, done)
+    resumed, last = take_steps(run, 2, resumed, done)
     assert equal(state, resumed)
     assert metrics == first + last
     other = start(make_run(name, seed=ROWS[name].seed + 1))
@@ -124,9 +124,9 @@ def test_runs_repeat_and_resume_to_the_bit(name, tmp_path):
 
 
 def check_sharded(name: str, mesh: str) -> None:
-    """The same numbers on 8 devices as on one: float32 sums in another order."""
-    one, reference = walk(make_run(name, "one"), 2)
-    many, metrics = walk(make_run(name, mesh), 2)
+    """The same numbers on 8 devices as on one, up to the order of float32 sums."""
+    one, reference = take_steps(make_run(name, "one"), 2)
+    many, metrics = take_steps(make_run(name, mesh), 2)
     for ours, theirs in zip(leaves(many.params), leaves(one.params), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-4)
     for key, value in reference[-1].items():
@@ -146,7 +146,7 @@ def test_split_parameters_equal_one_device(name):
 
 
 @row
-def test_fsdp_splits_what_is_large(name):
+def test_fsdp_splits_large_arrays(name):
     state = start(make_run(name, "data:2,fsdp:4"))
     large = [
         leaf for leaf in jax.tree.leaves(state) if leaf.size >= 1024 and any(n % 4 == 0 for n in leaf.shape)
@@ -172,8 +172,8 @@ def test_samples_are_a_function_of_the_key_and_fit_the_data(name):
 
 
 @row
-def test_log_prob_is_one_number_for_each_example_alone(name):
-    """Row i of a batch has the log-probability that it has in another batch, and says what kind it is."""
+def test_log_prob_of_an_example_does_not_depend_on_its_batch(name):
+    """Row i has the same log-probability in any batch, and `log_prob_kind` names its kind."""
     run = make_run(name, "one")
     objective, state = run.experiment.objective, start(run)
     if not isinstance(objective, HasLogProb):
@@ -181,7 +181,7 @@ def test_log_prob_is_one_number_for_each_example_alone(name):
         return
     batch = run.experiment.data.forward(run.raw(0), jax.random.key(0), False)
     log_prob = jax.jit(lambda batch: objective.log_prob(state.params, state.extra, batch, jax.random.key(1)))
-    if not objective.log_prob_kind:  # a form that has none says so
+    if not objective.log_prob_kind:  # an objective configured without a likelihood
         with pytest.raises(UserError, match="no likelihood"):
             log_prob(batch)
         return
@@ -193,7 +193,7 @@ def test_log_prob_is_one_number_for_each_example_alone(name):
 
 
 @row
-def test_description_gives_the_experiment_back(name):
+def test_description_restores_the_experiment(name):
     def find(reference):
         module, _, attribute = reference.partition(":")
         return getattr(__import__(module, fromlist=[attribute]), attribute)

@@ -1,4 +1,4 @@
-"""Quantizers: gradients by hand, k-means, bijections of codes and indices, entropies by enumeration."""
+"""Quantizers: analytic gradients, k-means, bijections of codes and indices, entropies by enumeration."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def normal(seed: int, *shape: int) -> jax.Array:
 
 
 @pytest.mark.parametrize("quantizer", ALL, ids=repr)
-def test_codes_are_integers_in_range_and_stand_for_what_the_decoder_was_given(quantizer):
+def test_codes_are_integers_in_range_and_lookup_gives_the_decoders_input(quantizer):
     z = 2.0 * normal(0, 4, 3, 2, quantizer.features)
     params, carried = quantizer.init(KEY, z)
     found = quantizer.quantize(params, carried, z, KEY, None)
@@ -46,7 +46,7 @@ def test_codes_are_integers_in_range_and_stand_for_what_the_decoder_was_given(qu
     jax.tree.map(np.testing.assert_array_equal, found.carried, carried)
 
 
-def test_the_gradient_is_straight_through_by_hand():
+def test_straight_through_gradient_matches_the_analytic_one():
     quantizer, z, a = Codebook(4, 3, commitment=0.7), normal(1, 6, 3), normal(2, 6, 3)
     codebook = normal(3, 4, 3)
 
@@ -77,8 +77,8 @@ def test_with_decay_0_the_moving_codebook_is_k_means():
     np.testing.assert_allclose(carried["codebook"], lloyd.cluster_centers_, rtol=1e-4, atol=1e-4)
 
 
-def test_the_moving_codebook_is_the_closed_form_of_its_averages():
-    """While choices stay: N = g^t N_0 + (1 - g^t) n and so the sums; a code nobody chooses stays where it is."""
+def test_moving_codebook_matches_the_closed_form_of_its_averages():
+    """With constant assignments N = g^t N_0 + (1 - g^t) n, likewise the sums; an unused code is unchanged."""
     z = jnp.asarray([[0.0, 1.0], [0.2, 1.0], [5.0, 5.0]])
     start = jnp.asarray([[0.0, 0.5], [5.0, 4.0], [90.0, 90.0]])
     quantizer = MovingCodebook(3, 2, decay=0.8, revive=0.0)
@@ -92,7 +92,7 @@ def test_the_moving_codebook_is_the_closed_form_of_its_averages():
     np.testing.assert_allclose(carried["codebook"], total / count[:, None], rtol=1e-5)
 
 
-def test_dead_codes_and_no_others_are_put_on_features():
+def test_only_dead_codes_are_reset_to_features():
     z = normal(6, 40, 2)
     start = jnp.asarray([[0.0, 0.0], [70.0, 70.0], [80.0, 80.0]])
     quantizer = MovingCodebook(3, 2, decay=0.5, revive=1.0)
@@ -129,7 +129,7 @@ def test_fsq_rounds_the_bounded_features_with_their_gradient():
     np.testing.assert_allclose(through, smooth + jnp.cos(z) * value, rtol=1e-5, atol=1e-6)
 
 
-def test_lfqs_entropies_are_those_over_all_codes():
+def test_lfq_entropies_match_enumeration_of_all_codes():
     quantizer, z = LFQ(3, commitment=0.0, entropy=1.0, tau=0.8), normal(9, 7, 3)
     codes = np.asarray(quantizer.lookup({}, {}, jnp.arange(8)[:, None]))
     logits = -((np.asarray(z)[:, None] - codes[None]) ** 2).sum(2) / 0.8
@@ -139,7 +139,7 @@ def test_lfqs_entropies_are_those_over_all_codes():
     assert float(quantizer.quantize({}, {}, z, KEY, None).cost) == pytest.approx(expected, rel=1e-4)
 
 
-def test_gumbel_draws_from_the_softmax_and_is_sure_at_low_temperatures():
+def test_gumbel_samples_the_softmax_and_is_near_one_hot_at_low_temperature():
     logits, num = normal(10, 5), 4000
     z = jnp.broadcast_to(logits, (num, 5))
     quantizer = Gumbel(5, 5, weight=1.0, first=1.0, last=0.01, steps=10)
@@ -159,7 +159,7 @@ def test_gumbel_draws_from_the_softmax_and_is_sure_at_low_temperatures():
     np.testing.assert_allclose(hard.z, jax.nn.one_hot(hard.codes[:, 0], 5), atol=1e-6)
 
 
-def test_residual_stages_leave_less_and_pass_the_gradient_once():
+def test_residual_stages_reduce_the_error_and_pass_the_gradient_once():
     z = normal(11, 300, 3)
     errors = []
     for depth in (1, 2, 4):
@@ -171,6 +171,6 @@ def test_residual_stages_leave_less_and_pass_the_gradient_once():
     assert errors[2] < 0.5 * errors[1] < 0.25 * errors[0]
 
 
-def test_perplexity_counts_codes_that_are_used_alike():
+def test_perplexity_counts_equally_used_codes():
     assert float(perplexity(usage(jnp.arange(8) % 4, 16))) == pytest.approx(4.0, rel=1e-5)
     np.testing.assert_allclose(usage(jnp.asarray([[0, 0], [1, 3]]), 4), [0.5, 0.25, 0.0, 0.25])

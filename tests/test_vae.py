@@ -1,4 +1,4 @@
-"""VAEs whose evidence is known: probabilistic PCA, and models of two bits whose probabilities sum to 1."""
+"""VAEs with known evidence: probabilistic PCA, and models of two bits whose probabilities sum to 1."""
 
 import dataclasses
 import itertools
@@ -27,8 +27,8 @@ def dense(kernel, bias):
     return {"params": {"Dense_0": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}}}
 
 
-def ppca(spread: float = 0.0):
-    """A linear-Gaussian VAE at scikit-learn's optimum (float64), its posterior moved by `spread`; data; the evidence.
+def ppca(scale: float = 0.0):
+    """A linear-Gaussian VAE at scikit-learn's optimum (float64), its posterior perturbed by `scale`; data; evidence.
 
     W = U (Lambda - s^2)^(1/2), q(z|x) = N(Lambda^-1 W^T (x - mean), s^2 Lambda^-1): Tipping & Bishop 1999, eq. 7-8.
     """
@@ -38,7 +38,7 @@ def ppca(spread: float = 0.0):
     noise, lam = model.noise_variance_, model.explained_variance_
     w = model.components_.T * np.sqrt(lam - noise)
     back, log_std = w / lam, 0.5 * np.log(noise / lam)
-    back, log_std = back + spread * rng.normal(size=back.shape), log_std + spread
+    back, log_std = back + scale * rng.normal(size=back.shape), log_std + scale
     encoder = dense(
         np.concatenate([back, np.zeros_like(back)], axis=1), np.concatenate([-model.mean_ @ back, log_std])
     )
@@ -48,7 +48,7 @@ def ppca(spread: float = 0.0):
 
 
 @pytest.mark.parametrize("samples", [pytest.param(1, marks=pytest.mark.slow), 3])
-def test_at_the_optimum_the_bound_is_the_evidence_of_probabilistic_pca(samples):
+def test_bound_equals_the_evidence_of_probabilistic_pca_at_the_optimum(samples):
     with jax.enable_x64(True):
         vae, params, batch, evidence = ppca()
         vae = dataclasses.replace(vae, samples=samples)
@@ -58,13 +58,13 @@ def test_at_the_optimum_the_bound_is_the_evidence_of_probabilistic_pca(samples):
         if samples == 1:  # the KL is exact, the reconstruction one draw
             error = np.std(found, axis=0) / np.sqrt(300)
             assert np.all(np.abs(np.mean(found, axis=0) - evidence) < 4.5 * error)
-        else:  # log w is the evidence, whatever is drawn
+        else:  # log w equals the evidence for every draw
             np.testing.assert_allclose(found, np.stack([evidence] * 2), rtol=1e-9)
         assert vae.log_prob_kind == ("lower bound (ELBO)" if samples == 1 else "lower bound (IWAE-3)")
 
 
-def test_away_from_it_the_bound_is_below_and_rises_with_the_samples():
-    """The gap of the ELBO is KL(q || posterior), in closed form; IWAE-k closes it monotonously."""
+def test_bound_is_below_the_evidence_elsewhere_and_increases_with_samples():
+    """The gap of the ELBO is KL(q || posterior), in closed form; IWAE-k reduces it monotonically."""
     with jax.enable_x64(True):
         vae, params, batch, evidence = ppca(0.05)
         exact = ppca()[1]
@@ -82,9 +82,9 @@ def test_away_from_it_the_bound_is_below_and_rises_with_the_samples():
         assert -0.02 < curve[-1] < 0.005 < gap / 10
 
 
-def gradients(bound, num: int, spread: float = 0.3):
+def gradients(bound, num: int, scale: float = 0.3):
     """`num` gradients of the pPCA model's loss on two examples, float64: of encoder and decoder, flat."""
-    vae, params, batch, _ = ppca(spread)
+    vae, params, batch, _ = ppca(scale)
     vae = dataclasses.replace(vae, bound=bound)
     batch = {"x": batch["x"][:2]}
 
@@ -103,11 +103,13 @@ def test_dreg_is_unbiased_for_the_iwae_with_less_variance():
         np.testing.assert_allclose(decoder, same, rtol=1e-9, atol=1e-12)
         apart = (plain - doubly).mean(0) / ((plain - doubly).std(0) / np.sqrt(num))
         assert np.all(np.abs(apart) < 4.5), apart
-        assert np.abs(doubly.mean(0) / (doubly.std(0) / np.sqrt(num))).max() > 20, "there is a signal"
+        assert np.abs(doubly.mean(0) / (doubly.std(0) / np.sqrt(num))).max() > 20, (
+            "the gradient is not only noise"
+        )
         assert doubly.var(0).sum() < 0.5 * plain.var(0).sum()
 
 
-def test_at_the_exact_posterior_dreg_has_no_noise_at_all():
+def test_dreg_gradient_has_zero_variance_at_the_exact_posterior():
     with jax.enable_x64(True):
         encoder, _ = gradients(DReG(4), 5, 0.0)
         np.testing.assert_allclose(encoder, 0.0, atol=1e-9)
@@ -121,7 +123,7 @@ def test_at_the_exact_posterior_dreg_has_no_noise_at_all():
     ids=lambda p: type(p).__name__,
 )
 def test_importance_weights_of_all_data_sum_to_one(prior):
-    """E_q[w] = p(x), and the probabilities of all examples of two bits are 1 together."""
+    """E_q[w] = p(x), and the probabilities of all examples of two bits sum to 1."""
     x = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=2)))
     vae = VAE(Affine(), Affine(), (2,), 2, likelihood=Bernoulli(), prior=prior)
     params, extra = vae.init(KEY, {"x": x})
@@ -133,7 +135,7 @@ def test_importance_weights_of_all_data_sum_to_one(prior):
     assert abs(weights.mean(1).sum() - 1) < 4 * error
 
 
-def test_the_loss_is_what_the_bound_says_of_the_same_draw():
+def test_loss_equals_the_bound_of_the_same_draw():
     vae, params, batch, _ = ppca(0.3)
     single = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (params, batch))
     for beta in (1.0, 4.0):

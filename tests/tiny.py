@@ -1,4 +1,4 @@
-"""Networks of a few parameters, for laws that hold for any network."""
+"""Networks with few parameters, for properties that hold for any network."""
 
 import math
 
@@ -15,7 +15,7 @@ class Affine(nn.Module):
 
 
 class Tiny(nn.Module):
-    """One hidden layer of tanh that sees x and t."""
+    """One hidden tanh layer of x and t."""
 
     @nn.compact
     def __call__(self, x, t=None, cond=None, *, out, train=False):
@@ -23,7 +23,7 @@ class Tiny(nn.Module):
 
 
 class Joint(nn.Module):
-    """One hidden layer of tanh that sees all of x, t and cond, in the dtype of x."""
+    """One hidden tanh layer of x, t and cond, in the dtype of x."""
 
     width: int = 8
 

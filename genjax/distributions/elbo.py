@@ -1,16 +1,17 @@
-"""Bounds on log p(x) from draws of a posterior q(z|x), their gradients, and what stands in the KL term's place.
+"""Bounds on log p(x) from samples of a posterior q(z|x), their gradient estimators, and penalties on the KL term.
 
 With k draws z_i ~ q(z|x) and w_i = p(x|z_i) p(z_i) / q(z_i|x):
 
     ELBO    E [ log p(x|z) ] - KL( q(z|x) || p(z) )                   (Kingma & Welling 2014, arXiv:1312.6114, eq. 3)
     IWAE    E [ log (1/k) sum_i w_i ]                                 (Burda et al. 2016, arXiv:1509.00519, eq. 8)
 
-and ELBO = IWAE-1 <= IWAE-k <= IWAE-(k+1) <= log p(x). DReG has IWAE's value and its gradient in the decoder; that of
-the posterior's parameters phi is reparameterised a second time: less variance, and a signal that lasts as k grows,
+and ELBO = IWAE-1 <= IWAE-k <= IWAE-(k+1) <= log p(x). DReG has IWAE's value and its decoder gradient; the gradient in
+the posterior's parameters phi is reparameterised a second time: lower variance, and a signal-to-noise ratio that does
+not vanish as k grows,
 
     sum_i W_i^2 (d log w_i / d z_i) (d z_i / d phi),   W_i = w_i / sum_j w_j     (Tucker et al. 2019, arXiv:1810.04152),
 
-where q's own parameters in log w_i count as constants. What the ELBO's KL may be replaced with in training (nats):
+where q's own parameters in log w_i are constants. Penalties that replace the ELBO's KL in training (nats):
 
     Beta       beta KL; beta rises linearly from 0 over `warmup` steps    (Higgins et al. 2017; Bowman et al. 2016)
     Capacity   gamma | KL - C |; C rises linearly from 0                  (Burgess et al. 2018, arXiv:1804.03599, eq. 8)
@@ -28,15 +29,15 @@ from jaxtyping import Float, Int
 from genjax.core.types import Array, Key, named, record
 from genjax.distributions.gaussian import log_normal
 
-TOGETHER = 50  # importance samples of an example that are in memory at once
+CHUNK = 50  # importance samples per example held in memory at once
 Latents = Float[Array, "b *latent"]
 Groups = Float[Array, "b g"]
-Step = Int[Array, ""] | None  # of training; None after it
+Step = Int[Array, ""] | None  # training step; None in evaluation
 
 
 @record
 class Terms:
-    """What bounds are made of: k draws for each example, in nats.
+    """The terms of a bound: k posterior draws for each example, in nats.
 
     Attributes:
         log_likelihood: log p(x|z).
@@ -50,7 +51,7 @@ class Terms:
 
 
 def progress(step: Step, steps: int) -> Float[Array, ""]:
-    """Share of a schedule of `steps` steps that lies behind: from 0 at step 0 to 1; 1 after training."""
+    """Completed share of a schedule of `steps` steps: 0 at step 0, rising linearly to 1; 1 in evaluation."""
     if step is None or not steps:
         return jnp.ones(())
     return jnp.minimum(1.0, step.astype(jnp.float32) / steps)
@@ -58,7 +59,7 @@ def progress(step: Step, steps: int) -> Float[Array, ""]:
 
 @runtime_checkable
 class Penalty(Protocol):
-    """What training adds for the KL."""
+    """The KL term of the training loss."""
 
     def cost(self, kl: Groups, step: Step) -> Float[Array, ""]:
         """Nats, mean over the batch, from the KL of each example by groups of latents."""
@@ -78,17 +79,17 @@ class Beta:
     warmup: int = 0
 
     def cost(self, kl: Groups, step: Step) -> Float[Array, ""]:
-        """See `Penalty`."""
+        """See `Penalty.cost`."""
         return self.beta * progress(step, self.warmup) * jnp.mean(jnp.sum(kl, axis=1))
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """gamma | KL - C |: the batch's mean KL is held at a capacity C.
+    """gamma | KL - C |: pulls the batch's mean KL to a capacity C.
 
     Attributes:
-        gamma: how firmly.
-        nats: C at the end.
+        gamma: weight.
+        nats: final C.
         steps: over which C rises from 0.
     """
 
@@ -97,15 +98,15 @@ class Capacity:
     steps: int = 1000
 
     def cost(self, kl: Groups, step: Step) -> Float[Array, ""]:
-        """See `Penalty`."""
+        """See `Penalty.cost`."""
         return self.gamma * jnp.abs(jnp.mean(jnp.sum(kl, axis=1)) - self.nats * progress(step, self.steps))
 
 
 @dataclass(frozen=True)
 class FreeBits:
-    """The KL of each group of latents, or `nats` where that is more: so far it costs nothing.
+    """max(KL, `nats`) for each group of latents: no gradient below the threshold.
 
-    A group is a latent dimension where the prior's KL is known in closed form, a level of a ladder, else all latents.
+    A group is a latent dimension if the prior's KL is known in closed form, a level of a ladder, else all latents.
 
     Attributes:
         nats: lambda, for each group.
@@ -114,14 +115,24 @@ class FreeBits:
     nats: float = 0.25
 
     def cost(self, kl: Groups, step: Step) -> Float[Array, ""]:
-        """See `Penalty`."""
+        """See `Penalty.cost`."""
         return jnp.sum(jnp.maximum(self.nats, jnp.mean(kl, axis=0)))
 
 
 def reparameterise(
     mean: Latents, log_std: Latents, key: Key, samples: int
 ) -> tuple[Float[Array, "b k *latent"], Float[Array, "b k"]]:
-    """z = mean + std eps, and log q(z|x) in nats, `samples` times for each example."""
+    """z = mean + std eps and log q(z|x), `samples` times for each example (Kingma & Welling 2014, section 2.4).
+
+    Args:
+        mean: of q(z|x), [b, *latent].
+        log_std: log standard deviation of q(z|x), [b, *latent].
+        key: typed PRNG key.
+        samples: k.
+
+    Returns:
+        (z [b, k, *latent], log q(z|x) [b, k] in nats).
+    """
     eps = jax.random.normal(key, (len(mean), samples, *mean.shape[1:]))
     z = mean[:, None] + jnp.exp(log_std)[:, None] * eps
     return z, _log_q(z, mean, log_std)
@@ -134,7 +145,7 @@ def _log_q(z: Array, mean: Array, log_std: Array) -> Array:
 
 @jax.custom_vjp
 def _weigh_gradient(z: Array) -> tuple[Array, Array]:
-    """z itself, and zeros [b, k] to add to the log-weights: their gradient, W, multiplies that of z."""
+    """z unchanged, and zeros [b, k] to add to the log-weights: the gradient of the zeros, W, multiplies that of z."""
     return z, jnp.zeros(z.shape[:2])
 
 
@@ -153,7 +164,7 @@ _weigh_gradient.defvjp(_weigh_forward, _weigh_backward)
 
 @runtime_checkable
 class Bound(Protocol):
-    """What is trained: draws of the posterior, k for each example, and the loss made of them."""
+    """A training objective: k posterior draws for each example, and the loss computed from them."""
 
     @property
     def samples(self) -> int:
@@ -163,7 +174,16 @@ class Bound(Protocol):
     def draw(
         self, mean: Latents, log_std: Latents, key: Key
     ) -> tuple[Float[Array, "b k *latent"], Float[Array, "b k"]]:
-        """(z, log q(z|x))."""
+        """Draws from the posterior.
+
+        Args:
+            mean: of q(z|x), [b, *latent].
+            log_std: log standard deviation of q(z|x), [b, *latent].
+            key: typed PRNG key.
+
+        Returns:
+            (z [b, k, *latent], log q(z|x) [b, k] in nats).
+        """
         ...
 
     def loss(self, terms: Terms, step: Step) -> Float[Array, ""]:
@@ -176,7 +196,7 @@ class ELBO:
     """The evidence lower bound, its KL replaced by a penalty.
 
     Attributes:
-        penalty: `Beta()` leaves it the bound.
+        penalty: `Beta()` keeps the bound.
         samples: draws of z for each example, averaged.
     """
 
@@ -186,7 +206,7 @@ class ELBO:
     def draw(
         self, mean: Latents, log_std: Latents, key: Key
     ) -> tuple[Float[Array, "b k *latent"], Float[Array, "b k"]]:
-        """See `Bound`."""
+        """See `Bound.draw`."""
         return reparameterise(mean, log_std, key, self.samples)
 
     def loss(self, terms: Terms, step: Step) -> Float[Array, ""]:
@@ -196,7 +216,7 @@ class ELBO:
 
 @dataclass(frozen=True)
 class IWAE:
-    """The importance-weighted bound, with its own gradient.
+    """The importance-weighted bound, with the standard reparameterisation gradient.
 
     Attributes:
         samples: k.
@@ -207,7 +227,7 @@ class IWAE:
     def draw(
         self, mean: Latents, log_std: Latents, key: Key
     ) -> tuple[Float[Array, "b k *latent"], Float[Array, "b k"]]:
-        """See `Bound`."""
+        """See `Bound.draw`."""
         return reparameterise(mean, log_std, key, self.samples)
 
     def loss(self, terms: Terms, step: Step) -> Float[Array, ""]:
@@ -228,7 +248,7 @@ class DReG:
     def draw(
         self, mean: Latents, log_std: Latents, key: Key
     ) -> tuple[Float[Array, "b k *latent"], Float[Array, "b k"]]:
-        """See `Bound`."""
+        """See `Bound.draw`."""
         z, _ = reparameterise(mean, log_std, key, self.samples)
         z, zeros = _weigh_gradient(z)
         return z, _log_q(z, jax.lax.stop_gradient(mean), jax.lax.stop_gradient(log_std)) + zeros
@@ -239,29 +259,29 @@ class DReG:
 
 
 def log_mean_exp(log_weights: Float[Array, "b k"]) -> Float[Array, " b"]:
-    """log (1/k) sum_i exp of k numbers."""
+    """log (1/k) sum_i exp(log_weights_i)."""
     return jax.nn.logsumexp(log_weights, axis=1) - jnp.log(float(log_weights.shape[1]))
 
 
 def importance_bound(
     log_weights: Callable[[Key, int], Float[Array, "b k"]], key: Key, samples: int
 ) -> Float[Array, " b"]:
-    """log (1/k) sum_i w_i for any k, `TOGETHER` draws at a time.
+    """log (1/k) sum_i w_i for any k, in chunks of `CHUNK` draws (Burda et al. 2016, eq. 8).
 
     Args:
-        log_weights: (key, k) -> log w of k draws for each example, nats.
+        log_weights: (key, k) -> log w of k draws for each example, nats [b, k].
         key: typed PRNG key.
         samples: k.
 
     Returns:
-        Nats: a lower bound on log p(x) in expectation, tight as k grows.
+        Nats [b]: in expectation a lower bound on log p(x), tight as k grows.
     """
-    whole, rest = divmod(samples, TOGETHER)
+    whole, rest = divmod(samples, CHUNK)
     sums = []
     if rest:
         sums.append(jax.nn.logsumexp(log_weights(named(key, "rest"), rest), axis=1))
     if whole:
-        part = lambda index: log_weights(jax.random.fold_in(key, index), TOGETHER)
+        part = lambda index: log_weights(jax.random.fold_in(key, index), CHUNK)
         add = lambda total, index: (jnp.logaddexp(total, jax.nn.logsumexp(part(index), axis=1)), None)
         first = jax.nn.logsumexp(part(0), axis=1)
         sums.append(jax.lax.scan(add, first, jnp.arange(1, whole))[0])
@@ -270,5 +290,5 @@ def importance_bound(
 
 
 def bound_kind(samples: int) -> str:
-    """The name of the number that k draws give: "lower bound (ELBO)", "lower bound (IWAE-k)"."""
+    """Name of the bound with k draws: "lower bound (ELBO)", "lower bound (IWAE-k)"."""
     return "lower bound (ELBO)" if samples == 1 else f"lower bound (IWAE-{samples})"

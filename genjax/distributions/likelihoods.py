@@ -1,16 +1,16 @@
-"""Likelihoods p(x|z): what a decoder's output says about the data.
+"""Likelihoods p(x|z): the distribution of the data given a decoder's output.
 
     Bernoulli            x log sigmoid(out) + (1 - x) log sigmoid(-out)
-    Gaussian             N(x; mean, std^2), std fixed, or given by the decoder for each dimension
-    OptimalGaussian      N(x; mean, s^2) with the s of greatest likelihood, s^2 = mean (x - mean)^2: the sigma-VAE
+    Gaussian             N(x; mean, std^2), std fixed, or output by the decoder for each dimension
+    OptimalGaussian      N(x; mean, s^2) with the maximum-likelihood s, s^2 = mean (x - mean)^2: the sigma-VAE
                          (Rybkin et al. 2021, arXiv:2006.13202, section 3.2)
-    DiscretizedLogistic  F((x + w/2 - m) / s) - F((x - w/2 - m) / s), see `emissions`
+    DiscretizedLogistic  F((x + w/2 - m) / s) - F((x - w/2 - m) / s), see `outputs`
                          (Kingma et al. 2016, arXiv:1606.04934, eq. 19)
-    Categorical          a logit for each value
+    Categorical          one logit per value
 
-The last two are of data with L values, evenly spaced in [-1, 1], cells of width w = 2 / (L - 1). Their probability P is
-given as the density P / w^D that is even over its cell: evaluation adds the log determinant of the map from integers
-to [-1, 1], which gives P back.
+The last two are for data with L values, evenly spaced in [-1, 1], in cells of width w = 2 / (L - 1). A probability P
+is returned as the density P / w^D, constant over its cell: evaluation adds the log-determinant of the map from integers
+to [-1, 1], which recovers P.
 """
 
 import math
@@ -33,7 +33,7 @@ TINY = 1e-8
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """p(x|z), given the decoder's output."""
+    """p(x|z), parameterised by the decoder's output."""
 
     def outputs(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the decoder's output for one example of shape `shape`."""
@@ -44,79 +44,88 @@ class Likelihood(Protocol):
         ...
 
     def sample(self, out: Float[Array, "b ..."], key: Key) -> Float[Array, "b ..."]:
-        """A draw (or, where noise would only be looked at, the mean) of p(x|z)."""
+        """A draw from p(x|z), or its mean where sampling noise is not wanted."""
         ...
 
 
 @runtime_checkable
-class Settled(Protocol):
-    """A likelihood with a number of its own that the data settle: carried in extra, not trained."""
+class FittedScale(Protocol):
+    """A likelihood whose scale is estimated from the data in closed form: carried in extra, not trained."""
 
     def outputs(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """As `Likelihood.outputs`."""
         ...
 
-    def begin(self) -> PyTree:
-        """What is carried at first."""
+    def init_state(self) -> PyTree:
+        """The initial carried state."""
         ...
 
-    def settle(
+    def fit_scale(
         self, carried: PyTree, out: Float[Array, "b ..."], x: Float[Array, "b ..."]
     ) -> tuple[Likelihood, PyTree]:
-        """(the likelihood that suits this batch best, what is carried on)."""
+        """Fits the scale to a batch by maximum likelihood.
+
+        Args:
+            carried: the carried state.
+            out: the decoder's output [b, ...].
+            x: the data [b, ...].
+
+        Returns:
+            (the likelihood with the batch's scale, the updated carried state).
+        """
         ...
 
-    def settled(self, carried: PyTree) -> Likelihood:
-        """The likelihood that has suited the batches so far."""
+    def fitted(self, carried: PyTree) -> Likelihood:
+        """The likelihood with the scale estimated from all batches so far."""
         ...
 
 
-def begin(likelihood: Likelihood | Settled) -> Extra:
-    """A likelihood's part of an objective's extra."""
-    return {CARRIED: likelihood.begin()} if isinstance(likelihood, Settled) else {}
+def init_extra(likelihood: Likelihood | FittedScale) -> Extra:
+    """The initial entry of a likelihood in an objective's extra; {} if it carries no state."""
+    return {CARRIED: likelihood.init_state()} if isinstance(likelihood, FittedScale) else {}
 
 
-def settled(likelihood: Likelihood | Settled, extra: Extra) -> Likelihood:
-    """The likelihood to evaluate and to sample with."""
-    return likelihood.settled(extra[CARRIED]) if isinstance(likelihood, Settled) else likelihood
+def fitted(likelihood: Likelihood | FittedScale, extra: Extra) -> Likelihood:
+    """The likelihood for evaluation and sampling, with the carried scale."""
+    return likelihood.fitted(extra[CARRIED]) if isinstance(likelihood, FittedScale) else likelihood
 
 
-def settle(
-    likelihood: Likelihood | Settled,
+def fit_scale(
+    likelihood: Likelihood | FittedScale,
     extra: Extra,
     out: Float[Array, "b ..."],
     x: Float[Array, "b ..."],
     train: bool,
 ) -> tuple[Likelihood, dict[str, PyTree]]:
-    """The likelihood of a batch, and what changes in extra: nothing unless it is settled, in training.
+    """The likelihood for one batch; in training a `FittedScale` is fitted to the batch.
 
     Args:
         likelihood: as configured.
         extra: the objective's.
-        out: the decoder's output.
-        x: the data.
-        train: whether the batch is one of training.
+        out: the decoder's output [b, ...].
+        x: the data [b, ...].
+        train: whether this is a training batch.
 
     Returns:
         (likelihood, new entries of extra).
     """
-    if not isinstance(likelihood, Settled):
+    if not isinstance(likelihood, FittedScale):
         return likelihood, {}
     if not train:
-        return likelihood.settled(extra[CARRIED]), {}
-    now, carried = likelihood.settle(extra[CARRIED], out, x)
+        return likelihood.fitted(extra[CARRIED]), {}
+    now, carried = likelihood.fit_scale(extra[CARRIED], out, x)
     return now, {CARRIED: carried}
 
 
 @dataclass(frozen=True)
 class Bernoulli:
-    """Independent bits with probability sigmoid(out); x in [0, 1], read as a probability where it is between.
+    """Independent bits with probability sigmoid(out), for x in [0, 1].
 
-    For x strictly between 0 and 1 the cross-entropy is no normalised density: binarise the data for a likelihood.
+    For 0 < x < 1 the cross-entropy is not a normalised density: binarise the data to obtain a likelihood.
     """
 
     def outputs(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """One logit for each dimension."""
+        """One logit per dimension."""
         return shape
 
     def log_prob(self, out: Float[Array, "b ..."], x: Float[Array, "b ..."]) -> Float[Array, " b"]:
@@ -124,18 +133,18 @@ class Bernoulli:
         return sum_dims(x * out - jax.nn.softplus(out))
 
     def sample(self, out: Float[Array, "b ..."], key: Key) -> Float[Array, "b ..."]:
-        """The probabilities: the mean."""
+        """The mean: the probabilities."""
         return jax.nn.sigmoid(out)
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """N(out, std^2), or with a standard deviation learned for each dimension and example if `learned`.
+    """N(out, std^2); with `learned` a standard deviation for each dimension and example.
 
     Attributes:
-        std: standard deviation in the scale of x; with `learned` the network gives its factor's logarithm.
-        learned: the decoder gives mean and log(std / `std`).
-        noisy: samples are draws; else they are means, as is usual for pictures.
+        std: standard deviation in the scale of x; with `learned`, times exp of the decoder's output.
+        learned: the decoder outputs mean and log(std / `std`).
+        noisy: samples are draws; else they are means, as is usual for images.
     """
 
     std: float = 1.0
@@ -165,7 +174,7 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class _Isotropic:
-    """N(out, exp(2 log_std)) with one standard deviation for all."""
+    """N(out, exp(2 log_std)) with one standard deviation for all dimensions."""
 
     log_std: Float[Array, ""]
     noisy: bool
@@ -185,10 +194,10 @@ class _Isotropic:
 
 @dataclass(frozen=True)
 class OptimalGaussian:
-    """N(out, s^2) with the s of greatest likelihood: in training the batch's, else a moving average of those.
+    """N(out, s^2) with the maximum-likelihood s: the batch's in training, else an exponential moving average.
 
-    As s maximises, the gradient with s held fixed is that of -(D / 2) log mean (x - out)^2: there is no weight between
-    reconstruction and KL to choose.
+    As s maximises the likelihood, the gradient with s held fixed is that of -(D / 2) log mean (x - out)^2: no weight
+    between reconstruction and KL has to be chosen.
 
     Attributes:
         decay: of the moving average of s^2.
@@ -202,31 +211,31 @@ class OptimalGaussian:
         """The mean."""
         return shape
 
-    def begin(self) -> dict[str, Array]:
-        """A weighted sum of s^2 and the weights' sum, which stand for s = 1."""
+    def init_state(self) -> dict[str, Array]:
+        """Weighted sum of s^2 and sum of weights, initialised to s = 1."""
         return {"sum": jnp.full((), TINY), "weight": jnp.full((), TINY)}
 
-    def settle(
+    def fit_scale(
         self, carried: dict[str, Array], out: Float[Array, "b ..."], x: Float[Array, "b ..."]
     ) -> tuple[_Isotropic, dict[str, Array]]:
-        """See `Settled`."""
+        """See `FittedScale.fit_scale`; s^2 = mean (x - out)^2."""
         variance = jax.lax.stop_gradient(jnp.mean((x - out) ** 2)) + TINY
         now = {"sum": variance, "weight": jnp.ones(())}
         mixed = jax.tree.map(lambda old, new: self.decay * old + (1.0 - self.decay) * new, carried, now)
         return _Isotropic(0.5 * jnp.log(variance), self.noisy), mixed
 
-    def settled(self, carried: dict[str, Array]) -> _Isotropic:
-        """See `Settled`."""
+    def fitted(self, carried: dict[str, Array]) -> _Isotropic:
+        """See `FittedScale.fitted`."""
         return _Isotropic(0.5 * jnp.log(carried["sum"] / carried["weight"]), self.noisy)
 
 
 @dataclass(frozen=True)
 class DiscretizedLogistic:
-    """A logistic distribution's mass in each value's cell, the outermost reaching to infinity.
+    """Probability mass of a logistic distribution in each value's cell, the outer cells extending to infinity.
 
     Attributes:
-        levels: L, at least 2: `Scale(0, L - 1)` brings integers to the values meant here.
-        noisy: samples are draws; else they are means of the logistic distribution, within [-1, 1].
+        levels: L, at least 2: `Scale(0, L - 1)` maps integers to the values in [-1, 1].
+        noisy: samples are draws; else they are means of the logistic distribution, clipped to [-1, 1].
     """
 
     levels: int = 256
@@ -256,10 +265,10 @@ class DiscretizedLogistic:
 
 @dataclass(frozen=True)
 class Categorical:
-    """A probability for each value of each dimension.
+    """A categorical distribution over the L values of each dimension.
 
     Attributes:
-        levels: L, at least 2: `Scale(0, L - 1)` brings integers to the values meant here.
+        levels: L, at least 2: `Scale(0, L - 1)` maps integers to the values in [-1, 1].
         noisy: samples are draws; else they are means.
     """
 
@@ -267,7 +276,7 @@ class Categorical:
     noisy: bool = False
 
     def outputs(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """L logits for each dimension, along the last axis."""
+        """L logits per dimension, along the last axis."""
         return (*shape[:-1], shape[-1] * self.levels)
 
     def _logits(self, out: Array) -> Array:
@@ -288,10 +297,10 @@ class Categorical:
 
 
 def to_integers(x: Float[Array, "..."], levels: int) -> Int[Array, "..."]:
-    """The integer 0 ... L - 1 of each value in [-1, 1], rounded.
+    """Rounds values in [-1, 1] to integers 0 ... L - 1.
 
     Raises:
-        UserError: there are fewer than two levels.
+        UserError: levels < 2.
     """
     if levels < 2:
         raise UserError(f"levels={levels} must be the number of values of the data, at least 2")

@@ -1,6 +1,7 @@
-"""A plain multilayer perceptron: affine layers and non-linearities, as in the papers that use no more.
+"""Multilayer perceptron: affine layers and non-linearities only.
 
-h_0 = x,   h_{l+1} = f(W_l h_l + b_l),   y = W_L h_L + b_L;   time and cond are added to the first layer's sum.
+h_0 = x,   h_{l+1} = f(W_l h_l + b_l),   y = W_L h_L + b_L;   time and cond are added to the first layer's
+pre-activation.
 """
 
 import flax.linen as nn
@@ -13,7 +14,7 @@ from genjax.networks.layers.linen import Activation, Dense, activate
 
 
 class FeedForward(nn.Module):
-    """Multilayer perceptron without norms or skips.
+    """Multilayer perceptron without norms or skip connections.
 
     Attributes:
         widths: features of the hidden layers.
@@ -35,7 +36,18 @@ class FeedForward(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b *m"]:
-        """Maps x, flattened, to float32 [b, out] or [b, *out]; parameters depend on the size of x."""
+        """Applies the network to flattened inputs; the parameters depend on the size of x.
+
+        Args:
+            x: [b, *n].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: k, or the output shape of one example.
+            train: whether dropout is on.
+
+        Returns:
+            float32 [b, *out].
+        """
         shape = (out,) if isinstance(out, int) else out
         e = Conditioning(self.widths[0] - self.widths[0] % 2, self.widths[0])(t, cond)
         h = x.reshape(x.shape[0], -1)

@@ -1,4 +1,4 @@
-"""Fine detail of the input, made visible (Kingma et al. 2021, arXiv:2107.00630, app. C)."""
+"""Fourier features of the input, for fine detail (Kingma et al. 2021, arXiv:2107.00630, app. C)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,13 +9,13 @@ from genjax.core.types import Array
 
 
 class FourierFeatures(nn.Module):
-    """A network that is given (x, sin(2^n pi x), cos(2^n pi x)), n = low ... high, along the last axis.
+    """A network applied to (x, sin(2^n pi x), cos(2^n pi x)), n = low ... high, concatenated along the last axis.
 
-    With 256 levels in [-1, 1] the paper takes n = 7, 8: waves two levels and one level long, so that the network
-    can tell neighbouring levels apart.
+    With 256 levels in [-1, 1] the paper uses n = 7, 8: waves with periods of two levels and one, which distinguish
+    adjacent levels.
 
     Attributes:
-        net: called as itself.
+        net: called with the same arguments.
         low: first n.
         high: last n.
     """
@@ -34,7 +34,18 @@ class FourierFeatures(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b *m o"]:
-        """The network's output; there are 1 + 2 (high - low + 1) channels for each of x's."""
+        """Applies `net` to x and its features: 1 + 2 (high - low + 1) channels for each channel of x.
+
+        Args:
+            x: [b, *n, i].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: passed to `net`.
+            train: passed to `net`.
+
+        Returns:
+            The output of `net`.
+        """
         frequencies = np.pi * 2.0 ** np.arange(self.low, self.high + 1)
         angles = [float(frequency) * x for frequency in frequencies]
         waves = [wave(angle) for angle in angles for wave in (jnp.sin, jnp.cos)]

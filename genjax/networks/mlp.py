@@ -1,4 +1,4 @@
-"""A residual multilayer perceptron, conditioned on time and on a vector: for data without a grid.
+"""Residual multilayer perceptron conditioned on time and on a vector, for data without a grid.
 
     h_0 = W x,   h_{l+1} = h_l + V_l silu(norm(U_l silu(norm(h_l))) (1 + s_l) + m_l),   y = O silu(norm(h_L)),
 
@@ -24,9 +24,9 @@ class MLP(nn.Module):
         activation: the non-linearity.
         time: kind of the time features; there are `width` of them (one fewer if odd).
         time_scale: see `blocks.Conditioning.scale`: 1000 for sinusoidal features of t in [0, 1].
-        zero_out: start the output layer at zero.
+        zero_out: initialise the output layer to zero.
         dropout: probability of dropping a hidden feature, in training.
-        dtype: in which the hidden layers compute.
+        dtype: of the computations in hidden layers.
     """
 
     width: int = 128
@@ -48,7 +48,18 @@ class MLP(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b *m"]:
-        """Maps x, flattened, to float32 [b, out] or [b, *out]; parameters depend on the size of x."""
+        """Applies the network to flattened inputs; the parameters depend on the size of x.
+
+        Args:
+            x: [b, *n].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: k, or the output shape of one example.
+            train: whether dropout is on.
+
+        Returns:
+            float32 [b, *out].
+        """
         shape = (out,) if isinstance(out, int) else out
         e = Conditioning(self.width - self.width % 2, self.width, self.time, self.time_scale)(t, cond)
         h = Dense(self.width, dtype=self.dtype, name="in")(x.reshape(x.shape[0], -1))

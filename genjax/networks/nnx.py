@@ -1,4 +1,4 @@
-"""Networks written for other libraries, made to satisfy `genjax.core.objective.Network`."""
+"""Adapters from networks of other libraries to `core.objective.Network`."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,13 +14,13 @@ from genjax.core.types import Array, Key, PyTree
 class FromNNX:
     """A flax.nnx module as a network: parameters are a plain nested dict, calls are pure.
 
-    Only `nnx.Param` variables are trained and carried; whatever else the module holds (statistics of batch
-    norm, random streams) is made anew at each call, so modules that rely on such state do not fit.
+    Only `nnx.Param` variables are trained and carried; all other state (batch norm statistics, random streams) is
+    re-created at each call, so modules that rely on such state are not supported.
 
     Attributes:
         module: class of the module, or a function, called as `module(**kwargs, rngs=nnx.Rngs(...))`.
         kwargs: its arguments, as (name, value) pairs, so that the network is hashable.
-        out: name of the constructor's argument that takes the output width, or None where it has none.
+        out: name of the constructor's argument for the output width, or None if it has none.
     """
 
     module: Callable[..., nnx.Module]
@@ -28,25 +28,34 @@ class FromNNX:
     out: str | None = None
 
     def init(self, key: Key | Mapping[str, Key], *inputs: Any, **options: Any) -> PyTree:
-        """Makes parameters from a key, or from {"params": key, ...}; the inputs are not looked at."""
+        """Initialises the parameters.
+
+        Args:
+            key: typed PRNG key, or {"params": key, ...}.
+            *inputs: ignored.
+            **options: `out`, if the constructor takes it.
+
+        Returns:
+            Nested dict of arrays.
+        """
         rngs = dict(key) if isinstance(key, Mapping) else {"params": key}
         return _keys_to_strings(nnx.to_pure_dict(nnx.state(self._make(rngs, options), nnx.Param)))
 
     def apply(
         self, params: PyTree, *inputs: Any, rngs: Mapping[str, Key] | None = None, **options: Any
     ) -> Array:
-        """Calls the module with these parameters.
+        """Calls the module with the given parameters.
 
         Args:
-            params: what `init` returned, or anything of that structure.
-            *inputs: passed to the module; None at the end (no time, no cond) is left out.
-            rngs: keys of the random streams, e.g. {"dropout": key}; a fixed one where not given.
-            **options: passed to the module, but for `out` where the constructor takes it.
+            params: of the structure that `init` returns.
+            *inputs: passed to the module, without trailing None (no time, no cond).
+            rngs: PRNG keys of the random streams, e.g. {"dropout": key}; a constant key by default.
+            **options: passed to the module, except `out` if the constructor takes it.
 
         Returns:
-            What the module returns.
+            The module's output.
         """
-        # The values drawn here are replaced at once; under jit they are never computed.
+        # The initial values are replaced immediately; under jit they are not computed.
         module = self._make(dict(rngs or {}), options)
         state = nnx.state(module, nnx.Param)
         nnx.replace_by_pure_dict(state, nnx.restore_int_paths(params))
@@ -63,7 +72,7 @@ class FromNNX:
 
 
 def _keys_to_strings(tree: PyTree) -> PyTree:
-    """Makes the integer keys of nnx lists strings, as checkpoints and sharding rules expect."""
+    """Converts the integer keys of nnx lists to strings, as checkpoints and sharding rules expect."""
     if not isinstance(tree, dict):
         return tree
     return {str(name): _keys_to_strings(value) for name, value in tree.items()}

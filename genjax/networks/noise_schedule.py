@@ -1,10 +1,10 @@
-"""Noise schedules gamma(t) = -log SNR(t) with parameters (Kingma et al. 2021, arXiv:2107.00630, app. H).
+"""Learned noise schedules gamma(t) = -log SNR(t) (Kingma et al. 2021, arXiv:2107.00630, app. H).
 
     gamma(t) = start + (end - start) (h(t) - h(0)) / (h(1) - h(0)),
     h(t)     = w_0 t + sum_k w_k sigmoid(u_k (2 t - 1) + b_k),          w, u > 0.
 
-`start` and `end` are the schedule's ends and h its interior. The paper trains the two by different losses, so
-that a schedule is called with the part that moves; the other gets no gradient.
+`start` and `end` are the schedule's ends and h its interior. The paper trains the two with different losses, so a
+schedule is called with the part to train; the other gets no gradient.
 """
 
 from typing import ClassVar, Literal
@@ -21,15 +21,15 @@ Moves = Literal["all", "ends", "interior"]
 
 
 def _held(value: Array, part: Part, moves: Moves) -> Array:
-    """The value, without gradient where another part moves."""
+    """The value, with its gradient stopped if another part is trained."""
     return value if moves in ("all", part) else jax.lax.stop_gradient(value)
 
 
 class FixedLinear(nn.Module):
-    """start + (end - start) t, nothing learned.
+    """start + (end - start) t, without parameters.
 
     Attributes:
-        start: gamma(0); the paper's value for pictures of 8 bits.
+        start: gamma(0); the paper's value for 8-bit images.
         end: gamma(1).
     """
 
@@ -45,7 +45,7 @@ class FixedLinear(nn.Module):
 
 
 def _ends(module: nn.Module, start: float, end: float, moves: Moves, dtype: jnp.dtype) -> tuple[Array, Array]:
-    """The two ends, as parameters of a module that is being called."""
+    """The two ends, as parameters of the calling module."""
     values = {"start": start, "end": end}
     first, last = (
         _held(module.param(name, nn.initializers.constant(value), (), jnp.float32), "ends", moves)
@@ -55,7 +55,7 @@ def _ends(module: nn.Module, start: float, end: float, moves: Moves, dtype: jnp.
 
 
 class LearnedLinear(nn.Module):
-    """start + (end - start) t, both ends learned from the given values on."""
+    """start + (end - start) t, both ends trained, initialised to the given values."""
 
     learns: ClassVar[tuple[Part, ...]] = ("ends",)
 
@@ -70,13 +70,13 @@ class LearnedLinear(nn.Module):
 
 
 class Monotone(nn.Module):
-    """The monotone network: rising wherever start < end, linear to begin with up to a few percent.
+    """The monotone network: increasing if start < end, initially linear up to a few percent.
 
-    Positive weights are exponentials of the parameters, so that no step makes them negative.
+    Positive weights are exponentials of the parameters, so that updates cannot make them negative.
 
     Attributes:
-        start: gamma(0) to begin with.
-        end: gamma(1) to begin with.
+        start: initial gamma(0).
+        end: initial gamma(1).
         width: number of sigmoids.
     """
 
@@ -91,8 +91,8 @@ class Monotone(nn.Module):
         """gamma(t), elementwise, in the dtype of t."""
         start, end = _ends(self, self.start, self.end, moves, t.dtype)
 
-        def inner(name: str, mean: float, spread: float, shape: tuple[int, ...]) -> Array:
-            draw = lambda key, shape, dtype: mean + spread * jax.random.normal(key, shape, dtype)
+        def inner(name: str, mean: float, std: float, shape: tuple[int, ...]) -> Array:
+            draw = lambda key, shape, dtype: mean + std * jax.random.normal(key, shape, dtype)
             return _held(self.param(name, draw, shape, jnp.float32), "interior", moves).astype(t.dtype)
 
         line = inner("log_line", 0.0, 0.0, ())
@@ -109,5 +109,5 @@ class Monotone(nn.Module):
 
 
 def _row(weights: Array, t: Array) -> Array:
-    """Weights [k] shaped to meet t[..., None]."""
+    """Weights [k] reshaped to broadcast against t[..., None]."""
     return weights.reshape((1,) * t.ndim + (-1,))

@@ -1,9 +1,9 @@
-"""Normalizing flows: an invertible map from data to a simple law, with its exact density.
+"""Normalizing flows: the data density is the pushforward of a base density by an invertible map.
 
     log p(x | c) = log p_0(f(x; c)) + log |det df/dx|,     loss = -log p(x | c) / D   (nats per dimension).
 
-Bijectors, bases and dequantization are in `genjax.distributions.flows`. Data of integers 0 ... L - 1 become y = (x + u) / L in
-[0, 1], u uniform or itself from a flow, and what is reported is a lower bound on log P(x); with k draws of u the
+Bijectors, bases and dequantization are in `genjax.distributions.flows`. Integers 0 ... L - 1 become y = (x + u) / L in
+[0, 1], u uniform or itself from a flow, and the reported number is a lower bound on log P(x); with k draws of u the
 tighter
 
     log P(x) >= E[ log (1 / k) sum_i p(x + u_i) / q(u_i | x) ]      (Burda et al. 2016, arXiv:1509.00519, eq. 8).
@@ -31,16 +31,16 @@ from genjax.objectives.common import check_shape, condition
 
 @dataclass(frozen=True)
 class Flow:
-    """Learns a density by maximum likelihood, and samples by the inverse.
+    """A density trained by maximum likelihood and sampled by the inverse map.
 
     Attributes:
-        bijector: f, from data (or, with `levels`, from the unit cube) to the base.
+        bijector: f, from data (with `levels`, from the unit cube) to the base.
         shape: of one example.
         base: p_0.
-        classes: number of labels that all conditioner networks are given; 0 for none.
+        classes: number of labels, passed one-hot to all conditioner networks; 0 for none.
         levels: L, for integer data without transforms; 0 for continuous data.
-        dequantize: law of u, with `levels`.
-        draws: of u for each example when its log-probability is asked for.
+        dequantize: distribution of u, with `levels`.
+        draws: of u per example in `log_prob`.
         temperature: of the base when sampling.
     """
 
@@ -58,11 +58,10 @@ class Flow:
             raise UserError(f"draws={self.draws} must be at least 1")
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """One player, `flow`; what depends on data (ActNorm) is made for this batch.
+        """Initialises the player `flow`; data-dependent parameters (ActNorm) from this batch.
 
         Raises:
-            UserError: the batch has another shape than `shape`, or integers where there are no levels, or no
-                integers where there are.
+            UserError: the batch's shape is not `shape`, or it is integer without `levels` or float with `levels`.
         """
         check_shape(self.shape, batch, self.classes)
         x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
@@ -73,7 +72,7 @@ class Flow:
             )
         if self.levels and not discrete:
             raise UserError(
-                f"levels={self.levels} is for integer data: leave out transforms such as Scale, or set levels=0"
+                f"levels={self.levels} needs integer data: leave out transforms such as Scale, or set levels=0"
             )
         noise = self.dequantize.init(named(key, "dequantize"), x, self.levels, cond) if discrete else {}
         params = {"bijector": {}, "dequantize": noise}
@@ -83,11 +82,11 @@ class Flow:
         return {"flow": params}, {}
 
     def players(self) -> Mapping[str, Player]:
-        """One."""
+        """One player, `flow`."""
         return {"flow": Player(self.loss)}
 
     def _continuous(self, params: Mapping, x: Array, given: Given) -> tuple[Array, Float[Array, " b"]]:
-        """What the bijector sees, and the log-density to add to its density for that of x."""
+        """The bijector's input, and the log-density correction of dequantization and scaling."""
         if not self.levels:
             return x, jnp.zeros(len(x), x.dtype)
         noise = Given(given.cond, key=named(given.key, "dequantize"), train=given.train)
@@ -95,13 +94,23 @@ class Flow:
         return (x + u) / self.levels, -log_q - math.prod(self.shape) * math.log(self.levels)
 
     def _log_prob(self, params: Params, x: Array, given: Given) -> Float[Array, " b"]:
-        """With one draw of what is random, nats."""
+        """Log-density in nats, with one draw of dequantization noise and probes."""
         y, rest = self._continuous(params["flow"], x, given)
         z, log_det = self.bijector.forward(params["flow"]["bijector"], y, given)
         return self.base.log_prob(z) + log_det + rest
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """Mean nats per dimension; the metric "nats" is per example."""
+        """Mean negative log-density in nats per dimension; the metric "nats" is per example.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            ctx: PRNG key, step, and whether this is training.
+
+        Returns:
+            (scalar loss, metrics).
+        """
         x = batch["x"]
         given = Given(condition(batch, len(x), self.classes), key=named(ctx.key, "given"), train=ctx.train)
         nats = -jnp.mean(self._log_prob(params, x, given))
@@ -109,7 +118,7 @@ class Flow:
 
     @property
     def log_prob_kind(self) -> str:
-        """Exact, a bound through dequantization, or an ODE's estimate; or both of these."""
+        """ "exact", a lower bound through dequantization, an ODE estimate, or both of the latter."""
         parts = [self.bijector.estimate] if self.bijector.estimate else []
         if self.levels:
             draws = f", {self.draws} draws" if self.draws > 1 else ""
@@ -117,7 +126,17 @@ class Flow:
         return "; ".join(parts) or "exact"
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """Log-density (with `levels` a bound on the log-probability) of each example in nats; given its label."""
+        """Log-density of each example given its label; with `levels` a lower bound on the log-probability.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            key: typed PRNG key.
+
+        Returns:
+            Nats [b].
+        """
         cond = condition(batch, len(batch["x"]), self.classes)
         draws = self.draws if self.levels else 1
 
@@ -127,39 +146,70 @@ class Flow:
         return jax.nn.logsumexp(jax.lax.map(once, jnp.arange(draws)), axis=0) - math.log(draws)
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> Array:
-        """Maps draws from the base back to data: float32, or int32 with `levels`."""
-        return self._data(self.bijector.inverse(params["flow"]["bijector"], *self._start(key, num, cond)))
+        """Maps draws from the base to data.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            key: typed PRNG key.
+            num: number of samples.
+            cond: `"label"` int32 [num], or None to sample unconditionally.
+
+        Returns:
+            [num, *shape], float32, or int32 with `levels`.
+        """
+        return self._data(self.bijector.inverse(params["flow"]["bijector"], *self._draw_base(key, num, cond)))
 
     @property
     def window(self) -> tuple[float, float]:
-        """The base's."""
+        """The base's `window`."""
         return self.base.window
 
     def path(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> tuple[Float[Array, " n"], Array]:
-        """The base's draws and what each layer of the inverse makes of them; times count layers."""
-        z, given = self._start(key, num, cond)
-        return self._counted(self._way(params, z, given))
+        """Draws from the base and their states after each layer of the inverse.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            key: typed PRNG key.
+            num: number of samples.
+            cond: `"label"` int32 [num], or None to sample unconditionally.
+
+        Returns:
+            (layer numbers [n] float32, states [n, num, *shape]).
+        """
+        z, given = self._draw_base(key, num, cond)
+        return self._with_times(self._inverse_states(params, z, given))
 
     def warp(
         self, params: Params, extra: Extra, z: Float[Array, "b ..."]
     ) -> tuple[Float[Array, " n"], Float[Array, "n b ..."]]:
-        """Points of the base and where each layer of the inverse takes them, for no label in particular."""
-        return self._counted(self._way(params, z, Given(condition(None, len(z), self.classes))))
+        """Given points of the base and their states after each layer of the inverse, unconditionally.
 
-    def _start(self, key: Key, num: int, cond: Batch | None) -> tuple[Array, Given]:
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            z: points [b, *shape].
+
+        Returns:
+            (layer numbers [n] float32, states [n, b, *shape]).
+        """
+        return self._with_times(self._inverse_states(params, z, Given(condition(None, len(z), self.classes))))
+
+    def _draw_base(self, key: Key, num: int, cond: Batch | None) -> tuple[Array, Given]:
         z = self.base.sample(named(key, "base"), (num, *self.shape), self.temperature)
         return z, Given(condition(cond, num, self.classes))
 
-    def _way(self, params: Params, z: Array, given: Given) -> Array:
-        return jnp.concatenate([z[None], self.bijector.way(params["flow"]["bijector"], z, given)])
+    def _inverse_states(self, params: Params, z: Array, given: Given) -> Array:
+        return jnp.concatenate([z[None], self.bijector.inverse_states(params["flow"]["bijector"], z, given)])
 
-    def _counted(self, states: Array) -> tuple[Array, Array]:
+    def _with_times(self, states: Array) -> tuple[Array, Array]:
         return jnp.arange(len(states), dtype=jnp.float32), self._data(states)
 
     def _data(self, y: Array) -> Array:
-        """From the bijector's side of the data to the data."""
+        """Maps the bijector's data side to data."""
         if not self.levels:
             return y
         return jnp.clip(jnp.floor(y * self.levels), 0, self.levels - 1).astype(jnp.int32)

@@ -1,15 +1,15 @@
-"""Low-rank adaptation (LoRA, Hu et al. 2021, arXiv:2106.09685): a trained model stays as it is, small factors learn.
+"""Low-rank adaptation (LoRA, Hu et al. 2021, arXiv:2106.09685): the base model is frozen, low-rank factors are trained.
 
-Each chosen matrix W [i, o] of each player (y = x W) becomes (eq. 3, with x on the left)
+Each selected matrix W [i, o] of each player (y = x W) becomes (eq. 3, with x on the left)
 
-    W + (alpha / r) A B,     A [i, r] ~ N(0, 1 / i),     B [r, o] = 0 at the start,
+    W + (alpha / r) A B,     A [i, r] ~ N(0, 1 / i),     B [r, o] = 0 at initialisation,
 
-so that training begins at the base model itself. With G the gradient in the sum, that in A is (alpha / r) G B^T and
-that in B (alpha / r) A^T G. An array of more axes is a stack of matrices of its last two (layers, experts).
+so that training starts from the base model. With G the gradient in the sum, the gradient in A is (alpha / r) G B^T and
+in B (alpha / r) A^T G. An array with more axes is a stack of matrices over its last two (layers, experts).
 
-This wraps any objective: its players are the inner one's, with the same losses, at merged parameters; each player's
-parameters are the factors of its matrices, {path: {"A", "B"}}, and the base lies in `extra`. The merged matrices are
-made in each step, which costs the memory of the base once more.
+This wraps any objective: its players are the inner ones, with the same losses evaluated at merged parameters; each
+player's parameters are the factors of its matrices, {path: {"A", "B"}}, and the base parameters are kept in `extra`.
+The merged matrices are computed in each step, which needs memory for a second copy of the base.
 """
 
 import re
@@ -33,7 +33,7 @@ def _name(path: tuple) -> str:
 
 
 def matrices(params: PyTree) -> dict[str, Array]:
-    """Path -> array, "params/blocks/qkv/kernel", of all but vectors, those that are stacked over layers among them."""
+    """Path ("params/blocks/qkv/kernel") -> array for all arrays except vectors and stacks of vectors over layers."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     wide = [
         (path, leaf) for path, leaf in leaves if leaf.ndim > 1 and _name(path[-1:]) not in ("bias", "scale")
@@ -45,12 +45,12 @@ def merge(params: PyTree, factors: Mapping[str, Mapping[str, Array]], scale: flo
     """W + scale A B for the matrices that have factors.
 
     Args:
-        params: one player's.
+        params: of one player.
         factors: path -> "A" [*stack, i, r] and "B" [*stack, r, o].
         scale: alpha / r.
 
     Returns:
-        The parameters, those without factors as they were.
+        The parameters, those without factors unchanged.
     """
 
     def add(path: tuple, leaf: Array) -> Array:
@@ -64,12 +64,12 @@ def merge(params: PyTree, factors: Mapping[str, Mapping[str, Array]], scale: flo
 
 @dataclass(frozen=True)
 class LoRA:
-    """Fine-tunes a trained objective by low-rank changes of some of its matrices.
+    """Fine-tunes a trained objective by low-rank updates of some of its matrices.
 
     Attributes:
-        inner: what was trained, and is trained further.
-        base: where its parameters lie when the run begins; afterwards they are in the run's own checkpoints.
-        path: regular expression; matrices whose path, like "params/blocks/qkv/kernel", contains it get factors.
+        inner: the trained objective.
+        base: the checkpoint with its parameters, read when the run starts; then stored in the run's own checkpoints.
+        path: regular expression; matrices whose path, like "params/blocks/qkv/kernel", contains a match get factors.
         rank: r.
         alpha: of the scale alpha / r.
     """
@@ -90,16 +90,16 @@ class LoRA:
         return self.alpha / self.rank
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """The inner objective's players, with factors; `extra` holds "base" and, as "inner", what it carries itself.
+        """The factors of all players; `extra` holds "base" and, as "inner", the inner objective's extra.
 
         Raises:
-            UserError: no matrix has such a path; and as `Pretrained.load`.
+            UserError: no matrix path matches `path`; or as `Pretrained.load`.
         """
         params, extra = self.base.load(self.inner, key, batch)
         factors = {player: self._factors(named(key, player), own) for player, own in params.items()}
         if not any(factors.values()):
             known = ", ".join(path for own in params.values() for path in matrices(own))
-            raise UserError(f"no matrix has a path with '{self.path}': they are {known}")
+            raise UserError(f"no matrix path matches '{self.path}': the paths are {known}")
         return factors, {"base": dict(params), "inner": dict(extra)}
 
     def _factors(self, key: Key, params: PyTree) -> Factors:
@@ -112,14 +112,14 @@ class LoRA:
         return factors
 
     def merged(self, params: Params, extra: Extra) -> tuple[Params, Extra]:
-        """Parameters and extra of the inner objective; see `objective.Adapter`."""
+        """Parameters and extra of the inner objective; see `core.objective.Adapter`."""
         own = {
             player: merge(extra["base"][player], factors, self.scale) for player, factors in params.items()
         }
         return own, extra["inner"]
 
     def players(self) -> Mapping[str, Player]:
-        """The inner objective's."""
+        """The inner objective's players, trained through the factors."""
         inner = self.inner.players()
         return {name: Player(self._adapted(player.loss), player.every) for name, player in inner.items()}
 
@@ -131,25 +131,45 @@ class LoRA:
         return loss
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> PyTree:
-        """As the inner objective."""
+        """Samples of the inner objective with merged parameters.
+
+        Args:
+            params: factors by player.
+            extra: "base" and "inner".
+            key: typed PRNG key.
+            num: number of samples.
+            cond: as the inner objective takes it.
+
+        Returns:
+            As the inner objective.
+        """
         return self.inner.sample(*self.merged(params, extra), key, num, cond)
 
     @property
     def classes(self) -> int:
-        """Of the inner objective."""
+        """The inner objective's."""
         return getattr(self.inner, "classes", 0)
 
     @property
     def log_prob_kind(self) -> str:
-        """Of the inner objective; empty if it has none."""
+        """The inner objective's; empty if it has no likelihood."""
         return getattr(self.inner, "log_prob_kind", "")
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """As the inner objective.
+        """Log-probability under the inner objective with merged parameters.
+
+        Args:
+            params: factors by player.
+            extra: "base" and "inner".
+            batch: as the inner objective takes it.
+            key: typed PRNG key.
+
+        Returns:
+            Nats [b].
 
         Raises:
-            UserError: it has none.
+            UserError: the inner objective has no likelihood.
         """
         if not isinstance(self.inner, HasLogProb):
-            raise UserError(f"{type(self.inner).__name__} has no likelihood, so LoRA around it has none")
+            raise UserError(f"{type(self.inner).__name__} has no likelihood, nor has LoRA around it")
         return self.inner.log_prob(*self.merged(params, extra), batch, key)

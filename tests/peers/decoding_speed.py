@@ -1,10 +1,11 @@
-"""Tokens per second of our decoding loop beside `transformers.generate`, equal random weights, same machine, A B A B.
+"""Tokens per second of our decoding loop versus `transformers.generate`: equal random weights, same machine.
 
     pip install -r requirements-peers.txt
     python tests/peers/decoding_speed.py [--size 10M|124M] [--batch 1] [--prompt 16] [--tokens 128] [--rounds 5]
 
-GPT-2's form, greedy, no stop token; the first round compiles and does not count. The tokens of both are compared. Times
-are medians over rounds of whole calls, prompts included. `--weights` and `--kind` say how ours keeps weights and cache.
+GPT-2 architecture, greedy, no stop token; the first round compiles and is not counted. The tokens of both are compared.
+Times are medians over rounds of whole calls, prompts included. `--weights` and `--kind` are the dtypes of our weights
+and cache.
 """
 
 import argparse
@@ -31,7 +32,7 @@ SIZES = {"10M": (6, 6, 384, 256, 65), "124M": (12, 12, 768, 1024, 50257)}
 
 
 def theirs(size: str) -> transformers.GPT2LMHeadModel:
-    """Their model with random weights, large enough that greedy choices are not near ties."""
+    """Their model with random weights, scaled so that greedy choices are not near ties."""
     depth, heads, width, places, values = SIZES[size]
     torch.set_num_threads(CORES)
     torch.manual_seed(0)
@@ -46,7 +47,7 @@ def theirs(size: str) -> transformers.GPT2LMHeadModel:
 
 
 def main() -> None:
-    """Prints a line for each side, the ratio, and how many tokens agree."""
+    """Prints a line per library, the ratio, and the share of equal tokens."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", choices=SIZES, default="10M")
     parser.add_argument("--kind", default="float32")
@@ -87,10 +88,10 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(flags.rounds + 1):
         for name, side in sides.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             tokens = side()
             if number:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(time.perf_counter() - start)
             elif name == "genjax":
                 first = tokens
     medians = {name: float(np.median(values)) for name, values in seconds.items()}

@@ -1,11 +1,11 @@
-"""Samples per second of our DDIM beside diffusers' DDIMPipeline loop, equal networks, same machine, A B A B.
+"""Samples per second of our DDIM versus diffusers' DDIMPipeline loop: equal networks, same machine, alternating.
 
     pip install -r requirements-peers.txt
     python tests/peers/sampling_speed.py [--rounds 5] [--batch 64] [--steps 20]
 
-Both U-Nets have 28 x 28 x 1 inputs, channels (32, 64, 64), one residual block a level going down, attention at 7 x 7;
+Both U-Nets have 28 x 28 x 1 inputs, channels (32, 64, 64), one residual block per down level, attention at 7 x 7;
 their numbers of parameters are printed. Times are medians over rounds of one whole batch of samples; the first round
-compiles and does not count.
+compiles and is not counted.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SHAPE = (28, 28, 1)
 
 
 def ours(batch: int, steps: int):
-    """A function of a round's number that draws a batch, and the number of parameters."""
+    """A function (round number) -> a batch of samples, and the number of parameters."""
     net = UNet(channels=32, multipliers=(1, 2, 2), blocks=1, attention=(2,), zero_out=False)
     objective = Diffusion(net, SHAPE, sampler=DDIM(steps=steps))
     params, _ = objective.init(jax.random.key(0), {"x": jnp.zeros((2, *SHAPE))})
@@ -44,7 +44,7 @@ def ours(batch: int, steps: int):
 
 
 def theirs(batch: int, steps: int):
-    """The same of diffusers: the calls that DDIMPipeline makes, without its conversions to pictures."""
+    """The same with diffusers: the calls of DDIMPipeline, without its conversion to images."""
     torch.set_num_threads(CORES)
     net = diffusers.UNet2DModel(
         sample_size=28,
@@ -71,7 +71,7 @@ def theirs(batch: int, steps: int):
 
 
 def main() -> None:
-    """Prints a line for each side, and the ratio."""
+    """Prints a line per library, and the ratio."""
     parser = argparse.ArgumentParser()
     for name, default in (("rounds", 5), ("batch", 64), ("steps", 20)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -80,10 +80,10 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(flags.rounds + 1):
         for name, (draw, _) in sides.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             draw(number)
             if number:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(time.perf_counter() - start)
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
     for name, (_, params) in sides.items():
         print(f"{name:10} {params:>10,} parameters  {flags.batch / medians[name]:8.1f} samples/s")

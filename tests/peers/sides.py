@@ -1,4 +1,4 @@
-"""What the comparisons of speed share: the machine's settings, and sides that are timed in turn."""
+"""Shared by the speed comparisons: machine settings, and alternating timing of the two libraries."""
 
 import os
 import sys
@@ -17,11 +17,11 @@ ALLOCATOR = {
 }
 
 
-def settle() -> None:
-    """What launch/local.sh sets, for both sides: to be called before JAX is imported; starts the program again once.
+def configure() -> None:
+    """Sets what launch/local.sh sets, for both libraries; call before importing JAX, restarts the program once.
 
-    On CPUs one virtual device and one thread of PyTorch for each core, and an allocator that keeps its memory; on GPUs
-    room for both libraries.
+    On CPUs one virtual device and one PyTorch thread per core, and an allocator that keeps freed memory; on GPUs no
+    preallocation by JAX.
     """
     if torch.cuda.is_available():
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -37,7 +37,7 @@ def settle() -> None:
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each side returns in each round, A B A B; a first round compiles and does not count."""
+    """The value that each side returns in each round, alternating; the first round compiles and is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():

@@ -1,4 +1,4 @@
-"""Samplers against those of diffusers: the same denoiser, times, start and noise give the same samples.
+"""Samplers against those of diffusers: the same denoiser, times, initial state and noise give the same samples.
 
 Their training time k is our t = (k + 1) / 1000, and their tables are filled from our process. Methods in sigma / alpha
 hold x / alpha. Not compared: DPM-Solver++ 3M, whose second difference they weight by one half, and DEIS beyond
@@ -37,7 +37,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Given:
-    """A grid of given times."""
+    """A grid with explicit times."""
 
     values: tuple[float, ...]
 
@@ -55,28 +55,31 @@ def float64():
 
 
 def noise(i):
-    """What our step i draws."""
+    """The noise of our step i."""
     return np.asarray(jax.random.normal(named(jax.random.fold_in(KEY, i), "noise"), SHAPE, jnp.float64))
 
 
 def prior():
-    """x_1 of all walks."""
+    """The initial state x_1."""
     return np.asarray(jax.random.normal(jax.random.key(7), SHAPE, jnp.float64))
 
 
 def theirs(name, monkeypatch, *, divided=False, options=None, step=None, inject=False):
-    """Their walk over `INDEX` and to clean data.
+    """Their sampling loop over `INDEX`, to clean data.
 
     Args:
         name: of the scheduler.
         monkeypatch: replaces their normal draws by ours.
         divided: whether their state is x / alpha.
         options: of the scheduler.
-        step: more arguments of their step, as a function of its index.
-        inject: whether to replace the draws of their module.
+        step: (index, torch) -> additional arguments of their step.
+        inject: whether to replace the normal draws of their module.
+
+    Returns:
+        Samples, float64 [6, 3].
     """
     diffusers, torch = pytest.importorskip("diffusers"), pytest.importorskip("torch")
-    process, walked = VP(), {"i": 0}
+    process, position = VP(), {"i": 0}
     scheduler = getattr(diffusers, name)(**LINEAR, **(options or {}))
     square = np.asarray(process.alpha(jnp.arange(1, 1001) / 1000)) ** 2
     scheduler.alphas_cumprod = torch.tensor(square)
@@ -87,7 +90,7 @@ def theirs(name, monkeypatch, *, divided=False, options=None, step=None, inject=
     if inject:
         module = __import__(f"diffusers.schedulers.{NAMES[name]}", fromlist=["randn_tensor"])
         # their DDPM adds noise to clean data too, unless the last training time is 0
-        draw = lambda *args, **kwargs: torch.tensor(noise(walked["i"]) * (walked["i"] < STEPS - 1))
+        draw = lambda *args, **kwargs: torch.tensor(noise(position["i"]) * (position["i"] < STEPS - 1))
         monkeypatch.setattr(module, "randn_tensor", draw)
     scheduler.set_timesteps(STEPS)
     alpha = lambda k: float(process.alpha(jnp.asarray((k + 1) / 1000)))
@@ -99,14 +102,14 @@ def theirs(name, monkeypatch, *, divided=False, options=None, step=None, inject=
         eps = DATA.denoise(process)(jnp.asarray(state), jnp.asarray((k + 1) / 1000)).eps
         if divided and hasattr(scheduler, "scale_model_input"):
             scheduler.scale_model_input(x, k)
-        more = step(walked["i"], torch) if step else {}
+        more = step(position["i"], torch) if step else {}
         x = scheduler.step(torch.tensor(np.asarray(eps)), k if divided else int(k), x, **more).prev_sample
-        walked["i"] += 1
+        position["i"] += 1
     return x.numpy()
 
 
 def ours(sampler, process=None):
-    """Our walk from the same start."""
+    """Our sampling loop from the same initial state."""
     process = process or VP()
     sampler = dataclasses.replace(sampler, steps=STEPS, grid=GRID)
     start = jnp.asarray(prior())
@@ -187,6 +190,6 @@ def test_flow_matching_euler():
     scheduler.set_timesteps(sigmas=list(GRID.values[:-1]))
     process, x = RectifiedFlow(), torch.tensor(prior())
     for k in scheduler.timesteps:
-        said = DATA.denoise(process)(jnp.asarray(x.numpy()), jnp.asarray(float(k) / 1000))
-        x = scheduler.step(torch.tensor(np.asarray(said.eps - said.x0)), k, x).prev_sample
+        predicted = DATA.denoise(process)(jnp.asarray(x.numpy()), jnp.asarray(float(k) / 1000))
+        x = scheduler.step(torch.tensor(np.asarray(predicted.eps - predicted.x0)), k, x).prev_sample
     agree(ours(Euler(), process), x.numpy())

@@ -1,4 +1,4 @@
-"""Agreement with normflows, weights copied: couplings, 1 x 1 convolutions, ActNorm, splines, and flows made of them."""
+"""Agreement with normflows, weights copied: couplings, 1 x 1 convolutions, ActNorm, splines, and their compositions."""
 
 import flax.linen as nn
 import jax
@@ -26,7 +26,7 @@ SPLINE = Spline(bins=6, bound=2.5, least=6e-3)
 
 
 class Perceptron(nn.Module):
-    """One hidden layer; for images at each pixel."""
+    """One hidden layer; applied to each pixel of images."""
 
     @nn.compact
     def __call__(self, x, t=None, cond=None, *, out, train=False):
@@ -35,7 +35,7 @@ class Perceptron(nn.Module):
 
 
 class Twin(torch.nn.Module):
-    """The same in torch, channels first; `interleaved` brings (scale, shift) of each element into normflows' order."""
+    """The same in torch, channels first; `interleaved` reorders (scale, shift) of each element as normflows does."""
 
     def __init__(self, params, interleaved):
         super().__init__()
@@ -90,7 +90,7 @@ NCHW = torch.tensor(np.moveaxis(IMAGES, -1, 1).copy())
 
 @pytest.mark.parametrize("scalar", [PLAIN, Shift()], ids=["affine", "additive"])
 def test_couplings(scalar):
-    """Their inverse, from data to base, is (x - t) exp(-s): ours the other way round."""
+    """Their inverse, from data to base, is (x - t) exp(-s): the inverse of ours."""
     bijector = Inverse(Coupling(Perceptron(), scalar))
     params = filled(bijector, jnp.asarray(X))
     scale = scalar is PLAIN
@@ -117,7 +117,7 @@ def one_by_one(params):
     return theirs
 
 
-def test_actnorm_and_its_start():
+def test_actnorm_and_its_initialisation():
     bijector = Inverse(ActNorm())
     params = filled(bijector, jnp.asarray(IMAGES))
     agree(forward(bijector, params, IMAGES), act_norm(params).inverse(NCHW), first=True)
@@ -135,17 +135,17 @@ def test_one_by_one_convolutions():
 
 
 class Shifted(torch.nn.Module):
-    """A network whose raw derivatives are moved to where ours have their zero: at the identity."""
+    """A network whose raw derivatives are shifted so that zero is the identity, as in ours."""
 
     def __init__(self, net):
         super().__init__()
         self.net = net
-        self.moves = torch.zeros(SPLINE.count)
-        self.moves[2 * SPLINE.bins :] = np.log(np.expm1(1 - SPLINE.least))
+        self.shift = torch.zeros(SPLINE.count)
+        self.shift[2 * SPLINE.bins :] = np.log(np.expm1(1 - SPLINE.least))
 
     def forward(self, x, context=None):
         out = self.net(x)
-        return out + self.moves.repeat(out.shape[1] // SPLINE.count)
+        return out + self.shift.repeat(out.shape[1] // SPLINE.count)
 
 
 def test_spline_couplings():
@@ -169,7 +169,7 @@ def test_spline_couplings():
 
 
 class Masked(torch.nn.Module):
-    """Our MADE in torch: residual blocks between masked layers, the mask from its definition."""
+    """Our MADE in torch: residual blocks between masked layers, masks from their definition."""
 
     def __init__(self, params, inputs, units, depth):
         super().__init__()
@@ -217,7 +217,7 @@ def test_autoregressive_splines():
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_log_prob_of_a_glow(dtype):
-    """Two steps of (coupling, 1 x 1, ActNorm) with the standard normal law behind them: log-probabilities to 1e-5."""
+    """Two steps of (coupling, 1 x 1, ActNorm) and a standard normal base: log-probabilities to 1e-5."""
     step = (Inverse(Coupling(Perceptron(), PLAIN, Channels())), LU(), Inverse(ActNorm()))
     bijector = Chain(step + step)
     params = filled(bijector, jnp.asarray(IMAGES, jnp.float32))

@@ -1,16 +1,16 @@
-"""FID's Inception-v3 against pytorch-fid's own, with the same random weights in a .pth that both read.
+"""FID's Inception-v3 against that of pytorch-fid, with the same random weights in a .pth that both read.
 
-Needs torchvision, which works beside the torch that it was built for: `pip install torch==2.14.1 torchvision==0.29.1
-pytorch-fid==0.3.0`, in an environment of its own, instead of the torch of requirements-peers.txt.
+Needs torchvision, which must match the torch version: `pip install torch==2.14.1 torchvision==0.29.1
+pytorch-fid==0.3.0`, in a separate environment, instead of the torch of requirements-peers.txt.
 """
 
 import jax
 import numpy as np
 import pytest
 
-from genjax.metrics.distances.distance import Moments, frechet
+from genjax.metrics.distances.frechet import Moments, frechet
 from genjax.metrics.features import inception
-from genjax.metrics.features.extraction import look
+from genjax.metrics.features.extraction import stream_statistics
 from genjax.metrics.features.inception import convert, image_stream, load_network, read_weights
 from genjax.networks.convolutional.inception import Inception, resize
 from genjax.parallel.mesh import make_mesh
@@ -25,7 +25,7 @@ SIZES = ((28, 28), (299, 299), (320, 256))
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A random .pth in the original's layout, whose layers keep their inputs' scale."""
+    """A random .pth in the original's layout, scaled so that layers preserve the scale of their inputs."""
     path = tmp_path_factory.mktemp("weights") / "weights.pth"
     rng = np.random.default_rng(0)
     net = theirs._inception_v3(num_classes=1008, aux_logits=False, weights=None)
@@ -45,7 +45,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def nets(weights):
-    """(ours, theirs with all its layers, theirs as it is used)."""
+    """(ours, their network with access to all layers, their network as pytorch-fid uses it)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             theirs, "load_state_dict_from_url", lambda url, progress: torch.load(weights, weights_only=True)
@@ -67,7 +67,7 @@ def channels_last(y):
 
 
 def agree(ours, other):
-    """To 1e-4 of the layer's largest value, and of each value where that is larger than one."""
+    """To 1e-4 of the layer's largest value, or absolute if that is below 1."""
     assert np.abs(ours - other).max() <= 1e-4 * max(1.0, np.abs(other).max())
 
 
@@ -81,7 +81,7 @@ def test_resizing(size):
 
 
 def test_every_layer(nets):
-    """Each unit and block of ours is given what theirs was given, so that no error adds up."""
+    """The output of every unit and block."""
     ours, layers, _ = nets
     seen = {}
 
@@ -112,10 +112,10 @@ def test_every_layer(nets):
 
 @pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # theirs, of scipy.linalg.sqrtm
 @pytest.mark.parametrize("size", SIZES)
-def test_features_as_they_are_used_and_their_distance(nets, size):
+def test_features_and_their_frechet_distance(nets, size):
     ours, _, used = nets
     x = pictures(size, 6)
-    features = look(ours, make_mesh(), image_stream([x], make_mesh(), 8)).rows.features()
+    features = stream_statistics(ours, make_mesh(), image_stream([x], make_mesh(), 8)).rows.features()
     with torch.no_grad():
         outputs = used(channels_first((x / 255).astype(np.float32)))
     other = outputs[3][:, :, 0, 0].numpy()
@@ -128,7 +128,7 @@ def test_features_as_they_are_used_and_their_distance(nets, size):
     assert value == pytest.approx(expected, rel=1e-2)
 
 
-def test_a_conversion_holds_the_same(weights, tmp_path):
+def test_conversion_preserves_the_weights(weights, tmp_path):
     target = tmp_path / "weights.safetensors"
     convert(weights, target)
     (a, digest, original), (b, same, still) = read_weights(weights), read_weights(target)
@@ -138,7 +138,7 @@ def test_a_conversion_holds_the_same(weights, tmp_path):
         np.testing.assert_array_equal(array, b[name])
 
 
-def test_a_pickle_that_runs_code_is_refused_in_one_line(tmp_path):
+def test_a_pickle_that_runs_code_raises_one_line(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"x": print}, path)
     with pytest.raises(

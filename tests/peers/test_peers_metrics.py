@@ -1,4 +1,4 @@
-"""Agreement with torchmetrics (Fréchet distance, KID, score) and prdc, on features that both are given."""
+"""Agreement with torchmetrics (Fréchet distance, KID, score) and prdc, on the same features."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from genjax.metrics.distances.coverage import prdc
-from genjax.metrics.distances.distance import Moments, frechet, kernel_distance
+from genjax.metrics.distances.frechet import Moments, frechet
+from genjax.metrics.distances.mmd import kernel_distance
 from genjax.metrics.distances.scores import ClassEntropy
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
@@ -34,14 +35,14 @@ def images(x):
 
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_prdc(k):
-    near = REAL[:280] + 0.4 * FAKE  # neither apart nor alike
+    near = REAL[:280] + 0.4 * FAKE  # partial overlap
     found, expected = prdc(REAL, near, k, chunk=64), compute_prdc(REAL, near, nearest_k=k)
     assert 0.0 < expected["recall"] < 1.0
     assert found == pytest.approx({name: float(value) for name, value in expected.items()}, abs=1e-12)
 
 
 def test_kernel_distance_is_kid():
-    """On all of as many examples on both sides: torchmetrics' subsets are its own."""
+    """On subsets of all examples, equally many on both sides: torchmetrics draws its own subsets."""
     peer = KernelInceptionDistance(feature=Given(), subsets=3, subset_size=280, degree=3, normalize=False)
     peer.update(images(REAL[:280]), real=True)
     peer.update(images(FAKE), real=False)
@@ -52,7 +53,7 @@ def test_kernel_distance_is_kid():
 
 
 def test_frechet():
-    """Their sums are of float64; in three updates, as ours."""
+    """Their sums are float64, in three updates; ours stream in seven."""
     peer = FrechetInceptionDistance(feature=Given(), input_img_size=(8, 1, 1), normalize=True).set_dtype(
         torch.float64
     )

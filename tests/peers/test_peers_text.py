@@ -1,4 +1,4 @@
-"""Text and molecules beside the programs that people use: mauve-text, NLTK, RDKit."""
+"""Text and molecule metrics against mauve-text, NLTK and RDKit."""
 
 import importlib
 
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.peers
 RNG = np.random.default_rng(0)
 
 
-def test_mauve_is_that_of_its_authors_program():
-    """Clusters that are apart, so that every k-means finds them; and their curve for any counts."""
+def test_mauve_matches_mauve_text():
+    """Well-separated clusters, which every k-means finds; and the divergence curve of random counts."""
     angles = 2 * np.pi * np.arange(5) / 5
     centres = 10 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     p, q = (centres[RNG.choice(5, 300, p=RNG.dirichlet(np.ones(5)))] for _ in range(2))
     p, q = (x + RNG.normal(size=x.shape) * 0.1 for x in (p, q))
-    program = importlib.import_module("mauve.compute_mauve")  # the package hides it behind a function
+    program = importlib.import_module("mauve.compute_mauve")  # shadowed by a function of the package
     theirs = program.compute_mauve(p_features=p, q_features=q, num_buckets=5, verbose=False)
     ours = mauve(p, q, cells=5)
     assert ours.score == pytest.approx(theirs.mauve, abs=1e-9)
@@ -33,7 +33,7 @@ def test_mauve_is_that_of_its_authors_program():
     np.testing.assert_allclose(divergence_curve(counts[0], counts[1]), curve, atol=1e-12)
 
 
-def test_bleu_is_nltks():
+def test_bleu_matches_nltk():
     words = ["the", "cat", "sat", "on", "a", "mat"]
     texts = [[" ".join(RNG.choice(words, size=size)) for size in RNG.integers(8, 15, 30)] for _ in range(3)]
     references = [list(pair) for pair in zip(texts[1], texts[2], strict=True)]
@@ -43,8 +43,8 @@ def test_bleu_is_nltks():
     assert corpus_bleu(texts[0], references) == pytest.approx(100 * expected)
 
 
-def test_molecules_are_judged_by_rdkit():
-    """Two ways to write toluene; a ring that cannot be aromatic and a carbon with five bonds, both balanced."""
+def test_molecule_report_uses_rdkit():
+    """Two SMILES of toluene; a ring that cannot be aromatic and a carbon with five bonds, both balanced."""
     made = ["Cc1ccccc1", "c1ccccc1C", "CCO", "c1cccc1", "C(C)(C)(C)(C)C", "C(", "", "CC"]
     report = molecule_report(made, train=["OCC"], test=["CCCO", "CCCN", "X"])
     assert report["validity"] == 4 / 8
@@ -59,8 +59,8 @@ def test_molecules_are_judged_by_rdkit():
     assert nothing["internal_diversity"] == 0.0
 
 
-def test_what_rdkit_reads_is_balanced():
-    """Strings near to real ones: no valid one may be called unbalanced."""
+def test_valid_smiles_are_balanced():
+    """Mutated SMILES: no valid one may be reported as unbalanced."""
     base = ["Cc1ccc(CNc2ncnc(N3C[C@@]4(C)C[C@@H]3CC(C)(C)C4)c2N)cc1", "C[NH+]1CC%10CC1C%10"]
     letters = list("CNOcn123()[]=#+-@H%")
     made = list(base)
@@ -75,7 +75,7 @@ def test_what_rdkit_reads_is_balanced():
     assert all(is_balanced(text) for text in valid)
 
 
-def test_internal_diversity_is_one_less_the_mean_tanimoto():
+def test_internal_diversity_is_one_minus_the_mean_tanimoto():
     smiles = ["CCO", "CCN", "c1ccccc1", "CC(=O)O"]
     generator = GetMorganGenerator(radius=2, fpSize=2048)
     bits = [set(generator.GetFingerprint(Chem.MolFromSmiles(text)).GetOnBits()) for text in smiles]

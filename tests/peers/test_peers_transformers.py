@@ -1,4 +1,4 @@
-"""Language models against transformers: the same weights give the same logits, choices, filters and beams."""
+"""Language models against transformers: the same weights give the same logits, greedy tokens, filters and beams."""
 
 import functools
 import json
@@ -14,7 +14,7 @@ from transformers.generation import logits_process
 from genjax.networks import huggingface
 from genjax.samplers.decoding import Decoding, filters, generate
 from genjax.samplers.decoding.beam import Beam, beam_search
-from genjax.samplers.decoding.model import of_walker
+from genjax.samplers.decoding.model import of_incremental
 
 pytestmark = pytest.mark.peers
 WIDTH = 37  # tokens
@@ -48,7 +48,7 @@ def quiet(config):
 
 @functools.cache
 def theirs(kind, scale=8.0):
-    """A model with random weights, large enough that its distributions are far from uniform."""
+    """A model with random weights, scaled so that its distributions are far from uniform."""
     torch.manual_seed(0)
     make = transformers.GPT2LMHeadModel if kind == "gpt2" else transformers.LlamaForCausalLM
     model = make(quiet(CONFIGS[kind]())).eval()
@@ -63,7 +63,7 @@ def theirs(kind, scale=8.0):
 
 @functools.cache
 def ours(kind, tmp):
-    """The same model through files."""
+    """The same model, read from files."""
     theirs(kind).save_pretrained(tmp)
     net, params, _ = huggingface.read(tmp)
     return net, jax.tree.map(jnp.asarray, params)
@@ -88,7 +88,7 @@ def test_logits_agree_in_single_precision(both):
 
 
 def test_logits_agree_in_double_precision(both):
-    """Rotary angles and root-mean-square norms, which the peer makes in single precision always, are replaced there."""
+    """The peer's rotary angles and RMS norms, which are always float32, are replaced by float64 ones."""
     kind, peer, net, params = both
     peer = type(peer)(peer.config).double().eval()
     peer.load_state_dict({name: value.double() for name, value in theirs(kind).state_dict().items()})
@@ -97,8 +97,8 @@ def test_logits_agree_in_double_precision(both):
         d = net.width // net.heads
         omega = net.rotary_base ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
         angles = position_ids[..., None].double() * omega
-        turns = torch.cat([angles, angles], -1)
-        return turns.cos(), turns.sin()
+        phases = torch.cat([angles, angles], -1)
+        return phases.cos(), phases.sin()
 
     def norm(module):
         return lambda x: (
@@ -120,8 +120,8 @@ def test_logits_agree_in_double_precision(both):
 
 
 def model_of(net, params, places):
-    walker = net.walker(params, (places,), out=WIDTH)
-    return of_walker(walker, lambda out, here, channel: out[:, 0], 1, WIDTH, 0)
+    decoder = net.incremental(params, (places,), out=WIDTH)
+    return of_incremental(decoder, lambda out, here, channel: out[:, 0], 1, WIDTH, 0)
 
 
 def test_greedy_continuations_are_identical(both):
@@ -174,7 +174,7 @@ def test_filters_keep_the_same_sets_with_the_same_values(name):
 @pytest.mark.parametrize("stopping", ["full", "now", "never"])
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0, -1.0])
 def test_beams_are_the_same_sequences_with_the_same_scores(both, stopping, penalty):
-    """Ten prompts for each of 24 settings; sequences that end and sequences that do not."""
+    """Ten prompts for each of 24 settings, with and without early ends."""
     _, peer, net, params = both
     prompt = np.random.default_rng(2).integers(0, WIDTH, (10, 4))
     stops = (3, 11, 17, 20)
@@ -185,7 +185,7 @@ def test_beams_are_the_same_sequences_with_the_same_scores(both, stopping, penal
     )(jnp.asarray(prompt))
     expected = peer.generate(
         torch.tensor(prompt),
-        attention_mask=torch.ones(10, 4),  # else a token of the prompt that is the pad's would not be seen
+        attention_mask=torch.ones(10, 4),  # else prompt tokens equal to the pad token would be masked
         num_beams=3,
         num_return_sequences=3,
         max_new_tokens=12,
@@ -211,10 +211,10 @@ def test_beams_are_the_same_sequences_with_the_same_scores(both, stopping, penal
         np.testing.assert_array_equal(mine[:length], other[:length])
         assert np.all(other[length:] == 1)
         ended += length < 12
-    assert ended > 0 or penalty == 2.0, "a large penalty favours long sequences: there none need end early"
+    assert ended > 0 or penalty == 2.0, "a large penalty favours long sequences: none may end early"
 
 
-def test_what_is_written_is_read_by_the_peer(both, tmp_path):
+def test_written_files_are_read_by_the_peer(both, tmp_path):
     kind, peer, net, params = both
     assert huggingface.write(tmp_path, net, params, {"eos_token_id": 3}) == kind
     assert json.loads((tmp_path / "config.json").read_text())["eos_token_id"] == 3

@@ -1,10 +1,10 @@
-"""The twins of PyTorch have as many parameters as the networks that they are compared with, and learn likewise."""
+"""The PyTorch twins have as many parameters as our networks and reach the same loss."""
 
 import numpy as np
 import pytest
 from twins import CASES, dit, flow, unet
 
-from experiments.benchmarks.comparing import walk
+from experiments.benchmarks.comparing import time_steps
 from genjax.evaluation.evaluate import count_params
 from genjax.training.loop import prepare
 
@@ -29,11 +29,11 @@ def test_twins_have_the_same_number_of_parameters(name):
 
 
 @pytest.mark.parametrize("name", ["vae", "flow-toy", "unet, three levels", "dit"])
-def test_both_sides_come_down_to_the_same_loss_on_one_batch(name):
+def test_both_sides_reach_the_same_loss_on_one_batch(name):
     case = (CASES | SMALL)[name]()
     run, twin = prepare(case.experiment), case.twin("")
     state, batch = run.make_state(), run.batch(0, 1)
-    state, _ = walk(run, state, batch, 150)
+    state, _ = time_steps(run, state, batch, 150)
     losses = []
     for _ in range(20):
         state, metrics = run.compiled(state, batch, False)

@@ -1,4 +1,4 @@
-"""Time of our training steps over plain PyTorch's, same sizes, same machine, A B A B; see `twins`.
+"""Time of our training steps relative to plain PyTorch's: same sizes, same machine, alternating; see `twins`.
 
     pip install -r requirements-peers.txt; git clone https://github.com/karpathy/nanoGPT FOLDER
     python tests/peers/training_speed.py [--setting cpu] [--nanogpt FOLDER]      # the rows of docs/speed.md
@@ -6,9 +6,9 @@
     python tests/peers/training_speed.py --setting gpu --nanogpt FOLDER     # on a GPU: bfloat16, torch.compile, MFU
     python tests/peers/training_speed.py --setting gpt-tiny --nanogpt FOLDER --loss FILE
 
-Both sides take steps on one batch that lies in memory: draw what they need, losses, gradients, moves, averages. A ratio
-below 1 says that ours is faster; reported are the median over rounds and the extremes. `--loss` trains nanoGPT for 2000
-steps on a text, as its train.py does, and says what it reaches on our evaluation's windows.
+Both sides take steps on one batch in memory: random numbers, losses, gradients, updates, EMA. A ratio below 1 means
+that ours is faster; the median over rounds and the extremes are reported. `--loss` trains nanoGPT for 2000 steps on a
+text, as its train.py does, and prints its loss on the windows of our evaluation.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from collections.abc import Callable
 import sides
 
 if __name__ == "__main__":
-    sides.settle()
+    sides.configure()
 
 import jax
 import numpy as np
 import torch
 from twins import CASES, DEVICE, DTYPE, GROUPS, Case, NanoGPT, Twin
 
-from experiments.benchmarks.comparing import walk
+from experiments.benchmarks.comparing import time_steps
 from genjax.data import TextFile
 from genjax.evaluation.chips import utilisation
 from genjax.evaluation.evaluate import count_params
@@ -52,32 +52,38 @@ class Ours:
     def steps(self, count: int) -> float:
         """Seconds per step of at least `count` steps."""
         calls = max(1, count // self.length)
-        self.state, took = walk(self.run, self.state, self.batch, calls)
+        self.state, took = time_steps(self.run, self.state, self.batch, calls)
         return took
 
 
 def theirs(twin: Twin, count: int) -> float:
     """Seconds per step of `count` steps."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(count):
         loss = twin.step()
     loss.item()
     if DEVICE == "cuda":
         torch.cuda.synchronize()
-    return (time.perf_counter() - began) / count
+    return (time.perf_counter() - start) / count
 
 
-def fitting(step: Callable[[int], float], seconds: float) -> int:
-    """How many steps take about so many seconds, after a first one that compiles."""
+def steps_for(step: Callable[[int], float], seconds: float) -> int:
+    """Number of steps that take about `seconds`, after a first one that compiles."""
     step(1)
     return max(1, min(2000, round(seconds / step(2))))
 
 
 def compare(name: str, folder: str, rounds: int, seconds: float) -> None:
-    """Prints one row for each side, and their ratio.
+    """Prints one row per side, and their ratio.
+
+    Args:
+        name: of the case.
+        folder: with nanoGPT's model.py.
+        rounds: number of timings of each side.
+        seconds: of each timing.
 
     Raises:
-        ValueError: the sides have other numbers of parameters than the case says.
+        ValueError: the numbers of parameters do not differ by `case.less`.
     """
     case = CASES[name]()
     ours, twin = Ours(case), case.twin(folder)
@@ -85,7 +91,7 @@ def compare(name: str, folder: str, rounds: int, seconds: float) -> None:
         raise ValueError(
             f"{name}: {ours.parameters:,} - {case.less:,} parameters, the twin {twin.parameters:,}"
         )
-    counts = (fitting(ours.steps, seconds), fitting(lambda n: theirs(twin, n), seconds))
+    counts = (steps_for(ours.steps, seconds), steps_for(lambda n: theirs(twin, n), seconds))
     timed = sides.alternate(
         {"genjax": lambda: ours.steps(counts[0]), "torch": lambda: theirs(twin, counts[1])}, rounds
     )
@@ -109,7 +115,7 @@ def compare(name: str, folder: str, rounds: int, seconds: float) -> None:
 
 @torch.no_grad()
 def loss_on(net: torch.nn.Module, windows: np.ndarray) -> tuple[float, float]:
-    """Mean nats a token of windows [n, context + 1], and its standard error over windows."""
+    """Mean nats per token of windows [n, context + 1], and its standard error over windows."""
     means = []
     for first in range(0, len(windows), 128):
         x = torch.from_numpy(windows[first : first + 128].astype(np.int64)).to(DEVICE)
@@ -121,13 +127,20 @@ def loss_on(net: torch.nn.Module, windows: np.ndarray) -> tuple[float, float]:
 
 
 def train_nanogpt(name: str, folder: str, text: str, steps: int = 2000) -> None:
-    """Trains theirs on a text by the schedule of its train.py, and prints the loss on our evaluation's windows."""
+    """Trains nanoGPT on a text with the schedule of its train.py; prints the loss on the windows of our evaluation.
+
+    Args:
+        name: of the case.
+        folder: with nanoGPT's model.py.
+        text: path of the text file.
+        steps: number of updates.
+    """
     case = CASES[name]()
     twin = case.twin(folder)
     assert isinstance(twin, NanoGPT)
     source = TextFile(text, unit="char", length=case.unit[1] + 1, validation=0.0)
     stream = torch.from_numpy(np.asarray(source.load("train").stream, np.int64))
-    began = time.perf_counter()
+    start = time.perf_counter()
     for number in range(steps):
         rate = 1e-3 * (number + 1) / 101
         if number >= 100:
@@ -136,14 +149,14 @@ def train_nanogpt(name: str, folder: str, text: str, steps: int = 2000) -> None:
             group["lr"] = rate
         starts = torch.randint(len(stream) - case.unit[1], (case.experiment.batch_size,)).tolist()
         rows = torch.stack([stream[i : i + case.unit[1] + 1] for i in starts]).to(DEVICE)
-        twin.move(rows[:, :-1], rows[:, 1:].contiguous())
-    took, test = time.perf_counter() - began, source.load("test")
+        twin.update(rows[:, :-1], rows[:, 1:].contiguous())
+    took, test = time.perf_counter() - start, source.load("test")
     mean, error = loss_on(twin.net, test[np.arange(len(test))]["x"])
-    print(f"nanoGPT: {mean:.4f} +- {error:.4f} nats a character after {steps} steps, {took:.0f} s")
+    print(f"nanoGPT: {mean:.4f} +- {error:.4f} nats per character after {steps} steps, {took:.0f} s")
 
 
 def main() -> None:
-    """Compares what the command line says."""
+    """Compares the cases given on the command line."""
     parser = argparse.ArgumentParser()
     known = f"cases of {', '.join(CASES)}, separated by commas; or {' or '.join(GROUPS)}"
     parser.add_argument("--setting", default="cpu", help=known)

@@ -1,6 +1,6 @@
-"""Networks of genjax, written again in plain PyTorch: same layers, widths and numbers of parameters; [b, c, h, w].
+"""Networks of genjax in plain PyTorch: same layers, widths and numbers of parameters; [b, c, h, w].
 
-Initial values differ, which no time depends on.
+Initial values differ, which does not affect times.
 """
 
 import itertools
@@ -133,7 +133,7 @@ class UNet(nn.Module):
 
 
 class Generator(nn.Module):
-    """`networks.DCGANGenerator`: doubling by nearest neighbours and a convolution."""
+    """`networks.DCGANGenerator`: nearest-neighbour upsampling and a convolution."""
 
     def __init__(self, latent: int, channels: tuple[int, ...], image: int = 1, size: int = 7) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class Discriminator(nn.Module):
 
 
 class ClassicGenerator(Generator):
-    """As published: batch normalisation and transposed 4 x 4 convolutions (Radford et al. 2016)."""
+    """The published form: batch normalisation and transposed 4 x 4 convolutions (Radford et al. 2016)."""
 
     def __init__(self, latent: int, channels: tuple[int, ...], image: int = 1, size: int = 7) -> None:
         super().__init__(latent, channels, image, size)
@@ -184,7 +184,7 @@ def gate(z: Tensor) -> Tensor:
 
 
 class GatedLayer(nn.Module):
-    """One layer of both stacks of a gated PixelCNN; the last one's vertical stack goes nowhere."""
+    """One layer of both stacks of a gated PixelCNN; the last one's vertical stack is unused."""
 
     def __init__(self, width: int, last: bool) -> None:
         super().__init__()
@@ -257,14 +257,14 @@ class MADE(nn.Module):
         return self.last(F.silu(h)).view(*x.shape, 2)
 
 
-def moved(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+def affine(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
     """x exp(s) + t and the log-determinant, s = 3 tanh(raw / 3)."""
     s = 3.0 * torch.tanh(theta[..., 0] / 3.0)
     return x * s.exp() + theta[..., 1], s.sum(1)
 
 
 class FlowTwin(nn.Module):
-    """log p(x) [b] of affine couplings of halves in turn ("coupling"), or of MAF, after a scale and a shift."""
+    """log p(x) [b] of affine couplings of alternating halves ("coupling"), or of MAF, after a scale and a shift."""
 
     def __init__(self, kind: str, size: int, count: int, width: int) -> None:
         super().__init__()
@@ -282,10 +282,10 @@ class FlowTwin(nn.Module):
             if self.kind == "coupling":
                 a, b = z.chunk(2, dim=1)
                 kept, other = (b, a) if index % 2 else (a, b)
-                other, more = moved(other, net(kept).view(*other.shape, 2))
+                other, more = affine(other, net(kept).view(*other.shape, 2))
                 z = torch.cat([other, kept] if index % 2 else [kept, other], dim=1)
             else:
-                z, more = moved(z, net(z))
+                z, more = affine(z, net(z))
                 z = z.flip(1)
             log_det = log_det + more
         return (-0.5 * z**2 - 0.5 * math.log(2.0 * math.pi)).sum(1) + log_det

@@ -1,7 +1,7 @@
-"""Training steps of genjax beside plain PyTorch ones: what is compared, by name.
+"""The cases of the speed comparison between training steps of genjax and of plain PyTorch.
 
-A case is an experiment and its twin: the same layers, widths, batch, loss and optimizer, the same noise drawn inside
-the step, an average of the parameters kept. Batches are random numbers that lie in memory: no time depends on them.
+A case is an experiment and its twin: the same layers, widths, batch, loss and optimizer, the same kind of noise drawn
+inside the step, an EMA of the parameters. Batches are random numbers in memory: times do not depend on them.
 The twin's optimizer is PyTorch's fused one, its images are channels_last; on GPUs its networks are compiled and run in
 bfloat16 under autocast, as ours do by their `dtype`.
 """
@@ -64,10 +64,10 @@ class Noise:
 
 
 class Twin:
-    """Players that move in turn, each by the gradient of its own loss.
+    """Parameter groups (players) updated alternately, each by the gradient of its own loss.
 
     Attributes:
-        players: by name, in the order of their moves.
+        players: by name, in the order of their updates.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Twin:
 
     @property
     def parameters(self) -> int:
-        """Of all players."""
+        """Number of parameters of all players."""
         return sum(p.numel() for params in self.params.values() for p in params)
 
     def step(self) -> Tensor:
-        """Each player's move, and the average of what they have become."""
+        """One update of each player, and of the EMA."""
         for name, params in self.params.items():
             half = torch.autocast(DEVICE, torch.bfloat16) if DEVICE == "cuda" else contextlib.nullcontext()
             with half:
@@ -111,7 +111,7 @@ class Twin:
 
 
 class NanoGPT(Twin):
-    """nanoGPT's own model, optimizer and clipping, with its gradients and no average, as its train.py has it."""
+    """nanoGPT's model, optimizer and clipping, without EMA, as in its train.py."""
 
     def __init__(self, folder: str, sizes: tuple[int, ...], values: int, batch: Tensor) -> None:
         sys.path.insert(0, folder)
@@ -127,11 +127,11 @@ class NanoGPT(Twin):
         self.params = {"net": list(net.parameters())}
 
     def step(self) -> Tensor:
-        """Loss, gradients, clipping, move."""
-        return self.move(self.batch[:, :-1], self.batch[:, 1:].contiguous())
+        """Loss, gradients, clipping and update on the batch in memory."""
+        return self.update(self.batch[:, :-1], self.batch[:, 1:].contiguous())
 
-    def move(self, x: Tensor, y: Tensor) -> Tensor:
-        """The same on rows of its own."""
+    def update(self, x: Tensor, y: Tensor) -> Tensor:
+        """The same on given inputs x and targets y."""
         half = torch.autocast(DEVICE, torch.bfloat16) if DEVICE == "cuda" else contextlib.nullcontext()
         with half:
             loss = self.run(x, y)[1]
@@ -144,13 +144,13 @@ class NanoGPT(Twin):
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is compared.
+    """One comparison.
 
     Attributes:
         experiment: ours.
-        twin: makes theirs, given the folder with nanoGPT.
-        less: parameters that ours has more than theirs, where it has: see the case.
-        unit: what is counted, and how many of them an example has.
+        twin: folder with nanoGPT -> the PyTorch side.
+        less: number of parameters that ours has in excess of theirs; see the case.
+        unit: name of the unit of throughput, and the number of units per example.
     """
 
     experiment: Experiment
@@ -167,7 +167,7 @@ def _experiment(
 
 
 def _rows(source: Noise, batch: int) -> Tensor:
-    """A batch as PyTorch has it: channels before space."""
+    """A batch in PyTorch's layout: channels before space."""
     x = torch.from_numpy(dataclasses.replace(source, num=batch).load("train").arrays["x"])
     return x.permute(0, 3, 1, 2) if x.ndim == 4 and not source.levels else x.squeeze(-1) if x.ndim == 4 else x
 
@@ -214,21 +214,21 @@ def dit(
     return _diffusion(net, lambda: networks.DiT(width, depth, heads, 2, shape[-1], shape[0]), shape, batch)
 
 
-def _game(run: Mapping[str, nn.Module], latent: int) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Non-saturating."""
+def _gan_losses(run: Mapping[str, nn.Module], latent: int) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Losses of the non-saturating GAN."""
     noise = lambda x: torch.randn(len(x), latent, device=x.device)
 
-    def judge(x: Tensor) -> Tensor:
+    def discriminator_loss(x: Tensor) -> Tensor:
         with torch.no_grad():
             fake = run["generator"](noise(x))
         return F.softplus(-run["discriminator"](x)).mean() + F.softplus(run["discriminator"](fake)).mean()
 
-    fool = lambda x: F.softplus(-run["discriminator"](run["generator"](noise(x)))).mean()
-    return {"discriminator": judge, "generator": fool}
+    generator_loss = lambda x: F.softplus(-run["discriminator"](run["generator"](noise(x)))).mean()
+    return {"discriminator": discriminator_loss, "generator": generator_loss}
 
 
 def dcgan(channels: tuple[int, int] = (128, 64), batch: int = 64, classic: bool = False) -> Case:
-    """Both moves. `classic` plays against the published generator, with 16 taps for our 9."""
+    """Updates of both players. `classic`: the published generator, with 4 x 4 kernels instead of our 3 x 3."""
     shape, latent = (28, 28, 1), 64
     maker = networks.ClassicGenerator if classic else networks.Generator
     gan = GAN(
@@ -239,7 +239,9 @@ def dcgan(channels: tuple[int, int] = (128, 64), batch: int = 64, classic: bool 
         "discriminator": networks.Discriminator(channels[::-1]),
         "generator": maker(latent, channels),
     }
-    make = lambda _: Twin(players(), lambda run: _game(run, latent), _rows(source, batch), betas=(0.5, 0.999))
+    make = lambda _: Twin(
+        players(), lambda run: _gan_losses(run, latent), _rows(source, batch), betas=(0.5, 0.999)
+    )
     return Case(_experiment(gan, source, batch, b1=0.5), make, less=(9 - 16) * (a * b + b) if classic else 0)
 
 
@@ -258,7 +260,7 @@ def pixelcnn(width: int = 64, depth: int = 6, hidden: int = 128, levels: int = 2
 
 
 def vae(size: int = 784, width: int = 400, latent: int = 20, batch: int = 128, calls: int = 1) -> Case:
-    """Kingma & Welling's: one hidden layer on either side, Bernoulli likelihood."""
+    """The VAE of Kingma & Welling: one hidden layer in encoder and decoder, Bernoulli likelihood."""
     source = Noise((size,), "points")
     objective = VAE(FeedForward((width,)), FeedForward((width,)), (size,), latent, likelihood=Bernoulli())
     players = lambda: nn.ModuleList(
@@ -290,7 +292,7 @@ def flow(
     batch: int = 128,
     calls: int = 1,
 ) -> Case:
-    """RealNVP's couplings of vectors, `count` pairs; or MAF of `count` layers."""
+    """RealNVP's couplings of vectors, `count` pairs; or MAF with `count` layers."""
     source = Noise((size,), "points")
     net = FeedForward((width, width), "relu")
     pair = Chain((Coupling(net, mask=Channels()), Coupling(net, mask=Channels(odd=True))))
@@ -305,7 +307,7 @@ def flow(
 
 
 def gpt(sizes: tuple[int, ...], values: int = 65, batch: int = 12, position: str = "learned") -> Case:
-    """GPT-2's form without biases, as nanoGPT trains it; the norms of ours have biases, those of theirs none."""
+    """GPT-2 without biases, as nanoGPT trains it; norms have biases in ours, none in theirs."""
     depth, heads, width, context = sizes
     source = Noise((context + 1,), "text", values, num=max(64, batch))
     net = gpt2(depth, width, heads, bias=False, position=position, unroll=depth, dtype=DTYPE)

@@ -1,9 +1,9 @@
 """Class-conditional normalizing flow of scikit-learn's 8 x 8 digits of 17 grey levels; minutes on 2 cores.
 
-flow_digits             Glow: ActNorm, invertible 1 x 1, affine couplings of channels, two scales
-flow_digits:realnvp     RealNVP: couplings on checkerboards and of channels, two scales
+flow_digits             Glow: ActNorm, invertible 1 x 1, affine channel couplings, two scales
+flow_digits:realnvp     RealNVP: checkerboard and channel couplings, two scales
 flow_digits:spline      Glow with rational-quadratic splines in place of affine maps
-flow_digits:variational Glow, dequantized by a flow of its own
+flow_digits:variational Glow with variational dequantization (a flow)
 """
 
 from genjax.core.errors import UserError, nearest
@@ -30,7 +30,7 @@ BOARDS = Chain((Coupling(NET, mask=Checkerboard()), Coupling(NET, mask=Checkerbo
 
 
 def get_experiment(variant: str = "glow") -> Experiment:
-    """Bits per dimension are a lower bound on the log-probability, through the dequantization."""
+    """Bits per dimension come from a lower bound on the log-probability, through dequantization."""
     if variant not in (*MODELS, "variational"):
         raise UserError(f"flow_digits has no '{variant}': {nearest(variant, (*MODELS, 'variational'))}")
     data = Data(Digits())

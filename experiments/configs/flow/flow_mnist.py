@@ -1,7 +1,7 @@
 """Class-conditional Glow on MNIST through TFDS.
 
-Variants: mnist (the default), fashion_mnist. Where TFDS has not prepared the data set yet, see the README; the original
-files are taken from a folder with --config.data.source.manual_dir=DIR.
+Variants: mnist (the default), fashion_mnist. If TFDS has not prepared the data set yet, see the README;
+--config.data.source.manual_dir=DIR reads the original files from a folder.
 """
 
 from genjax.data import TFDS, Data
@@ -16,7 +16,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment(variant: str = "mnist") -> Experiment:
-    """Bits per dimension are a lower bound on the log-probability, through the uniform dequantization."""
+    """Bits per dimension come from a lower bound on the log-probability, through uniform dequantization."""
     data = Data(TFDS(variant))
     return Experiment(
         objective=Flow(

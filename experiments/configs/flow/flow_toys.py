@@ -1,8 +1,8 @@
-"""Normalizing flows of points in the plane whose entropy is known; a minute on 2 cores, of cnf half an hour.
+"""Normalizing flows of points in the plane with known entropy; a minute on 2 cores, half an hour for cnf.
 
 flow_toys:MODEL[-TOY] with MODEL of spline (the default), coupling, maf, iaf, cnf and TOY of moons (the default),
-mixture, rings, spirals, checkerboard. `./launch/local.sh sample --workdir=runs/flow_toys --num=2000 --trace=7` shows
-the grid of the base being warped layer by layer, and the density.
+mixture, rings, spirals, checkerboard. `./launch/local.sh sample --workdir=runs/flow_toys --num=2000 --trace=7` plots
+the base grid after each layer, and the density.
 """
 
 from genjax.core.errors import UserError, nearest
@@ -17,7 +17,7 @@ from genjax.objectives.flow import Flow
 from genjax.training.experiment import Evaluation, Experiment
 from genjax.training.optimizers import AdamW, Cosine
 
-NUM = 100_000  # training points: with fewer a flow overfits by as much as it is to be wrong by
+NUM = 100_000  # training points: with fewer, overfitting is as large as the excess to be measured
 TOYS = {
     "moons": Data(Moons(NUM), (Scale(-2.0, 2.0, -2.0, 2.0),)),
     "mixture": Data(GaussianMixture(NUM), (Scale(-2.0, 2.0, -2.0, 2.0),)),
@@ -36,7 +36,7 @@ MODELS: dict[str, Bijector] = {
 
 
 def get_experiment(variant: str = "spline-moons") -> Experiment:
-    """The entropy is known: the negative log-likelihood must come down to it."""
+    """The negative log-likelihood converges to the known entropy."""
     model, _, toy = variant.partition("-")
     toy = toy or "moons"
     for name, known in ((model, MODELS), (toy, TOYS)):

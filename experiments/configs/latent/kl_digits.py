@@ -1,6 +1,6 @@
 """Convolutional VAE with latents of 4 x 4 x 2 on handwritten digits: for latent_diffusion_digits; a minute on 2 cores.
 
-The likelihood's variance is the optimal one, so that no weight of the KL has to be chosen.
+The likelihood's variance is the maximum-likelihood one, so no weight of the KL has to be chosen.
 """
 
 from genjax.data import Data, Digits, Scale
@@ -14,7 +14,7 @@ DATA = Data(Digits(), (Scale(0.0, 16.0),))
 
 
 def model() -> VAE:
-    """The objective, in whose latents diffusion takes place."""
+    """The autoencoder of latent_diffusion_digits."""
     return VAE(
         encoder=ConvEncoder(channels=(32,)),
         decoder=ConvDecoder(channels=(32,)),
@@ -25,7 +25,7 @@ def model() -> VAE:
 
 
 def get_experiment() -> Experiment:
-    """Its own samples decode N(0, I), which its latents together are not: see the diffusion's."""
+    """Its samples decode N(0, I), not the aggregate posterior, which latent_diffusion_digits models."""
     return Experiment(
         objective=model(),
         data=DATA,

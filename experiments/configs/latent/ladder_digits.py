@@ -13,7 +13,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment() -> Experiment:
-    """Bits per dimension are those of the integers: the ELBO of a discrete likelihood, nothing dequantized."""
+    """Bits per dimension of the integers: the ELBO of a discrete likelihood, without dequantization."""
     source = Digits()
     data = Data(source, (Scale(0.0, source.levels - 1.0),))
     return Experiment(

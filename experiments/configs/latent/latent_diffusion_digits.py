@@ -1,10 +1,11 @@
 """Class-conditional diffusion in the latents of a VAE, on handwritten digits: latent diffusion; two minutes on 2 cores.
 
 ./launch/local.sh train --config=kl_digits                                  # first the autoencoder, in runs/kl_digits
-./launch/local.sh train --config=latent_diffusion_digits[:WORKDIR]          # WORKDIR: where it lies, if elsewhere
+./launch/local.sh train --config=latent_diffusion_digits[:WORKDIR]          # WORKDIR: of the autoencoder, if elsewhere
 """
 
-from experiments.configs import kl_digits
+import kl_digits
+
 from genjax.diffusion.guidance import ClassifierFree
 from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.networks import UNet
@@ -17,7 +18,7 @@ from genjax.training.pretrained import Pretrained
 
 
 def get_experiment(workdir: str = "runs/kl_digits") -> Experiment:
-    """The settings of diffusion_digits, but for the network: half the size, so one level less."""
+    """The settings of diffusion_digits, except the network: half the resolution, so one level less."""
     coder = kl_digits.model()
     return Experiment(
         objective=Latent(

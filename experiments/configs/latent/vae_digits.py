@@ -8,7 +8,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment() -> Experiment:
-    """Bits per dimension are a bound: the digits are dequantized."""
+    """Bits per dimension come from a bound: the digits are dequantized."""
     data = Data(Digits(), (Dequantize(), Scale(0.0, 17.0)))
     objective = VAE(
         encoder=ConvEncoder(channels=(32, 64)),

@@ -8,7 +8,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment() -> Experiment:
-    """The decoder's standard deviation is the mixture's own in the scale that the model sees."""
+    """The decoder's std is initialised to the mixture components' std, in the scale of the transformed data."""
     data = Data(GaussianMixture(), (Scale(-2.0, 2.0),))
     return Experiment(
         objective=VAE(

@@ -1,12 +1,13 @@
-"""Transformer over the codes of a VQ-VAE, by class: the second stage of vqvae_digits; two minutes on 2 cores.
+"""Class-conditional transformer over the codes of a VQ-VAE: the second stage of vqvae_digits; two minutes on 2 cores.
 
 ./launch/local.sh train --config=vqvae_digits                       # first the autoencoder, in runs/vqvae_digits
-./launch/local.sh train --config=vq_prior_digits[:WORKDIR]          # WORKDIR: where it lies, if elsewhere
+./launch/local.sh train --config=vq_prior_digits[:WORKDIR]          # WORKDIR: of the autoencoder, if elsewhere
 """
 
 from dataclasses import replace
 
-from experiments.configs import vqvae_digits
+import vqvae_digits
+
 from genjax.networks import TokenTransformer
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.objectives.latent.latent import Latent
@@ -17,7 +18,7 @@ from genjax.training.pretrained import Pretrained
 
 
 def get_experiment(workdir: str = "runs/vqvae_digits") -> Experiment:
-    """Samples are decoded: what is measured are digits. The codes of all data are made once, if WORKDIR is there."""
+    """Samples are decoded and metrics are of digits. The codes of all data are computed once, if WORKDIR exists."""
     coder, weights = vqvae_digits.model(), Pretrained(workdir)
     return Experiment(
         objective=Latent(

@@ -1,9 +1,10 @@
-"""VQ-GAN on digits: vqvae_digits whose reconstructions also have to pass for real; three minutes on 2 cores.
+"""VQ-GAN on digits: vqvae_digits with an adversarial reconstruction loss; three minutes on 2 cores.
 
-Its prior is a second run, as vqvae_digits's.
+Its prior is a second run, as for vqvae_digits.
 """
 
-from experiments.configs import vqvae_digits
+import vqvae_digits
+
 from genjax.networks import ConvEncoder
 from genjax.networks.convolutional.perceptual import RandomFeatures
 from genjax.objectives.latent.vqgan import VQGAN
@@ -12,7 +13,7 @@ from genjax.training.optimizers import Adam
 
 
 def get_experiment() -> Experiment:
-    """Judged by 4 x 4 patches, and by random features in place of a downloaded network."""
+    """A discriminator of 4 x 4 patches; random features in place of a downloaded perceptual network."""
     data = vqvae_digits.DATA
     adam = Adam(learning_rate=1e-3, b1=0.5, b2=0.99)
     return Experiment(

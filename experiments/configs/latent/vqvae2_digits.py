@@ -1,9 +1,9 @@
 """VQ-VAE-2 on handwritten digits: 2 x 2 codes above 4 x 4, of 32 values each; three minutes each on 2 cores.
 
 vqvae2_digits                     the autoencoder, in runs/vqvae2_digits
-vqvae2_digits:prior               a transformer over its 20 codes, top first, by class, in runs/vqvae2_digits-prior
+vqvae2_digits:prior               a class-conditional transformer over its 20 codes, in runs/vqvae2_digits-prior
 
-The prior of an autoencoder that lies elsewhere: vqvae2_digits:WORKDIR.
+The prior of an autoencoder in another directory: vqvae2_digits:WORKDIR.
 """
 
 from genjax.data import Data, Digits, Scale
@@ -22,7 +22,7 @@ DATA = Data(Digits(), (Scale(0.0, 16.0),))
 
 
 def model() -> VQVAE2:
-    """The objective, whose codes a prior learns."""
+    """The autoencoder of the first stage."""
     codebook = MovingCodebook(values=32, features=8, decay=0.98)
     return VQVAE2(
         encoder=ConvEncoder(channels=(32,)),
@@ -48,7 +48,7 @@ def prior(workdir: str) -> Latent:
 
 
 def get_experiment(variant: str = "") -> Experiment:
-    """Without a variant the first stage; of the second, samples and what is measured are digits."""
+    """Without a variant the first stage; samples and metrics of the second are of digits."""
     workdir = "runs/vqvae2_digits" if variant == "prior" else variant
     return Experiment(
         objective=prior(workdir) if variant else model(),

@@ -15,7 +15,7 @@ DATA = Data(Digits(), (Scale(0.0, 16.0),))
 
 
 def model() -> VQVAE:
-    """The objective, whose codes a prior learns."""
+    """The autoencoder of the first stage."""
     return VQVAE(
         encoder=ConvEncoder(channels=(32,)),
         decoder=ConvDecoder(channels=(32,)),
@@ -27,7 +27,7 @@ def model() -> VQVAE:
 
 
 def get_experiment() -> Experiment:
-    """Measured: reconstruction error (`mse`, in the scale -1 ... 1) and perplexity of the held-out codes."""
+    """Metrics: reconstruction error (`mse`, in the scale -1 ... 1) and perplexity of the held-out codes."""
     return Experiment(
         objective=model(),
         data=DATA,

@@ -1,9 +1,9 @@
-"""VQ-VAE on MNIST through TFDS, and the transformer that is its prior: 7 x 7 codes of 128 values.
+"""VQ-VAE on MNIST through TFDS, and its transformer prior: 7 x 7 codes of 128 values.
 
 vqvae_mnist[:fashion_mnist]          the autoencoder, in runs/vqvae_mnist[-fashion_mnist]
-vqvae_mnist:prior[-fashion_mnist]    a transformer over its codes, by class: the second stage
+vqvae_mnist:prior[-fashion_mnist]    a class-conditional transformer over its codes: the second stage
 
-As shipped, one epoch of the first and two of the second.
+The shipped config runs one epoch of the first stage and two of the second.
 """
 
 from genjax.core.errors import UserError, nearest
@@ -24,7 +24,7 @@ PRIORS = ("prior", "prior-fashion_mnist")
 
 
 def model(shape: tuple[int, ...]) -> VQVAE:
-    """The objective, whose codes a prior learns."""
+    """The autoencoder of the first stage."""
     return VQVAE(
         encoder=ConvEncoder(channels=(16, 32)),
         decoder=ConvDecoder(channels=(32, 16)),
@@ -43,7 +43,7 @@ def prior(coder: VQVAE, weights: Pretrained) -> Latent:
 
 
 def get_experiment(variant: str = "mnist") -> Experiment:
-    """Of the first stage, reconstruction error and perplexity are measured; of the second, images."""
+    """Metrics of the first stage are reconstruction error and perplexity; of the second, sample quality."""
     second, name = variant.startswith("prior"), variant.removeprefix("prior").removeprefix("-") or "mnist"
     if name not in NAMES:
         raise UserError(f"vqvae_mnist has no '{variant}': {nearest(variant, (*NAMES, *PRIORS))}")

@@ -1,12 +1,12 @@
-"""Laws that flows start from: independent elements, of one density.
+"""Base distributions of flows: independent, identically distributed elements.
 
     Normal     exp(-z^2 / 2) / sqrt(2 pi)
     Logistic   sigmoid(z) sigmoid(-z)                                                    (NICE, arXiv:1410.8516)
     StudentT   Gamma((n + 1) / 2) / (Gamma(n / 2) sqrt(n pi)) (1 + z^2 / n)^(-(n + 1) / 2)
     Uniform    1 on [0, 1]
 
-Sampling at temperature T draws T z (about the middle of the support): for the normal law that is the law whose density
-is proportional to p^(1 / T^2) (Glow, arXiv:1807.03039, section 6).
+Sampling at temperature T draws T z (about the middle of the support): for the normal distribution this has a density
+proportional to p^(1 / T^2) (Glow, arXiv:1807.03039, section 6).
 """
 
 import math
@@ -25,11 +25,11 @@ State = Float[Array, "b ..."]
 
 @runtime_checkable
 class Base(Protocol):
-    """A law of arrays of any shape."""
+    """A distribution of arrays of any shape."""
 
     @property
     def window(self) -> tuple[float, float]:
-        """(low, high), where most of an element's mass lies."""
+        """(low, high): an interval with most of an element's probability mass, for plots."""
         ...
 
     def log_prob(self, z: State) -> Float[Array, " b"]:
@@ -37,7 +37,16 @@ class Base(Protocol):
         ...
 
     def sample(self, key: Key, shape: tuple[int, ...], temperature: float = 1.0) -> State:
-        """Draws [b, ...] float32."""
+        """Draws samples.
+
+        Args:
+            key: typed PRNG key.
+            shape: (b, ...).
+            temperature: T, factor on the distance from the middle of the support.
+
+        Returns:
+            float32 of that shape.
+        """
         ...
 
 
@@ -55,13 +64,13 @@ class Normal:
         return sum_dims(-0.5 * z**2 - 0.5 * math.log(2.0 * math.pi))
 
     def sample(self, key: Key, shape: tuple[int, ...], temperature: float = 1.0) -> State:
-        """Scaled by the temperature."""
+        """See `Base.sample`."""
         return temperature * jax.random.normal(key, shape)
 
 
 @dataclass(frozen=True)
 class Logistic:
-    """The standard logistic law, with exponential tails."""
+    """The standard logistic distribution, with exponential tails."""
 
     @property
     def window(self) -> tuple[float, float]:
@@ -73,13 +82,13 @@ class Logistic:
         return sum_dims(-jax.nn.softplus(z) - jax.nn.softplus(-z))
 
     def sample(self, key: Key, shape: tuple[int, ...], temperature: float = 1.0) -> State:
-        """Scaled by the temperature."""
+        """See `Base.sample`."""
         return temperature * jax.random.logistic(key, shape)
 
 
 @dataclass(frozen=True)
 class StudentT:
-    """Student's t law, for data with heavy tails.
+    """Student's t-distribution, for heavy-tailed data.
 
     Attributes:
         freedom: degrees of freedom n.
@@ -99,7 +108,7 @@ class StudentT:
         return sum_dims(rest - 0.5 * (n + 1.0) * jnp.log1p(z**2 / n))
 
     def sample(self, key: Key, shape: tuple[int, ...], temperature: float = 1.0) -> State:
-        """Scaled by the temperature."""
+        """See `Base.sample`."""
         return temperature * jax.random.t(key, self.freedom, shape)
 
 
@@ -117,5 +126,5 @@ class Uniform:
         return sum_dims(jnp.where((z >= 0.0) & (z <= 1.0), 0.0, -jnp.inf))
 
     def sample(self, key: Key, shape: tuple[int, ...], temperature: float = 1.0) -> State:
-        """Scaled by the temperature about 1/2."""
+        """See `Base.sample`: scaled about 1/2."""
         return 0.5 + temperature * (jax.random.uniform(key, shape) - 0.5)

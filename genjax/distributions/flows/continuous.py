@@ -2,10 +2,10 @@
 
     dx/dt = v(x, t),  t from 0 (data) to 1 (base),        log |det dx_1/dx_0| = integral of div v(x_t, t) dt.
 
-The solver is the probability-flow ODE's (`OdeLikelihood`): fixed or adaptive steps, the divergence exact or
-Hutchinson's. Gradients go through the steps of a fixed solver, so that it is the discretised flow which is trained; its
-steps may be changed afterwards, to see what they are worth. The inverse integrates backwards without a divergence, and
-is one to the solver's error.
+The solver is that of the probability-flow ODE (`OdeLikelihood`): fixed or adaptive steps, exact divergence or
+Hutchinson's estimator. Gradients are backpropagated through the steps of a fixed-step solver, so the discretised flow
+is trained; the number of steps can be changed afterwards to measure the discretisation error. The inverse integrates
+backwards without the divergence and is accurate to the solver's error.
 """
 
 import dataclasses
@@ -26,10 +26,9 @@ class Continuous(Bijector):
     """The flow of a learned velocity field.
 
     Attributes:
-        net: called as net(x, t, cond, out=shape of x); smooth, for the solver's sake.
-        solver: from `low` = 0 to `high` = 1, power 1; "adaptive" for evaluation only, as it cannot be differentiated
-            backwards cheaply.
-        frames: states that a picture of the way from base to data shows.
+        net: called as net(x, t, cond, out=shape of x); should be smooth, for the solver's accuracy.
+        solver: from `low` = 0 to `high` = 1, power 1; "adaptive" for evaluation only: its gradient is expensive.
+        frames: number of intermediate states for plots of the path from base to data.
     """
 
     net: Network
@@ -39,33 +38,43 @@ class Continuous(Bijector):
     frames: int = tunable(8)
 
     def init(self, key: Key, x: State, given: Given = NOTHING) -> PyTree:
-        """The network's."""
+        """See `Bijector.init`: the network's parameters."""
         return self.net.init(key, x, jnp.zeros(len(x)), given.cond, out=x.shape[1:])
 
     def velocity(self, params: PyTree, x: State, t: Array, given: Given = NOTHING) -> State:
-        """v(x, t) for a scalar t, in the dtype of x."""
+        """v(x, t).
+
+        Args:
+            params: the network's.
+            x: [b, ...].
+            t: time, a scalar.
+            given: conditioning, PRNG key and train flag.
+
+        Returns:
+            [b, ...] in the dtype of x.
+        """
         times = jnp.broadcast_to(t, (len(x),))
         return self.net.apply(params, x, times, given.cond, out=x.shape[1:]).astype(x.dtype)
 
     def forward(self, params: PyTree, x: State, given: Given = NOTHING) -> tuple[State, LogDet]:
-        """Forwards in time, with the divergence."""
+        """See `Bijector.forward`: integrates forwards in time, with the divergence."""
         flow = lambda x, t: self.velocity(params, x, t, given)
-        return self.solver.carry(self.solver.rate(flow, x, given.key), x)
+        return self.solver.integrate(self.solver.rate(flow, x, given.key), x)
 
     def inverse(self, params: PyTree, y: State, given: Given = NOTHING) -> State:
-        """Backwards in time."""
+        """See `Bijector.inverse`: integrates backwards in time."""
         return self._back(params, y, given, self.solver)
 
     def _back(self, params: PyTree, y: State, given: Given, solver: OdeLikelihood) -> State:
-        """From the solver's `high` to its `low`."""
+        """Integrates from the solver's `high` to its `low`."""
 
         def rate(x: Array, t: Array) -> Pair:
             return self.velocity(params, x, t, given), jnp.zeros(len(x), x.dtype)
 
-        return dataclasses.replace(solver, low=solver.high, high=solver.low).carry(rate, y)[0]
+        return dataclasses.replace(solver, low=solver.high, high=solver.low).integrate(rate, y)[0]
 
-    def way(self, params: PyTree, y: State, given: Given = NOTHING) -> Float[Array, "n b ..."]:
-        """States at `frames` times."""
+    def inverse_states(self, params: PyTree, y: State, given: Given = NOTHING) -> Float[Array, "n b ..."]:
+        """See `Bijector.inverse_states`: states at `frames` times."""
         s, states = self.solver, []
         steps = max(s.steps // self.frames, 4) if s.method != "adaptive" else s.steps
         for index in range(self.frames):
@@ -77,5 +86,5 @@ class Continuous(Bijector):
 
     @property
     def estimate(self) -> str:
-        """The solver's words."""
+        """See `Bijector.estimate`: the solver's kind."""
         return self.solver.kind

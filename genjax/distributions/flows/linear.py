@@ -1,10 +1,11 @@
-"""Linear bijectors of the channels, the same at each place (Glow, Kingma & Dhariwal 2018, arXiv:1807.03039, table 1).
+"""Linear bijectors of the channels, shared by all positions (Glow, Kingma & Dhariwal 2018, arXiv:1807.03039, table 1).
 
     ActNorm       y = exp(s) * x + t,   s and t per channel,      log |det| = P sum_c s_c
     LU            y = W x,   W = P L (U + diag(sign exp(s))),     log |det| = P sum_c s_c     (section 3.2, eq. 10-11)
     Permutation   y_c = x_{pi(c)}
 
-with P places (1 for vectors). ActNorm starts so that each channel of the first batch gets mean 0 and variance 1.
+with P spatial positions (1 for vectors). ActNorm is initialised so that each channel of the first batch has mean 0 and
+variance 1.
 """
 
 import math
@@ -32,16 +33,16 @@ def _each(log_det: Float[Array, ""], x: State) -> LogDet:
 
 @dataclass(frozen=True)
 class ActNorm(Bijector):
-    """Scale and shift of each channel, made for the first batch, then learned.
+    """Scale and shift of each channel, initialised from the first batch, then learned.
 
     Attributes:
-        epsilon: smallest standard deviation that is believed.
+        epsilon: lower bound on the standard deviation at initialisation.
     """
 
     epsilon: float = 1e-4
 
     def init(self, key: Key, x: State, given: Given = NOTHING) -> PyTree:
-        """So that forward(x) has mean 0 and variance 1 in each channel."""
+        """See `Bijector.init`: forward(x) has mean 0 and variance 1 in each channel."""
         axes = tuple(range(x.ndim - 1))
         scale = 1.0 / jnp.maximum(jnp.std(x, axis=axes), self.epsilon)
         return {
@@ -50,13 +51,13 @@ class ActNorm(Bijector):
         }
 
     def forward(self, params: PyTree, x: State, given: Given = NOTHING) -> tuple[State, LogDet]:
-        """exp(s) x + t."""
+        """See `Bijector.forward`: exp(s) x + t."""
         log_scale, shift = (params[name].astype(x.dtype) for name in ("log_scale", "shift"))
         y = x * ops.along_last(jnp.exp(log_scale), x.ndim) + ops.along_last(shift, x.ndim)
         return y, _each(jnp.sum(log_scale), x)
 
     def inverse(self, params: PyTree, y: State, given: Given = NOTHING) -> State:
-        """(y - t) exp(-s)."""
+        """See `Bijector.inverse`: (y - t) exp(-s)."""
         log_scale, shift = (params[name].astype(y.dtype) for name in ("log_scale", "shift"))
         return (y - ops.along_last(shift, y.ndim)) * ops.along_last(jnp.exp(-log_scale), y.ndim)
 
@@ -65,8 +66,8 @@ class ActNorm(Bijector):
 class LU(Bijector):
     """Invertible 1 x 1 convolution (for vectors: an invertible matrix) in its LU decomposition.
 
-    It starts as a rotation, a function of `seed` and the number of channels alone: P and the signs are constants, the
-    other factors are learned.
+    Initialised to a random rotation that depends only on `seed` and the number of channels: P and the signs are
+    constant, the other factors are learned.
 
     Attributes:
         seed: of the rotation.
@@ -75,14 +76,14 @@ class LU(Bijector):
     seed: int = 0
 
     def _start(self, channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """P, L and U of the rotation, float64."""
-        # RandomState's stream is frozen for ever; a Generator's may change and would spoil old checkpoints.
+        """P, L and U of the initial rotation, float64."""
+        # RandomState's stream is frozen by NumPy's policy; a Generator's may change, which would break old checkpoints.
         normal = np.random.RandomState(self.seed).standard_normal((channels, channels))
         p, lower, upper = scipy.linalg.lu(np.linalg.qr(normal)[0])
         return p, lower, upper
 
     def init(self, key: Key, x: State, given: Given = NOTHING) -> PyTree:
-        """The factors of the rotation; of `lower` and `upper` only the parts off the diagonal count."""
+        """See `Bijector.init`: the factors of the rotation, `lower` and `upper` strictly triangular."""
         _, lower, upper = self._start(x.shape[-1])
         return {
             "lower": jnp.asarray(np.tril(lower, -1), jnp.float32),
@@ -104,12 +105,12 @@ class LU(Bijector):
         )
 
     def forward(self, params: PyTree, x: State, given: Given = NOTHING) -> tuple[State, LogDet]:
-        """One product at each place."""
+        """See `Bijector.forward`: one matrix product per position."""
         p, lower, upper, log_scale = self._factors(params, x)
         return ops.dense(x, (p @ lower @ upper).T), _each(jnp.sum(log_scale), x)
 
     def inverse(self, params: PyTree, y: State, given: Given = NOTHING) -> State:
-        """Two triangular systems."""
+        """See `Bijector.inverse`: two triangular solves."""
         p, lower, upper, _ = self._factors(params, y)
         columns = p.T @ y.reshape(-1, y.shape[-1]).T
         columns = solve_triangular(lower, columns, lower=True, unit_diagonal=True)
@@ -118,10 +119,10 @@ class LU(Bijector):
 
 @dataclass(frozen=True)
 class Permutation(Bijector):
-    """Another order of the channels.
+    """Permutation of the channels.
 
     Attributes:
-        seed: of a random order; None reverses them.
+        seed: of a random permutation; None reverses the order.
     """
 
     seed: int | None = None
@@ -132,9 +133,9 @@ class Permutation(Bijector):
         return np.random.RandomState(self.seed).permutation(channels)
 
     def forward(self, params: PyTree, x: State, given: Given = NOTHING) -> tuple[State, LogDet]:
-        """Keeps volumes."""
+        """See `Bijector.forward`: log-determinant 0."""
         return x[..., self._order(x.shape[-1])], jnp.zeros(len(x), x.dtype)
 
     def inverse(self, params: PyTree, y: State, given: Given = NOTHING) -> State:
-        """The order undone."""
+        """See `Bijector.inverse`: the inverse permutation."""
         return y[..., np.argsort(self._order(y.shape[-1]))]

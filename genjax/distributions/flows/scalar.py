@@ -1,7 +1,7 @@
 """Invertible functions of one variable, y = g(x; theta), with the parameters theta given for each element.
 
-They are what couplings, autoregressive and elementwise bijectors apply; theta = 0 is the identity for each of them, so
-that a conditioner network whose output starts at zero makes a flow that starts as the identity.
+Applied by couplings, autoregressive and elementwise bijectors. For each of them theta = 0 is the identity, so a
+conditioner network with an output layer initialised to zero makes a flow that starts as the identity.
 
     Shift       y = x + t                                    NICE, Dinh et al. 2014, arXiv:1410.8516, eq. 9
     Affine      y = x exp(s) + t                             RealNVP, arXiv:1605.08803, eq. 7
@@ -35,11 +35,11 @@ Theta = Float[Array, "*s p"]
 
 @runtime_checkable
 class Scalar(Protocol):
-    """A family of increasing functions of one variable; everything is elementwise."""
+    """A family of increasing functions of one variable, applied elementwise."""
 
     @property
     def count(self) -> int:
-        """Parameters of one element."""
+        """Number of parameters per element."""
         ...
 
     def forward(self, x: Elements, theta: Theta) -> tuple[Elements, Elements]:
@@ -47,13 +47,13 @@ class Scalar(Protocol):
         ...
 
     def inverse(self, y: Elements, theta: Theta) -> Elements:
-        """The x that goes to y."""
+        """The x with forward(x) = y."""
         ...
 
 
 @dataclass(frozen=True)
 class Shift:
-    """y = x + t: keeps volumes."""
+    """y = x + t: volume-preserving."""
 
     @property
     def count(self) -> int:
@@ -74,7 +74,7 @@ class Affine:
     """y = x exp(s) + t.
 
     Attributes:
-        bound: s = bound tanh(raw / bound), which keeps one bad step from overflowing; 0 for s = raw.
+        bound: s = bound tanh(raw / bound), which prevents overflow after a bad update; 0 for s = raw.
     """
 
     bound: float = 3.0
@@ -99,7 +99,7 @@ class Affine:
 
 
 class _Knots(NamedTuple):
-    """Left ends (x, y), width, height and both derivatives of the bin that each element lies in."""
+    """Left ends (x, y), width, height and both derivatives of each element's bin."""
 
     x: Elements
     y: Elements
@@ -115,9 +115,8 @@ class Spline:
 
     Attributes:
         bins: K.
-        bound: B; outside [-B, B] it is the identity, so that data and base should mostly lie inside.
-        least: smallest width and height of a bin as a share of 2 B / K, and smallest derivative, at least 0 and less
-            than 1.
+        bound: B; the identity outside [-B, B], where most of the data and of the base's mass should lie.
+        least: minimum width and height of a bin as a share of 2 B / K, and minimum derivative, in [0, 1).
     """
 
     bins: int = 8
@@ -145,7 +144,7 @@ class Spline:
 
     def _knots(self, theta: Theta, value: Elements, of_y: bool) -> _Knots:
         xs, ys = self._ends(theta[..., : self.bins]), self._ends(theta[..., self.bins : 2 * self.bins])
-        one = math.log(math.expm1(1.0 - self.least))  # where softplus gives the rest of derivative 1
+        one = math.log(math.expm1(1.0 - self.least))  # softplus(one) = 1 - least: derivative 1 at theta = 0
         slopes = self.least + jax.nn.softplus(theta[..., 2 * self.bins :] + one)
         ends = jnp.ones_like(xs[..., :1])
         slopes = jnp.concatenate([ends, slopes, ends], axis=-1)

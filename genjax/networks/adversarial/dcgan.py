@@ -1,10 +1,11 @@
-"""Plain convolutional generator and discriminator (DCGAN, Radford et al. 2016, arXiv:1511.06434).
+"""Convolutional generator and discriminator (DCGAN, Radford et al. 2016, arXiv:1511.06434).
 
-    generator      z -> affine -> 4x4-ish map -> [norm - relu - upsample - 3x3 convolution] ... -> tanh
+    generator      z -> affine -> about 4x4 map -> [norm - relu - upsample - 3x3 convolution] ... -> tanh
     discriminator  x -> [convolution of stride 2 - norm - leaky relu] ... -> affine
 
-One convolution a level, no skips. Batch normalisation, which couples examples, is replaced by group normalisation, and
-transposed convolutions by upsampling and a 3x3 convolution; `ConvDecoder` and `ConvEncoder` are the residual relatives.
+One convolution per level, no skips. Batch normalisation, which couples examples, is replaced by group normalisation,
+and transposed convolutions by upsampling and a 3x3 convolution; `ConvDecoder` and `ConvEncoder` are the residual
+counterparts.
 """
 
 import flax.linen as nn
@@ -20,13 +21,13 @@ from genjax.networks.layers.resample import Upsample
 
 
 class DCGANGenerator(nn.Module):
-    """Vectors to images, space doubled at each level.
+    """Vectors to images, upsampled by 2 at each level.
 
     Attributes:
-        channels: of each level before it is doubled, coarsest first.
+        channels: of each level before upsampling, coarsest first.
         norm: "group" or "none".
         activation: of the hidden layers.
-        tanh: end in tanh, for data in [-1, 1].
+        tanh: tanh output, for data in [-1, 1].
         dropout: probability of dropping a hidden feature, in training.
     """
 
@@ -46,10 +47,20 @@ class DCGANGenerator(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b h w c"]:
-        """Maps vectors to float32 images of shape `out` = (h, w, c).
+        """Generates images.
+
+        Args:
+            x: vectors [b, n].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: (h, w, c) of the images.
+            train: whether dropout is on.
+
+        Returns:
+            float32 [b, h, w, c].
 
         Raises:
-            UserError: `out` is no image shape.
+            UserError: `out` is not an image shape (h, w, c).
         """
         out, levels = check_image(out, "a DCGAN generator"), len(self.channels)
         h, e = coarsest(x, t, cond, out, self.channels)
@@ -62,11 +73,11 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Images to vectors, space halved at each level.
+    """Images to vectors, downsampled by 2 at each level.
 
     Attributes:
-        channels: of each level after it is halved, finest first.
-        norm: "group" (of all levels but the first) or "none"; gradient penalties want "none".
+        channels: of each level after downsampling, finest first.
+        norm: "group" (at all levels but the first) or "none", which gradient penalties need.
         activation: of the hidden layers.
         dropout: probability of dropping a hidden feature, in training.
     """
@@ -86,7 +97,18 @@ class DCGANDiscriminator(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b *m"]:
-        """Maps images to float32 [b, out] or [b, *out]."""
+        """Classifies images.
+
+        Args:
+            x: images [b, h, w, c].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: k, or the output shape of one example.
+            train: whether dropout is on.
+
+        Returns:
+            float32 [b, *out].
+        """
         shape = (out,) if isinstance(out, int) else out
         first = self.channels[0]
         e = Conditioning(first - first % 2, first, name="embed")(t, cond)

@@ -1,8 +1,8 @@
-"""PatchGAN (Isola et al. 2017, arXiv:1611.07004, section 3.2.2): a discriminator of patches, not of images.
+"""PatchGAN (Isola et al. 2017, arXiv:1611.07004, section 3.2.2): a discriminator of patches.
 
-A convolutional network whose outputs are the logits of "real" of overlapping squares of r pixels, where
+A convolutional network whose outputs are "real" logits of overlapping squares of r pixels, where
 
-    r = 1 behind the last layer,      r <- k + s (r - 1) before a layer of kernel k and stride s:
+    r = 1 after the last layer,      r <- k + s (r - 1) before a layer of kernel k and stride s:
 
 70 for k = 4, three layers of stride 2 and two of stride 1.
 """
@@ -23,11 +23,11 @@ class PatchGAN(nn.Module):
     Attributes:
         channels: of the hidden layers; all but the last halve space.
         size: k, of all kernels.
-        norm: see `translators.Layer`, of all hidden layers but the first. With "none" a logit depends on its patch
+        norm: see `translators.Layer`, in all hidden layers but the first. With "none" a logit depends on its patch
             alone.
-        time: kind of the time features, if the network is given t.
+        time: kind of the time features, if t is passed.
         time_scale: see `blocks.Conditioning.scale`.
-        dtype: in which all but the last layer compute.
+        dtype: of the computations in all but the last layer.
     """
 
     channels: tuple[int, ...] = (32, 64, 128)
@@ -55,7 +55,18 @@ class PatchGAN(nn.Module):
         out: int = 1,
         train: bool = False,
     ) -> Float[Array, "b _ _ o"]:
-        """Judges patches: float32 logits [b, h', w', out], sizes halved len(channels) - 1 times and rounded up."""
+        """Classifies patches.
+
+        Args:
+            x: images [b, h, w, c].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: number of logits per patch.
+            train: ignored.
+
+        Returns:
+            float32 logits [b, h', w', out], sizes halved len(channels) - 1 times, rounding up.
+        """
         first = self.channels[0]
         e = Conditioning(first - first % 2, 4 * first, self.time, self.time_scale, name="embed")(t, cond)
         h, last = x, len(self.channels) - 1

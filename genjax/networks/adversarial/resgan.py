@@ -3,8 +3,8 @@
     generator      z -> affine -> map -> [residual block, doubling space] ... -> norm - relu - 3x3 convolution - tanh
     discriminator  x -> [residual block, halving space] ... -> [residual block] ... -> relu -> sum over space -> affine
 
-The discriminator's first block has no activation before its first convolution. It has no norms: `SpectralNorm` is the
-objective's, a gradient penalty forbids those that couple examples.
+The discriminator's first block has no activation before its first convolution. It has no norms: `SpectralNorm` is
+applied by the objective, and gradient penalties forbid norms that couple examples.
 """
 
 from typing import Literal
@@ -26,10 +26,10 @@ class ResGenerator(nn.Module):
     """Vectors to images; labels modulate each block's second norm (Miyato & Koyama 2018).
 
     Attributes:
-        channels: of each level, coarsest first; their number is that of the doublings.
+        channels: of each level, coarsest first; their number is that of the upsampling steps.
         norm: "group" or "none".
         activation: the non-linearity.
-        tanh: end in tanh, for data in [-1, 1].
+        tanh: tanh output, for data in [-1, 1].
         dropout: probability of dropping a feature within a block, in training.
     """
 
@@ -49,10 +49,20 @@ class ResGenerator(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b h w c"]:
-        """Maps vectors to float32 images of shape `out` = (h, w, c).
+        """Generates images.
+
+        Args:
+            x: vectors [b, n].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: (h, w, c) of the images.
+            train: whether dropout is on.
+
+        Returns:
+            float32 [b, h, w, c].
 
         Raises:
-            UserError: `out` is no image shape.
+            UserError: `out` is not an image shape (h, w, c).
         """
         out, levels = check_image(out, "a residual generator"), len(self.channels)
         h, e = coarsest(x, t, cond, out, self.channels)
@@ -71,7 +81,7 @@ class ResDiscriminator(nn.Module):
 
     Attributes:
         channels: of each level, finest first; each halves space.
-        blocks: further blocks that keep it.
+        blocks: number of further blocks at the coarsest resolution.
         activation: the non-linearity.
         dropout: probability of dropping a feature within a block, in training.
     """
@@ -91,16 +101,26 @@ class ResDiscriminator(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b *m"]:
-        """Maps images to float32 [b, out] or [b, *out].
+        """Classifies images.
+
+        Args:
+            x: images [b, h, w, c].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: k, or the output shape of one example.
+            train: whether dropout is on.
+
+        Returns:
+            float32 [b, *out].
 
         Raises:
-            UserError: height or width cannot be halved as often as there are levels.
+            UserError: height or width is not divisible by 2^levels.
         """
         shape = (out,) if isinstance(out, int) else out
         levels, first = len(self.channels), self.channels[0]
         if any(size % 2**levels for size in x.shape[1:-1]):
             raise UserError(
-                f"images of {x.shape[1:-1]} cannot be halved {levels} times: give fewer channels than {self.channels}"
+                f"images of {x.shape[1:-1]} cannot be halved {levels} times: use fewer channels than {self.channels}"
             )
         e = Conditioning(first - first % 2, first, name="embed")(t, cond)
         h = Conv(first, name="in_first")(x)

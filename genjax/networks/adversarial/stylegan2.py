@@ -1,12 +1,12 @@
 """StyleGAN2 (Karras et al. 2020, arXiv:1912.04958): mapping and synthesis of the generator, and the discriminator.
 
-    mapping        w = f(z / rms(z)), a perceptron whose layers learn 100 times slower than the others
-    synthesis      a learned constant, at each resolution convolutions modulated by w (`equalised`), with noise;
-                   the image is the sum of what each resolution adds to it, doubled on the way (skip outputs)
-    discriminator  residual, with the standard deviation over a mini-batch as one more map
+    mapping        w = f(z / rms(z)), a perceptron with a learning rate 100 times lower than the other layers
+    synthesis      a learned constant; at each resolution convolutions modulated by w (`equalised`), with noise;
+                   the image is the sum of the upsampled outputs of each resolution (skip outputs)
+    discriminator  residual, with the standard deviation over a mini-batch as an additional channel
 
-Space is doubled and halved through the binomial filter of `resample`; the paper's transposed convolution is here
-the filter and a 3 x 3 convolution.
+Space is doubled and halved with the binomial filter of `resample`; the paper's transposed convolution is here the
+filter followed by a 3 x 3 convolution.
 """
 
 import flax.linen as nn
@@ -30,7 +30,7 @@ class StyleMapping(nn.Module):
         width: of the hidden layers, and of the embedding of time and cond.
         depth: number of layers.
         multiplier: of the layers' learning rate.
-        time: kind of the time features, if the network is given t.
+        time: kind of the time features, if t is passed.
         time_scale: see `blocks.Conditioning.scale`.
     """
 
@@ -50,7 +50,18 @@ class StyleMapping(nn.Module):
         out: int | tuple[int],
         train: bool = False,
     ) -> Float[Array, "b w"]:
-        """Maps z, usually N(0, I), to styles w, float32 [b, out]; the embedding is concatenated to z."""
+        """Maps z, concatenated with the embedding of time and cond, to styles.
+
+        Args:
+            x: z [b, n], usually N(0, I).
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: size of w.
+            train: ignored.
+
+        Returns:
+            w, float32 [b, out].
+        """
         width = out if isinstance(out, int) else out[0]
         e = Conditioning(self.width - self.width % 2, self.width, self.time, self.time_scale, name="embed")(
             t, cond
@@ -59,7 +70,7 @@ class StyleMapping(nn.Module):
         for layer in range(self.depth):
             last = layer == self.depth - 1
             y = EqualDense(width if last else self.width, self.multiplier)(h)
-            if layer == 0 and e is not None:  # W [z, e] = W_z z + W_e e: a vector of zeros is no label
+            if layer == 0 and e is not None:  # W [z, e] = W_z z + W_e e: a zero vector means no label
                 y = y + EqualDense(y.shape[-1], self.multiplier, use_bias=False, name="given")(unit_rms(e))
             h = leaky(y)
         return h
@@ -69,12 +80,11 @@ class StyleSynthesis(nn.Module):
     """Styles to image.
 
     Attributes:
-        channels: of each resolution, coarsest first; each is twice the one before.
-        noise: whether noise is added, where there is a key "noise" to draw it with; without it the image is a
-            function of w.
-        time: kind of the time features, if the network is given t.
+        channels: of each resolution, coarsest first; each resolution is twice the previous.
+        noise: add noise, if a PRNG key "noise" is passed; without it the image is a function of w.
+        time: kind of the time features, if t is passed.
         time_scale: see `blocks.Conditioning.scale`.
-        dtype: in which all but the sums of the image compute.
+        dtype: of the computations in all but the sums of the image.
     """
 
     channels: tuple[int, ...] = (128, 64, 32)
@@ -85,7 +95,7 @@ class StyleSynthesis(nn.Module):
 
     @property
     def styles(self) -> int:
-        """Number of styles that an image takes: of the convolutions in order, and of the last output."""
+        """Number of styles of an image: one per convolution, in order, and one for the last output."""
         return 2 * len(self.channels)
 
     @nn.compact
@@ -98,20 +108,20 @@ class StyleSynthesis(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b h w c"]:
-        """Makes images.
+        """Generates images.
 
         Args:
             x: one style [b, w] for all layers, or `styles` of them [b, styles, w].
-            t: times, or None.
-            cond: conditioning vector, or None.
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
             out: (h, w, c) of the images.
-            train: of no effect.
+            train: ignored.
 
         Returns:
             float32 [b, h, w, c].
 
         Raises:
-            UserError: `out` is no image shape, or x has another number of styles.
+            UserError: `out` is not an image shape, or x has another number of styles.
         """
         out = check_image(out, "a synthesis network")
         if x.ndim == 3 and x.shape[1] != self.styles:
@@ -139,7 +149,7 @@ class StyleSynthesis(nn.Module):
         return image
 
     def _layer(self, name: str, h: Array, style: Array, channels: int) -> Array:
-        """Modulated convolution, noise, bias, rectifier."""
+        """Modulated convolution, noise, bias, leaky ReLU."""
         noise = None
         if self.noise:
             strength = self.param(f"{name}_noise", nn.initializers.zeros, (), jnp.float32)
@@ -149,15 +159,15 @@ class StyleSynthesis(nn.Module):
 
 
 class StyleDiscriminator(nn.Module):
-    """Image to logits: residual blocks, space halved in each; labels enter by projection (Miyato & Koyama 2018).
+    """Image to logits: residual blocks, each halving space; conditioned by projection (Miyato & Koyama 2018).
 
     Attributes:
-        channels: of each resolution, finest first; all but the last are halved.
+        channels: of each resolution, finest first; all but the last are downsampled.
         width: of the features before the logits.
-        group: examples over which the standard deviation is taken; 0 for none, so that no example sees another.
-        time: kind of the time features, if the network is given t.
+        group: number of examples for the mini-batch standard deviation; 0 for none, which keeps examples independent.
+        time: kind of the time features, if t is passed.
         time_scale: see `blocks.Conditioning.scale`.
-        dtype: in which all but the last layers compute.
+        dtype: of the computations in all but the last layers.
     """
 
     channels: tuple[int, ...] = (32, 64, 128)
@@ -178,18 +188,18 @@ class StyleDiscriminator(nn.Module):
         train: bool = False,
         features: bool = False,
     ) -> Float[Array, "b k"]:
-        """Judges images.
+        """Classifies images.
 
         Args:
-            x: images, [-1, 1] as a rule.
-            t: times, or None.
-            cond: conditioning vector, or None.
+            x: images [b, h, w, c], usually in [-1, 1].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
             out: number of logits.
-            train: of no effect.
+            train: ignored.
             features: return the penultimate features [b, width] instead.
 
         Returns:
-            float32 [b, out].
+            float32 [b, out], or [b, width].
         """
         e = Conditioning(self.width - self.width % 2, self.width, self.time, self.time_scale, name="embed")(
             t, cond
@@ -213,5 +223,5 @@ class StyleDiscriminator(nn.Module):
 
 
 def _down(h: Array) -> Array:
-    """Halves space with the binomial filter, odd sizes rounded up."""
+    """Downsamples by 2 with the binomial filter, odd sizes rounded up."""
     return resample.down(jnp.pad(h, ((0, 0), (0, h.shape[1] % 2), (0, h.shape[2] % 2), (0, 0))), "fir")

@@ -1,11 +1,11 @@
-"""Networks from pictures to pictures.
+"""Image-to-image networks.
 
     UNetGenerator     Isola et al. 2017 (Pix2Pix, arXiv:1611.07004, section 3.2.1): an encoder and a decoder with a
                       skip between layers of the same size
-    ResNetGenerator   Johnson et al. 2016 as in Zhu et al. 2017 (CycleGAN, arXiv:1703.10593, section 4): halved,
-                      residual blocks, doubled
+    ResNetGenerator   Johnson et al. 2016 as in Zhu et al. 2017 (CycleGAN, arXiv:1703.10593, section 4): downsampling,
+                      residual blocks, upsampling
 
-Instead of transposed convolutions space is doubled by nearest neighbours and a 3 x 3 convolution.
+Transposed convolutions are replaced by nearest-neighbour upsampling and a 3 x 3 convolution.
 """
 
 from typing import Literal
@@ -29,12 +29,12 @@ class Layer(nn.Module):
 
     Attributes:
         features: output channels.
-        size: extent of the kernel along both axes.
-        change: of space: by the convolution's stride, or by nearest neighbours before it.
-        norm: of each channel of an example ("instance"), of groups of them ("group"), or none.
+        size: of the kernel along both axes.
+        change: downsampling by the convolution's stride, or nearest-neighbour upsampling before it.
+        norm: over each channel of an example ("instance"), over groups of channels ("group"), or none.
         activation: the non-linearity; None for none.
         dropout: probability of dropping a feature, in training.
-        dtype: in which it computes.
+        dtype: of the computations.
     """
 
     features: int
@@ -49,7 +49,16 @@ class Layer(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w i"], e: Embedding = None, train: bool = False
     ) -> Float[Array, "b _ _ o"]:
-        """Maps channels i to `features`; sizes halved are rounded up."""
+        """Applies the layer.
+
+        Args:
+            x: [b, h, w, i].
+            e: embedding of time and cond, or None.
+            train: whether dropout is on.
+
+        Returns:
+            [b, h', w', features]; halved sizes are rounded up.
+        """
         if self.change == "up":
             h = Upsample(self.features, dtype=self.dtype)(x)
         else:
@@ -65,14 +74,14 @@ class Layer(nn.Module):
 
 
 def _image_shape(x: Array, out: int | tuple[int, ...]) -> tuple[int, ...]:
-    """(h, w, c) of pictures of the input's size.
+    """(h, w, c) of an image of the input's size.
 
     Raises:
         UserError: `out` has another height or width.
     """
     shape = (*x.shape[1:3], out) if isinstance(out, int) else out
     if shape[:-1] != x.shape[1:3]:
-        raise UserError(f"a translator keeps the shape {x.shape[1:3]}, so out={out} should begin with it")
+        raise UserError(f"a translator keeps height and width {x.shape[1:3]}: out={out} must have the same")
     return shape
 
 
@@ -81,14 +90,14 @@ class UNetGenerator(nn.Module):
 
     Attributes:
         channels: of each resolution, finest first; space is halved between them.
-        norm: see `Layer`; "instance" leaves nothing of a map of one pixel.
+        norm: see `Layer`; "instance" maps a map of one pixel to zero.
         dropout: probability of dropping a feature in the `noisy` coarsest layers of the decoder: the noise of
-            Pix2Pix, which is drawn in sampling too.
-        noisy: how many layers have dropout.
-        bounded: put tanh behind the last layer, for pictures in [-1, 1].
-        time: kind of the time features, if the network is given t.
+            Pix2Pix, also on when sampling.
+        noisy: number of layers with dropout.
+        bounded: tanh output, for images in [-1, 1].
+        time: kind of the time features, if t is passed.
         time_scale: see `blocks.Conditioning.scale`.
-        dtype: in which all but the last layer compute.
+        dtype: of the computations in all but the last layer.
     """
 
     channels: tuple[int, ...] = (32, 64, 128, 128)
@@ -110,7 +119,21 @@ class UNetGenerator(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b h w o"]:
-        """Maps pictures to pictures of the same size, float32 [b, h, w, o]; `out` is o or (h, w, o)."""
+        """Maps images to images of the same size.
+
+        Args:
+            x: images [b, h, w, c].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: o, or (h, w, o).
+            train: whether dropout is on.
+
+        Returns:
+            float32 [b, h, w, o].
+
+        Raises:
+            UserError: `out` has another height or width than x.
+        """
         shape = _image_shape(x, out)
         first = self.channels[0]
         e = Conditioning(first - first % 2, 4 * first, self.time, self.time_scale, name="embed")(t, cond)
@@ -136,17 +159,17 @@ class UNetGenerator(nn.Module):
 
 
 class ResNetGenerator(nn.Module):
-    """Residual translator.
+    """Residual image-to-image network.
 
     Attributes:
         channels: of each resolution, finest first; space is halved between them, and doubled again.
         depth: residual blocks at the coarsest resolution.
         norm: see `Layer`.
         dropout: probability of dropping a feature within the blocks, in training.
-        bounded: put tanh behind the last layer, for pictures in [-1, 1].
-        time: kind of the time features, if the network is given t.
+        bounded: tanh output, for images in [-1, 1].
+        time: kind of the time features, if t is passed.
         time_scale: see `blocks.Conditioning.scale`.
-        dtype: in which all but the last layer compute.
+        dtype: of the computations in all but the last layer.
     """
 
     channels: tuple[int, ...] = (32, 64, 128)
@@ -168,7 +191,21 @@ class ResNetGenerator(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b h w o"]:
-        """Maps pictures to pictures of the same size, float32 [b, h, w, o]; `out` is o or (h, w, o)."""
+        """Maps images to images of the same size.
+
+        Args:
+            x: images [b, h, w, c].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: o, or (h, w, o).
+            train: whether dropout is on.
+
+        Returns:
+            float32 [b, h, w, o].
+
+        Raises:
+            UserError: `out` has another height or width than x.
+        """
         shape, levels = _image_shape(x, out), len(self.channels) - 1
         first, last = self.channels[0], self.channels[-1]
         e = Conditioning(first - first % 2, 4 * first, self.time, self.time_scale, name="embed")(t, cond)

@@ -1,8 +1,8 @@
 """Convolutional encoder and decoder: images to vectors or feature maps, and back.
 
-The encoder serves as the recognition model of a VAE, as the discriminator or critic of a GAN (no layer
-couples the examples of a batch) and as a small classifier; the decoder as a VAE's decoder and a GAN's
-generator. Both are made of the residual blocks of `blocks`, and take time and cond as modulation.
+The encoder serves as the recognition model of a VAE, as the discriminator or critic of a GAN (no layer couples the
+examples of a batch) and as a small classifier; the decoder as a VAE's decoder and a GAN's generator. Both consist of
+the residual blocks of `blocks`, modulated by time and cond.
 """
 
 from typing import Literal
@@ -22,18 +22,18 @@ Norm = Literal["group", "none"]
 
 
 def halved(n: int, times: int) -> int:
-    """Size of an axis after halving it and rounding up, `times` times."""
+    """Size of an axis after `times` halvings, rounding up."""
     return -(-n // 2**times)
 
 
 def check_image(out: int | tuple[int, ...], maker: str) -> tuple[int, ...]:
-    """`out`, if it is the shape (h, w, c) of an image.
+    """Returns `out`; `maker` names the network in the error message.
 
     Raises:
-        UserError: it is not; `maker` is what was asked for it, in words.
+        UserError: `out` is not an image shape (h, w, c).
     """
     if isinstance(out, int) or len(out) != 3:
-        raise UserError(f"{maker} makes images: out must be (h, w, c), not {out}")
+        raise UserError(f"{maker} outputs images: out must be (h, w, c), not {out}")
     return out
 
 
@@ -44,10 +44,17 @@ def coarsest(
     out: tuple[int, ...],
     channels: tuple[int, ...],
 ) -> tuple[Array, Embedding]:
-    """How a generator begins, within its own scope: a map as small as the image halved len(channels) times.
+    """The first layers of a generator, called within its scope: a map of the image's size halved len(channels) times.
+
+    Args:
+        x: vectors [b, n].
+        t: times [b], or None.
+        cond: conditioning vectors [b, k], or None.
+        out: (h, w, c) of the image.
+        channels: of each level, coarsest first.
 
     Returns:
-        (the map [b, h', w', channels[0]] of the vectors x, the embedding of t and cond).
+        (the map [b, h', w', channels[0]], the embedding of t and cond).
     """
     grid, first = (halved(out[0], len(channels)), halved(out[1], len(channels))), channels[0]
     e = Conditioning(first - first % 2, first, name="embed")(t, cond)
@@ -55,7 +62,7 @@ def coarsest(
 
 
 def _block(net: "ConvEncoder | ConvDecoder", channels: int) -> ResBlock:
-    """The block that encoder and decoder are made of, with the fields of `net`."""
+    """The residual block of encoder and decoder, configured by `net`."""
     return ResBlock(
         channels,
         net.norm,
@@ -68,18 +75,18 @@ def _block(net: "ConvEncoder | ConvDecoder", channels: int) -> ResBlock:
 
 
 class ConvEncoder(nn.Module):
-    """Image to vector or feature map: a residual block for each level, space halved after each.
+    """Image to vector or feature map: at each level a residual block, then downsampling by 2.
 
     Attributes:
-        channels: channels of each level; their number is that of the halvings.
+        channels: channels of each level; their number is that of the downsampling steps.
         width: size of the penultimate features.
         norm: "group" or "none"; neither couples examples.
         activation: the non-linearity; "leaky_relu" is usual for critics.
-        time: kind of the time features, if the network is given t.
+        time: kind of the time features, if t is passed.
         time_scale: see `blocks.Conditioning.scale`.
-        zero_out: start the output layer at zero.
+        zero_out: initialise the output layer to zero.
         dropout: probability of dropping a feature, in training.
-        dtype: in which all but the last layers compute.
+        dtype: of the computations in all but the last layers.
     """
 
     channels: tuple[int, ...] = (32, 64, 128)
@@ -106,11 +113,11 @@ class ConvEncoder(nn.Module):
         """Encodes images.
 
         Args:
-            x: images.
-            t: times, or None.
-            cond: conditioning vector, or None.
-            out: an int k (or (k,)) for vectors [b, k]; (h', w', k) for feature maps, where h' and w' are
-                h and w halved len(channels) times, rounding up.
+            x: images [b, h, w, c].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: an int k (or (k,)) for vectors [b, k]; (h', w', k) for feature maps, where h' and w' are h
+                and w halved len(channels) times, rounding up.
             train: whether dropout is on.
             features: return the penultimate features [b, width] instead (for metrics).
 
@@ -118,7 +125,7 @@ class ConvEncoder(nn.Module):
             float32 [b, *out], or [b, width].
 
         Raises:
-            UserError: `out` asks for a map of another spatial shape, or `features` for those of a map.
+            UserError: `out` is a map of another spatial shape, or `features` with a map.
         """
         shape = (out,) if isinstance(out, int) else out
         e = Conditioning(self.channels[0], 4 * self.channels[0], self.time, self.time_scale, name="embed")(
@@ -135,7 +142,7 @@ class ConvEncoder(nn.Module):
             if h.shape[1:-1] != shape[:-1] or features:
                 fits = (*h.shape[1:-1], shape[-1])
                 raise UserError(
-                    f"this encoder makes maps out={fits} (not {shape}), and `features` of vectors only"
+                    f"this encoder outputs maps of shape {fits}, not {shape}; `features` needs a vector output"
                 )
             return Conv(shape[-1], (1, 1), kernel_init=init, name="out")(h)
         h = activate(self.activation, Dense(self.width, name="features")(h.reshape(h.shape[0], -1)))
@@ -145,20 +152,20 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Vector or feature map to image: space doubled, then a residual block, for each level.
+    """Vector or feature map to image: at each level upsampling by 2, then a residual block.
 
-    Starts from the image's size halved len(channels) times (rounding up), and crops to the right size
-    after each doubling, so that any image shape can be made.
+    Starts from the image's size halved len(channels) times (rounding up), and crops after each upsampling, so any
+    image shape is possible.
 
     Attributes:
-        channels: channels of each level, coarsest first; their number is that of the doublings.
+        channels: channels of each level, coarsest first; their number is that of the upsampling steps.
         norm: "group" or "none"; neither couples examples.
         activation: the non-linearity.
-        time: kind of the time features, if the network is given t.
+        time: kind of the time features, if t is passed.
         time_scale: see `blocks.Conditioning.scale`.
-        zero_out: start the output layer at zero.
+        zero_out: initialise the output layer to zero.
         dropout: probability of dropping a feature, in training.
-        dtype: in which all but the last layer compute.
+        dtype: of the computations in all but the last layer.
     """
 
     channels: tuple[int, ...] = (128, 64, 32)
@@ -180,12 +187,12 @@ class ConvDecoder(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b h w c"]:
-        """Decodes codes, usually called z.
+        """Decodes latents.
 
         Args:
             x: vectors [b, d], or feature maps [b, h', w', d] of the encoder's coarsest shape.
-            t: times, or None.
-            cond: conditioning vector, or None.
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
             out: (h, w, c) of the images.
             train: whether dropout is on.
 
@@ -193,7 +200,7 @@ class ConvDecoder(nn.Module):
             float32 [b, h, w, c].
 
         Raises:
-            UserError: `out` is no image shape, or x a map of another shape than the coarsest.
+            UserError: `out` is not an image shape, or x is a map of another shape than the coarsest.
         """
         out = check_image(out, "a decoder")
         h = self._start(x, (halved(out[0], len(self.channels)), halved(out[1], len(self.channels))))
@@ -209,12 +216,10 @@ class ConvDecoder(nn.Module):
         return Conv(out[-1], kernel_init=zeros if self.zero_out else lecun, name="out")(h)
 
     def _start(self, x: Array, grid: tuple[int, int]) -> Array:
-        """Brings the code onto the coarsest grid."""
+        """Maps the code to the coarsest grid."""
         if x.ndim == 2:
             h = Dense(grid[0] * grid[1] * self.channels[0], dtype=self.dtype, name="in")(x)
             return h.reshape(x.shape[0], *grid, self.channels[0])
         if x.shape[1:-1] != grid:
-            raise UserError(
-                f"this decoder starts from vectors, or from maps of {grid}, not of {x.shape[1:-1]}"
-            )
+            raise UserError(f"this decoder takes vectors, or maps of {grid}, not of {x.shape[1:-1]}")
         return Conv(self.channels[0], dtype=self.dtype, name="in")(x)

@@ -1,18 +1,18 @@
-"""The Inception-v3 (Szegedy et al. 2015, arXiv:1512.00567) whose features make a Fréchet distance "the" FID.
+"""The Inception-v3 (Szegedy et al. 2015, arXiv:1512.00567) whose features define the Fréchet Inception distance (FID).
 
 It is the network of TensorFlow's file inception-2015-12-05, not that of the paper nor of torchvision:
 
-- average pools within blocks divide by the number of places inside the image, not by 9;
-- the last block, Mixed_7c, pools by the maximum where the paper has a mean;
+- average pools within blocks divide by the number of positions inside the image, not by 9;
+- the last block, Mixed_7c, uses max pooling where the paper uses average pooling;
 - batch norm is y = (x - mean) / sqrt(var + 0.001) * scale + bias with running statistics, convolutions have no bias;
-- 1008 logits, of which the Inception Score leaves out the bias: Salimans et al.'s program multiplies pool3 by the
-  matrix of "softmax/logits/MatMul" and goes no further, and torch-fidelity's default is its "logits_unbiased" too.
+- 1008 logits; the Inception Score omits their bias: Salimans et al.'s program multiplies pool3 by the matrix of
+  "softmax/logits/MatMul" without adding it, and torch-fidelity's default is its "logits_unbiased" too.
 
 Images are resized as pytorch-fid does: to 299 x 299, bilinear, half-pixel centres (align_corners=False), without
 antialiasing, in [0, 1], and then mapped to [-1, 1] by 2 x - 1. TensorFlow's graph, and torch-fidelity after it, has
-pixel corners at the origin and (x - 128) / 128 instead, which moves FID a little: say which when digits matter.
+pixel corners at the origin and (x - 128) / 128 instead, which changes FID slightly: state which one is used.
 
-Names are torchvision's, so that parameters are those of `pt_inception-2015-12-05-6726825d.pth` by the same path.
+Names are torchvision's, so that parameters have the same paths as in `pt_inception-2015-12-05-6726825d.pth`.
 """
 
 import flax.linen as nn
@@ -39,22 +39,22 @@ def resize(x: Float[Array, "b h w c"], side: int = SIDE) -> Float[Array, "b s s 
 
 
 def mean_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Mean of the 3 x 3 neighbours that lie within the image."""
+    """Mean of the 3 x 3 neighbours inside the image."""
     return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Maximum over the 3 x 3 neighbours that lie within the image."""
+    """Maximum of the 3 x 3 neighbours inside the image."""
     return nn.max_pool(x, (3, 3), (1, 1), "SAME")
 
 
 def halve(x: Float[Array, "b h w c"]) -> Float[Array, "b i j c"]:
-    """Maximum over 3 x 3 places wholly within the image, every other one."""
+    """3 x 3 max pooling with stride 2, without padding."""
     return nn.max_pool(x, (3, 3), (2, 2), "VALID")
 
 
 class Unit(nn.Module):
-    """Convolution without bias, batch norm with given statistics, ReLU.
+    """Convolution without bias, batch norm with fixed statistics, ReLU.
 
     Attributes:
         features: output channels.
@@ -70,7 +70,7 @@ class Unit(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
-        """Maps features; all values float32."""
+        """Applies the layer; float32."""
         shape = (self.features,)
         y = Conv(self.features, self.kernel_size, self.strides, self.padding, use_bias=False, name="conv")(x)
         scale, bias = self.param("scale", ones, shape), self.param("bias", zeros, shape)
@@ -81,39 +81,66 @@ class Unit(nn.Module):
 
 
 def square(features: int, size: int, name: str) -> Unit:
-    """A square kernel."""
+    """A unit with a square kernel.
+
+    Args:
+        features: output channels.
+        size: of the kernel.
+        name: of the module.
+
+    Returns:
+        The module.
+    """
     return Unit(features, (size, size), name=name)
 
 
 def row(features: int, size: int, name: str) -> Unit:
-    """A kernel along the width."""
+    """A unit with a kernel along the width.
+
+    Args:
+        features: output channels.
+        size: of the kernel.
+        name: of the module.
+
+    Returns:
+        The module.
+    """
     return Unit(features, (1, size), name=name)
 
 
 def column(features: int, size: int, name: str) -> Unit:
-    """A kernel along the height."""
+    """A unit with a kernel along the height.
+
+    Args:
+        features: output channels.
+        size: of the kernel.
+        name: of the module.
+
+    Returns:
+        The module.
+    """
     return Unit(features, (size, 1), name=name)
 
 
 def reduce(features: int, name: str) -> Unit:
-    """A 3 x 3 kernel at every other place wholly within the image."""
+    """A unit with a 3 x 3 kernel of stride 2, without padding."""
     return Unit(features, (3, 3), 2, "VALID", name=name)
 
 
 def chain(x: Array, *units: Unit) -> Array:
-    """Units one after the other."""
+    """Applies units in sequence."""
     for unit in units:
         x = unit(x)
     return x
 
 
 def join(*branches: Array) -> Array:
-    """All channels of all branches."""
+    """Concatenates the channels of all branches."""
     return jnp.concatenate(branches, axis=-1)
 
 
 class MixedA(nn.Module):
-    """35 x 35 places: kernels up to 5 x 5."""
+    """Block at 35 x 35 positions: kernels up to 5 x 5."""
 
     pooled: int
 
@@ -134,7 +161,7 @@ class MixedA(nn.Module):
 
 
 class MixedB(nn.Module):
-    """35 x 35 places to 17 x 17."""
+    """Downsampling block, 35 x 35 positions to 17 x 17."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
@@ -152,13 +179,13 @@ class MixedB(nn.Module):
 
 
 class MixedC(nn.Module):
-    """17 x 17 places: kernels 7 x 7 as products of rows and columns."""
+    """Block at 17 x 17 positions: 7 x 7 kernels factorised into rows and columns."""
 
     inner: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h w o"]:
-        """4 x 192 channels; `inner` within."""
+        """4 x 192 channels, `inner` in the hidden layers."""
         c = self.inner
         return join(
             Unit(192, name="branch1x1")(x),
@@ -176,7 +203,7 @@ class MixedC(nn.Module):
 
 
 class MixedD(nn.Module):
-    """17 x 17 places to 8 x 8."""
+    """Downsampling block, 17 x 17 positions to 8 x 8."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
@@ -195,10 +222,10 @@ class MixedD(nn.Module):
 
 
 class MixedE(nn.Module):
-    """8 x 8 places: rows beside columns.
+    """Block at 8 x 8 positions: row and column kernels in parallel.
 
     Attributes:
-        by_max: pool by the maximum; the last block does.
+        by_max: max pooling instead of average pooling; in the last block.
     """
 
     by_max: bool = False
@@ -224,10 +251,10 @@ class Inception(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b f"], Float[Array, "b k"]]:
-        """Looks at images of any size.
+        """Features and logits of images of any size.
 
         Args:
-            x: in [0, 1], float32.
+            x: [b, h, w, 3] in [0, 1], float32.
 
         Returns:
             (features [b, 2048], logits without bias [b, 1008]), float32.

@@ -1,13 +1,13 @@
-"""A ladder of latents for images: one way up, one shared way down (VDVAE, Child 2021, arXiv:2011.10650, figure 3).
+"""Ladder of image latents: a bottom-up and a shared top-down pass (VDVAE, Child 2021, arXiv:2011.10650, figure 3).
 
-Bottom-up, residual blocks give features a_s of x at each scale s. Top-down, from a learned constant at the coarsest,
-each block l of scale s does
+Bottom-up, residual blocks compute features a_s of x at each scale s. Top-down, from a learned constant at the coarsest
+scale, each block l of scale s computes
 
     p(z_l | z_<l)    = N of P(h),            q(z_l | z_<l, x) = N of Q([h, a_s]),
     h <- h + F(h) + W z_l,     h <- residual block(h),
 
-and h is doubled (nearest neighbour) from one scale to the next. The same way down gives samples, with z_l from p, and
-posteriors, with z_l from q. What is done with the two distributions is the caller's: `draw`.
+and h is upsampled (nearest neighbour) from one scale to the next. The same top-down pass samples, with z_l from p, and
+infers, with z_l from q: the caller's `draw` chooses z_l given the two distributions.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from genjax.networks.layers.resample import Downsample
 
 
 class Moments(NamedTuple):
-    """A Gaussian over a map of latents, each [b, h, w, c]."""
+    """Mean and log standard deviation of a Gaussian over a map of latents, each [b, h, w, c]."""
 
     mean: Array
     log_std: Array
@@ -42,7 +42,7 @@ class Ladder(nn.Module):
         channels: of all features.
         latent: channels of each block's latents.
         blocks: stochastic blocks at each scale, coarsest first; their number is that of the scales.
-        dtype: in which the residual blocks compute.
+        dtype: of the computations in residual blocks.
     """
 
     channels: int = 32
@@ -62,28 +62,31 @@ class Ladder(nn.Module):
         num: int = 0,
         train: bool = False,
     ) -> Float[Array, "_ _ _ o"]:
-        """Walks down, with the posteriors of x or without.
+        """The top-down pass, with the posteriors of x or from the priors alone.
 
         Args:
-            x: images, or None to sample.
-            t: times, or None.
-            cond: conditioning vector, or None.
+            x: images [b, h, w, c], or None to sample.
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
             out: (h, w, o) of the output; h and w divisible by 2^(scales - 1).
-            draw: called at each block, top first, with its number, the prior and the posterior (None without x).
-            num: rows, where x is None.
-            train: unused: there is no dropout.
+            draw: (level, prior, posterior) -> z, called at each block, top first; posterior is None without
+                x.
+            num: batch size, if x is None.
+            train: ignored: there is no dropout.
 
         Returns:
             float32 [b, *out].
 
         Raises:
-            UserError: the image cannot be halved so often.
+            UserError: h or w is not divisible by 2^(scales - 1).
         """
         scales, (height, width) = len(self.blocks), out[:2]
         if height % 2 ** (scales - 1) or width % 2 ** (scales - 1):
-            raise UserError(f"a ladder of {scales} scales cannot halve images of {height} x {width} so often")
+            raise UserError(
+                f"a ladder of {scales} scales cannot halve {height} x {width} images {scales - 1} times"
+            )
         e = Conditioning(self.channels, 4 * self.channels, name="embed")(t, cond)
-        up = None if x is None else self._way_up(x, e)
+        up = None if x is None else self._bottom_up(x, e)
         b, factor = num if x is None else len(x), 2 ** (scales - 1)
         shape = (height // factor, width // factor, self.channels)
         start = self.param("start", nn.initializers.normal(0.1), shape, jnp.float32)
@@ -99,7 +102,7 @@ class Ladder(nn.Module):
     def _block(self, name: str, zero: bool = True) -> ResBlock:
         return ResBlock(self.channels, rescale=True, zero=zero, dtype=self.dtype, name=name)
 
-    def _way_up(self, x: Array, e: Embedding) -> list[Array]:
+    def _bottom_up(self, x: Array, e: Embedding) -> list[Array]:
         """Features of each scale, coarsest first."""
         h, features = Conv(self.channels, dtype=self.dtype, name="in")(x), []
         for scale in reversed(range(len(self.blocks))):
@@ -109,14 +112,14 @@ class Ladder(nn.Module):
         return features[::-1]
 
     def _step(self, h: Array, seen: Array | None, e: Embedding, level: int, draw: Draw) -> Array:
-        """One block of the way down."""
+        """One block of the top-down pass."""
         read = self._block(f"prior{level}", zero=False)(h, e)
         small = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
         both = Conv(2 * self.latent, (1, 1), kernel_init=zeros, name=f"prior{level}_out")(read)
         prior, posterior = Moments(*jnp.split(both.astype(jnp.float32), 2, axis=-1)), None
         if seen is not None:
-            looked = self._block(f"posterior{level}", zero=False)(jnp.concatenate([h, seen], axis=-1), e)
-            both = Conv(2 * self.latent, (1, 1), kernel_init=small, name=f"posterior{level}_out")(looked)
+            features = self._block(f"posterior{level}", zero=False)(jnp.concatenate([h, seen], axis=-1), e)
+            both = Conv(2 * self.latent, (1, 1), kernel_init=small, name=f"posterior{level}_out")(features)
             posterior = Moments(*jnp.split(both.astype(jnp.float32), 2, axis=-1))
         z = draw(level, prior, posterior)
         h = h + Conv(self.channels, (1, 1), kernel_init=zeros, name=f"more{level}")(read)

@@ -1,9 +1,9 @@
-"""Distances between images in the features of a fixed network: parts of a reconstruction loss.
+"""Perceptual distances: distances between images in the features of a fixed network, for reconstruction losses.
 
-    d(x, y) = mean over places of | f(x) / |f(x)| - f(y) / |f(y)| |^2,     f(x) the features at a place,
+    d(x, y) = mean over positions of | f(x) / |f(x)| - f(y) / |f(y)| |^2,     f(x) the features at a position,
 
-after LPIPS (Zhang et al. 2018, arXiv:1801.03924, eq. 1) with one layer and all weights 1. Random features need no
-download; a trained network's are a class of your own with the same two methods.
+after LPIPS (Zhang et al. 2018, arXiv:1801.03924, eq. 1) with one layer and unit weights. Random features need no
+download; for a trained network define a class with the same two methods.
 """
 
 from dataclasses import dataclass
@@ -25,11 +25,20 @@ class Perceptual(Protocol):
     """Implemented by frozen dataclasses."""
 
     def init(self, key: Key, x: Images) -> PyTree:
-        """What the distance needs; nothing of it is trained."""
+        """The distance's parameters, which are not trained."""
         ...
 
     def distance(self, params: PyTree, x: Images, y: Images) -> Float[Array, " b"]:
-        """d(x, y) of each pair."""
+        """d(x, y) of each pair.
+
+        Args:
+            params: as `init` returns them.
+            x: images [b, ...].
+            y: images [b, ...].
+
+        Returns:
+            [b].
+        """
         ...
 
 
@@ -38,17 +47,17 @@ class NoPerceptual:
     """d = 0."""
 
     def init(self, key: Key, x: Images) -> PyTree:
-        """Nothing."""
+        """{}."""
         return {}
 
     def distance(self, params: PyTree, x: Images, y: Images) -> Float[Array, " b"]:
-        """Zeros."""
+        """See `Perceptual.distance`: zeros."""
         return jnp.zeros(len(x))
 
 
 @dataclass(frozen=True)
 class RandomFeatures:
-    """Features of a convolutional network with the parameters that it was initialised with.
+    """Features of a convolutional network at its random initialisation.
 
     Attributes:
         net: called as net(x, out=out).
@@ -65,7 +74,7 @@ class RandomFeatures:
         return self.net.init(key, x, out=self.out)
 
     def distance(self, params: PyTree, x: Images, y: Images) -> Float[Array, " b"]:
-        """See the module."""
+        """See `Perceptual.distance`."""
         f, g = (self.net.apply(jax.lax.stop_gradient(params), image, out=self.out) for image in (x, y))
         each = jnp.sum((_unit(f) - _unit(g)) ** 2, axis=-1)
         return self.weight * jnp.mean(each.reshape(len(x), -1), axis=1)

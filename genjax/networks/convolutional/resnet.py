@@ -1,4 +1,4 @@
-"""A residual convolutional network that keeps the image's size: what conditions couplings of images."""
+"""A residual convolutional network at constant resolution, e.g. the conditioner of image couplings."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,17 +11,17 @@ from genjax.networks.layers.linen import Activation, Conv, GroupNorm, activate, 
 
 
 class ResNet(nn.Module):
-    """Convolution, residual blocks, convolution, all at the image's own resolution.
+    """Convolution, residual blocks, convolution, all at the image's resolution.
 
     Attributes:
         width: channels of the hidden layers.
         depth: number of residual blocks, each of two convolutions.
         activation: the non-linearity.
-        time: kind of the time features, if the network is given t.
+        time: kind of the time features, if t is passed.
         time_scale: see `blocks.Conditioning.scale`.
-        zero_out: start the output layer at zero.
+        zero_out: initialise the output layer to zero.
         dropout: probability of dropping a feature, in training.
-        dtype: in which all but the last layer compute.
+        dtype: of the computations in all but the last layer.
     """
 
     width: int = 32
@@ -43,24 +43,24 @@ class ResNet(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b h w o"]:
-        """Maps images to float32 [b, h, w, o].
+        """Applies the network to images.
 
         Args:
-            x: images.
-            t: times, or None.
-            cond: conditioning vector, or None.
+            x: images [b, h, w, c].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
             out: o, or (h, w, o).
             train: whether dropout is on.
 
         Returns:
-            Features at each pixel.
+            float32 [b, h, w, o].
 
         Raises:
             UserError: `out` has another height or width than x.
         """
         shape = (*x.shape[1:3], out) if isinstance(out, int) else out
         if shape[:-1] != x.shape[1:3]:
-            raise UserError(f"a ResNet keeps the shape {x.shape[1:3]}, so out={out} should begin with it")
+            raise UserError(f"a ResNet keeps height and width {x.shape[1:3]}: out={out} must have the same")
         e = Conditioning(self.width - self.width % 2, self.width, self.time, self.time_scale, name="embed")(
             t, cond
         )

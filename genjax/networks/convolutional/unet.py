@@ -1,12 +1,12 @@
-"""The U-Net of diffusion models (Ronneberger et al. 2015; Ho et al. 2020), with its published relatives as options.
+"""The U-Net of diffusion models (Ronneberger et al. 2015; Ho et al. 2020), with published variants as options.
 
-Level l has space n / 2^l and channels * multipliers[l] channels. Going down, each level applies `blocks`
-residual blocks and halves space; going up, each level applies `blocks` + 1, every one of which first
-joins the features that the way down left at the same place.
+Level l has space n / 2^l and channels * multipliers[l] channels. On the way down, each level applies `blocks` residual
+blocks and halves space; on the way up, each level applies `blocks` + 1, each after concatenating the features of the
+corresponding block of the way down.
 
 DDPM++ and NCSN++ are those of Song et al. 2021 (arXiv:2011.13456, appendix H), ADM that of Dhariwal & Nichol 2021
-(arXiv:2105.05233, appendix A and table 11). NCSN++ divides its output by sigma, which is not done here: the objective's
-parameterization says what the output means.
+(arXiv:2105.05233, appendix A and table 11). NCSN++ divides its output by sigma; here that is left to the objective's
+parameterization.
 """
 
 from typing import Literal
@@ -31,30 +31,30 @@ class UNet(nn.Module):
     Attributes:
         channels: channels of the finest level.
         multipliers: factor on `channels` for each level; their number is that of the levels.
-        blocks: residual blocks for each level on the way down.
-        attention: levels with self-attention after each residual block, 0 being the finest. If there are
-            any, the middle of the network attends too.
-        heads: attention heads; divides the channels of the levels that attend.
+        blocks: residual blocks per level on the way down.
+        attention: levels with self-attention after each residual block, 0 being the finest. If not empty, the middle of
+            the network has self-attention too.
+        heads: attention heads; divides the channels of the levels with attention.
         modulation: how time and cond act: "scale_shift" (ADM) or "add" (DDPM).
         skip_rescale: divide residual sums by sqrt(2) (DDPM++).
-        resample: how space is halved: a strided convolution, the mean of 2x2 blocks, or the filter [1, 3, 3, 1], which
-            also doubles it ("fir"); see `resample`.
+        resample: downsampling: a strided convolution, the mean of 2x2 blocks, or the filter [1, 3, 3, 1], which is also
+            used for upsampling ("fir"); see `resample`.
         padding: "SAME" with zeros, or "CIRCULAR" for data on a torus.
         time: kind of the time features; there are `channels` of them.
         time_scale: see `blocks.Conditioning.scale`: 1000 for sinusoidal features of t in [0, 1].
-        zero_out: start the output layer at zero.
+        zero_out: initialise the output layer to zero.
         dropout: probability of dropping a feature inside each residual block, in training.
-        dtype: in which all but conditioning, statistics and the output layer compute.
-        updown: what changes space: one "layer", a residual "block" (ADM), or one whose skip has a 1x1 convolution
+        dtype: of the computations in all but conditioning, statistics and the output layer.
+        updown: resampling by one "layer", by a residual "block" (ADM), or by one whose skip has a 1x1 convolution
             ("projected", DDPM++).
-        attend_up: on the way up, attend after "each" residual block of a level or after the "last".
+        attend_up: on the way up, self-attention after "each" residual block of a level or after the "last".
         head_channels: channels of each attention head; 0 to use `heads`.
         time_features: number of time features; 0 for `channels`.
-        inputs: what the way down reads again at each level: nothing, the downsampled image through a 1x1 convolution
-            ("skip"), or the image carried on as a residual path of its own ("residual").
-        outputs: what the output is made of: the finest level, the sum of an upsampled image of each level ("skip"), or
-            the finest level with a residual path through all levels ("residual").
-        remat: compute the inside of each residual block again on the way back, instead of keeping it.
+        inputs: progressive input on the way down: none, the downsampled image through a 1x1 convolution ("skip"), or a
+            residual path of the image ("residual").
+        outputs: the output: from the finest level, as the sum of an upsampled image of each level ("skip"), or from the
+            finest level with a residual path through all levels ("residual").
+        remat: recompute the inside of each residual block in the backward pass instead of storing activations.
     """
 
     channels: int = 64
@@ -89,34 +89,44 @@ class UNet(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b *n o"]:
-        """Maps [b, *n, i] to float32 [b, *n, out]; a tuple `out` must have the spatial shape n.
+        """Applies the network.
+
+        Args:
+            x: [b, *n, i].
+            t: times [b], or None.
+            cond: conditioning vectors [b, k], or None.
+            out: o, or (*n, o).
+            train: whether dropout is on.
+
+        Returns:
+            float32 [b, *n, o].
 
         Raises:
-            UserError: space is not divisible by 2^(levels - 1), or `out` or `attention` do not fit.
+            UserError: n is not divisible by 2^(levels - 1), or `out` or `attention` do not fit.
         """
         features = self._check(x.shape[1:-1], out)
         waves = self.time_features or self.channels
         e = Conditioning(waves, 4 * self.channels, self.time, self.time_scale, name="embed")(t, cond)
         h = self._conv(self.channels, "in", x)
-        passed, image = [h], x.astype(self.dtype)
+        skips, image = [h], x.astype(self.dtype)
         last = len(self.multipliers) - 1
         for level in range(last + 1):
             for i in range(self.blocks):
                 h = self._block(h, e, level, f"down{level}_{i}", train, level in self.attention)
-                passed.append(h)
+                skips.append(h)
             if level < last:
                 h = self._resize(h, e, level, "down", train)
-                h, image = self._read(h, image, level)
-                passed.append(h)
+                h, image = self._add_input(h, image, level)
+                skips.append(h)
         h = self._block(h, e, last, "middle_0", train, attend=bool(self.attention))
         h = self._block(h, e, last, "middle_1", train, attend=False)
         made: Array | None = None
         for level in reversed(range(last + 1)):
             for i in range(self.blocks + 1):
-                h = jnp.concatenate([h, passed.pop()], axis=-1)
+                h = jnp.concatenate([h, skips.pop()], axis=-1)
                 attend = level in self.attention and (self.attend_up == "each" or i == self.blocks)
                 h = self._block(h, e, level, f"up{level}_{i}", train, attend)
-            h, made = self._write(h, made, level, features)
+            h, made = self._add_output(h, made, level, features)
             if level > 0:
                 h = self._resize(h, e, level, "up", train)
         return self._out(h, features, "out") if made is None or self.outputs != "skip" else made
@@ -129,7 +139,7 @@ class UNet(nn.Module):
         return Conv(features, (3,) * (h.ndim - 2), padding=self.padding, dtype=self.dtype, name=name)(h)
 
     def _out(self, h: Array, features: int, name: str) -> Array:
-        """An image made of features, in float32."""
+        """Norm, activation and convolution to an image, in float32."""
         h = activate("silu", GroupNorm(name=f"{name}_norm")(h)).astype(jnp.float32)
         init = zeros if self.zero_out else lecun
         return Conv(features, (3,) * (h.ndim - 2), padding=self.padding, kernel_init=init, name=name)(h)
@@ -137,8 +147,8 @@ class UNet(nn.Module):
     def _sum(self, a: Array, b: Array) -> Array:
         return (a + b) * (0.5**0.5 if self.skip_rescale else 1.0)
 
-    def _read(self, h: Array, image: Array, level: int) -> tuple[Array, Array]:
-        """Adds the image, halved as h now is, to h."""
+    def _add_input(self, h: Array, image: Array, level: int) -> tuple[Array, Array]:
+        """Progressive input: adds the downsampled image to h."""
         if self.inputs == "none":
             return h, image
         if self.inputs == "skip":
@@ -155,8 +165,10 @@ class UNet(nn.Module):
         h = self._sum(half(image), h)
         return h, h
 
-    def _write(self, h: Array, made: Array | None, level: int, features: int) -> tuple[Array, Array | None]:
-        """Adds what this level makes to what the coarser ones made, doubled."""
+    def _add_output(
+        self, h: Array, made: Array | None, level: int, features: int
+    ) -> tuple[Array, Array | None]:
+        """Progressive output: adds this level's output to the upsampled output of the coarser levels."""
         name = f"write{level}"
         if self.outputs == "none":
             return h, None
@@ -180,7 +192,7 @@ class UNet(nn.Module):
         return Upsample(h.shape[-1], self.padding, self.dtype, self._filter, name=name)(h)
 
     def _residual(self, level: int, name: str, change: Literal["none", "down", "up"] = "none") -> ResBlock:
-        block = nn.remat(ResBlock, static_argnums=(3,)) if self.remat else ResBlock  # 3: whether it trains
+        block = nn.remat(ResBlock, static_argnums=(3,)) if self.remat else ResBlock  # 3: train
         return block(
             self.channels * self.multipliers[level],
             modulation=self.modulation,
@@ -195,7 +207,7 @@ class UNet(nn.Module):
         )
 
     def _block(self, h: Array, e: Embedding, level: int, name: str, train: bool, attend: bool) -> Array:
-        """One residual block, and attention if it shall."""
+        """One residual block, optionally followed by self-attention."""
         h = self._residual(level, name)(h, e, train)
         if not attend:
             return h
@@ -203,17 +215,17 @@ class UNet(nn.Module):
         return SelfAttention(heads, self.skip_rescale, self.dtype, name=f"{name}_attention")(h)
 
     def _check(self, spatial: tuple[int, ...], out: int | tuple[int, ...]) -> int:
-        """Returns the number of output channels, after refusing what does not fit."""
+        """Validates the arguments; returns the number of output channels."""
         levels = len(self.multipliers)
         step = 2 ** (levels - 1)
         if any(n % step for n in spatial):
             fits = " x ".join(str(-(-n // step) * step) for n in spatial)
             raise UserError(
-                f"a U-Net of {levels} levels halves space {levels - 1} times, which {spatial} forbids: "
-                f"use fewer multipliers, or pad the data to {fits}"
+                f"a U-Net of {levels} levels halves space {levels - 1} times, but {spatial} is not divisible by "
+                f"{step}: use fewer multipliers, or pad the data to {fits}"
             )
         if any(not 0 <= level < levels for level in self.attention):
-            raise UserError(f"attention={self.attention} names levels, which are 0 to {levels - 1}")
+            raise UserError(f"attention={self.attention} must list levels from 0 to {levels - 1}")
         if isinstance(out, tuple) and out[:-1] != spatial:
             raise UserError(
                 f"a U-Net keeps the spatial shape {spatial}, so out={out} should be {(*spatial, out[-1])}"
@@ -239,9 +251,9 @@ def ddpmpp(dtype: str = "float32") -> UNet:
 
 
 def ncsnpp(dtype: str = "float32") -> UNet:
-    """NCSN++ for CIFAR-10, 63 million parameters: DDPM++ with smooth filters that reads the image again.
+    """NCSN++ for CIFAR-10, 63 million parameters: DDPM++ with FIR filters and progressive input.
 
-    Its time is a logarithm of the noise level, which the objective's parameterization gives.
+    Its time input is the logarithm of the noise level, provided by the objective's parameterization.
     """
     return ddpmpp(dtype).clone(
         resample="fir", inputs="residual", time="fourier", time_scale=16.0, time_features=256

@@ -1,7 +1,7 @@
-"""What a quantizer is: features to codes and back, with a gradient for the encoder.
+"""The interface of quantizers: features to codes and back, with a gradient for the encoder.
 
-Codes are integers 0 ... values - 1, `stack` of them at each place of the features' grid. Rounding to e has the
-straight-through gradient: z + sg[e - z] is e, with the gradient of z (Bengio et al. 2013, arXiv:1308.3432).
+Codes are integers 0 ... values - 1, `stack` of them at each position of the features' grid. Rounding to e has the
+straight-through gradient: z + sg[e - z] equals e and has the gradient of z (Bengio et al. 2013, arXiv:1308.3432).
 """
 
 from typing import Protocol, runtime_checkable
@@ -14,18 +14,18 @@ from genjax.core.types import Array, Key, PyTree, record
 
 Features = Float[Array, "b *n d"]
 Codes = Int[Array, "b *n m"]
-Step = Int[Array, ""] | None  # of training; None after it
+Step = Int[Array, ""] | None  # training step; None in evaluation
 
 
 @record
 class Quantized:
-    """What becomes of features.
+    """Quantized features.
 
     Attributes:
-        z: what the decoder is given, with a gradient for the encoder.
+        z: the decoder's input, with a gradient for the encoder.
         codes: integers.
-        cost: what training adds, mean over the places.
-        carried: what is carried on.
+        cost: a term of the training loss, mean over positions.
+        carried: the updated carried state.
     """
 
     z: Features
@@ -45,24 +45,44 @@ class Quantizer(Protocol):
 
     @property
     def stack(self) -> int:
-        """Codes at each place."""
+        """Number of codes at each position."""
         ...
 
     @property
     def features(self) -> int:
-        """Features that are quantized at each place."""
+        """Number of features at each position."""
         ...
 
     def init(self, key: Key, z: Features) -> tuple[PyTree, PyTree]:
-        """(trained parameters, what is carried), {} for none; z are the untrained encoder's features of a batch."""
+        """(trained parameters, carried state), {} for none; z are the untrained encoder's features of a batch."""
         ...
 
     def quantize(self, params: PyTree, carried: PyTree, z: Features, key: Key, step: Step) -> Quantized:
-        """Features to codes; with a step, in training."""
+        """Quantizes features.
+
+        Args:
+            params: the quantizer's.
+            carried: the quantizer's carried state.
+            z: features [b, *n, features].
+            key: typed PRNG key.
+            step: training step, int32 scalar; None in evaluation.
+
+        Returns:
+            See `Quantized`.
+        """
         ...
 
     def lookup(self, params: PyTree, carried: PyTree, codes: Codes) -> Features:
-        """What the decoder is given for codes."""
+        """The decoder's input for given codes.
+
+        Args:
+            params: the quantizer's.
+            carried: the quantizer's carried state.
+            codes: int32 [b, *n, stack].
+
+        Returns:
+            float32 [b, *n, d].
+        """
         ...
 
 
@@ -72,10 +92,10 @@ def straight_through(z: Array, e: Array) -> Array:
 
 
 def usage(codes: Int[Array, "..."], values: int) -> Float[Array, " v"]:
-    """Share of each value among codes."""
+    """Share of each value among the codes."""
     return jnp.mean(jax.nn.one_hot(codes.reshape(-1), values), axis=0)
 
 
 def perplexity(shares: Float[Array, " v"]) -> Float[Array, ""]:
-    """exp of the entropy of shares: the number of codes in use, if they were used alike."""
+    """exp of the entropy of the shares: the number of codes in use, if used equally often."""
     return jnp.exp(-jnp.sum(shares * jnp.log(jnp.maximum(shares, 1e-10))))

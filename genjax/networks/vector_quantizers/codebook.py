@@ -1,13 +1,13 @@
-"""Vector quantization: the nearest e_k of a codebook, trained or averaged, once or again and again.
+"""Vector quantization: the nearest row e_k of a codebook, trained or a moving average, in one or several stages.
 
     Codebook        cost  mean (sg[z] - e)^2 + beta mean (z - sg[e])^2
                     (van den Oord et al. 2017, arXiv:1711.00937, eq. 3)
-    MovingCodebook  e_k = m_k / N_k:  N_k <- g N_k + (1 - g) n_k,  m_k <- g m_k + (1 - g) sum of the z that chose k,
+    MovingCodebook  e_k = m_k / N_k:  N_k <- g N_k + (1 - g) n_k,  m_k <- g m_k + (1 - g) sum of the z assigned to k,
                     an online k-means; cost beta mean (z - sg[e])^2           (appendix A.1 there)
-    Residual        each stage quantizes what those before left over; z is the sum of their codes
+    Residual        each stage quantizes the residual of the previous ones; z is the sum of their codes
                     (Zeghidour et al. 2021, arXiv:2107.03312, section III-C)
 
-Means are over places and features.
+Means are over positions and features.
 """
 
 from dataclasses import dataclass
@@ -21,21 +21,30 @@ from genjax.networks.vector_quantizers.base import Codes, Features, Quantized, S
 
 
 def nearest(z: Features, codebook: Float[Array, "k d"]) -> Int[Array, "b *n"]:
-    """The nearest row of the codebook to each feature vector, by squared distance."""
+    """Index of the codebook row nearest to each feature vector, by squared distance."""
     flat = z.reshape(-1, z.shape[-1])
     distance = jnp.sum(codebook**2, axis=1)[None] - 2.0 * flat @ codebook.T
     return jnp.argmin(distance, axis=1).astype(jnp.int32).reshape(z.shape[:-1])
 
 
-def some_rows(key: Key, z: Features, count: int) -> Float[Array, "_ d"]:
-    """Feature vectors of a batch at random places."""
+def random_rows(key: Key, z: Features, count: int) -> Float[Array, "_ d"]:
+    """Feature vectors at random positions of a batch, with replacement.
+
+    Args:
+        key: typed PRNG key.
+        z: features [b, *n, d].
+        count: number of vectors.
+
+    Returns:
+        [count, d].
+    """
     flat = z.reshape(-1, z.shape[-1])
     return flat[jax.random.randint(key, (count,), 0, len(flat))]
 
 
-def _begin(key: Key, z: Features, count: int) -> Float[Array, "_ d"]:
-    """Codes at the features of a first batch, a little apart from one another."""
-    rows = some_rows(named(key, "places"), z, count)
+def _init_codebook(key: Key, z: Features, count: int) -> Float[Array, "_ d"]:
+    """A codebook of random feature vectors of the first batch, plus a little noise to separate duplicates."""
+    rows = random_rows(named(key, "places"), z, count)
     return rows + 0.01 * jnp.std(z) * jax.random.normal(named(key, "noise"), rows.shape)
 
 
@@ -55,15 +64,15 @@ class Codebook:
 
     @property
     def stack(self) -> int:
-        """One."""
+        """See `Quantizer.stack`."""
         return 1
 
     def init(self, key: Key, z: Features) -> tuple[PyTree, PyTree]:
         """The codebook [K, D]."""
-        return {"codebook": _begin(key, z, self.values)}, {}
+        return {"codebook": _init_codebook(key, z, self.values)}, {}
 
     def quantize(self, params: PyTree, carried: PyTree, z: Features, key: Key, step: Step) -> Quantized:
-        """See `Quantizer`."""
+        """See `Quantizer.quantize`."""
         codes = nearest(z, params["codebook"])
         e = params["codebook"][codes]
         follow = jnp.mean((jax.lax.stop_gradient(z) - e) ** 2)
@@ -71,21 +80,21 @@ class Codebook:
         return Quantized(straight_through(z, e), codes[..., None], follow + self.commitment * commit, carried)
 
     def lookup(self, params: PyTree, carried: PyTree, codes: Codes) -> Features:
-        """See `Quantizer`."""
+        """See `Quantizer.lookup`."""
         return params["codebook"][codes[..., 0]]
 
 
 @dataclass(frozen=True)
 class MovingCodebook:
-    """Vector quantization with a codebook of moving averages, carried in extra.
+    """Vector quantization with a codebook of exponential moving averages, carried in extra.
 
     Attributes:
         values: K.
         features: D.
         commitment: beta.
-        decay: of the moving sums and counts; 0 is a step of k-means on each batch.
-        revive: a code that fewer features than this choose in a batch, on the moving average, is put on a random
-            feature vector of the batch (Dhariwal et al. 2020, arXiv:2005.00341, section 3.3); 0 for never.
+        decay: of the moving sums and counts; with 0 each update is a step of k-means on the batch.
+        revive: a code whose moving-average count per batch falls below this is reset to a random feature vector of
+            the batch (Dhariwal et al. 2020, arXiv:2005.00341, section 3.3); 0 for never.
     """
 
     values: int = 64
@@ -96,17 +105,17 @@ class MovingCodebook:
 
     @property
     def stack(self) -> int:
-        """One."""
+        """See `Quantizer.stack`."""
         return 1
 
     def init(self, key: Key, z: Features) -> tuple[PyTree, PyTree]:
-        """Nothing is trained; codebook [K, D], sums [K, D] and counts [K] are carried."""
-        codebook = _begin(key, z, self.values)
+        """No trained parameters; codebook [K, D], sums [K, D] and counts [K] are carried."""
+        codebook = _init_codebook(key, z, self.values)
         count = jnp.full(self.values, max(1.0, 2.0 * self.revive))
         return {}, {"codebook": codebook, "sum": codebook * count[:, None], "count": count}
 
     def quantize(self, params: PyTree, carried: PyTree, z: Features, key: Key, step: Step) -> Quantized:
-        """See `Quantizer`."""
+        """See `Quantizer.quantize`."""
         codes = nearest(z, carried["codebook"])
         e = carried["codebook"][codes]
         cost = self.commitment * jnp.mean((z - e) ** 2)
@@ -120,20 +129,20 @@ class MovingCodebook:
         there = count[:, None] > 1e-6
         codebook = jnp.where(there, total / jnp.where(there, count[:, None], 1.0), carried["codebook"])
         if self.revive:
-            dead, fresh = count[:, None] < self.revive, some_rows(key, z, self.values)
+            dead, fresh = count[:, None] < self.revive, random_rows(key, z, self.values)
             codebook = jnp.where(dead, fresh, codebook)
             count = jnp.where(dead[:, 0], 2.0 * self.revive, count)
             total = jnp.where(dead, fresh * 2.0 * self.revive, total)
         return {"codebook": codebook, "sum": total, "count": count}
 
     def lookup(self, params: PyTree, carried: PyTree, codes: Codes) -> Features:
-        """See `Quantizer`."""
+        """See `Quantizer.lookup`."""
         return carried["codebook"][codes[..., 0]]
 
 
 @dataclass(frozen=True)
 class Residual:
-    """Several codebooks, one after the other: the sum of their codes stands for z.
+    """Residual quantization: z is approximated by the sum of several stages' codes.
 
     Attributes:
         quantizer: of each stage.
@@ -145,21 +154,21 @@ class Residual:
 
     @property
     def values(self) -> int:
-        """Those of each stage."""
+        """See `Quantizer.values`: of each stage."""
         return self.quantizer.values
 
     @property
     def stack(self) -> int:
-        """The stages."""
+        """See `Quantizer.stack`: the stages."""
         return self.depth
 
     @property
     def features(self) -> int:
-        """Those of each stage."""
+        """See `Quantizer.features`: of each stage."""
         return self.quantizer.features
 
     def init(self, key: Key, z: Features) -> tuple[PyTree, PyTree]:
-        """Those of each stage, made for what the stages before leave over."""
+        """See `Quantizer.init`: each stage is initialised with the residuals of the previous ones."""
         params, carried = {}, {}
         for name in self._stages():
             params[name], carried[name] = self.quantizer.init(named(key, name), z)
@@ -170,7 +179,7 @@ class Residual:
         return [f"stage_{index}" for index in range(self.depth)]
 
     def quantize(self, params: PyTree, carried: PyTree, z: Features, key: Key, step: Step) -> Quantized:
-        """See `Quantizer`."""
+        """See `Quantizer.quantize`."""
         left, codes, cost, moved = z, [], jnp.zeros(()), {}
         for name in self._stages():
             given = (params.get(name, {}), carried.get(name, {}), left, named(key, name), step)
@@ -184,7 +193,7 @@ class Residual:
         )
 
     def lookup(self, params: PyTree, carried: PyTree, codes: Codes) -> Features:
-        """See `Quantizer`."""
+        """See `Quantizer.lookup`."""
         parts = [
             self.quantizer.lookup(params.get(name, {}), carried.get(name, {}), codes[..., index : index + 1])
             for index, name in enumerate(self._stages())

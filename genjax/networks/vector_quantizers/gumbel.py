@@ -1,4 +1,4 @@
-"""Categorical codes, relaxed in training: sum_k y_k e_k with y = softmax((z + Gumbel noise) / tau).
+"""Categorical codes with the Gumbel-softmax relaxation: sum_k y_k e_k with y = softmax((z + Gumbel noise) / tau).
 
 (Jang et al. 2017, arXiv:1611.01144, eq. 2.) The features z are the logits of q.
 """
@@ -16,19 +16,19 @@ from genjax.networks.vector_quantizers.base import Codes, Features, Quantized, S
 
 @dataclass(frozen=True)
 class Gumbel:
-    """A categorical relaxation: the features are logits of the codes.
+    """Gumbel-softmax quantization: the features are logits of the codes.
 
-    The cost is weight times the mean over places of KL(q || uniform); for the ELBO of a loss in nats per dimension,
-    weight is the number of places over that of dimensions.
+    The cost is weight times the mean over positions of KL(q || uniform); for the ELBO of a loss in nats per dimension,
+    weight is the number of positions over the number of dimensions.
 
     Attributes:
         values: K.
         width: D of the codes.
         weight: of the KL.
-        first: tau at the beginning.
-        last: tau at the end, to which it falls exponentially.
-        steps: over which it falls.
-        hard: the decoder is given one code, straight through, also in training.
+        first: initial tau.
+        last: final tau, reached by exponential decay.
+        steps: of the decay.
+        hard: pass a one-hot code to the decoder, straight-through, in training too.
     """
 
     values: int = 64
@@ -41,16 +41,16 @@ class Gumbel:
 
     @property
     def stack(self) -> int:
-        """One."""
+        """See `Quantizer.stack`."""
         return 1
 
     @property
     def features(self) -> int:
-        """Logits."""
+        """See `Quantizer.features`: one logit per value."""
         return self.values
 
     def temperature(self, step: Int[Array, ""]) -> Float[Array, ""]:
-        """tau = first (last / first)^(step / steps), and `last` from then on."""
+        """tau = first (last / first)^(step / steps), then `last`."""
         share = jnp.minimum(1.0, step.astype(jnp.float32) / self.steps)
         return self.first * (self.last / self.first) ** share
 
@@ -59,7 +59,7 @@ class Gumbel:
         return {"codebook": jax.random.normal(key, (self.values, self.width))}, {}
 
     def quantize(self, params: PyTree, carried: PyTree, z: Features, key: Key, step: Step) -> Quantized:
-        """See `Quantizer`; after training the likeliest code, without noise."""
+        """See `Quantizer.quantize`; in evaluation the most likely code, without noise."""
         log_q = jax.nn.log_softmax(z)
         kl = jnp.mean(jnp.sum(jnp.exp(log_q) * log_q, axis=-1)) + math.log(self.values)
         noisy = z if step is None else z + jax.random.gumbel(key, z.shape)
@@ -71,5 +71,5 @@ class Gumbel:
         return Quantized(weights @ params["codebook"], codes[..., None], self.weight * kl, carried)
 
     def lookup(self, params: PyTree, carried: PyTree, codes: Codes) -> Features:
-        """See `Quantizer`."""
+        """See `Quantizer.lookup`."""
         return params["codebook"][codes[..., 0]]

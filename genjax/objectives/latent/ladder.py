@@ -3,8 +3,8 @@
     p(x, z) = p(x|z) prod_l p(z_l | z_<l),       q(z|x) = prod_l q(z_l | z_<l, x),
     ELBO    = E_q [ log p(x|z) - sum_l KL( q(z_l | z_<l, x) || p(z_l | z_<l) ) ]                        (eq. 3-4)
 
-Between Gaussians each KL is known in closed form, given the z_<l that were drawn. Samples may be drawn at a
-temperature T: standard deviations of all p(z_l | z_<l) times T.
+Each KL is between Gaussians, in closed form given the sampled z_<l. Sampling at temperature T multiplies the standard
+deviations of all p(z_l | z_<l) by T.
 """
 
 from collections.abc import Mapping
@@ -21,59 +21,60 @@ from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions import likelihoods
 from genjax.distributions.elbo import Beta, Penalty, bound_kind, importance_bound
 from genjax.distributions.gaussian import gaussian_kl, log_normal
-from genjax.distributions.likelihoods import Gaussian, Likelihood, Settled
+from genjax.distributions.likelihoods import FittedScale, Gaussian, Likelihood
 from genjax.networks.convolutional.ladder import Moments
 from genjax.objectives.common import check_shape, condition
 
 
 @dataclass(frozen=True)
 class LadderVAE:
-    """Learns a hierarchy of latents by the evidence lower bound.
+    """Hierarchical latent-variable model trained on the evidence lower bound.
 
     Attributes:
         net: a `Ladder`, called as net(x or None, None, cond, out=..., draw=..., num=...).
         shape: of one example.
         classes: number of labels; 0 for none.
         likelihood: p(x|z).
-        penalty: what training adds for the KL, whose groups are the levels.
-        samples: draws of z for each example behind `log_prob`: 1 gives the ELBO, k the importance-weighted bound.
-        temperature: T of samples.
+        penalty: KL term of the training loss; its groups are the levels.
+        samples: draws of z per example in `log_prob`: 1 gives the ELBO, k the importance-weighted bound.
+        temperature: T, when sampling.
     """
 
     net: Network
     shape: tuple[int, ...]
     classes: int = 0
-    likelihood: Likelihood | Settled = Gaussian()
+    likelihood: Likelihood | FittedScale = Gaussian()
     penalty: Penalty = Beta()
     samples: int = tunable(1)
     temperature: float = tunable(1.0)
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """One player, `net`."""
+        """Initialises the player `net`."""
         check_shape(self.shape, batch, self.classes)
         x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
         draw = lambda level, prior, posterior: posterior.mean
         out = self.likelihood.outputs(self.shape)
         params = self.net.init(key, x, None, cond, out=out, draw=draw)
-        return {"net": params}, likelihoods.begin(self.likelihood)
+        return {"net": params}, likelihoods.init_extra(self.likelihood)
 
     def players(self) -> Mapping[str, Player]:
-        """One."""
+        """One player, `net`."""
         return {"net": Player(self.loss)}
 
-    def walk(
+    def infer(
         self, params: Params, x: Float[Array, "b ..."], cond: Array | None, key: Key
     ) -> tuple[Array, Float[Array, "b l"], Float[Array, " b"]]:
         """Draws all latents from their posteriors.
 
         Args:
-            params: by player.
-            x: the data.
-            cond: conditioning vectors, or None.
+            params: parameters by player.
+            x: data [b, *shape].
+            cond: conditioning vectors [b, classes], or None.
             key: typed PRNG key.
 
         Returns:
-            (the likelihood's parameters, KL of each level, log p(z) - log q(z|x)), the last two in nats.
+            (the likelihood's parameters, KL of each level [b, l], log p(z) - log q(z|x) [b]), the last two in
+            nats.
         """
         kl, log_ratio = [], []
 
@@ -90,10 +91,20 @@ class LadderVAE:
         return out, jnp.stack(kl, axis=1), sum(log_ratio[1:], log_ratio[0])
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """-E_q[log p(x|z)] + penalty, mean over the batch, nats."""
+        """-E_q[log p(x|z)] + penalty, mean over the batch, nats.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            ctx: PRNG key, step, and whether this is training.
+
+        Returns:
+            (scalar loss, metrics and new extra).
+        """
         x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
-        out, kl, _ = self.walk(params, x, cond, named(ctx.key, "posterior"))
-        likelihood, carried = likelihoods.settle(self.likelihood, extra, out, x, ctx.train)
+        out, kl, _ = self.infer(params, x, cond, named(ctx.key, "posterior"))
+        likelihood, carried = likelihoods.fit_scale(self.likelihood, extra, out, x, ctx.train)
         reconstruction = jnp.mean(likelihood.log_prob(out, x))
         levels = {f"kl_{level}": jnp.mean(kl[:, level]) for level in range(kl.shape[1])}
         cost = self.penalty.cost(kl, ctx.step if ctx.train else None)
@@ -102,21 +113,31 @@ class LadderVAE:
 
     @property
     def log_prob_kind(self) -> str:
-        """A bound: which depends on `samples`."""
+        """A lower bound; the kind depends on `samples`."""
         return bound_kind(self.samples)
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """The ELBO from one draw, or the importance-weighted bound from `samples`; nats per example."""
+        """The ELBO from one draw, or the importance-weighted bound from `samples` draws.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            key: typed PRNG key.
+
+        Returns:
+            Nats [b].
+        """
         x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
-        likelihood = likelihoods.settled(self.likelihood, extra)
+        likelihood = likelihoods.fitted(self.likelihood, extra)
         if self.samples == 1:
-            out, kl, _ = self.walk(params, x, cond, key)
+            out, kl, _ = self.infer(params, x, cond, key)
             return likelihood.log_prob(out, x) - jnp.sum(kl, axis=1)
 
         def log_weights(key: Key, samples: int) -> Float[Array, "b k"]:
             rows = jnp.repeat(x, samples, axis=0)
             labels = None if cond is None else jnp.repeat(cond, samples, axis=0)
-            out, _, log_ratio = self.walk(params, rows, labels, key)
+            out, _, log_ratio = self.infer(params, rows, labels, key)
             return (likelihood.log_prob(out, rows) + log_ratio).reshape(-1, samples)
 
         return importance_bound(log_weights, key, self.samples)
@@ -124,7 +145,18 @@ class LadderVAE:
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
-        """Draws all latents from their priors, and decodes."""
+        """Draws all latents from their priors and decodes.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            key: typed PRNG key.
+            num: number of samples.
+            cond: `"label"` int32 [num], or None to sample unconditionally.
+
+        Returns:
+            [num, *shape].
+        """
 
         def draw(level: int, prior: Moments, posterior: None) -> Array:
             noise = jax.random.normal(jax.random.fold_in(named(key, "prior"), level), prior.mean.shape)
@@ -132,4 +164,4 @@ class LadderVAE:
 
         labels, outputs = condition(cond, num, self.classes), self.likelihood.outputs(self.shape)
         out = self.net.apply(params["net"], None, None, labels, out=outputs, draw=draw, num=num)
-        return likelihoods.settled(self.likelihood, extra).sample(out, named(key, "likelihood"))
+        return likelihoods.fitted(self.likelihood, extra).sample(out, named(key, "likelihood"))

@@ -3,13 +3,13 @@
     training   z = s E(x), and the model's own loss of z;       samples   D(z / s), z from the model
 
 Real latents are scaled to unit variance, s = 1 / std of the first batch's z (Rombach et al. 2022, arXiv:2112.10752,
-appendix G); codes are the model's integers as they are, and `encoded` can make them once for all steps. Samples are in
-data space, and so is what is measured of them. Where the model has a likelihood, with N real latents,
+appendix G); codes are passed to the model as integers, and `training.encoded_data` can compute them once for all steps.
+Samples are in data space, and so are metrics. If the model has a likelihood, with N real latents,
 
     log p(x)  >=  E_q [ log p(x|z) - log q(z|x) + log p_model(s z) + N log s ],
 
-and for codes, of which q is certain, without log q and s: a bound if log p_model is exact or a bound, and an estimate
-of it if that is one.
+and for codes, where q is deterministic, without log q and s: a bound if log p_model is exact or a bound, an estimate of
+it if log p_model is an estimate.
 """
 
 import math
@@ -30,12 +30,12 @@ from genjax.training.pretrained import Pretrained
 
 @dataclass(frozen=True)
 class Latent:
-    """Learns the latents of a trained autoencoder.
+    """Trains a generative model on the latents of a trained autoencoder.
 
     Attributes:
-        autoencoder: what was trained.
-        weights: where its parameters lie when a run begins; they are carried in extra["autoencoder"].
-        model: of the latents: an objective for examples of the autoencoder's `latent_shape`, of its `values`.
+        autoencoder: the trained objective.
+        weights: the checkpoint with its parameters, read when the run starts; then kept in extra["autoencoder"].
+        model: an objective for examples of the autoencoder's `latent_shape` and `values`.
     """
 
     autoencoder: Objective
@@ -44,28 +44,33 @@ class Latent:
 
     @property
     def classes(self) -> int:
-        """Number of labels that the model is given."""
+        """The model's number of labels."""
         return getattr(self.model, "classes", 0)
 
     @property
     def _coder(self) -> HasLatents:
-        """The autoencoder, as such.
+        """The autoencoder, checked against the model.
 
         Raises:
-            UserError: it is none, or the model is for other latents.
+            UserError: it has no latents, or the model is for latents of another shape or number of values.
         """
         coder, shape = self.autoencoder, getattr(self.model, "shape", None)
         if not isinstance(coder, HasLatents):
             raise UserError(f"objective.autoencoder is a {type(coder).__name__}, which has no latents")
         if shape is not None and tuple(shape) != coder.latent_shape:
             written = ",".join(map(str, coder.latent_shape))
-            raise UserError(f"the latents have another shape: set --config.objective.model.shape={written}")
+            raise UserError(
+                f"the latents have another shape than the model: set --config.objective.model.shape={written}"
+            )
         if coder.values and coder.values != getattr(self.model, "values", coder.values):
-            raise UserError(f"codes have other values: set --config.objective.model.values={coder.values}")
+            raise UserError(
+                "the codes have another number of values than the model: "
+                f"set --config.objective.model.values={coder.values}"
+            )
         return coder
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """The model's players; the autoencoder, its fingerprint, the scale and the model's own extra are carried."""
+        """The model's players; extra holds the autoencoder, its fingerprint, the scale and the model's own extra."""
         coder = self._coder
         params, more = self.weights.load(self.autoencoder, key, batch)
         frozen = {"params": dict(params), "extra": dict(more)}
@@ -78,10 +83,13 @@ class Latent:
         return own, {"autoencoder": frozen, "scale": scale, "fingerprint": mark, "model": dict(extra)}
 
     def players(self) -> Mapping[str, Player]:
-        """The model's, given latents."""
-        return {name: Player(self._of(player), player.every) for name, player in self.model.players().items()}
+        """The model's players, with losses on latents."""
+        return {
+            name: Player(self._player_loss(player), player.every)
+            for name, player in self.model.players().items()
+        }
 
-    def _of(self, player: Player) -> Callable[..., tuple[Array, Aux]]:
+    def _player_loss(self, player: Player) -> Callable[..., tuple[Array, Aux]]:
         def loss(params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
             seen = {**batch, "x": self.encode(params, extra, batch, named(ctx.key, "latents"))}
             value, aux = player.loss(params, extra["model"], seen, ctx)
@@ -103,9 +111,9 @@ class Latent:
         return self._coder.latent_shape
 
     @property
-    def turns(self) -> int:
-        """The model's, of the loop that draws a sample; 0 where it has none of its own length."""
-        return getattr(self.model, "turns", 0)
+    def loop_iterations(self) -> int:
+        """The model's: iterations of its sampling loop; 0 if their number is not a property of the model."""
+        return getattr(self.model, "loop_iterations", 0)
 
     @property
     def values(self) -> int:
@@ -113,7 +121,17 @@ class Latent:
         return self._coder.values
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Array:
-        """The latents as the model sees them: codes, the batch's own if they are this autoencoder's; or scaled."""
+        """The model's input: scaled latents, or codes, cached ones if the batch has them with this fingerprint.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape]; optionally cached codes and their fingerprint.
+            key: typed PRNG key.
+
+        Returns:
+            z [b, *latent_shape].
+        """
 
         def encoded() -> Array:
             z = self._coder.encode(*self._frozen(extra), batch, key)
@@ -125,26 +143,58 @@ class Latent:
         return jax.lax.cond(valid, lambda: batch[CODES], encoded)
 
     def decode(self, params: Params, extra: Extra, z: Array, key: Key, cond: Batch | None = None) -> PyTree:
-        """The autoencoder's data of scaled latents."""
+        """Decodes scaled latents or codes.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            z: [b, *latent_shape].
+            key: typed PRNG key.
+            cond: `"label"` int32 [b], or None.
+
+        Returns:
+            Data [b, *shape].
+        """
         return self._coder.decode(*self._frozen(extra), self._scaled(z, 1.0 / extra["scale"]), key, cond)
 
     def log_decode(
         self, params: Params, extra: Extra, batch: Batch, key: Key
     ) -> tuple[Array, Float[Array, " b"]]:
-        """Scaled latents, and log p(x|z) - log q(z|x) of them in nats."""
+        """Encodes, with the terms of the bound that do not depend on the model.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape].
+            key: typed PRNG key.
+
+        Returns:
+            (scaled latents [b, *latent_shape], their log p(x|z) - log q(z|x) in nats [b]).
+        """
         z, given = self._coder.log_decode(*self._frozen(extra), batch, key)
         if not self._coder.values:
             given = given + math.prod(self._coder.latent_shape) * jnp.log(extra["scale"])
         return self._scaled(z, extra["scale"]), given
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> Any:
-        """Decodes the model's samples."""
+        """Decodes the model's samples.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            key: typed PRNG key.
+            num: number of samples.
+            cond: `"label"` int32 [num], or None to sample unconditionally.
+
+        Returns:
+            Data [num, *shape].
+        """
         z = self.model.sample(params, extra["model"], named(key, "model"), num, cond)
         return self.decode(params, extra, z, named(key, "decode"), cond)
 
     @property
     def log_prob_kind(self) -> str:
-        """What log p(x) is bounded by, and of what kind log p(z) is; empty where the model has none."""
+        """The bound on log p(x) and the kind of log p(z); empty if the model has no likelihood."""
         inner = self.model.log_prob_kind if isinstance(self.model, HasLogProb) else ""
         if not inner:
             return ""
@@ -154,7 +204,17 @@ class Latent:
         return f"{inner} of a lower bound ({bound})"
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """One draw of the bound for each example, in nats."""
+        """The bound from one draw of z per example.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape].
+            key: typed PRNG key.
+
+        Returns:
+            Nats [b].
+        """
         assert isinstance(self.model, HasLogProb)
         z, given = self.log_decode(params, extra, batch, named(key, "latents"))
         return given + self.model.log_prob(params, extra["model"], {**batch, "x": z}, named(key, "model"))

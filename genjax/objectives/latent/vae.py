@@ -2,9 +2,9 @@
 
 ELBO(x) = E_{q(z|x)} [ log p(x|z) ] - KL( q(z|x) || p(z) )  <=  log p(x),      q(z|x) = N(mean, exp(2 log_std)).
 
-The likelihood p(x|z), the prior p(z) and the bound that is trained (beta-VAE, capacity, free bits, IWAE, DReG) are
-parts: `likelihoods`, `priors`, `variational`. With labels c both networks are given c: p(x|z, c), q(z|x, c)
-(Sohn et al. 2015).
+The likelihood p(x|z), the prior p(z) and the training bound (beta-VAE, capacity, free bits, IWAE, DReG) are parts:
+`likelihoods`, `priors`, `elbo`. With labels c both networks are conditioned on c: p(x|z, c), q(z|x, c) (Sohn et al.
+2015).
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
 from genjax.distributions.elbo import ELBO, Bound, Terms, bound_kind, importance_bound, reparameterise
-from genjax.distributions.likelihoods import Bernoulli, Gaussian, Likelihood, Settled
+from genjax.distributions.likelihoods import Bernoulli, FittedScale, Gaussian, Likelihood
 from genjax.distributions.priors import HasKL, Normal, Prior
 from genjax.objectives.common import check_shape, condition
 
@@ -29,18 +29,18 @@ Latents = Float[Array, "b *latent"]
 
 @dataclass(frozen=True)
 class VAE:
-    """Learns a code and its decoder by a bound on the evidence.
+    """Encoder and decoder trained jointly on a lower bound on log p(x).
 
     Attributes:
-        encoder: called as encoder(x, None, cond, out=...), gives mean and log_std of q(z|x) along the last axis.
+        encoder: called as encoder(x, None, cond, out=...); outputs mean and log_std of q(z|x) along the last axis.
         decoder: called as decoder(z, None, cond, out=likelihood.outputs(shape)).
         shape: of one example.
         latent: shape of z; an int for a vector.
-        classes: number of labels that both networks are given; 0 for none.
+        classes: number of labels, passed one-hot to both networks; 0 for none.
         likelihood: p(x|z).
         prior: p(z).
-        bound: what is trained.
-        samples: draws of z for each example behind `log_prob`: 1 gives the ELBO, k the importance-weighted bound.
+        bound: the training bound.
+        samples: draws of z per example in `log_prob`: 1 gives the ELBO, k the importance-weighted bound.
     """
 
     encoder: Network
@@ -48,23 +48,23 @@ class VAE:
     shape: tuple[int, ...]
     latent: int | tuple[int, ...] = 16
     classes: int = 0
-    likelihood: Likelihood | Settled = Gaussian()
+    likelihood: Likelihood | FittedScale = Gaussian()
     prior: Prior = Normal()
     bound: Bound = ELBO()
     samples: int = tunable(1)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Of one example's z."""
+        """Shape of one example's z."""
         return (self.latent,) if isinstance(self.latent, int) else self.latent
 
     @property
     def values(self) -> int:
-        """z is continuous: 0."""
+        """0: z is continuous."""
         return 0
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """One player, `vae`, that moves encoder, decoder and prior together."""
+        """Initialises the player `vae`: encoder, decoder and prior."""
         check_shape(self.shape, batch, self.classes)
         x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
         z, out = jnp.zeros((len(x), *self.latent_shape)), self.likelihood.outputs(self.shape)
@@ -75,10 +75,10 @@ class VAE:
         prior = self.prior.init(named(key, "prior"), x, self.latent_shape)
         if prior:
             params["prior"] = prior
-        return {"vae": params}, likelihoods.begin(self.likelihood)
+        return {"vae": params}, likelihoods.init_extra(self.likelihood)
 
     def players(self) -> Mapping[str, Player]:
-        """One."""
+        """One player, `vae`."""
         return {"vae": Player(self.loss)}
 
     @property
@@ -86,13 +86,31 @@ class VAE:
         return (*self.latent_shape[:-1], 2 * self.latent_shape[-1])
 
     def posterior(self, params: Params, x: Array, cond: Array | None = None) -> tuple[Latents, Latents]:
-        """Mean and log standard deviation of q(z|x), each [b, *latent]."""
+        """Parameters of q(z|x).
+
+        Args:
+            params: parameters by player.
+            x: data [b, *shape].
+            cond: conditioning vectors [b, classes], or None.
+
+        Returns:
+            (mean, log standard deviation), each [b, *latent].
+        """
         out = self.encoder.apply(params["vae"]["encoder"], x, None, cond, out=self._moments)
         mean, log_std = jnp.split(out, 2, axis=-1)
         return mean, log_std
 
     def outputs(self, params: Params, z: Latents, cond: Array | None = None) -> Array:
-        """The likelihood's parameters given z."""
+        """Applies the decoder.
+
+        Args:
+            params: parameters by player.
+            z: latents [b, *latent].
+            cond: conditioning vectors [b, classes], or None.
+
+        Returns:
+            The likelihood's parameters [b, *likelihood.outputs(shape)].
+        """
         out = self.likelihood.outputs(self.shape)
         return self.decoder.apply(params["vae"]["decoder"], z, None, cond, out=out)
 
@@ -108,15 +126,15 @@ class VAE:
     def terms(
         self, params: Params, extra: Extra, batch: Batch, key: Key, bound: Bound, train: bool = False
     ) -> tuple[Terms, dict[str, PyTree]]:
-        """Draws from the posterior, and what each gives.
+        """Draws from the posterior and evaluates the terms of the bound.
 
         Args:
-            params: by player.
-            extra: the likelihood's, if it carries anything.
-            batch: the data.
+            params: parameters by player.
+            extra: the likelihood's carried state, if any.
+            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
             key: typed PRNG key.
-            bound: says how many draws, and how they depend on the posterior's parameters.
-            train: whether the likelihood is settled anew.
+            bound: determines the number of draws and their gradient.
+            train: whether a `FittedScale` likelihood is fitted to the batch.
 
         Returns:
             (terms, new entries of extra).
@@ -128,7 +146,7 @@ class VAE:
         z = z.reshape(-1, *self.latent_shape)
         each = lambda rows: rows if k == 1 or rows is None else jnp.repeat(rows, k, axis=0)
         out = self.outputs(params, z, each(cond))
-        likelihood, carried = likelihoods.settle(self.likelihood, extra, out, each(x), train)
+        likelihood, carried = likelihoods.fit_scale(self.likelihood, extra, out, each(x), train)
         log_likelihood = likelihood.log_prob(out, each(x)).reshape(-1, k)
         log_ratio = self._log_prior(params, z).reshape(-1, k) - log_q
         if isinstance(self.prior, HasKL):
@@ -138,7 +156,17 @@ class VAE:
         return Terms(log_likelihood, log_ratio, kl), carried
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """The bound's loss, mean over the batch, nats."""
+        """The loss of `bound`, mean over the batch, nats.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            ctx: PRNG key, step, and whether this is training.
+
+        Returns:
+            (scalar loss, metrics and new extra).
+        """
         key = named(ctx.key, "posterior")
         terms, carried = self.terms(params, extra, batch, key, self.bound, ctx.train)
         loss = self.bound.loss(terms, ctx.step if ctx.train else None)
@@ -147,11 +175,21 @@ class VAE:
 
     @property
     def log_prob_kind(self) -> str:
-        """A bound: which depends on `samples`."""
+        """A lower bound; the kind depends on `samples`."""
         return bound_kind(self.samples)
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """The ELBO from one draw, or the importance-weighted bound from `samples`; nats per example."""
+        """The ELBO from one draw, or the importance-weighted bound from `samples` draws.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            key: typed PRNG key.
+
+        Returns:
+            Nats [b].
+        """
         if self.samples == 1:
             terms = self.terms(params, extra, batch, key, ELBO())[0]
             return terms.log_likelihood[:, 0] - jnp.sum(terms.kl, axis=1)
@@ -165,29 +203,71 @@ class VAE:
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
-        """Decodes draws from the prior."""
+        """Decodes draws from the prior.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            key: typed PRNG key.
+            num: number of samples.
+            cond: `"label"` int32 [num], or None to sample unconditionally.
+
+        Returns:
+            [num, *shape].
+        """
         own, posterior = self._prior(params), lambda x: self._unlabelled(params, x)
         z = self.prior.sample(own, named(key, "prior"), num, self.latent_shape, posterior)
         return self.decode(params, extra, z, key, cond)
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Latents:
-        """A draw from q(z|x) for each example."""
+        """Draws z from q(z|x).
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            key: typed PRNG key.
+
+        Returns:
+            z [b, *latent].
+        """
         mean, log_std = self.posterior(params, batch["x"], condition(batch, len(batch["x"]), self.classes))
         return reparameterise(mean, log_std, key, 1)[0][:, 0]
 
     def decode(
         self, params: Params, extra: Extra, z: Latents, key: Key, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
-        """What the likelihood draws given z: its mean, as a rule."""
+        """Samples from p(x|z): its mean, unless the likelihood is `noisy`.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            z: latents [b, *latent].
+            key: typed PRNG key.
+            cond: `"label"` int32 [b], or None.
+
+        Returns:
+            [b, *shape].
+        """
         out = self.outputs(params, z, condition(cond, len(z), self.classes))
-        return likelihoods.settled(self.likelihood, extra).sample(out, named(key, "likelihood"))
+        return likelihoods.fitted(self.likelihood, extra).sample(out, named(key, "likelihood"))
 
     def log_decode(
         self, params: Params, extra: Extra, batch: Batch, key: Key
     ) -> tuple[Latents, Float[Array, " b"]]:
-        """A draw z of q(z|x), and log p(x|z) - log q(z|x) in nats: with a log p(z) it makes a bound."""
+        """Draws z from q(z|x); adding a log p(z) to the second output gives a lower bound on log p(x).
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            key: typed PRNG key.
+
+        Returns:
+            (z [b, *latent], log p(x|z) - log q(z|x) in nats [b]).
+        """
         labels = condition(batch, len(batch["x"]), self.classes)
         z, log_q = reparameterise(*self.posterior(params, batch["x"], labels), key, 1)
         out = self.outputs(params, z[:, 0], labels)
-        likelihood = likelihoods.settled(self.likelihood, extra)
+        likelihood = likelihoods.fitted(self.likelihood, extra)
         return z[:, 0], likelihood.log_prob(out, batch["x"]) - log_q[:, 0]

@@ -2,8 +2,8 @@
 
     loss = -log p(x | Q(E(x))) / D + cost,      D dimensions of x, nats per dimension,
 
-with E the encoder, Q one of `quantizers` with its cost. The default likelihood N(., 1/2) makes the first term the mean
-squared error (and a constant). The prior of the codes is uniform here, and one is learned afterwards (`latent`). As Q
+with E the encoder, Q one of `vector_quantizers` with its cost. The default likelihood N(., 1/2) makes the first term
+the mean squared error (plus a constant). The prior of the codes is uniform here; `latent` trains one afterwards. As Q
 is deterministic, for N codes of K values (section 3.2)
 
     log p(x)  >=  log p(x | Q(E(x))) - N log K.
@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from genjax.core.objective import Aux, Context, Network, Player
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
-from genjax.distributions.likelihoods import Gaussian, Likelihood, Settled
+from genjax.distributions.likelihoods import FittedScale, Gaussian, Likelihood
 from genjax.networks.vector_quantizers import MovingCodebook, Quantized, Quantizer, perplexity, usage
 from genjax.objectives.common import check_shape
 
@@ -29,13 +29,13 @@ MSE = Gaussian(std=0.5**0.5)
 
 @dataclass(frozen=True)
 class VQVAE:
-    """Learns codes on a grid, and their decoder.
+    """Codes on a grid, and their decoder.
 
     Attributes:
         encoder: called as encoder(x, out=(*grid, features)).
         decoder: called as decoder(z [b, *grid, d], out=likelihood.outputs(shape)).
         shape: of one example.
-        grid: places of the codes.
+        grid: spatial shape of the codes.
         quantizer: features to codes and back.
         likelihood: p(x|z).
     """
@@ -45,20 +45,20 @@ class VQVAE:
     shape: tuple[int, ...]
     grid: tuple[int, ...]
     quantizer: Quantizer = MovingCodebook()
-    likelihood: Likelihood | Settled = MSE
+    likelihood: Likelihood | FittedScale = MSE
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """The grid, and the codes at each place."""
+        """The grid, and the number of codes at each position."""
         return (*self.grid, self.quantizer.stack)
 
     @property
     def values(self) -> int:
-        """Of each code."""
+        """Number of values of each code."""
         return self.quantizer.values
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """One player, `vqvae`; what the quantizer carries is extra["quantizer"]."""
+        """Initialises the player `vqvae`; the quantizer's carried state is extra["quantizer"]."""
         check_shape(self.shape, batch)
         encoder = self.encoder.init(named(key, "encoder"), batch["x"], out=self._features)
         z = self.encoder.apply(encoder, batch["x"], out=self._features)
@@ -67,10 +67,10 @@ class VQVAE:
         decoder = self.decoder.init(named(key, "decoder"), z, out=self.likelihood.outputs(self.shape))
         params = {"encoder": encoder, "decoder": decoder} | ({"quantizer": own} if own else {})
         extra = {"quantizer": carried} if carried else {}
-        return {"vqvae": params}, {**extra, **likelihoods.begin(self.likelihood)}
+        return {"vqvae": params}, {**extra, **likelihoods.init_extra(self.likelihood)}
 
     def players(self) -> Mapping[str, Player]:
-        """One."""
+        """One player, `vqvae`."""
         return {"vqvae": Player(self.loss)}
 
     @property
@@ -83,28 +83,46 @@ class VQVAE:
     def quantize(
         self, params: Params, extra: Extra, x: Float[Array, "b ..."], key: Key, step: Array | None
     ) -> Quantized:
-        """The encoder's features, quantized; with a step, in training."""
+        """Encodes and quantizes.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            x: data [b, *shape].
+            key: typed PRNG key.
+            step: training step; None in evaluation.
+
+        Returns:
+            See `Quantized`.
+        """
         z = self.encoder.apply(params["vqvae"]["encoder"], x, out=self._features)
         return self.quantizer.quantize(*self._quantizer(params, extra), z, key, step)
 
     def outputs(self, params: Params, z: Float[Array, "b ..."]) -> Array:
-        """The likelihood's parameters given what the quantizer gives."""
+        """The likelihood's parameters given quantized features."""
         out = self.likelihood.outputs(self.shape)
         return self.decoder.apply(params["vqvae"]["decoder"], z, out=out)
 
     def losses(
         self, params: Params, extra: Extra, batch: Batch, ctx: Context
     ) -> tuple[Array, Array, Array, Aux]:
-        """What training is made of.
+        """The terms of the loss.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape].
+            ctx: PRNG key, step, and whether this is training.
 
         Returns:
-            (reconstruction in nats per dimension, the quantizer's cost, what is drawn for x, metrics and extra). Codes
-            are counted within the batch: `perplexity`, and `used`, the share of values that occur.
+            (reconstruction in nats per dimension, the quantizer's cost, x_hat drawn from the likelihood,
+            metrics and extra). Code statistics are over the batch: `perplexity`, and `used`, the share of
+            values that occur.
         """
         x, step = batch["x"], ctx.step if ctx.train else None
         found = self.quantize(params, extra, x, named(ctx.key, "quantize"), step)
         out = self.outputs(params, found.z)
-        likelihood, settled = likelihoods.settle(self.likelihood, extra, out, x, ctx.train)
+        likelihood, fitted = likelihoods.fit_scale(self.likelihood, extra, out, x, ctx.train)
         reconstruction = -jnp.mean(likelihood.log_prob(out, x)) / math.prod(self.shape)
         drawn = likelihood.sample(out, named(ctx.key, "likelihood"))
         shares = usage(found.codes, self.values)
@@ -115,46 +133,108 @@ class VQVAE:
             "used": jnp.mean(shares > 0),
         }
         carried = {"quantizer": found.carried} if "quantizer" in extra else {}
-        return reconstruction, found.cost, drawn, Aux(metrics, {**carried, **settled})
+        return reconstruction, found.cost, drawn, Aux(metrics, {**carried, **fitted})
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """-log p(x|z) / D + cost, nats per dimension."""
+        """-log p(x|z) / D + cost, nats per dimension.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape].
+            ctx: PRNG key, step, and whether this is training.
+
+        Returns:
+            (scalar loss, metrics and new extra).
+        """
         reconstruction, cost, _, aux = self.losses(params, extra, batch, ctx)
         return reconstruction + cost, aux
 
     @property
     def log_prob_kind(self) -> str:
-        """A bound, as one of all codes is counted."""
+        """A lower bound: of the sum over all codes, only the encoder's is evaluated."""
         return "lower bound (its own codes, uniform prior)"
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """log p(x|z) - N log K in nats per example."""
+        """log p(x|z) - N log K.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape].
+            key: typed PRNG key.
+
+        Returns:
+            Nats [b].
+        """
         _, given = self.log_decode(params, extra, batch, key)
         return given - math.prod(self.latent_shape) * math.log(self.values)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
-        """Decodes uniform codes; what they look like says little before a prior is learned."""
+        """Decodes uniform codes; such samples are poor until a prior is trained.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            key: typed PRNG key.
+            num: number of samples.
+            cond: unused: the model is unconditional.
+
+        Returns:
+            [num, *shape].
+        """
         shape = (num, *self.latent_shape)
         codes = jax.random.randint(named(key, "codes"), shape, 0, self.values, jnp.int32)
         return self.decode(params, extra, codes, key)
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Int[Array, "b *grid m"]:
-        """The codes."""
+        """The codes.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape].
+            key: typed PRNG key.
+
+        Returns:
+            int32 [b, *latent_shape].
+        """
         return self.quantize(params, extra, batch["x"], key, None).codes
 
     def decode(
         self, params: Params, extra: Extra, z: Int[Array, "b *grid m"], key: Key, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
-        """What the likelihood draws given codes: its mean, as a rule."""
+        """Samples from p(x | codes): its mean, unless the likelihood is `noisy`.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            z: codes int32 [b, *latent_shape].
+            key: typed PRNG key.
+            cond: unused: the model is unconditional.
+
+        Returns:
+            [b, *shape].
+        """
         out = self.outputs(params, self.quantizer.lookup(*self._quantizer(params, extra), z))
-        return likelihoods.settled(self.likelihood, extra).sample(out, named(key, "likelihood"))
+        return likelihoods.fitted(self.likelihood, extra).sample(out, named(key, "likelihood"))
 
     def log_decode(
         self, params: Params, extra: Extra, batch: Batch, key: Key
     ) -> tuple[Int[Array, "b *grid m"], Float[Array, " b"]]:
-        """The codes, and log p(x | codes) in nats."""
+        """Encodes, with the log-likelihood of the data given the codes.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape].
+            key: typed PRNG key.
+
+        Returns:
+            (codes int32 [b, *latent_shape], log p(x | codes) in nats [b]).
+        """
         found = self.quantize(params, extra, batch["x"], key, None)
         out = self.outputs(params, found.z)
-        return found.codes, likelihoods.settled(self.likelihood, extra).log_prob(out, batch["x"])
+        return found.codes, likelihoods.fitted(self.likelihood, extra).log_prob(out, batch["x"])

@@ -5,9 +5,9 @@
     bottom    e_b = Q_b( J([h, D_t(e_t)]) ),               fine grid
     image     D([e_b, D_t(e_t)])                                                    (section 3.1, figure 2a)
 
-with loss = -log p(x|z) / D + both costs. Where the paper upsamples e_t for the decoder, this gives it D_t(e_t). As
-latents the codes stand in one sequence, top first; so an autoregressive prior of it is p(top) p(bottom | top). Both
-quantizers have as many values, so that all of the sequence's elements have.
+with loss = -log p(x|z) / D + both costs. The paper upsamples e_t for the decoder; here the decoder gets D_t(e_t). As
+latents the codes form one sequence, top first, so an autoregressive prior of it is p(top) p(bottom | top). Both
+quantizers have the same number of values, so that all elements of the sequence do.
 """
 
 import math
@@ -22,7 +22,7 @@ from genjax.core.errors import UserError
 from genjax.core.objective import Aux, Context, Network, Player
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
-from genjax.distributions.likelihoods import Likelihood, Settled
+from genjax.distributions.likelihoods import FittedScale, Likelihood
 from genjax.networks.vector_quantizers import MovingCodebook, Quantized, Quantizer, perplexity, usage
 from genjax.objectives.common import check_shape
 from genjax.objectives.latent.vqvae import MSE
@@ -32,7 +32,7 @@ LEVELS = ("top", "bottom")
 
 @dataclass(frozen=True)
 class VQVAE2:
-    """Learns codes on two grids, and their decoder.
+    """Codes on two grids, and their decoder.
 
     Attributes:
         encoder: E, called as encoder(x, out=(*grid, width)).
@@ -41,8 +41,8 @@ class VQVAE2:
         join: J, keeps the grid; called as join(maps, out=(*grid, features)).
         decoder: D, called as decoder(maps, out=likelihood.outputs(shape)).
         shape: of one example.
-        grid: places of the bottom codes.
-        top_grid: places of the top codes.
+        grid: spatial shape of the bottom codes.
+        top_grid: spatial shape of the top codes.
         width: features of h and of D_t.
         top: quantizer of the coarse grid.
         bottom: quantizer of the fine grid.
@@ -60,31 +60,31 @@ class VQVAE2:
     width: int = 32
     top: Quantizer = MovingCodebook()
     bottom: Quantizer = MovingCodebook()
-    likelihood: Likelihood | Settled = MSE
+    likelihood: Likelihood | FittedScale = MSE
 
     def __post_init__(self) -> None:
         if self.top.values != self.bottom.values:
             raise UserError(
-                f"top has {self.top.values} values and bottom {self.bottom.values}: give both as many"
+                f"top has {self.top.values} values and bottom {self.bottom.values}: they must be equal"
             )
 
     @property
     def _counts(self) -> tuple[int, int]:
-        """Codes of an example at each level."""
+        """Number of codes per example at each level."""
         return math.prod(self.top_grid) * self.top.stack, math.prod(self.grid) * self.bottom.stack
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """All codes in a row, top first."""
+        """The length of the sequence of all codes, top first."""
         return (sum(self._counts),)
 
     @property
     def values(self) -> int:
-        """Of each code."""
+        """Number of values of each code."""
         return self.top.values
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """One player, `vqvae`; what the quantizers carry is extra["top"] and extra["bottom"]."""
+        """Initialises the player `vqvae`; the quantizers' carried state is extra["top"] and extra["bottom"]."""
         check_shape(self.shape, batch)
         params: dict[str, PyTree] = {}
         extra: dict[str, PyTree] = {}
@@ -109,10 +109,10 @@ class VQVAE2:
         )
         both = jnp.concatenate([quantizer("bottom", self.bottom, z), above], axis=-1)
         network("decoder", self.decoder, both, self.likelihood.outputs(self.shape))
-        return {"vqvae": params}, {**extra, **likelihoods.begin(self.likelihood)}
+        return {"vqvae": params}, {**extra, **likelihoods.init_extra(self.likelihood)}
 
     def players(self) -> Mapping[str, Player]:
-        """One."""
+        """One player, `vqvae`."""
         return {"vqvae": Player(self.loss)}
 
     def _apply(self, params: Params, name: str, x: Array, out: tuple[int, ...]) -> Array:
@@ -124,7 +124,18 @@ class VQVAE2:
     def quantize(
         self, params: Params, extra: Extra, x: Float[Array, "b ..."], key: Key, step: Array | None
     ) -> tuple[dict[str, Quantized], Array]:
-        """Both levels, and the likelihood's parameters; with a step, in training."""
+        """Encodes, quantizes at both levels and decodes.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            x: data [b, *shape].
+            key: typed PRNG key.
+            step: training step; None in evaluation.
+
+        Returns:
+            ({"top", "bottom"} -> `Quantized`, the likelihood's parameters).
+        """
         h = self._apply(params, "encoder", x, (*self.grid, self.width))
         z = self._apply(params, "top_encoder", h, (*self.top_grid, self.top.features))
         top = self.top.quantize(*self._own(params, extra, "top"), z, named(key, "top"), step)
@@ -139,10 +150,20 @@ class VQVAE2:
         return self._apply(params, "decoder", both, self.likelihood.outputs(self.shape))
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """-log p(x|z) / D + both costs, nats per dimension; codes are counted within the batch."""
+        """-log p(x|z) / D + both costs, nats per dimension; code statistics are over the batch.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape].
+            ctx: PRNG key, step, and whether this is training.
+
+        Returns:
+            (scalar loss, metrics and new extra).
+        """
         x, step = batch["x"], ctx.step if ctx.train else None
         found, out = self.quantize(params, extra, x, named(ctx.key, "quantize"), step)
-        likelihood, settled = likelihoods.settle(self.likelihood, extra, out, x, ctx.train)
+        likelihood, fitted = likelihoods.fit_scale(self.likelihood, extra, out, x, ctx.train)
         reconstruction = -jnp.mean(likelihood.log_prob(out, x)) / math.prod(self.shape)
         drawn = likelihood.sample(out, named(ctx.key, "likelihood"))
         metrics = {"mse": jnp.mean((drawn - x) ** 2)}
@@ -150,7 +171,7 @@ class VQVAE2:
             metrics[f"perplexity_{level}"] = perplexity(usage(found[level].codes, self.values))
         carried = {level: found[level].carried for level in LEVELS if level in extra}
         cost = found["top"].cost + found["bottom"].cost
-        return reconstruction + cost, Aux(metrics, {**carried, **settled})
+        return reconstruction + cost, Aux(metrics, {**carried, **fitted})
 
     def _flat(self, found: dict[str, Quantized]) -> Int[Array, "b n"]:
         rows = [found[level].codes.reshape(len(found[level].codes), -1) for level in LEVELS]
@@ -158,40 +179,92 @@ class VQVAE2:
 
     @property
     def log_prob_kind(self) -> str:
-        """A bound, as one of all codes is counted."""
+        """A lower bound: of the sum over all codes, only the encoder's is evaluated."""
         return "lower bound (its own codes, uniform prior)"
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """log p(x|z) - N log K in nats per example."""
+        """log p(x|z) - N log K.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape].
+            key: typed PRNG key.
+
+        Returns:
+            Nats [b].
+        """
         return self.log_decode(params, extra, batch, key)[1] - self.latent_shape[0] * math.log(self.values)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
-        """Decodes uniform codes; what they look like says little before a prior is learned."""
+        """Decodes uniform codes; such samples are poor until a prior is trained.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            key: typed PRNG key.
+            num: number of samples.
+            cond: unused: the model is unconditional.
+
+        Returns:
+            [num, *shape].
+        """
         shape = (num, *self.latent_shape)
         codes = jax.random.randint(named(key, "codes"), shape, 0, self.values, jnp.int32)
         return self.decode(params, extra, codes, key)
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Int[Array, "b n"]:
-        """The codes, top first."""
+        """The codes, top first.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape].
+            key: typed PRNG key.
+
+        Returns:
+            int32 [b, n].
+        """
         return self._flat(self.quantize(params, extra, batch["x"], key, None)[0])
 
     def decode(
         self, params: Params, extra: Extra, z: Int[Array, "b n"], key: Key, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
-        """What the likelihood draws given codes: its mean, as a rule."""
+        """Samples from p(x | codes): its mean, unless the likelihood is `noisy`.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            z: codes int32 [b, n], top first.
+            key: typed PRNG key.
+            cond: unused: the model is unconditional.
+
+        Returns:
+            [b, *shape].
+        """
         top, bottom = z[:, : self._counts[0]], z[:, self._counts[0] :]
         top = top.reshape(-1, *self.top_grid, self.top.stack)
         bottom = bottom.reshape(-1, *self.grid, self.bottom.stack)
         e = self.top.lookup(*self._own(params, extra, "top"), top)
         above = self._apply(params, "top_decoder", e, (*self.grid, self.width))
         out = self._draw(params, above, self.bottom.lookup(*self._own(params, extra, "bottom"), bottom))
-        return likelihoods.settled(self.likelihood, extra).sample(out, named(key, "likelihood"))
+        return likelihoods.fitted(self.likelihood, extra).sample(out, named(key, "likelihood"))
 
     def log_decode(
         self, params: Params, extra: Extra, batch: Batch, key: Key
     ) -> tuple[Int[Array, "b n"], Float[Array, " b"]]:
-        """The codes, and log p(x | codes) in nats."""
+        """Encodes, with the log-likelihood of the data given the codes.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            batch: `"x"` [b, *shape].
+            key: typed PRNG key.
+
+        Returns:
+            (codes int32 [b, n], log p(x | codes) in nats [b]).
+        """
         found, out = self.quantize(params, extra, batch["x"], key, None)
-        return self._flat(found), likelihoods.settled(self.likelihood, extra).log_prob(out, batch["x"])
+        return self._flat(found), likelihoods.fitted(self.likelihood, extra).log_prob(out, batch["x"])
