@@ -39,7 +39,7 @@ class MuLaw:
             )
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
-        """Any dtype -> int32 tokens; amplitudes beyond `full` are clipped."""
+        """Any dtype -> int32 tokens; amplitudes beyond `full` are clipped. See `Transform.forward`."""
         x = jnp.clip(batch["x"].astype(jnp.float32) / self.full, -1.0, 1.0)
         mu = self.levels - 1
         y = jnp.sign(x) * jnp.log1p(mu * jnp.abs(x)) / np.log1p(mu)

@@ -60,7 +60,7 @@ class Dequantize:
     bits: int = 14
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
-        """Integers -> float32; draws noise in evaluation too."""
+        """Integers -> float32; draws noise in evaluation too. See `Transform.forward`."""
         x = batch["x"]
         cell = jax.random.bits(named(key, "dequantize"), x.shape, jnp.uint16) >> (16 - self.bits)
         u = (cell.astype(jnp.float32) + 0.5) / 2**self.bits
@@ -99,7 +99,7 @@ class Scale:
         return (self.to_high - self.to_low) / (self.high - self.low)
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
-        """Any dtype -> float32."""
+        """Any dtype -> float32. See `Transform.forward`."""
         slope = np.float32(self.slope)
         if abs(float(slope)) > abs(self.slope):  # round towards zero: x = high must not exceed to_high
             slope = np.nextafter(slope, np.float32(0))
@@ -131,7 +131,7 @@ class Binarize:
     random: bool = True
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
-        """Any dtype in [0, high] -> float32 in {0, 1}; random in evaluation too."""
+        """Any dtype in [0, high] -> float32 in {0, 1}; random in evaluation too. See `Transform.forward`."""
         p = batch["x"].astype(jnp.float32) / self.high
         u = jax.random.uniform(named(key, "binarize"), p.shape) if self.random else 0.5
         return {**batch, "x": (u < p).astype(jnp.float32)}
@@ -160,7 +160,7 @@ class Quantize:
     high: int = 255
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
-        """Integers -> int32; halves are rounded up."""
+        """Integers -> int32; halves are rounded up. See `Transform.forward`."""
         x = batch["x"].astype(jnp.int32)
         return {**batch, "x": (2 * (self.values - 1) * x + self.high) // (2 * self.high)}
 
@@ -178,7 +178,7 @@ class Flip:
     """Mirrors each image left to right with probability 1/2, in training only."""
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
-        """Images [b, h, w, c] of any dtype."""
+        """Images [b, h, w, c] of any dtype. See `Transform.forward`."""
         if not train:
             return batch
         x = batch["x"]
@@ -207,7 +207,7 @@ class Crop:
     mode: Literal["constant", "edge", "reflect"] = "constant"
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
-        """Images [b, h, w, c] of any dtype."""
+        """Images [b, h, w, c] of any dtype. See `Transform.forward`."""
         if not train:
             return batch
         x = batch["x"]

@@ -62,7 +62,7 @@ class Both:
     transform: Transform
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
-        """Pairs [b, h, 2 w, c]."""
+        """Pairs [b, h, 2 w, c] of any dtype. See `Transform.forward`."""
         left, right = halves(batch["x"])
         stacked = self.transform.forward({**batch, "x": jnp.concatenate([left, right], axis=-1)}, key, train)
         return {**stacked, "x": side_by_side(*jnp.split(stacked["x"], 2, axis=-1))}
