@@ -1,10 +1,10 @@
-"""A feature network of three numbers, in the place of Inception's."""
+"""A feature network with three features, in place of Inception."""
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from genjax.metrics.features.extraction import FeatureNetwork
-from genjax.metrics.features.inception import colours, expected, image_stream
+from genjax.metrics.features.inception import expected_arrays, image_stream, to_rgb
 from genjax.metrics.features.reference import gather_statistics
 from genjax.parallel.mesh import make_mesh
 
@@ -12,12 +12,12 @@ MATRIX = np.array([[4.0, 0.0, 1.0], [0.0, 4.0, 1.0], [0.0, 0.0, 1.0]], np.float3
 
 
 def small(levels=256):
-    """Three features, the colours' means, and logits of their product with a matrix."""
+    """Three features, the channel means, and logits by a linear head."""
     return FeatureNetwork(
         "small",
         3,
         {"matrix": MATRIX},
-        lambda params, x: colours(x, levels).mean(axis=(1, 2)),
+        lambda params, x: to_rgb(x, levels).mean(axis=(1, 2)),
         lambda params, features: features @ params["matrix"],
         digest="digest",
         original=True,
@@ -46,9 +46,9 @@ def cut(x, *ends):
 
 
 def random_weights(path):
-    """Writes a file of the whole Inception's weights, drawn at random."""
+    """Writes a file of random weights for all of Inception-v3."""
     rng, arrays = np.random.default_rng(0), {}
-    for name, (_, shape) in expected().items():
+    for name, (_, shape) in expected_arrays().items():
         centre = 1.0 if name.endswith(("running_var", "bn.weight")) else 0.0
         scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
         arrays[name] = (centre + scale * rng.normal(size=shape).clip(-5, 5)).astype(np.float32)

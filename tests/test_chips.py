@@ -1,4 +1,4 @@
-"""The table of chips against the names that devices have, and MFU by hand."""
+"""The table of chips against device names, and MFU by hand."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 from genjax.evaluation.chips import CHIPS, peak, utilisation
 
-# As jax.devices()[0].device_kind gives them.
+# Values of jax.devices()[0].device_kind.
 KINDS = {
     "NVIDIA H100 80GB HBM3": 989.4,
     "NVIDIA H100 PCIe": 756.0,
@@ -34,7 +34,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_device_is_found_once(kind):
+def test_each_device_matches_one_chip(kind):
     assert peak(kind) == KINDS[kind] * 1e12
     assert sum(re.fullmatch(chip.kind, kind, re.IGNORECASE) is not None for chip in CHIPS) == 1
 
@@ -52,7 +52,7 @@ def test_each_device_is_found_once(kind):
         "TPU v5 litepod",
     ],
 )
-def test_no_peak_is_invented(kind):
+def test_unknown_devices_have_no_peak(kind):
     assert peak(kind) is None
     assert utilisation(1e12, 1.0, kind) is None
 

@@ -1,4 +1,4 @@
-"""A comparison's page: who is best, what stands where, and that the page needs nothing beside it."""
+"""The comparison page: best values, layout, and self-containment."""
 
 import dataclasses
 import html.parser
@@ -15,13 +15,13 @@ from genjax.data import Data, Digits, Scale
 from genjax.evaluation import sample_quality
 from genjax.evaluation.comparison import Entry, group, parse, title, without_seed
 from genjax.evaluation.likelihood import ADDED
-from genjax.evaluation.sample_quality import per_thousand
-from genjax.metrics.report import Judge
+from genjax.evaluation.sample_quality import seconds_per_thousand
+from genjax.metrics.report import SampleReference
 from genjax.networks import MLP
 from genjax.objectives.latent.vae import VAE
 from genjax.reports import charts, page
 from genjax.reports.comparison_page import _stability
-from genjax.reports.comparison_table import as_json, likelihood, markdown, mean_and_spread, table
+from genjax.reports.comparison_table import as_json, likelihood, markdown, mean_std_over_seeds, table
 from genjax.training import experiment
 from genjax.training.experiment import Experiment
 from genjax.training.loop import Run
@@ -32,7 +32,7 @@ VOID = {"meta", "link", "img", "br"}
 
 
 class Reader(html.parser.HTMLParser):
-    """Notes what a page loads, and that its elements are closed in order."""
+    """Records the links of a page, and checks that its elements are closed in order."""
 
     def __init__(self):
         super().__init__()
@@ -56,8 +56,8 @@ def read(text):
     return reader
 
 
-def test_the_front_is_what_nothing_beats():
-    """Against every pair of points: one is on the front unless another is as fast and better, or as good and faster."""
+def test_the_front_is_pareto_optimal():
+    """A point is on the front unless another is at least as good in both coordinates and better in one."""
     points = [tuple(p) for p in np.random.default_rng(0).integers(0, 6, (12, 2)).astype(float)]
     beaten = {
         i
@@ -65,23 +65,23 @@ def test_the_front_is_what_nothing_beats():
         if points[j] != points[i] and points[j][0] <= points[i][0] and points[j][1] <= points[i][1]
     }
     on = {points[i] for i in range(len(points)) if i not in beaten}
-    assert {points[i] for i in charts.front(points)} == on
+    assert {points[i] for i in charts.pareto_front(points)} == on
 
 
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("values", [[1.2, 1.6], [0.001, 900.0], [5.0, 5.0], [3.0, 4.0, 90.0]])
 def test_axes_hold_their_values_and_have_round_ticks(values, log):
     axis = charts.Axis.around("x", values, log)
-    assert all(0.0 <= axis.place(value) <= 1.0 for value in values)
+    assert all(0.0 <= axis.fraction(value) <= 1.0 for value in values)
     ticks = axis.ticks()
     assert 3 <= len(ticks) <= 9
     assert all(axis.low <= tick <= axis.high for tick in ticks)
     assert all(float(f"{tick:.3g}") == pytest.approx(tick) for tick in ticks)
-    places = [axis.place(value) for value in sorted(values)]
+    places = [axis.fraction(value) for value in sorted(values)]
     assert places == sorted(places)
 
 
-def test_a_page_loads_nothing_and_escapes_what_it_is_told():
+def test_a_page_loads_nothing_and_escapes_its_text():
     picture = page.figure("a < b", Image.new("RGB", (4, 3)))
     chart = charts.scatter(
         [charts.Point("<i>", 0, 1.0, 2.0, 0.5), charts.Point("b", 1, 3.0, 1.0)], "x & y", "z"
@@ -99,7 +99,7 @@ def test_a_page_loads_nothing_and_escapes_what_it_is_told():
     assert "http" not in text.replace("http-equiv", "")
 
 
-MADE = {
+CONTEXT = {
     "samples": 8,
     "sample_seed": 0,
     "features": "none",
@@ -113,22 +113,24 @@ def entry(name, seed, width=8, trouble="", **numbers) -> Entry:
     data = Data(Digits(), (Scale(0.0, 16.0),))
     net = MLP(width=width)
     objective = VAE(net, net, shape=data.shape, latent=2)
-    run = object.__new__(Run)  # what is grouped is the experiment: nothing is made ready
+    run = object.__new__(Run)  # grouping needs only the experiment
     object.__setattr__(run, "experiment", Experiment(objective, data, Adam(), seed=seed))
-    return Entry(name, Path(name), run, object.__new__(TrainState), numbers, {}, np.zeros(0), MADE, trouble)
+    return Entry(
+        name, Path(name), run, object.__new__(TrainState), numbers, {}, np.zeros(0), CONTEXT, trouble
+    )
 
 
-def test_runs_that_differ_in_their_seed_alone_are_one_row():
+def test_runs_that_differ_only_in_their_seed_are_one_row():
     rows = group([entry("a,seed=0", 0, ratio=1.0), entry("b,seed=0", 0, 16), entry("c", 1, ratio=2.0)])
     assert [[one.name for one in row] for row in rows] == [["a,seed=0", "c"], ["b,seed=0"]]
     assert [title(row) for row in rows] == ["a (2 seeds)", "b,seed=0"]
-    assert mean_and_spread(rows[0], "ratio") == (1.5, pytest.approx(0.5**0.5))
-    assert mean_and_spread(rows[1], "ratio") is None
-    assert mean_and_spread([dataclasses.replace(rows[0][0])], "ratio") == (1.0, None)
+    assert mean_std_over_seeds(rows[0], "ratio") == (1.5, pytest.approx(0.5**0.5))
+    assert mean_std_over_seeds(rows[1], "ratio") is None
+    assert mean_std_over_seeds([dataclasses.replace(rows[0][0])], "ratio") == (1.0, None)
 
 
-def test_the_seed_of_a_model_within_does_not_part_rows(tmp_path):
-    """Two priors, each of an autoencoder of its own seed, are alike; one of another autoencoder is not."""
+def test_the_seed_of_an_inner_model_does_not_separate_rows(tmp_path):
+    """Two priors whose autoencoders differ in their seed are equal; one with another autoencoder is not."""
     made = []
     for number, (seed, variant) in enumerate([("0", "vqvae_digits"), ("1", "vqvae_digits"), ("0", "other")]):
         workdir = tmp_path / str(number)
@@ -139,7 +141,7 @@ def test_the_seed_of_a_model_within_does_not_part_rows(tmp_path):
     assert made[0] == made[1] != made[2]
 
 
-def test_tables_mark_the_best_and_count_what_went_wrong():
+def test_tables_mark_the_best_and_count_failures():
     rows = group(
         [
             entry("a,seed=0", 0, frechet_ratio=1.0, megabytes=5.0, parameters=7.0),
@@ -164,7 +166,7 @@ def test_tables_mark_the_best_and_count_what_went_wrong():
     assert "<td>b</td><td>1</td><td></td><td>0</td><td>1</td>" in section
 
 
-def test_where_all_are_equal_none_is_the_best():
+def test_equal_values_have_no_best():
     rows = group(
         [
             entry("a", 0, frechet_ratio=1.0, near_copies=0.0, recall=0.5),
@@ -176,8 +178,8 @@ def test_where_all_are_equal_none_is_the_best():
     assert marked == [["Fréchet ratio"], []]
 
 
-def test_names_of_points_do_not_cover_each_other():
-    """Ten points on a line, near each other: no name's box meets another's."""
+def test_labels_of_points_do_not_overlap():
+    """Ten nearby points on a line: no label's box intersects another's."""
     taken: list[charts.Box] = []
     for number in range(10):
         charts._label("a name", 120.0 + 40 * number, 150.0 + 4 * number, taken)
@@ -191,7 +193,7 @@ def test_runs_are_named_with_settings(tmp_path):
         parse("runs/a@x")
 
 
-def test_likelihoods_of_seeds_are_their_mean_and_spread_with_the_sign_of_a_bound():
+def test_likelihoods_of_seeds_are_mean_and_std_with_the_sign_of_a_bound():
     found = [
         {"bits_per_dim": 2.5 + seed, "bits_per_dim_error": 0.125, "log_prob_kind": "lower bound (k)"}
         for seed in range(2)
@@ -206,12 +208,12 @@ def test_likelihoods_of_seeds_are_their_mean_and_spread_with_the_sign_of_a_bound
     assert likelihood([entry("a", 0)]) == ""
 
 
-def test_a_thousand_samples_take_what_whole_calls_after_the_first_take():
-    """Three calls of 100 for 210 samples, two seconds each but for the first, which compiles."""
-    assert per_thousand([(100, 30.0), (200, 32.0), (210, 34.0)]) == pytest.approx(20.0)
+def test_seconds_per_thousand_exclude_the_first_call():
+    """Three calls of 100 for 210 samples, two seconds each except the first, which compiles."""
+    assert seconds_per_thousand([(100, 30.0), (200, 32.0), (210, 34.0)]) == pytest.approx(20.0)
 
 
-def test_equal_samples_are_not_compared_and_broken_ones_are_asked_to_be_refused(monkeypatch):
+def test_equal_samples_are_not_compared_and_non_finite_ones_raise(monkeypatch):
     asked = []
 
     def draw(*args, num, batch_size, finite, report, **_):
@@ -219,13 +221,13 @@ def test_equal_samples_are_not_compared_and_broken_ones_are_asked_to_be_refused(
         report(batch_size), report(num)
         return np.zeros((num, 8, 8, 1), np.uint8), None
 
-    monkeypatch.setattr(vary, "draw_samples", draw)
+    monkeypatch.setattr(sample_quality, "draw_samples", draw)
     run = entry("a", 0).run
     object.__setattr__(run, "mesh", None)
     state = object.__new__(TrainState)
     for name in ("ema", "extra"):
         object.__setattr__(state, name, {})
-    found, samples = sample_quality.measure(run, state, object.__new__(Judge), 40, 0)
+    found, samples = sample_quality.measure(run, state, object.__new__(SampleReference), 40, 0)
     sample_quality.measure(run, state, None, 1000, 0)
     assert asked == [(20, True), (250, False)]
     assert {*found} == {"seconds_per_1000"}

@@ -1,4 +1,4 @@
-"""What the benchmark says of compiled work, against products counted by hand; and traces of a run's steps."""
+"""Costs of compiled programs against hand counts; and windows of profiled steps."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from genjax.core.errors import UserError
 from genjax.evaluation.chips import peak
 from genjax.networks import MLP
 from genjax.objectives.latent.vae import VAE
-from genjax.training.profile import window
+from genjax.training.profile import parse_window
 
 
 def test_costs_of_a_product():
@@ -68,6 +68,6 @@ def test_dtype_of_the_networks():
 
 @pytest.mark.parametrize("text", ["3", "5:5", "7:3", "a:b", "1:2:3", ":4"])
 def test_windows_of_steps(text):
-    assert window("3:10") == (3, 10)
+    assert parse_window("3:10") == (3, 10)
     with pytest.raises(UserError, match="FIRST:LAST"):
-        window(text)
+        parse_window(text)

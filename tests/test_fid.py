@@ -1,4 +1,4 @@
-"""FID, IS and KID by their formulas, what is said of them, and the judge of a data set."""
+"""FID, IS and KID by their formulas, their conditions of comparability, and the reference of a data set."""
 
 import dataclasses
 import itertools
@@ -14,7 +14,7 @@ from genjax.api import evaluate, evaluate_stream
 from genjax.api import train as verbs
 from genjax.core.errors import UserError
 from genjax.data import Data, Digits, Scale
-from genjax.metrics.distances.distance import kernel_distance
+from genjax.metrics.distances.mmd import kernel_distance
 from genjax.metrics.features import fid, reference
 from genjax.parallel.mesh import make_mesh
 from genjax.training import experiment as experiments
@@ -25,7 +25,7 @@ def flat(colour):
 
 
 def test_inception_score_of_known_probabilities_in_consecutive_parts():
-    """Two kinds of images, of probabilities p and p': exp(H((p + p') / 2) - H(p)) where there are as many."""
+    """Two kinds of images with probabilities p and p': exp(H((p + p') / 2) - H(p)) at equal counts."""
     odds = np.exp([4.0, 0.0, 1.0])
     p = odds / odds.sum()
     entropy = lambda q: -(q * np.log(q)).sum()
@@ -47,16 +47,16 @@ def test_fid_and_kid_are_the_formulas():
     )
     assert report["inception_score"] == pytest.approx(made.scores.mean())
     assert report["inception_score_std"] == pytest.approx(np.std(made.scores))
-    value, spread = kernel_distance(x, x[::-1] + 0.1, subsets=3)
+    value, std = kernel_distance(x, x[::-1] + 0.1, subsets=3)
     k = lambda x, y: (x @ y.T / 3 + 1) ** 3
     off = 1 - np.eye(40)
     within = sum((k(z, z) * off).sum() for z in (x, x + 0.1)) / (40 * 39)
     assert value == pytest.approx(within - 2 * k(x, x + 0.1).mean(), rel=1e-9)
-    assert spread < 1e-12
+    assert std < 1e-12
 
 
 def test_kid_of_subsets_is_that_of_some_rows_of_each_side():
-    """By linearity the mean over all pairs of subsets is the value of all rows."""
+    """By linearity the mean over all pairs of subsets is the value on all rows."""
     x, y = features_of(images(4)), features_of(images(4, seed=1, bright=200))
     every = [
         kernel_distance(x[list(i)], y[list(j)], subsets=1)[0]
@@ -68,9 +68,9 @@ def test_kid_of_subsets_is_that_of_some_rows_of_each_side():
     same = np.isclose(found, np.array(every)[:, None], rtol=1e-9, atol=0)
     np.testing.assert_array_equal(same.sum(axis=0), 1)
     assert same.any(axis=1).all()
-    mean, spread = kernel_distance(x, y, subsets=120, size=3)
+    mean, std = kernel_distance(x, y, subsets=120, size=3)
     assert abs(mean - np.mean(every)) < 4 * np.std(every) / 120**0.5
-    assert spread == pytest.approx(np.std(every), rel=0.3)
+    assert std == pytest.approx(np.std(every), rel=0.3)
 
 
 def of(count, size=3, weights="digest", data="train split"):
@@ -82,13 +82,13 @@ OTHER = dataclasses.replace(NETWORK, original=False)
 FOREIGN = dataclasses.replace(of(2, weights="", data=""), scores=np.empty(0))
 
 
-def test_what_keeps_a_number_from_comparison_is_said():
+def test_reasons_against_comparison_are_reported():
     ready, real, wanted = of(50_000, data="samples"), of(60_000), "train split"
     for words, case in {
         "yes": (NETWORK, ready, real, wanted),
         "no: other weights than FID's": (OTHER, ready, real, wanted),
         "no: 49,999 samples, not 50,000": (NETWORK, of(49_999), real, wanted),
-        "no: the reference's file does not say what it was made of": (NETWORK, ready, FOREIGN, wanted),
+        "no: the reference's file does not describe its images": (NETWORK, ready, FOREIGN, wanted),
         "no: the reference is of the train split, not of the test split": (
             NETWORK,
             ready,
@@ -110,7 +110,7 @@ def test_what_keeps_a_number_from_comparison_is_said():
     assert fid.comparable(own, 50_000, 60_000).startswith("no: features of this data's own (classifier)")
 
 
-def test_nothing_is_called_fid_but_what_the_original_weights_give():
+def test_only_the_original_weights_give_the_name_fid():
     mine, others = (fid.inception_report(net, of(20), of(30)) for net in (NETWORK, OTHER))
     assert {"fid", "inception_score", "inception_score_std", "kid", "kid_std"} <= {*mine}
     named = [name for name in others if name in mine and name not in ("features", "weights", "comparable")]
@@ -127,36 +127,38 @@ DIGITS = Data(Digits(), (Scale(0.0, 16.0),))
 
 
 @pytest.fixture
-def judge(tmp_path, monkeypatch):
+def inception_reference(tmp_path, monkeypatch):
     monkeypatch.setattr(fid, "load_network", lambda path: NETWORK)
     lines = []
-    made = fid.open_judge(
+    made = fid.open_reference(
         DIGITS, tmp_path / "weights", tmp_path / "stats.npz", make_mesh(), lines.append, 500
     )
     assert lines[-1] == f"wrote {tmp_path / 'stats.npz'}"
     return made
 
 
-def test_the_training_split_is_the_reference_and_is_kept(judge, tmp_path, monkeypatch):
+def test_the_training_split_is_the_reference_and_is_saved(inception_reference, tmp_path, monkeypatch):
     train = DIGITS.load("train")[np.arange(1437)]["x"]
     grey = np.rint(train * (255 / 16)).reshape(1437, -1).mean(axis=1) / 255
-    assert judge.reference.count == 1437
-    np.testing.assert_allclose(judge.reference.moments.mean, np.full(3, grey.mean()), rtol=1e-5)
+    assert inception_reference.statistics.count == 1437
     np.testing.assert_allclose(
-        judge.reference.moments.covariance, np.full((3, 3), grey.var(ddof=1)), rtol=1e-4
+        inception_reference.statistics.moments.mean, np.full(3, grey.mean()), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        inception_reference.statistics.moments.covariance, np.full((3, 3), grey.var(ddof=1)), rtol=1e-4
     )
     said = {"step": 7, "objective.sampler": {"steps": 5}, "held_out": {}}
-    report = judge.report(train[:300], said)
+    report = inception_reference.report(train[:300], said)
     assert report["comparable"] == "no: 300 samples, not 50,000"
     assert report["reference"] == "train split of Digits()"
     assert (report["step"], report["objective.sampler"]) == (7, {"steps": 5})
     assert "held_out" not in report
-    monkeypatch.setattr(fid, "gather_statistics", None)  # is not asked for again
-    again = fid.open_judge(DIGITS, tmp_path / "weights", tmp_path / "stats.npz", make_mesh())
-    np.testing.assert_array_equal(again.reference.features, judge.reference.features)
+    monkeypatch.setattr(fid, "gather_statistics", None)  # must not be called again
+    again = fid.open_reference(DIGITS, tmp_path / "weights", tmp_path / "stats.npz", make_mesh())
+    np.testing.assert_array_equal(again.statistics.features, inception_reference.statistics.features)
 
 
-def test_samples_that_cannot_be_judged_are_one_line(judge):
+def test_invalid_samples_raise_one_line(inception_reference):
     x = np.zeros((40, 8, 8, 1), np.uint8)
     x[0] = 3
     for samples, words in [
@@ -165,13 +167,13 @@ def test_samples_that_cannot_be_judged_are_one_line(judge):
         (x + 14, r"integers 0 ... 16; these are not: uint8 14 ... 17"),
         (x.astype(np.float32), "these are not: float32"),
         (np.where(x == 3, np.nan, 0.5), "64 of 2560 values are NaN or infinite"),
-        (np.concatenate([x, x], axis=-1), r"not at \(40, 8, 8, 2\)"),
+        (np.concatenate([x, x], axis=-1), r"images \[n, h, w, 1 or 3\], not \(40, 8, 8, 2\)"),
     ]:
         with pytest.raises(UserError, match=words) as caught:
-            judge.report(samples)
+            inception_reference.report(samples)
         assert "\n" not in str(caught.value)
-        assert judge.section(samples, {}) == {"none": str(caught.value)}
-    with pytest.raises(UserError, match="features that are no numbers"):
+        assert inception_reference.try_report(samples, {}) == {"none": str(caught.value)}
+    with pytest.raises(UserError, match="features are NaN or infinite"):
         gathered([images(30)], 30, dataclasses.replace(NETWORK, params={"matrix": MATRIX * np.nan}))
     with pytest.raises(UserError, match="1 of 240 values NaN"):
         gathered([np.where(np.arange(240).reshape(4, 4, 5, 3) == 7, np.nan, 1.0)], 30)
@@ -179,8 +181,8 @@ def test_samples_that_cannot_be_judged_are_one_line(judge):
 
 @pytest.mark.slow
 @pytest.mark.optimised
-def test_a_run_is_evaluated_with_random_weights_that_are_said_to_be_others(tmp_path):
-    """The whole network and the program's own entry; the reference is of others: to see 1,437 digits takes long."""
+def test_a_run_is_evaluated_with_random_weights_that_are_reported_as_other(tmp_path):
+    """The whole network through the program; with a given reference, as processing 1,437 digits takes long."""
     weights, stats, workdir = tmp_path / "weights.safetensors", tmp_path / "stats.npz", tmp_path / "run"
     random_weights(weights)
     np.savez(stats, mu=np.zeros(2048), sigma=np.eye(2048))
@@ -213,7 +215,7 @@ def test_a_run_is_evaluated_with_random_weights_that_are_said_to_be_others(tmp_p
 
 
 @pytest.mark.slow
-def test_two_processes_see_samples_and_training_images_as_one_does(tmp_path):
+def test_two_processes_compute_the_same_numbers_as_one(tmp_path):
     """1 x 2 and 2 x 1 devices: a reference of 50 images and all numbers."""
     x, few, run = DIGITS.load("train"), tmp_path / "few.npz", tmp_path / "run"
     rows = x[np.arange(90)]
@@ -229,8 +231,8 @@ def test_two_processes_see_samples_and_training_images_as_one_does(tmp_path):
     finished(1, 2, *verb("train", f"--config={tmp_path}/config.py:{few}", f"--workdir={run}"))
     found, real = [], []
     for count, devices in ((1, 2), (2, 1)):
-        judged = [f"--inception={tmp_path}/weights.safetensors", f"--reference={tmp_path}/{count}.npz"]
-        finished(count, devices, *verb("evaluate", f"--workdir={run}", *judged))
+        options = [f"--inception={tmp_path}/weights.safetensors", f"--reference={tmp_path}/{count}.npz"]
+        finished(count, devices, *verb("evaluate", f"--workdir={run}", *options))
         found.append(json.loads((run / "evaluation.json").read_text())["inception"])
         with np.load(tmp_path / f"{count}.npz") as archive:
             real.append(dict(archive))

@@ -1,9 +1,9 @@
-"""FLOPs against products counted by hand."""
+"""FLOPs against hand counts."""
 
 import jax
 import jax.numpy as jnp
 
-from genjax.evaluation.flops import count_flops, loops
+from genjax.evaluation.flops import count_flops, has_while_loop
 
 
 def conv(x, w):
@@ -21,7 +21,7 @@ def test_products_and_convolutions():
     assert count_flops(jax.grad(lambda x, w: conv(x, w).sum(), (0, 1)), x, w) == 3 * forward
 
 
-def test_loops_count_their_length_and_branches_the_dearest():
+def test_scans_count_their_length_and_cond_its_most_expensive_branch():
     square = jnp.zeros((3, 3))
     once = 2 * 27
     looped = lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=7)[0]
@@ -36,9 +36,9 @@ def test_loops_without_a_known_end_count_the_turns_that_are_given():
     square, once = jnp.zeros((3, 3)), 2 * 27
     until = lambda x: jax.lax.while_loop(lambda c: c[0, 0] < 1, lambda c: c @ c, x) @ x
     assert count_flops(until, square) == 2 * once
-    assert count_flops(until, square, turns=5) == 6 * once
-    assert loops(until, square)
-    assert not loops(lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=7)[0], square)
+    assert count_flops(until, square, iterations=5) == 6 * once
+    assert has_while_loop(until, square)
+    assert not has_while_loop(lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=7)[0], square)
 
 
 def test_of_a_network_by_hand():

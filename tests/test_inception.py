@@ -1,4 +1,4 @@
-"""FID's network by parts, and the files of its weights."""
+"""Parts of FID's network, and the files of its weights."""
 
 import hashlib
 import itertools
@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from genjax.core.errors import UserError
 from genjax.metrics.features import inception
-from genjax.metrics.features.inception import convert, expected, load_network, read_weights
+from genjax.metrics.features.inception import convert, expected_arrays, load_network, read_weights
 from genjax.networks.convolutional.inception import MixedA, MixedC, MixedE, Unit, max_pool, mean_pool, resize
 
 RNG = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def neighbours(x, i, j):
     return x[:, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2]
 
 
-def test_pools_see_the_neighbours_within_the_image_alone():
+def test_pools_ignore_padding():
     x = jnp.asarray(RNG.normal(size=(2, 5, 4, 3)) - 10.0, jnp.float32)
     places = list(itertools.product(range(5), range(4)))
     means = np.stack(
@@ -42,7 +42,7 @@ def test_pools_see_the_neighbours_within_the_image_alone():
 
 @pytest.mark.parametrize("size", [8, 28, 299, 640])
 def test_a_resized_ramp_is_the_ramp_at_the_clipped_half_pixel_centres(size):
-    """Linear between pixels, constant beyond the outermost; the same when there are more pixels than places."""
+    """Linear between pixels, constant beyond the outermost; also when downsampling."""
     ramp = np.arange(size, dtype=np.float32)
     x = np.broadcast_to(2 * ramp[:, None] + 3 * ramp[None] - 7, (size, size))[None, :, :, None]
     place = np.clip((np.arange(299) + 0.5) * size / 299 - 0.5, 0, size - 1)
@@ -62,7 +62,7 @@ def test_resizing_down_does_not_smooth():
     np.testing.assert_allclose(resize(jnp.asarray(x), 5)[0], (1 - a) * rows[0] + a * rows[1], atol=1e-6)
 
 
-def test_batch_norm_is_that_of_given_statistics():
+def test_batch_norm_uses_the_given_statistics():
     values = {
         name: RNG.uniform(0.5, 2.0, size=4).astype(np.float32) for name in ("scale", "bias", "mean", "var")
     }
@@ -85,7 +85,7 @@ def test_batch_norm_is_that_of_given_statistics():
     ],
 )
 def test_each_block_has_its_kind_of_pool(block, channels, pool):
-    """All kernels zero but that of the pooled branch, which picks channels: they are the pool itself."""
+    """All kernels are zero but the pooled branch's, which selects channels of the pool's output."""
     x = jnp.asarray(RNG.uniform(size=(1, 4, 4, channels + 5)), jnp.float32)
     shapes = jax.eval_shape(block.init, jax.random.key(0), x)["params"]
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
@@ -97,27 +97,27 @@ def test_each_block_has_its_kind_of_pool(block, channels, pool):
     assert not y[..., :-channels].any()
 
 
-def test_the_file_is_expected_to_have_as_many_values_as_the_published_network():
-    """21,785,568 trained values before the last layer: 21,768,352 of Keras' InceptionV3, and the scales it has not."""
-    sizes = {name: int(np.prod(shape)) for name, (_, shape) in expected().items()}
+def test_the_expected_file_has_as_many_values_as_the_published_network():
+    """21,785,568 trained values before the last layer: 21,768,352 of Keras' InceptionV3 plus its missing scales."""
+    sizes = {name: int(np.prod(shape)) for name, (_, shape) in expected_arrays().items()}
     trained = [name for name in sizes if "running" not in name and name != "fc.weight"]
     scales = sum(size for name, size in sizes.items() if name.endswith("bn.weight"))
     assert sum(sizes[name] for name in trained) == 21_785_568 == 21_768_352 + scales
-    assert expected()["fc.weight"][1] == (1008, 2048)
-    assert expected()["Mixed_6b.branch7x7_2.conv.weight"][1] == (128, 128, 1, 7)
+    assert expected_arrays()["fc.weight"][1] == (1008, 2048)
+    assert expected_arrays()["Mixed_6b.branch7x7_2.conv.weight"][1] == (128, 128, 1, 7)
 
 
 # Files of weights.
 
 
 def blank(value=0.0):
-    """Arrays of the right names and shapes, of next to no memory."""
-    return {name: np.broadcast_to(np.float32(value), shape) for name, (_, shape) in expected().items()}
+    """Arrays with the right names and shapes, broadcast to save memory."""
+    return {name: np.broadcast_to(np.float32(value), shape) for name, (_, shape) in expected_arrays().items()}
 
 
 @pytest.fixture
 def torch(monkeypatch):
-    """A torch that reads what is put into it, and only safely."""
+    """A fake torch that loads the arrays put into it, only with weights_only."""
     held = {}
 
     def load(path, map_location, weights_only):
@@ -129,7 +129,7 @@ def torch(monkeypatch):
     return held
 
 
-def test_a_conversion_reads_as_the_pth_and_tells_the_original(torch, tmp_path, monkeypatch):
+def test_a_conversion_equals_the_pth_and_identifies_the_original(torch, tmp_path, monkeypatch):
     source, target = tmp_path / "weights.pth", tmp_path / "weights.safetensors"
     source.write_bytes(b"a file")
     torch |= blank(0.5) | {"fc.bias": np.zeros(1008), "Conv2d_1a_3x3.bn.num_batches_tracked": np.zeros(())}
@@ -149,7 +149,7 @@ def test_a_conversion_reads_as_the_pth_and_tells_the_original(torch, tmp_path, m
     save_file(arrays, target, forged)
     assert not read_weights(target)[2]
     save_file(arrays, target, forged | {inception.ARRAYS_DIGEST: "0" * 64})
-    with pytest.raises(UserError, match="its arrays are not those that were converted"):
+    with pytest.raises(UserError, match="its arrays do not match their checksum"):
         read_weights(target)
 
 
@@ -164,11 +164,11 @@ def test_a_conversion_reads_as_the_pth_and_tells_the_original(torch, tmp_path, m
         ({"Mixed_7c.branch_pool.bn.bias": None}, "it lacks 'Mixed_7c.branch_pool.bn.bias'"),
         (
             {"Mixed_7c.branch_pool.bn.bias": np.full(192, np.nan)},
-            "'Mixed_7c.branch_pool.bn.bias' has values that are no",
+            "'Mixed_7c.branch_pool.bn.bias' has values that are NaN",
         ),
     ],
 )
-def test_weights_of_another_network_are_one_line(torch, tmp_path, change, words):
+def test_weights_of_another_network_raise_one_line(torch, tmp_path, change, words):
     torch |= {name: array for name, array in (blank() | change).items() if array is not None}
     path = tmp_path / "weights.pth"
     path.write_bytes(b"")
@@ -177,7 +177,7 @@ def test_weights_of_another_network_are_one_line(torch, tmp_path, change, words)
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_cannot_be_read_are_one_line(tmp_path, monkeypatch):
+def test_unreadable_files_raise_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     pth, bad = tmp_path / "weights.pth", tmp_path / "bad.safetensors"
     pth.write_bytes(b"pickle")

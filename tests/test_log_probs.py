@@ -1,4 +1,4 @@
-"""The likelihood verb: what kind of number it is, of what, in whose units; on models whose likelihood is known."""
+"""Likelihood reports: kind, dequantization and scale, on models with known likelihood."""
 
 import dataclasses
 import itertools
@@ -17,17 +17,17 @@ from genjax.core.objective import Aux, HasLogProb, Player
 from genjax.data import Binarize, Data, Dequantize, Digits, Scale
 from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.distributions.likelihoods import Categorical, Gaussian
-from genjax.evaluation.evaluate import circumstances, evaluate, sampler_words
+from genjax.evaluation.evaluate import describe_sampler, evaluate, evaluation_context
 from genjax.evaluation.likelihood import (
     ADDED,
     BITS_PER_DIM,
     NATS,
     PERPLEXITY,
     dequantization,
-    in_words,
-    kind_in_words,
+    describe_kind,
     levels_of,
     likelihood_report,
+    summary_line,
 )
 from genjax.metrics.likelihood import summarise
 from genjax.objectives.latent.vae import VAE
@@ -40,12 +40,12 @@ KIND = re.compile(
     r"|ODE estimate \((Heun|RK4), \d+ steps, .*\)( of a lower bound \(.*\))?"
     r"|ODE estimate \(Dopri5, adaptive to rtol .*, atol .*\)"
 )
-# The same of the integers, where noise is added to the data.
+# Kinds for integers, with noise added to the data.
 NOISY = re.compile(
     r"lower bound( \(.*\))? through uniform dequantization(, density exact(, given the first element)?)?"
     r"|ODE estimate \(.*\) of a lower bound( \(.*\))? through uniform dequantization"
 )
-# What is done about integers, for each row of digits; the rows of points are continuous.
+# Dequantization of each row of digits; the rows of points are continuous.
 UNITS = {unit.words: unit for unit in (NATS, BITS_PER_DIM, PERPLEXITY)}
 INTEGERS = {
     "diffusion-digits": "none, though the data are integers",
@@ -63,24 +63,24 @@ INTEGERS = {
 @pytest.mark.parametrize(
     "name", [name for name, row in ROWS.items() if isinstance(row.objective, HasLogProb)]
 )
-def test_each_family_says_kind_and_dequantization(name):
-    """Of the conformance table: exact, a bound with its name, or an ODE's estimate with solver and steps."""
+def test_each_family_reports_kind_and_dequantization(name):
+    """For each row of the conformance table: exact, a named bound, or an ODE estimate with solver and steps."""
     objective, data = ROWS[name].objective, ROWS[name].data
-    if not objective.log_prob_kind:  # without a likelihood, as set
+    if not objective.log_prob_kind:  # no likelihood with these settings
         assert name in ("lora-points", "lora-gan-points", "reflow-points")
         return
     assert KIND.fullmatch(objective.log_prob_kind), objective.log_prob_kind
     done = dequantization(objective, data)
     assert done.startswith(INTEGERS.get(name, "none: the data are continuous"))
-    assert kind_in_words(objective.log_prob_kind, done) == objective.log_prob_kind
-    noisy = kind_in_words(objective.log_prob_kind, ADDED)
+    assert describe_kind(objective.log_prob_kind, done) == objective.log_prob_kind
+    noisy = describe_kind(objective.log_prob_kind, ADDED)
     assert NOISY.fullmatch(noisy), noisy
     assert noisy.startswith("ODE estimate") == objective.log_prob_kind.startswith("ODE estimate")
     if done.startswith("none, though the data are integers"):
         assert dequantization(objective, Data(data.source, (Dequantize(), *data.transforms))) == ADDED
 
 
-def test_an_adaptive_solver_says_its_tolerance():
+def test_an_adaptive_solver_reports_its_tolerance():
     kind = OdeLikelihood(steps=1000, method="adaptive", rtol=1e-3, atol=1e-5, probes=0).kind
     assert KIND.fullmatch(kind)
     assert "rtol 0.001, atol 1e-05" in kind
@@ -104,11 +104,11 @@ def test_an_adaptive_solver_says_its_tolerance():
         (VAE(SMALL, SMALL, (8, 8, 1), 2), (Binarize(16),), "none: each bit"),
     ],
 )
-def test_integers_are_dequantized_given_cells_or_neither(objective, transforms, words):
+def test_dequantization_by_noise_cells_or_none(objective, transforms, words):
     assert dequantization(objective, Data(Digits(), transforms)).startswith(words)
 
 
-def test_levels_are_found_within_wrappers():
+def test_levels_are_found_inside_wrappers():
     @dataclass(frozen=True)
     class Wrapper:
         inner: object
@@ -120,7 +120,7 @@ def test_levels_are_found_within_wrappers():
 
 @dataclass(frozen=True)
 class Even:
-    """Every point of [-1, 1]^64 is as likely as any other."""
+    """The uniform density on [-1, 1]^64."""
 
     log_prob_kind = "exact"
 
@@ -137,7 +137,7 @@ class Even:
         return jnp.full(len(batch["x"]), -64 * math.log(2.0))
 
 
-def test_an_even_density_of_dequantized_digits_has_log2_of_17_bits(monkeypatch):
+def test_a_uniform_density_of_dequantized_digits_has_log2_of_17_bits(monkeypatch):
     ticks, lines = itertools.count(0.0, 4.0), []
     monkeypatch.setattr("genjax.evaluation.likelihood.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     data = Data(Digits(), (Dequantize(), Scale(0, 17)))
@@ -148,17 +148,17 @@ def test_an_even_density_of_dequantized_digits_has_log2_of_17_bits(monkeypatch):
     assert lines == ["likelihood: 24/64 examples", "likelihood: 48/64 examples"]
     assert found["bits_per_dim"] == pytest.approx(math.log2(17), rel=1e-6)
     assert found["examples"] == 64
-    assert found["in_words"].startswith(
+    assert found["summary"].startswith(
         f"≤ {math.log2(17):.4f} ± 0.0000 bits/dim (lower bound through uniform dequantization, density exact; ±"
     )
     assert found["log_prob_kind"] == "exact"
-    assert "over 64 test examples" in found["in_words"]
+    assert "over 64 test examples" in found["summary"]
     assert found["dequantization"].startswith("uniform noise")
     assert f"{64 * math.log(2 / 17):.6g} nats of Dequantize, Scale" in found["scale"]
     assert found["parameters_of"] == "moving average (EMA)"
 
 
-def test_samples_that_are_not_finite_are_refused_though_they_become_integers():
+def test_non_finite_samples_raise_before_they_become_integers():
     class Broken(Even):
         def sample(self, params, extra, key, num, cond=None):
             return jnp.zeros((num, 8, 8, 1)).at[2:5, 3, 3].set(jnp.nan)
@@ -198,22 +198,22 @@ def test_samples_that_are_not_finite_are_refused_though_they_become_integers():
         ),
     ],
 )
-def test_a_bound_says_on_which_side_it_is(kind, unit, start, noisy_start, noisy):
-    """Of the density, and of the integers to which noise was added."""
+def test_a_bound_has_its_sign(kind, unit, start, noisy_start, noisy):
+    """For the density, and for integers with added noise."""
     result = summarise(np.array([-8.0, -10.0, -9.0]), 4, kind)
     value = {"nats": -9.0, "bits/dim": 9 / 4 / math.log(2), "perplexity": math.exp(9 / 4)}[unit]
     noisy = noisy.format("through uniform dequantization")
     for done, before, said in (("none", start, kind), (ADDED, noisy_start, noisy)):
-        words = in_words(result, UNITS[unit], "test", done)
+        words = summary_line(result, UNITS[unit], "test", done)
         assert re.match(rf"{before}(-?[\d.]+) ± ([\d.]+) {unit} \({re.escape(said)}; ", words), words
         assert float(words.removeprefix(before).split()[0]) == pytest.approx(value, abs=1e-3)
 
 
-def test_the_sampler_and_its_steps_are_said():
-    assert sampler_words(ROWS["diffusion-digits"].objective) == "DDIM, 3 steps, 3 evaluations a sample"
-    assert sampler_words(ROWS["gan-points"].objective) == "none: the model draws directly"
+def test_the_sampler_and_its_steps_are_reported():
+    assert describe_sampler(ROWS["diffusion-digits"].objective) == "DDIM, 3 steps, 3 evaluations a sample"
+    assert describe_sampler(ROWS["gan-points"].objective) == "none: the model draws directly"
     run = on_one_device(dataclasses.replace(ROWS["vae-points"], batch_size=16))
-    said = circumstances(run.experiment, run.make_state())
+    said = evaluation_context(run.experiment, run.make_state())
     assert said["parameters_of"] == "moving average (EMA)"
     assert said["samples"] == run.experiment.evaluation.num
     assert {"step", "sample_seed", "sampler", "parameters", "examples_seen"} <= said.keys()

@@ -46,7 +46,7 @@ def test_prdc_equals_its_definition(k, chunk):
 
 @pytest.mark.parametrize("chunk", [5, 100])
 def test_copies_lie_on_the_edge_of_balls_and_within_them(chunk):
-    """Far from the origin, where the expanded square is off by more than what a comparison hangs on."""
+    """Far from the origin, where rounding of the expanded square exceeds the differences being compared."""
     rng = np.random.default_rng(2)
     real = 3000.0 + rng.integers(0, 3, (30, 12)) * 0.1 + rng.normal(size=(30, 1)) * 1e-3
     real[20:] = real[:10]
@@ -70,7 +70,7 @@ def test_expected_coverage_of_one_neighbour_is_the_chance_that_a_fake_is_nearest
     assert expected_coverage(10, 7, 1) == pytest.approx(7 / 16)
 
 
-def test_precision_and_recall_tell_infidelity_from_collapse():
+def test_precision_and_recall_distinguish_infidelity_from_collapse():
     rng = np.random.default_rng(0)
     real, other, wide = (rng.normal(size=(200, 4)) * s for s in (1.0, 1.0, 6.0))
     same, noisy = prdc(real, other), prdc(real, wide)

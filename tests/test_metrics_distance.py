@@ -5,7 +5,8 @@ import pytest
 from scipy.linalg import sqrtm
 
 from genjax.core.errors import UserError
-from genjax.metrics.distances.distance import RBF, Moments, Polynomial, frechet, kernel_mmd
+from genjax.metrics.distances.frechet import Moments, frechet
+from genjax.metrics.distances.mmd import RBF, Polynomial, kernel_mmd
 
 
 def gaussian(mean, covariance, count=11):
@@ -57,7 +58,7 @@ def test_frechet_equals_the_formula_with_scipys_sqrtm(seed):
 
 
 def test_frechet_of_fewer_examples_than_dimensions():
-    """With C = A^T A / (n - 1), of deficient rank, the root's trace is the nuclear norm of A_x A_y^T / (n - 1)."""
+    """With rank-deficient C = A^T A / (n - 1), the root's trace is the nuclear norm of A_x A_y^T / (n - 1)."""
     x, y = rows(0, 9, 30), rows(1, 9, 30)
     a, b = x - x.mean(axis=0), y - y.mean(axis=0)
     shift = x.mean(axis=0) - y.mean(axis=0)
@@ -94,7 +95,7 @@ def test_polynomial_mmd_equals_its_moment_expression(degree):
     assert kernel_mmd(x, y, kernel) == pytest.approx(expected, rel=1e-9)
 
 
-def test_default_kernel_is_that_of_kid():
+def test_default_kernel_is_kids():
     x, y = rows(0, 5, 4), rows(1, 6, 4)
     np.testing.assert_allclose(Polynomial()(x, y), (x @ y.T / 4 + 1) ** 3, rtol=1e-12)
 

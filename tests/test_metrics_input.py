@@ -1,17 +1,18 @@
-"""Every metric of two sets refuses what no number can be had of, in one line; a row for each metric."""
+"""Every metric of two sets raises a one-line UserError on invalid input; a row for each metric."""
 
 import numpy as np
 import pytest
 
 from genjax.core.errors import UserError
 from genjax.metrics.distances.coverage import prdc
-from genjax.metrics.distances.distance import RBF, Moments, frechet, gaussian_mmd, kernel_distance, kernel_mmd
+from genjax.metrics.distances.frechet import Moments, frechet
 from genjax.metrics.distances.memorization import nearer_than_neighbours, nearest_training
+from genjax.metrics.distances.mmd import RBF, gaussian_mmd, kernel_distance, kernel_mmd
 from genjax.metrics.distances.pairs import check_finite
 from genjax.metrics.distances.sliced import sliced_wasserstein
 
 ROWS = np.random.default_rng(0).normal(size=(12, 3))
-# Each metric, and how many rows each set must have.
+# Each metric, and the minimum number of rows of each set.
 METRICS = {
     "prdc": (lambda x, y: prdc(x, y, k=2), (3, 3)),
     "kernel_mmd": (kernel_mmd, (2, 2)),
@@ -25,18 +26,18 @@ METRICS = {
 
 
 def broken(value, count=12):
-    """The rows, their last one spoilt, which a random subset seldom holds."""
+    """The rows with an invalid value in the last one, which a random subset rarely contains."""
     x = ROWS[:count].copy()
     x[-1, 1] = value
     return x
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_two_sets_that_cannot_be_compared_are_one_line(name):
+def test_incomparable_sets_raise_one_line(name):
     compute, least = METRICS[name]
-    compute(ROWS[: least[0]], ROWS[-least[1] :])  # so many rows are enough
+    compute(ROWS[: least[0]], ROWS[-least[1] :])  # the minimum is accepted
     wrong = {
-        "dimensions|alike": [(ROWS, ROWS[:, :2]), (ROWS[:, :1], ROWS)],
+        "dimensions|equal example shape": [(ROWS, ROWS[:, :2]), (ROWS[:, :1], ROWS)],
         "examples": [(ROWS[: least[0] - 1], ROWS), (ROWS, ROWS[: least[1] - 1])],
         "1 of 12 examples hold values that are NaN or infinite": [
             pair for value in (np.nan, np.inf) for pair in ((broken(value), ROWS), (ROWS, broken(value)))
@@ -49,7 +50,7 @@ def test_two_sets_that_cannot_be_compared_are_one_line(name):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_moments_and_bandwidths_of_what_is_no_number_are_one_line(value):
+def test_moments_and_bandwidths_of_non_finite_values_raise_one_line(value):
     line = r"\A[^\n]*(NaN or infin)[^\n]*\Z"
     for call in (
         lambda: Moments.of(broken(value)),
@@ -63,7 +64,7 @@ def test_moments_and_bandwidths_of_what_is_no_number_are_one_line(value):
             call()
 
 
-def test_rows_that_are_no_numbers_are_counted_over_blocks_and_shapes():
+def test_non_finite_rows_are_counted_over_blocks_and_shapes():
     x = np.zeros((5000, 2, 2), np.float32)
     check_finite(x, "these")
     check_finite(np.zeros((3, 2), np.uint8), "these")

@@ -39,26 +39,26 @@ def test_standard_error_of_equal_sizes_is_std_over_root_n():
     assert found.bits_per_dim_error == pytest.approx(values.std(ddof=1) / 8 / 10 / math.log(2))
 
 
-def test_standard_errors_are_the_spread_of_repeated_evaluations():
-    """Sequences of different lengths, whose log-probability goes with the length."""
+def test_standard_errors_are_the_standard_deviation_of_repeated_evaluations():
+    """Sequences of different lengths, with log-probabilities proportional to the length."""
     rng = np.random.default_rng(0)
     found = []
     for _ in range(600):
         sizes = rng.integers(5, 60, 100)
         found.append(summarise(-sizes * (1.0 + 0.3 * rng.normal(size=100)), sizes, "exact"))
     for name in ("nats", "nats_per_dim", "bits_per_dim", "perplexity"):
-        spread = np.std([getattr(f, name) for f in found])
-        assert np.mean([getattr(f, f"{name}_error") for f in found]) == pytest.approx(spread, rel=0.1)
+        std = np.std([getattr(f, name) for f in found])
+        assert np.mean([getattr(f, f"{name}_error") for f in found]) == pytest.approx(std, rel=0.1)
 
 
-def test_perplexity_of_a_uniform_vocabulary_is_its_size_whatever_the_lengths():
+def test_perplexity_of_a_uniform_vocabulary_is_its_size():
     sizes = np.array([1, 5, 20])
     found = summarise(-sizes * math.log(50.0), sizes, "exact")
     assert found.perplexity == pytest.approx(50.0)
     assert found.perplexity_error == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_likelihood_says_what_it_is():
+def test_a_likelihood_prints_its_kind():
     text = str(summarise(np.array([-1.0, -2.0]), 1, "lower bound (ELBO)"))
     assert "lower bound (ELBO)" in text
     assert "2 examples" in text
@@ -87,7 +87,7 @@ def test_collapsed_blurred_and_unbalanced_samples():
     assert mode_report(RING + 1.0, mixture)["modes_covered"] == 0.0
 
 
-def test_a_mode_is_covered_from_its_stated_share_on():
+def test_a_mode_is_covered_from_the_given_share_on():
     weights = np.array([0.5, 0.5])
     mixture = Mixture(np.array([[0.0], [10.0]]), 1.0, weights)
     samples = np.concatenate([np.zeros((90, 1)), np.full((10, 1), 10.0)])
@@ -97,7 +97,7 @@ def test_a_mode_is_covered_from_its_stated_share_on():
     assert mode_report(samples, mixture)["imbalance"] == pytest.approx(0.4)
 
 
-def test_dimension_report_sees_shift_and_scale_of_single_dimensions():
+def test_dimension_report_detects_shift_and_scale_of_single_dimensions():
     real = np.random.default_rng(0).normal(size=(500, 3))
     changed = real * np.array([1.0, 3.0, 0.5]) + np.array([0.7, 0.0, 0.0]) * real.std(axis=0, ddof=1)
     changed[:, 1:] -= changed[:, 1:].mean(axis=0) - real[:, 1:].mean(axis=0)

@@ -1,4 +1,4 @@
-"""Molecules without chemistry: what pairs up, and that nothing is called valid without RDKit (see tests/peers)."""
+"""Molecules without chemistry: bracket matching, and no validity without RDKit (see tests/peers)."""
 
 import dataclasses
 import sys
@@ -10,7 +10,7 @@ import pytest
 from genjax.core.errors import UserError
 from genjax.data import Data, Smiles
 from genjax.evaluation.evaluate import evaluate
-from genjax.evaluation.text import text_numbers
+from genjax.evaluation.text import text_metrics
 from genjax.metrics.text import molecules
 from genjax.networks.transformers.token_transformer import gpt2
 from genjax.training import experiment, loop
@@ -31,11 +31,11 @@ BAD = ["", "C1CC", "C(C", "C)C", "C()C", "[CH4", "CH4]", "C%12CC%1", "[]", "[[C]
 
 
 @pytest.mark.parametrize(("texts", "balanced"), [(GOOD, True), (BAD, False)])
-def test_brackets_and_ring_bonds_pair_up(texts, balanced):
+def test_brackets_and_ring_bonds_match(texts, balanced):
     assert [molecules.is_balanced(text) for text in texts] == [balanced] * len(texts)
 
 
-def test_digits_in_brackets_are_no_ring_bonds():
+def test_digits_in_brackets_are_not_ring_bonds():
     assert molecules.is_balanced("[13C]1CC1")
     assert not molecules.is_balanced("[13C]CC1")
 
@@ -47,7 +47,7 @@ def test_molecules_are_embedded():
     assert all(map(molecules.is_balanced, train + test))
 
 
-def test_without_rdkit_nothing_is_called_valid(monkeypatch, tmp_path):
+def test_without_rdkit_no_validity_is_reported(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "rdkit", None)
     report = molecules.molecule_report([*GOOD, *BAD, "C(C)(C)(C)(C)C"], GOOD, GOOD)
     assert report["balanced"] == (len(GOOD) + 1) / (len(GOOD) + len(BAD) + 1)
@@ -60,13 +60,13 @@ def test_without_rdkit_nothing_is_called_valid(monkeypatch, tmp_path):
     path = tmp_path / "smiles.txt"
     path.write_text("\n".join("C" * n + end for n in range(1, 40) for end in ("", "O", "N")))
     data = Data(Smiles(str(path), length=48))
-    found = text_numbers(data, data.load("train")[np.arange(20)]["x"], 0)
+    found = text_metrics(data, data.load("train")[np.arange(20)]["x"], 0)
     assert found["molecules"]["balanced"] == 1.0
     assert found["text"]["unit"] == "character"
 
 
-def test_shares_are_those_of_the_formulas(monkeypatch):
-    """With letters as chemistry in RDKit's place: capitals are canonical, "?" is no molecule."""
+def test_shares_follow_the_formulas(monkeypatch):
+    """With a fake RDKit on letters: upper case is canonical, "?" is invalid."""
     library = types.ModuleType("rdkit")
     library.Chem, library.__version__ = types.ModuleType("rdkit.Chem"), "of letters"
     monkeypatch.setitem(sys.modules, "rdkit", library)
@@ -90,7 +90,7 @@ def test_shares_are_those_of_the_formulas(monkeypatch):
     assert molecules.molecule_report(["?"], train, test)["novelty"] == 0.0
 
 
-def test_molecules_need_samples_and_a_file_that_is_there():
+def test_molecules_need_samples_and_an_existing_file():
     with pytest.raises(UserError, match="0 samples and 1"):
         molecules.molecule_report([], [], ["C"])
     with pytest.raises(UserError, match="cannot read the text file 'none"):
@@ -98,8 +98,8 @@ def test_molecules_need_samples_and_a_file_that_is_there():
 
 
 @pytest.mark.slow
-def test_an_evaluation_of_molecules_holds_all_of_it(monkeypatch):
-    """Of an untrained network, through the shipped config; the SMILES are ASCII, so a byte is a character."""
+def test_an_evaluation_of_molecules_has_all_sections(monkeypatch):
+    """An untrained network with the shipped config; SMILES are ASCII, so a byte is a character."""
     monkeypatch.setitem(sys.modules, "rdkit", None)
     shipped = experiment.load("ar_smiles")
     small = dataclasses.replace(

@@ -8,23 +8,23 @@ from sklearn.datasets import load_digits
 
 from genjax.core.errors import UserError
 from genjax.metrics import report as report_module
-from genjax.metrics.distances.distance import Moments, frechet
+from genjax.metrics.distances.frechet import Moments, frechet
 from genjax.metrics.features import features as feature_module
 from genjax.metrics.features.classifier import Recipe, _patches, train_classifier
 from genjax.metrics.features.features import of_classifier, random_convolutions
-from genjax.metrics.report import Settings, distribution_report, make_judge
+from genjax.metrics.report import Settings, distribution_report, make_reference
 
 pytestmark = [
     pytest.mark.optimised,
     pytest.mark.xdist_group("metrics_report"),
-]  # one process makes what these tests share
+]  # one process computes the shared fixtures
 
 QUICK = Settings(folds=2, recipe=Recipe(channels=(8,), steps=60))
 
 
 @pytest.fixture(scope="module")
 def digits():
-    """Real digits in four disjoint parts: train, test, new (real data in a sampler's place), and noise."""
+    """Real digits in disjoint parts: train, test, new (real data as samples); and noisy, collapsed, copied ones."""
     data = load_digits()
     order = np.random.default_rng(0).permutation(1797)
     x = (data.images * 15.9375).astype(np.uint8)[order][..., None]
@@ -55,7 +55,7 @@ def test_classifier_learns_and_is_deterministic(digits, classifier):
     assert np.abs(classifier.features(x) - other.features(x)).max() > 0.1
 
 
-def test_logits_are_linear_in_the_features_whatever_the_chunks(digits, classifier):
+def test_logits_are_linear_in_the_features_for_any_chunk(digits, classifier):
     features, logits = classifier.outputs(digits["test"][0], chunk=300)
     head = (
         np.asarray(classifier.params["weight"], np.float64),
@@ -92,7 +92,7 @@ def test_feature_spaces_are_white_on_what_they_were_fitted_to(digits, classifier
         np.testing.assert_allclose(np.cov(z, rowvar=False), np.eye(z.shape[1]), atol=1e-6)
 
 
-def test_features_do_not_depend_on_the_signs_that_eigenvectors_come_with(digits, monkeypatch):
+def test_features_do_not_depend_on_the_signs_of_eigenvectors(digits, monkeypatch):
     x = digits["train"][0][:300]
     usual, eigh = random_convolutions(x).extract(x), feature_module.eigh
     signs = np.where(np.random.default_rng(0).random(usual.shape[1]) < 0.5, -1.0, 1.0)
@@ -174,16 +174,16 @@ def test_report_reads_labels_of_samples(digits, reports):
     same = {k: v for k, v in wrong.items() if k != "label_accuracy"}
     assert same == {
         k: v for k, v in reports["new"].items() if k != "label_accuracy"
-    }  # and so it is deterministic
+    }  # the report is deterministic
 
 
-def test_copies_cannot_move_the_reference(reports):
+def test_samples_do_not_change_the_reference(reports):
     name = "frechet_classifier_reference"
     assert {r[name] for r in reports.values()} == {reports["new"][name]}
     assert reports["copies"]["label_accuracy"] > reports["new"]["classifier_accuracy"]
 
 
-def test_references_are_unseen_by_the_features_and_use_all_training_data(monkeypatch):
+def test_references_are_held_out_from_the_features_and_use_all_training_data(monkeypatch):
     x = np.arange(400.0).reshape(200, 2)
     fitted, compared = [], []
     fit, compare = report_module._fit, report_module._compare
@@ -204,16 +204,18 @@ def test_references_are_unseen_by_the_features_and_use_all_training_data(monkeyp
     assert {value for _, others in compared for value in others["_reference"][:, 0]} == set(x[:, 0])
 
 
-def test_a_judge_judges_any_number_of_sets_alike():
-    """One fit serves several reports, each the same as a report of its own."""
+def test_one_reference_serves_several_reports():
+    """Each report equals one with its own fit."""
     rng = np.random.default_rng(1)
     train, test, first, second = (rng.normal(size=(n, 2)) for n in (400, 150, 120, 130))
-    judge = make_judge(train=train, test=test, seed=3)
+    reference = make_reference(train=train, test=test, seed=3)
     for samples in (first, second, first):
-        assert judge.report(samples) == distribution_report(train=train, test=test, samples=samples, seed=3)
+        assert reference.report(samples) == distribution_report(
+            train=train, test=test, samples=samples, seed=3
+        )
 
 
-def test_report_of_vectors_is_in_their_own_units():
+def test_report_of_vectors_is_in_the_datas_own_units():
     rng = np.random.default_rng(0)
     train, test, same = (rng.normal(size=(n, 3)) for n in (2000, 600, 500))
     settings = Settings(folds=4)
@@ -229,7 +231,7 @@ def test_report_of_vectors_is_in_their_own_units():
 
 
 def test_fewer_examples_than_features_are_marked():
-    """A covariance of d dimensions needs d + 1 examples; the distance of fewer is a number, and its bias is said."""
+    """A covariance of d dimensions needs d + 1 examples; with fewer the report notes the bias."""
     x = np.random.default_rng(0).normal(size=(600, 40))
     few, settings = x[:40], Settings(folds=2)
     found = distribution_report(train=x, test=x[::-1].copy(), samples=few, settings=settings)

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms: power by closed forms and sums, and reports on sounds that rank them as ears would."""
+"""Log-mel spectrograms: power by closed forms and sums, and rankings of sounds of known quality."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def hann(size):
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
 
 
-def test_bands_are_triangles_even_in_mel_and_lose_nothing():
+def test_bands_are_triangles_equally_spaced_in_mel_and_preserve_power():
     bands = mel_bands(BANDS, SIZE, RATE)
     np.testing.assert_allclose(bands.sum(axis=0), 1.0, atol=1e-12)
     step = MEL(RATE / 2) / (BANDS + 1)
@@ -34,8 +34,8 @@ def test_bands_are_triangles_even_in_mel_and_lose_nothing():
 
 
 @pytest.mark.parametrize("k", [9, 40, 100])
-def test_a_tone_is_where_it_should_be(k):
-    """a sin(2 pi k n / N) has the power a^2 / 2, of which Hann's window leaves 2/3 at k and 1/6 at each side."""
+def test_a_tone_has_its_closed_form(k):
+    """a sin(2 pi k n / N) has power a^2 / 2; the Hann window puts 2/3 of it at k and 1/6 on each side."""
     a, n = 0.3, np.arange(1024)
     sound = a * np.sin(2 * np.pi * k * n / SIZE + 0.7)
     lines = np.zeros(SIZE // 2 + 1)
@@ -50,8 +50,8 @@ def test_a_tone_is_where_it_should_be(k):
     assert (np.abs(db.argmax(axis=1) - centre) <= 1).all()
 
 
-def test_power_is_that_of_the_windowed_signal_and_of_its_own_sum():
-    """Parseval in each frame, and each band by a Fourier sum that is written out."""
+def test_power_follows_parseval_and_the_fourier_sum():
+    """Parseval in each frame, and each band by an explicit Fourier sum."""
     sound, w = RNG.normal(size=700) * 0.1, hann(SIZE)
     found = mel_power(sound[None, :, None], RATE, BANDS)[0, :, :, 0]
     frames = np.stack([sound[i : i + SIZE] for i in range(0, 700 - SIZE + 1, SIZE // 2)])
@@ -82,7 +82,7 @@ def test_many_frames_are_averaged_in_power():
 
 
 def tones(count, rng, noise=0.01):
-    """Two kinds: low and high tones with overtones, of random pitch and loudness, that fade out."""
+    """Two classes: decaying low and high tones with overtones, of random pitch and amplitude."""
     kind, t = np.arange(count) % 2, np.arange(768) / RATE
     pitch = np.where(kind, 900, 250) * np.exp(rng.normal(size=count) * 0.15)
     loud = np.exp(rng.normal(size=count) * 0.3) * 0.1
@@ -109,25 +109,25 @@ def sets():
 
 
 def test_reports_rank_real_before_noisy_before_noise_and_silence(sets):
-    judged = {
+    reports = {
         name: distribution_report(
             train=sets["train"], test=sets["test"], samples=sets[name], settings=Settings(folds=2)
         )
         for name in ("new", "noisy", "noise", "quiet")
     }
-    new, noisy, noise, quiet = judged.values()
+    new, noisy, noise, quiet = reports.values()
     assert new["features"] == "log mel"
     assert 0.7 < new["frechet_ratio"] < 1.4
     assert new["frechet_log_mel"] < noisy["frechet_log_mel"] < noise["frechet_log_mel"]
     assert noisy["frechet_log_mel"] < quiet["frechet_log_mel"]
-    assert new["told_apart"] < 0.65 < 0.95 < min(noise["told_apart"], quiet["told_apart"])
+    assert new["c2st_accuracy"] < 0.65 < 0.95 < min(noise["c2st_accuracy"], quiet["c2st_accuracy"])
     assert new["coverage"] > 0.8 > 0.1 > max(noise["coverage"], quiet["coverage"])
-    assert len({report["frechet_log_mel_reference"] for report in judged.values()}) == 1
+    assert len({report["frechet_log_mel_reference"] for report in reports.values()}) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.optimised
-def test_a_classifier_of_spectrograms_hears_what_was_asked_for():
+def test_a_classifier_of_spectrograms_measures_label_accuracy():
     rng = np.random.default_rng(2)
     train, test, made = (tones(count, rng) for count in (400, 200, 200))
     settings = Settings(folds=2, recipe=Recipe(channels=(8,), steps=60))
@@ -154,6 +154,6 @@ def test_a_classifier_of_spectrograms_hears_what_was_asked_for():
         (np.zeros((1, 7, 1), np.int16), 8000, "8 samples or more"),
     ],
 )
-def test_wrong_sounds_are_one_line(sounds, rate, message):
+def test_invalid_sounds_raise_one_line(sounds, rate, message):
     with pytest.raises(UserError, match=rf"\A[^\n]*{message}[^\n]*\Z"):
         log_mel(sounds, rate)

@@ -1,4 +1,4 @@
-"""Measures of text: n-grams by closed forms, BLEU and ROUGE by other libraries, MAUVE by quadrature, and rankings."""
+"""Text metrics: n-grams by closed forms, BLEU and ROUGE by other libraries, MAUVE by quadrature, and rankings."""
 
 import collections
 import itertools
@@ -12,7 +12,7 @@ from scipy.special import beta
 
 from genjax.core.errors import UserError
 from genjax.data import Data, Lines, StdlibBytes, TextFile
-from genjax.evaluation.text import scored_bytes, text_numbers
+from genjax.evaluation.text import scored_bytes, text_metrics
 from genjax.metrics.text.mauve import curve_area, divergence_curve, mauve, quantise
 from genjax.metrics.text.ngrams import distinct, ends_in_loop, ngrams, repeated, unit_of, units
 from genjax.metrics.text.overlap import corpus_bleu, mean_bleu, rouge, self_bleu, signature
@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 
 
 def different(values, draws):
-    """Expected number of values that uniform independent draws show."""
+    """Expected number of distinct values among uniform independent draws."""
     return values * (1 - (1 - 1 / values) ** draws)
 
 
@@ -56,8 +56,8 @@ def test_repetition_of_independent_uniform_units_is_its_expectation():
 
 
 @pytest.mark.parametrize(("least", "times"), [(1, 2), (2, 3), (3, 2)])
-def test_loops_are_those_of_a_regular_expression(least, times):
-    """Every text of two letters, up to nine long."""
+def test_loops_match_a_regular_expression(least, times):
+    """All texts over two letters of up to nine characters."""
     loop = re.compile(rf"(.{{{least},}})" + r"\1" * (times - 1) + "$")
     texts = ["".join(text) for size in range(10) for text in itertools.product("ab", repeat=size)]
     expected = [bool(loop.search(text)) for text in texts]
@@ -74,10 +74,10 @@ def test_self_bleu_of_equal_and_of_disjoint_texts():
     assert self_bleu([TEXTS[0]] * 5) == pytest.approx(100.0)
     assert self_bleu([f"a{i} b{i} c{i} d{i} e{i}" for i in range(5)]) == 0.0
     assert self_bleu(["aaab", "aaab", "cdef"], unit="character") == pytest.approx(200 / 3)
-    assert self_bleu(TEXTS, most=3) == self_bleu(TEXTS[:3]) < self_bleu(TEXTS)
+    assert self_bleu(TEXTS, max_texts=3) == self_bleu(TEXTS[:3]) < self_bleu(TEXTS)
 
 
-def test_bleu_is_the_librarys():
+def test_bleu_equals_sacrebleus():
     references = [[a, b] for a, b in zip(OTHERS, TEXTS[::-1], strict=True)]
     expected = sacrebleu.corpus_bleu(TEXTS, [list(column) for column in zip(*references, strict=True)])
     assert corpus_bleu(TEXTS, references) == pytest.approx(expected.score, abs=1e-9)
@@ -88,8 +88,8 @@ def test_bleu_is_the_librarys():
     assert "eff:yes|tok:char|smooth:exp" in signature("character")
 
 
-def test_bleu_is_that_of_papineni():
-    """exp(min(0, 1 - r / c) + mean_n log p_n), of one reference each."""
+def test_bleu_equals_papinenis_formula():
+    """exp(min(0, 1 - r / c) + mean_n log p_n), with one reference each."""
     count = lambda text, n: collections.Counter(ngrams(text.split(), n))
     logs = []
     for n in range(1, 5):
@@ -127,9 +127,9 @@ def test_rouge_is_its_definition():
 
 
 def area(p, q, scale):
-    """int exp(-c KL(p || r)) d exp(-c KL(q || r)), by adaptive quadrature with the derivative written out.
+    """int exp(-c KL(p || r)) d exp(-c KL(q || r)), by adaptive quadrature with the analytic derivative.
 
-    Where q lies within p the curve reaches (exp(-c KL(q || p)), 1), from which it goes level to (0, 1).
+    If supp q is within supp p, the curve reaches (exp(-c KL(q || p)), 1) and is constant from there to (0, 1).
     """
     p, q = p / p.sum(), q / q.sum()
     kl = lambda h, r: float((h[h > 0] * np.log(h[h > 0] / r[h > 0])).sum())
@@ -171,7 +171,7 @@ def test_mauve_of_equal_and_of_disjoint_histograms(scale):
     assert curve_area(disjoint) == pytest.approx(scale * beta(scale + 1, scale), abs=1e-6)
 
 
-def test_quantisation_counts_clusters_that_are_apart():
+def test_quantisation_counts_separated_clusters():
     centres = np.eye(5) * 10
     wanted = np.array([[30, 1], [10, 20], [0, 9], [5, 0], [15, 30]])
     sides = [
@@ -191,7 +191,7 @@ def test_quantisation_counts_clusters_that_are_apart():
     assert mauve(np.ones((30, 3)), np.ones((40, 3))).score == pytest.approx(1.0)
 
 
-def test_hashed_ngrams_count_what_texts_share():
+def test_hashed_ngrams_count_shared_characters():
     x = hashed_ngrams(longest=1, size=4096).extract(["ab", "abab", "cd", "abcd"])
     np.testing.assert_allclose(
         x @ x.T, [[1, 1, 0, 0.5**0.5], [1, 1, 0, 0.5**0.5], [0, 0, 1, 0.5**0.5], [0.5**0.5] * 3 + [1]]
@@ -200,7 +200,7 @@ def test_hashed_ngrams_count_what_texts_share():
 
 @pytest.fixture(scope="module")
 def reports():
-    """Windows of source text in the samples' place, and what was made of them."""
+    """Reports on windows of source text and on corrupted versions of them."""
     rng = np.random.default_rng(1)
     text = StdlibBytes().text("train").decode()
     starts = rng.permutation(len(text) // 300)[:330] * 300
@@ -216,7 +216,7 @@ def reports():
         "letters": letters,
         "one": made[:1] * len(made),
     }
-    settings = Settings(compared=10, features=hashed_ngrams(3, 256))
+    settings = Settings(max_pairwise=10, features=hashed_ngrams(3, 256))
     found = {name: text_report(texts, real, settings=settings) for name, texts in sets.items()}
     assert found["real"] == text_report(made, real, settings=settings)
     return found
@@ -229,28 +229,26 @@ def test_reports_rank_texts(reports):
     assert real["bleu"] > 1.2 * shuffled["bleu"] > 2 * letters["bleu"]
     assert real["rouge_l"] > 1.3 * letters["rouge_l"]
     assert real["mauve"] > 0.7 > 0.3 > looped["mauve"] > one["mauve"]
-    assert shuffled["mauve"] > 0.7 > 0.3 > letters["mauve"], (
-        "characters in a row say little of words in a row"
-    )
+    assert shuffled["mauve"] > 0.7 > 0.3 > letters["mauve"], "character n-grams are insensitive to word order"
     assert one["self_bleu"] == pytest.approx(100.0)
     assert real["self_bleu"] < 30
     assert looped["loops"] == 1.0 > 0.02 > real["loops"]
-    assert looped["repeated_4"] > 0.6 > 0.1 > real["repeated_4"]
+    assert looped["rep_4"] > 0.6 > 0.1 > real["rep_4"]
     assert one["distinct_2"] < 0.05 < 0.5 < real["distinct_2"]
     assert {report["mauve_reference"] for report in reports.values()} == {real["mauve_reference"]}
 
 
-def test_text_of_documents_is_judged_by_characters():
+def test_text_of_documents_is_evaluated_by_characters():
     data = Data(Lines(length=32))
-    report = text_numbers(data, data.load("train")[np.arange(120)]["x"], 0, Settings(compared=10))["text"]
+    report = text_metrics(data, data.load("train")[np.arange(120)]["x"], 0, Settings(max_pairwise=10))["text"]
     assert report["unit"] == "character"
     assert report["count"] == 120
     assert "rouge_l" not in report
-    assert text_numbers(data, data.load("train")[np.arange(1)]["x"], 0) == {"text": {}}
+    assert text_metrics(data, data.load("train")[np.arange(1)]["x"], 0) == {"text": {}}
 
 
-def test_bytes_of_what_is_scored(tmp_path):
-    """Of a document its characters and its end; of a window the last characters; of bytes as many as there are."""
+def test_scored_bytes(tmp_path):
+    """Of a document its characters and its end; of a window the last characters; of byte tokens their number."""
     path = tmp_path / "words.txt"
     path.write_text("\n".join("".join(w) for w in itertools.product("aé", "bü", "cd", "efgh")))
     lines = Data(Lines(str(path), length=5))
@@ -281,7 +279,7 @@ NO_ROUGES = ("rouge", "rouge0", "rouge34", "rouge 3", "3")
     [
         (lambda: text_report(["a"], ["b"] * 9), "2 samples and 4 held-out texts, got 1 and 9"),
         (lambda: corpus_bleu(["a", "b"], [["a"]]), "2 hypotheses, 1 lists"),
-        (lambda: corpus_bleu(["a", "b"], [["a"], ["b", "c"]]), "as many references"),
+        (lambda: corpus_bleu(["a", "b"], [["a"], ["b", "c"]]), "equally many references"),
         (lambda: mean_bleu(["a"], []), "1 texts against 0"),
         (lambda: self_bleu(["a"]), "at least 2 texts, got 1"),
         (lambda: rouge(["a"], [[]]), "ROUGE needs references"),

@@ -1,4 +1,4 @@
-"""What collapse looks like to the monitor; the best state is kept, and a run that gets no better ends."""
+"""Periodic evaluation: signs of collapse, the best state, early stopping."""
 
 import dataclasses
 import json
@@ -13,11 +13,11 @@ from genjax.api import train
 from genjax.core.errors import UserError
 from genjax.data import Data, GaussianMixture, Scale
 from genjax.evaluation import monitor
-from genjax.evaluation.evaluate import distances, whole
+from genjax.evaluation.evaluate import compare_samples, load_split
 from genjax.evaluation.held_out import held_out_losses
-from genjax.metrics.distances.collapse import NEAR, collapse, twin_report
+from genjax.metrics.distances.collapse import NEAR, collapse, near_duplicate_report
 from genjax.metrics.distances.modes import Mixture, mode_report
-from genjax.metrics.report import make_judge
+from genjax.metrics.report import make_reference
 from genjax.networks import MLP
 from genjax.objectives.adversarial.gan import GAN
 from genjax.training import pretrained
@@ -30,31 +30,33 @@ from genjax.training.writers import METRICS
 RING = GaussianMixture(1024, 256)
 
 
-def test_twins_are_as_frequent_as_in_real_data_unless_samples_repeat():
-    """In the plane the nearest of n uniform points is nearer than r with probability 1 - exp(-n pi r^2)."""
+def test_near_duplicates_are_as_frequent_as_in_real_data_unless_samples_repeat():
+    """In the plane the nearest of n uniform points is within r with probability 1 - exp(-n pi r^2)."""
     rng = np.random.default_rng(0)
     x, y = (rng.uniform(size=(4000, 2)).astype(np.float32) for _ in range(2))
-    found, expected = twin_report(x, y), 1.0 - 0.5 ** (NEAR**2)
-    assert found["twins"] == pytest.approx(expected, abs=0.01)
-    assert found["twins_reference"] == pytest.approx(expected, abs=0.01)
-    assert twin_report(np.repeat(x[:2000], 2, axis=0), y)["twins"] == 1.0
-    assert twin_report(y[:1000], y)["twins"] == twin_report(y[:1000], y[:1000])["twins_reference"]
+    found, expected = near_duplicate_report(x, y), 1.0 - 0.5 ** (NEAR**2)
+    assert found["near_duplicates"] == pytest.approx(expected, abs=0.01)
+    assert found["near_duplicates_reference"] == pytest.approx(expected, abs=0.01)
+    assert near_duplicate_report(np.repeat(x[:2000], 2, axis=0), y)["near_duplicates"] == 1.0
+    few = near_duplicate_report(y[:1000], y[:1000])
+    assert near_duplicate_report(y[:1000], y)["near_duplicates"] == few["near_duplicates_reference"]
 
 
-def test_words_for_a_generator_of_three_modes_and_none_for_the_truth():
+def test_collapse_to_three_modes_is_described_and_the_true_mixture_is_not():
     rng, truth = np.random.default_rng(0), Mixture(*RING.modes())
     part = Mixture(truth.centres[:3], truth.std)
-    judged = lambda mixture: collapse(mode_report(mixture.draw(rng, 800), truth))
-    assert judged(truth) == ""
-    assert judged(part) == "3 of 8 modes are covered"
-    low = {"recall": 0.1, "recall_reference": 0.6, "twins": 0.5, "twins_reference": 0.03}
-    assert collapse(low) == "recall is 0.10, that of real data 0.60; 50% of the samples have a twin"
-    assert collapse({"recall": 0.4, "recall_reference": 0.6, "twins": 0.1, "twins_reference": 0.03}) == ""
+    signs = lambda mixture: collapse(mode_report(mixture.draw(rng, 800), truth))
+    assert signs(truth) == ""
+    assert signs(part) == "3 of 8 modes are covered"
+    reference = {"recall_reference": 0.6, "near_duplicates_reference": 0.03}
+    low = reference | {"recall": 0.1, "near_duplicates": 0.5}
+    assert collapse(low) == "recall is 0.10, that of real data 0.60; 50% of the samples have a near-duplicate"
+    assert collapse(reference | {"recall": 0.4, "near_duplicates": 0.1}) == ""
 
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-    """A run whose samples do not change, as nothing is learned: the first look is never beaten."""
+    """A run with learning rate 0, whose samples do not change: no evaluation improves on the first."""
     net, workdir = MLP(width=8, depth=1), tmp_path_factory.mktemp("runs") / "stopped"
     run = Experiment(
         GAN(net, net, (2,), 2),
@@ -72,80 +74,80 @@ def stopped(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_run_that_gets_no_better_stops_and_its_best_state_is_what_is_used(stopped, capsys):
+def test_a_run_without_improvement_stops_and_its_best_state_is_used(stopped, capsys):
     run, workdir = stopped
     rows = [json.loads(line) for line in (workdir / METRICS).read_text().splitlines()]
-    looked = [row["step"] for row in rows if "monitor/frechet_ratio" in row]
-    assert looked == [2, 4, 6]
+    evaluated = [row["step"] for row in rows if "monitor/frechet_ratio" in row]
+    assert evaluated == [2, 4, 6]
     assert len({row["monitor/frechet_ratio"] for row in rows if "monitor/frechet_ratio" in row}) == 1
     with Checkpoints(workdir / "best") as best, Checkpoints(workdir / "checkpoints") as last:
         assert (best.steps(), last.steps()) == ([2], [6])
-    found = json.loads((workdir / workdir.EVALUATION).read_text())
+    found = json.loads((workdir / workdirs.EVALUATION).read_text())
     assert found["step"] == 2
     assert "modes are covered" in found["collapse"]
     train.train(run, "gan_mixture", workdir)
     said = capsys.readouterr().out
     assert "is finished: 6 of 12 steps" in said
-    assert "2 looks were no better than frechet_ratio" in said
+    assert "2 evaluations did not improve on frechet_ratio" in said
 
 
 @pytest.mark.slow
-def test_looks_of_a_resumed_run_are_those_up_to_where_it_goes_on(stopped, monkeypatch):
-    """The order of `largest`, ties and patience, on numbers that are given."""
+def test_a_resumed_run_restores_earlier_evaluations(stopped, monkeypatch):
+    """`largest`, ties and patience, on given numbers."""
     run, workdir = stopped
     ready = train.prepare(dataclasses.replace(run, monitor=Monitor(every=2, patience=2, largest=True)))
-    looks = monitor.Looks(ready, workdir, 4, print, lambda state: (ready, state))
-    assert [row["step"] for row in looks.rows] == [2, 4]
-    looks.rows = []
+    evaluations = monitor.PeriodicEvaluation(ready, workdir, 4, print, lambda state: (ready, state))
+    assert [row["step"] for row in evaluations.rows] == [2, 4]
+    evaluations.rows = []
     state = ready.make_state()
     monkeypatch.setattr(monitor, "Checkpoints", lambda *_, **__: Checkpoints(workdir / "tried", keep_last=9))
     ratios = iter([1.0, 3.0, 3.0, 2.0])
-    monkeypatch.setattr(looks, "_measure", lambda state: {"frechet_ratio": next(ratios)})
+    monkeypatch.setattr(evaluations, "_measure", lambda state: {"frechet_ratio": next(ratios)})
     ends = []
     for step in (2, 4, 6, 8):
-        looks.look(step, state)
-        ends.append(looks.enough())
+        evaluations.evaluate(step, state)
+        ends.append(evaluations.should_stop())
     assert ends == [False, False, False, True]
-    assert looks.best()["step"] == 4
+    assert evaluations.best()["step"] == 4
     assert Checkpoints(workdir / "tried").steps() == [2, 4]
-    monkeypatch.setattr(looks, "_measure", lambda state: {"recall": 0.5})
+    monkeypatch.setattr(evaluations, "_measure", lambda state: {"recall": 0.5})
     with pytest.raises(UserError, match="no 'frechet_ratio'"):
-        looks.look(10, state)
+        evaluations.evaluate(10, state)
 
 
 @pytest.mark.slow
-def test_looks_come_back_from_the_metrics_and_what_is_no_number_is_the_worst(stopped, tmp_path):
+def test_evaluations_are_restored_from_the_metrics_and_nan_ranks_last(stopped, tmp_path):
     run, _ = stopped
     lines = [{"monitor/recall": 0.5, "monitor/frechet_ratio": word} for word in ("nan", "inf", 9.0)]
     rows = [{"step": step, "time": 1.0, **line} for step, line in enumerate(lines)]
     (tmp_path / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def looks(**how):
+    def evaluations(**how):
         ready = train.prepare(dataclasses.replace(run, monitor=Monitor(every=2, **how)))
-        return monitor.Looks(ready, tmp_path, 2, print, lambda state: (ready, state))
+        return monitor.PeriodicEvaluation(ready, tmp_path, 2, print, lambda state: (ready, state))
 
-    assert looks().best() == {"step": 2, "recall": 0.5, "frechet_ratio": 9.0}
-    assert looks(metric="recall", largest=True).best()["step"] == 0
+    assert evaluations().best() == {"step": 2, "recall": 0.5, "frechet_ratio": 9.0}
+    assert evaluations(metric="recall", largest=True).best()["step"] == 0
     with pytest.raises(UserError, match="no 'recal': did you mean 'recall'"):
-        looks(metric="recal")
+        evaluations(metric="recal")
 
 
 @pytest.mark.slow
-def test_a_generator_of_one_point_is_said_to_have_collapsed_and_goes_on(stopped, tmp_path):
+def test_collapse_to_one_point_is_reported_and_training_continues(stopped, tmp_path):
     run, _ = stopped
     ready, said = train.prepare(run), []
-    looks = monitor.Looks(ready, tmp_path, 0, said.append, lambda state: (ready, state))
+    evaluations = monitor.PeriodicEvaluation(ready, tmp_path, 0, said.append, lambda state: (ready, state))
     state = ready.make_state()
     flat = dataclasses.replace(state, ema=jax.tree.map(jnp.zeros_like, state.ema))
-    found = looks.look(2, flat)
+    found = evaluations.evaluate(2, flat)
     assert found["monitor/frechet_ratio"] == np.inf
-    assert "100% of the samples have a twin" in said[0]
-    looks.look(4, state)
-    assert looks.best()["step"] == 4
+    assert "100% of the samples have a near-duplicate" in said[0]
+    evaluations.evaluate(4, state)
+    assert evaluations.best()["step"] == 4
 
 
 @pytest.mark.slow
-def test_looks_share_the_compiled_losses(stopped):
+def test_evaluations_share_the_compiled_losses(stopped):
     run, _ = stopped
     traced = []
 
@@ -163,7 +165,7 @@ def test_looks_share_the_compiled_losses(stopped):
 
 
 @pytest.mark.slow
-def test_a_first_best_state_that_was_not_finished_is_passed_over(stopped, tmp_path):
+def test_an_incomplete_first_best_state_is_skipped(stopped, tmp_path):
     run, workdir = stopped
     shutil.copytree(workdir / "checkpoints", tmp_path / "checkpoints")
     (tmp_path / "best" / "2.orbax-checkpoint-tmp").mkdir(parents=True)
@@ -172,15 +174,20 @@ def test_a_first_best_state_that_was_not_finished_is_passed_over(stopped, tmp_pa
 
 
 @pytest.mark.slow
-def test_what_is_used_lies_in_the_best_states_folder_only_if_it_was_looked_for(stopped):
+def test_the_best_state_is_used_only_with_a_monitor(stopped):
     run, workdir = stopped
-    assert pretrained.trained(workdir, run) == workdir / "best"
-    assert pretrained.trained(workdir, dataclasses.replace(run, monitor=Monitor())) == workdir / "checkpoints"
+    assert pretrained.checkpoint_folder(workdir, run) == workdir / "best"
+    assert (
+        pretrained.checkpoint_folder(workdir, dataclasses.replace(run, monitor=Monitor()))
+        == workdir / "checkpoints"
+    )
 
 
-def test_equal_samples_are_a_collapse_and_not_an_error():
-    judge = make_judge(train=whole(Data(RING), "train")["x"], test=whole(Data(RING), "test")["x"])
-    found = distances(judge, Data(RING), np.zeros((64, 2), np.float32), None)
+def test_equal_samples_are_a_collapse_not_an_error():
+    reference = make_reference(
+        train=load_split(Data(RING), "train")["x"], test=load_split(Data(RING), "test")["x"]
+    )
+    found = compare_samples(reference, Data(RING), np.zeros((64, 2), np.float32), None)
     assert found["collapse"] == "all samples are equal"
-    assert found["distribution"]["twins"] == 1.0
+    assert found["distribution"]["near_duplicates"] == 1.0
     assert found["modes"]["modes_covered"] == 0.0

@@ -12,34 +12,37 @@ from small_features import MATRIX, NETWORK, cut, features_of, gathered, images
 
 from genjax.core.errors import UserError
 from genjax.metrics.distances.streaming import Rows
-from genjax.metrics.features.extraction import fold, look
-from genjax.metrics.features.inception import colours, image_stream, to_bytes
+from genjax.metrics.features.extraction import reduce_stream, stream_statistics
+from genjax.metrics.features.inception import image_stream, to_bytes, to_rgb
 from genjax.metrics.features.reference import load_statistics, save_statistics
 from genjax.parallel.mesh import make_mesh
 
 
-def test_a_stream_over_devices_is_looked_at_in_order_whatever_its_batches():
+def test_features_of_a_stream_over_devices_are_in_order_for_any_batches():
     x, mesh = images(73), make_mesh()
     stream = lambda *ends: image_stream(cut(x, *ends), mesh, 20)
-    features = look(NETWORK, mesh, stream(1, 3, 60)).rows.features()
+    features = stream_statistics(NETWORK, mesh, stream(1, 3, 60)).rows.features()
     np.testing.assert_allclose(features, features_of(x), rtol=1e-5)
-    logits = fold(NETWORK, mesh, stream(50), lambda features, place, logits, labels: Rows.of(logits, place))
+    logits = reduce_stream(
+        NETWORK, mesh, stream(50), lambda features, place, logits, labels: Rows.of(logits, place)
+    )
     np.testing.assert_allclose(
         softmax(logits.features(), axis=1), softmax(features_of(x) @ MATRIX, axis=1), rtol=1e-5
     )
 
 
 @pytest.mark.parametrize("levels", [2, 3, 17, 256])
-def test_images_of_any_levels_are_shown_as_their_bytes_and_grey_ones_in_three_colours(levels):
+def test_images_of_any_levels_are_mapped_to_bytes_and_grey_ones_to_rgb(levels):
     x = np.random.default_rng(levels).integers(0, levels, (5, 4, 6, 1)).astype(np.uint8)
     shown = to_bytes(x, levels).repeat(3, axis=-1)
-    np.testing.assert_allclose(colours(jnp.asarray(x), levels), shown / 255, rtol=1e-6)
+    np.testing.assert_allclose(to_rgb(jnp.asarray(x), levels), shown / 255, rtol=1e-6)
     assert set(np.unique(to_bytes(np.arange(levels), levels))) >= {0, 255}
 
 
-def test_streamed_statistics_are_those_of_the_whole_set():
+def test_streamed_statistics_equal_those_of_the_whole_set():
     x = images(101)
-    whole = look(NETWORK, make_mesh(), image_stream([x], make_mesh(), 20)).rows.features().astype(np.float64)
+    streamed = stream_statistics(NETWORK, make_mesh(), image_stream([x], make_mesh(), 20))
+    whole = streamed.rows.features().astype(np.float64)
     found = gathered(cut(x, 1, 34, 35, 90), 101, kept=30, splits=4)
     np.testing.assert_allclose(found.moments.mean, whole.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(found.moments.covariance, np.cov(whole, rowvar=False), rtol=1e-9)
@@ -52,7 +55,7 @@ def test_streamed_statistics_are_those_of_the_whole_set():
         gathered([x[:9]], 9)
 
 
-def test_statistics_come_back_from_their_file_and_from_that_of_others(tmp_path):
+def test_statistics_are_restored_from_own_and_foreign_files(tmp_path):
     made, path = gathered([images(31)], 31), tmp_path / "deep" / "stats.npz"
     save_statistics(made, path)
     back = load_statistics(path, NETWORK)
@@ -83,7 +86,7 @@ def write(path: Path, save=np.savez, **changes):
         ({"mu": np.zeros(64)}, r"mu has the shape \(64,\), expected \(3,\)"),
         ({"sigma": np.eye(4)}, r"sigma has the shape \(4, 4\), expected \(3, 3\)"),
         ({"mu": None}, "holds no statistics: it lacks 'mu'"),
-        ({"sigma": np.full((3, 3), np.nan)}, "sigma has values that are no numbers"),
+        ({"sigma": np.full((3, 3), np.nan)}, "sigma has values that are NaN or infinite"),
         ({"sigma": np.triu(np.ones((3, 3)))}, "sigma is not symmetric"),
         ({"weights": "another"}, "made with weights another, these are digest"),
         ({"features": None}, "damaged: it lacks 'features'"),
@@ -91,7 +94,7 @@ def write(path: Path, save=np.savez, **changes):
         ({"data": np.array([None])}, "cannot read statistics"),
     ],
 )
-def test_statistics_that_do_not_fit_are_one_line(tmp_path, changes, words):
+def test_mismatched_statistics_raise_one_line(tmp_path, changes, words):
     write(tmp_path / "stats.npz", **changes)
     with pytest.raises(UserError, match=words) as caught:
         load_statistics(tmp_path / "stats.npz", NETWORK)
@@ -99,8 +102,8 @@ def test_statistics_that_do_not_fit_are_one_line(tmp_path, changes, words):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_files_that_are_no_statistics_are_one_line(tmp_path, save):
-    """Cut short, and with one byte in ninety turned: of directory, headers or streams, compressed or not."""
+def test_damaged_files_raise_one_line(tmp_path, save):
+    """Truncated, and with every ninetieth byte inverted: in directory, headers or streams, compressed or not."""
     path, refused = tmp_path / "stats.npz", 0
     write(path, save, features=np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32))
     whole = path.read_bytes()
@@ -109,7 +112,7 @@ def test_files_that_are_no_statistics_are_one_line(tmp_path, save):
         path.write_bytes(content)
         line = ""
         try:
-            load_statistics(path, NETWORK)  # some bytes, such as a time of day, say nothing
+            load_statistics(path, NETWORK)  # some bytes, such as timestamps, are not checked
         except UserError as error:
             line = str(error)
         assert "\n" not in line
@@ -119,8 +122,8 @@ def test_files_that_are_no_statistics_are_one_line(tmp_path, save):
         load_statistics(tmp_path / "none.npz", NETWORK)
 
 
-def test_a_compressed_stream_that_does_not_inflate_is_one_line(tmp_path):
-    """The first bytes of an array's stream are none that zlib can read."""
+def test_an_invalid_compressed_stream_raises_one_line(tmp_path):
+    """The first bytes of an array's stream are invalid for zlib."""
     path = tmp_path / "stats.npz"
     write(path, np.savez_compressed)
     with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""Each metric ranks sets of known faults as it should, on digits; with -s the table is printed.
+"""Each metric ranks sets of known faults as expected, on digits; -s prints the table.
 
 Fashion-MNIST: python -m experiments.metric_sanity --config=diffusion_mnist:fashion_mnist \\
     --config.data.source.data_dir=DIR --num=2000
@@ -9,7 +9,7 @@ import pytest
 
 from genjax.data import Digits
 from genjax.evaluation import metric_sanity
-from genjax.metrics.examined import Examined
+from genjax.metrics.inputs import SampleSet
 
 pytestmark = [pytest.mark.optimised, pytest.mark.xdist_group("sanity")]
 LEVELS = Digits.levels
@@ -18,10 +18,10 @@ LEVELS = Digits.levels
 def digits(split):
     examples = Digits().load(split)
     rows = examples[np.arange(len(examples))]
-    return Examined(rows["x"], rows["label"].astype(np.int64))
+    return SampleSet(rows["x"], rows["label"].astype(np.int64))
 
 
-def test_faulty_sets_are_what_they_are_called():
+def test_faulty_sets_have_their_faults():
     train, unseen = digits("train"), digits("test")
     sets = metric_sanity.faulty_sets(train, unseen, LEVELS)
     for name, made in sets.items():
@@ -47,31 +47,31 @@ def test_faulty_sets_are_what_they_are_called():
 
 
 @pytest.mark.slow
-def test_every_metric_sees_what_it_is_for():
+def test_every_metric_detects_its_faults():
     test = digits("test")
-    rows = metric_sanity.judge_sets(digits("train"), test, LEVELS, num=len(test.x))
+    rows = metric_sanity.evaluate_sets(digits("train"), test, LEVELS, num=len(test.x))
     print("\n".join(["", f"{len(test.x)} digits of each set", *metric_sanity.table(rows)]))
     assert metric_sanity.wrong_ranks(rows) == []
 
 
 def numbers(**changed):
-    """Real data whose metrics are all 0.5, and so are their references."""
-    row = dict.fromkeys(metric_sanity.SENSES, 0.5)
+    """Real data with all metrics and references equal to 0.5."""
+    row = dict.fromkeys(metric_sanity.EXPECTATIONS, 0.5)
     return row | {f"{name}_reference": value for name, value in row.items()} | changed
 
 
-def test_a_wrong_rank_is_told():
-    """All metrics of all sets worse than real data: nothing to say. One that is not, or real data off: said."""
-    bad = {name: 9.0 if sense.larger else 0.0 for name, sense in metric_sanity.SENSES.items()}
+def test_wrong_ranks_are_reported():
+    """Nothing is reported if all sets are worse than real data; any violation is."""
+    bad = {name: 9.0 if sense.larger else 0.0 for name, sense in metric_sanity.EXPECTATIONS.items()}
     good = {"real": numbers(), **dict.fromkeys((*metric_sanity.FAULTY, "memorised"), bad)}
     assert metric_sanity.wrong_ranks(good) == []
     blind = metric_sanity.wrong_ranks(good | {"noise": bad | {"precision": 0.45, "frechet_ratio": 0.7}})
     assert blind == [
-        "frechet_ratio does not see 'noise': 0.7, real data 0.5",
-        "precision does not see 'noise': 0.45, real data 0.5",
+        "frechet_ratio does not detect 'noise': 0.7, real data 0.5",
+        "precision does not detect 'noise': 0.45, real data 0.5",
     ]
     off = metric_sanity.wrong_ranks(good | {"real": numbers(recall_reference=0.7)})
     assert off == ["recall of real data is 0.5, their reference 0.7"]
     lines = metric_sanity.table(good)
-    assert len(lines) == 2 + len(metric_sanity.SENSES)
+    assert len(lines) == 2 + len(metric_sanity.EXPECTATIONS)
     assert lines[2] == "| frechet_ratio | 0.5 | 9 * | 9 * | 9 * | 9 * | 9 * | 9 * |"

@@ -1,4 +1,4 @@
-"""What is reported of streams: which numbers are of which counts, and of whose features."""
+"""Streaming reports: counts and features of each number."""
 
 import dataclasses
 
@@ -10,13 +10,13 @@ from small_features import gathered, small
 
 from genjax.api import evaluate_stream
 from genjax.core.errors import UserError
-from genjax.data.examples import Some
+from genjax.data.examples import Subset
 from genjax.evaluation.sampling import draw_samples
 from genjax.evaluation.streaming import stream_report
 from genjax.metrics.distances.coverage import prdc
-from genjax.metrics.distances.distance import Moments, frechet
+from genjax.metrics.distances.frechet import Moments, frechet
 from genjax.metrics.distances.scores import ClassEntropy
-from genjax.metrics.distances.two_sample import neighbour_accuracy
+from genjax.metrics.distances.two_sample import one_nn_accuracy
 from genjax.metrics.features.extraction import FeatureNetwork
 from genjax.metrics.features.fid import to_bytes
 from genjax.training import experiment as experiments
@@ -56,16 +56,16 @@ def drawn(tmp_path_factory):
 def report(drawn, network=NETWORK, num=NUM, unseen=UNSEEN, **more):
     run, state, _ = drawn
     data = run.experiment.data
-    reference = Some(data.load("train"), unseen)
+    reference = Subset(data.load("train"), unseen)
     return stream_report(
         run.experiment, state, run.mesh, network, num=num, seed=3, unseen=reference, **more
     ), reference[np.arange(unseen)]["x"]
 
 
-def test_more_samples_than_test_examples_and_which_number_is_of_which_of_them(drawn):
+def test_counts_of_each_number_with_more_samples_than_test_examples(drawn):
     lines = []
     found, reference = report(drawn, report=lines.append)
-    test = Some(drawn[0].experiment.data.load("test"), TEST)[np.arange(TEST)]["x"]
+    test = Subset(drawn[0].experiment.data.load("test"), TEST)[np.arange(TEST)]["x"]
     x, y, z = (rows.reshape(len(rows), -1) @ MATRIX for rows in (test, drawn[2], reference))
     assert (len(x), len(y), len(z)) == (TEST, NUM, UNSEEN)
     of = lambda rows: Moments.of(rows.astype(np.float64))
@@ -78,16 +78,16 @@ def test_more_samples_than_test_examples_and_which_number_is_of_which_of_them(dr
     assert abs(found["frechet"] / found["frechet_equal"] - 1) > 1e-3
     assert found["score"] == near(ClassEntropy.of_logits(y[:, :3]).score)
     assert found["score_equal"] == near(ClassEntropy.of_logits(some[:, :3]).score)
-    pairs = prdc(few, some) | {"neighbours_alike": neighbour_accuracy(few, some, 3)[1]}
+    pairs = prdc(few, some) | {"one_nn_accuracy": one_nn_accuracy(few, some, 3)[1]}
     assert {name: found[name] for name in pairs} == pytest.approx(pairs, abs=1e-2)
     usual = prdc(few, z)
     assert {name: found[f"{name}_reference"] for name in usual} == pytest.approx(usual, abs=1e-2)
     assert (found["samples"], found["test_examples"], found["count"]) == (NUM, TEST, UNSEEN)
     assert lines[0].startswith("streaming 400 samples and 360 test examples through projections")
-    assert lines[0].endswith("are of 200 each")
+    assert lines[0].endswith("use 200 of each")
 
 
-def test_at_equal_counts_all_numbers_are_of_these(drawn):
+def test_at_equal_counts_all_numbers_agree(drawn):
     found, _ = report(drawn, num=150, keep=False)
     assert (found["samples"], found["test_examples"], found["count"]) == (150, 150, 150)
     for name in ("frechet", "score"):
@@ -97,8 +97,8 @@ def test_at_equal_counts_all_numbers_are_of_these(drawn):
         report(drawn, num=1)
 
 
-def test_a_networks_distance_over_a_stream_is_that_of_fids_own_statistics(drawn):
-    """Features of digits with 17 levels, on the devices as they are, and as bytes on their way there."""
+def test_the_distance_over_a_stream_equals_that_of_fid_statistics(drawn):
+    """Digits with 17 levels, converted to bytes on the devices or before."""
     found, _ = report(drawn, small(levels=17))
     test = drawn[0].experiment.data.load("test")[np.arange(TEST)]["x"]
     made, real = (gathered([to_bytes(x, 17)], len(x)) for x in (drawn[2], test))
@@ -111,13 +111,13 @@ def test_a_networks_distance_over_a_stream_is_that_of_fids_own_statistics(drawn)
     )
 
 
-def test_numbers_of_own_features_say_that_they_are_not_comparable(drawn):
+def test_numbers_over_own_features_are_reported_as_not_comparable(drawn):
     found, _ = report(drawn, num=20, keep=False)
     assert found["comparable"] == "no: features of this data's own (projections), not of FID's Inception"
     assert "weights" not in found
 
 
-def test_inception_is_chosen_by_its_weights_and_is_fitted_on_nothing(drawn, tmp_path, monkeypatch):
+def test_inception_is_selected_by_its_weights_and_needs_no_fit(drawn, tmp_path, monkeypatch):
     data, weights = drawn[0].experiment.data, tmp_path / "weights"
     asked = []
     monkeypatch.setattr(evaluate_stream, "load_network", lambda *given: asked.append(given) or NETWORK)
@@ -128,10 +128,10 @@ def test_inception_is_chosen_by_its_weights_and_is_fitted_on_nothing(drawn, tmp_
     assert len(evaluate_stream.fit_network(data, "random_convolutions", 0)[1]) == 1437 - 1437 // 2
     floats = dataclasses.replace(data, source=Floats())
     for given, words in [
-        ((data, "inception", 0), "go together: --inception=FILE"),
-        ((data, "classifier", 0, weights), "go together: --inception=FILE"),
-        ((floats, "", 0, weights), "features 'inception' do not suit these data"),
-        ((data, "inceptio", 0), "features 'inceptio' do not suit"),
+        ((data, "inception", 0), "need each other: --inception=FILE"),
+        ((data, "classifier", 0, weights), "need each other: --inception=FILE"),
+        ((floats, "", 0, weights), "features 'inception' do not support these data"),
+        ((data, "inceptio", 0), "features 'inceptio' do not support"),
     ]:
         with pytest.raises(UserError, match=words) as caught:
             evaluate_stream.fit_network(*given)
@@ -140,7 +140,7 @@ def test_inception_is_chosen_by_its_weights_and_is_fitted_on_nothing(drawn, tmp_
 
 @dataclasses.dataclass(frozen=True)
 class Floats:
-    """Images that are no integers."""
+    """Images of floating point values."""
 
     kind, shape, dtype, classes, levels, splits = "image", (2, 2, 1), "float32", 0, 0, ("train", "test")
 

@@ -1,4 +1,4 @@
-"""Statistics of streams: any cut into batches, any number of devices or processes gives what the whole set gives."""
+"""Streaming statistics: any partition into batches, devices or processes equals the whole set."""
 
 import dataclasses
 import functools
@@ -14,18 +14,19 @@ from scipy.spatial.distance import pdist
 from scipy.special import softmax
 
 from genjax.core.errors import UserError
-from genjax.evaluation.streaming import compare_seen
-from genjax.metrics.distances.distance import (
-    RBF,
-    Moments,
-    Polynomial,
-    gaussian_mmd,
-    kernel_distance,
-    kernel_mmd,
-)
+from genjax.evaluation.streaming import compare_statistics
+from genjax.metrics.distances.frechet import Moments
+from genjax.metrics.distances.mmd import RBF, Polynomial, gaussian_mmd, kernel_distance, kernel_mmd
 from genjax.metrics.distances.scores import ClassEntropy
-from genjax.metrics.distances.streaming import ClassSpread, Hits, Prefixed, Rows, Seen, spread_ratios
-from genjax.metrics.features.extraction import FeatureNetwork, Part, look, own_rows
+from genjax.metrics.distances.streaming import (
+    ClassScatter,
+    FeatureStatistics,
+    Hits,
+    PrefixStatistics,
+    Rows,
+    scatter_ratios,
+)
+from genjax.metrics.features.extraction import FeatureNetwork, StreamBatch, local_rows, stream_statistics
 from genjax.parallel.mesh import batch_sharding, make_mesh
 
 RNG = np.random.default_rng(0)
@@ -35,14 +36,14 @@ LOGITS, LABELS = 3.0 * RNG.normal(size=(COUNT, 4)), RNG.integers(0, 4, COUNT)
 
 
 def cut(seed):
-    """A random cut of the examples into parts, some of them empty, out of order."""
+    """A random partition of the examples into parts, some of them empty, out of order."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(COUNT)
     return np.split(order, np.sort(rng.integers(0, COUNT, 9)))
 
 
 def seen(index):
-    return Seen.of(FEATURES[index], index, LOGITS[index], LABELS[index])
+    return FeatureStatistics.of(FEATURES[index], index, LOGITS[index], LABELS[index])
 
 
 def close(a, b):
@@ -52,33 +53,35 @@ def close(a, b):
     np.testing.assert_allclose(a.moments.covariance / scale, b.moments.covariance / scale, atol=1e-9)
     assert a.entropy.score == pytest.approx(b.entropy.score, rel=1e-9)
     assert a.hits == b.hits
-    assert a.spread.mean_squares() == pytest.approx(b.spread.mean_squares(), rel=1e-9)
+    assert a.scatter.mean_squares() == pytest.approx(b.scatter.mean_squares(), rel=1e-9)
     np.testing.assert_array_equal(a.rows.features(), b.rows.features())
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_any_cut_into_batches_gives_what_the_whole_set_gives(seed):
+def test_any_partition_into_batches_equals_the_whole_set(seed):
     parts = [seen(index) for index in cut(seed)]
-    left = functools.reduce(Seen.merge, parts)
+    left = functools.reduce(FeatureStatistics.merge, parts)
     half = len(parts) // 2
-    right = functools.reduce(Seen.merge, parts[half:]).merge(functools.reduce(Seen.merge, parts[:half]))
+    right = functools.reduce(FeatureStatistics.merge, parts[half:]).merge(
+        functools.reduce(FeatureStatistics.merge, parts[:half])
+    )
     for merged in (left, right):
         close(merged, seen(np.arange(COUNT)))
 
 
-@pytest.mark.parametrize("most", [1, 150, COUNT])
-def test_any_cut_gives_the_first_examples_by_themselves_and_all_of_them(most):
-    parts = [Prefixed.of(FEATURES[i], i, LOGITS[i], LABELS[i], most=most) for i in cut(most)]
-    found, everything = functools.reduce(Prefixed.merge, parts), seen(np.arange(COUNT))
+@pytest.mark.parametrize("prefix", [1, 150, COUNT])
+def test_prefix_statistics_cover_the_first_examples_and_all(prefix):
+    parts = [PrefixStatistics.of(FEATURES[i], i, LOGITS[i], LABELS[i], prefix=prefix) for i in cut(prefix)]
+    found, everything = functools.reduce(PrefixStatistics.merge, parts), seen(np.arange(COUNT))
     assert found.whole.rows is None
     close(dataclasses.replace(found.whole, rows=everything.rows), everything)
-    if most > 1:
-        close(found.first, seen(np.arange(most)))
-    np.testing.assert_array_equal(found.first.rows.features(), FEATURES[:most])
-    assert (found.first.moments.count, found.rest.moments.count) == (most, COUNT - most)
+    if prefix > 1:
+        close(found.first, seen(np.arange(prefix)))
+    np.testing.assert_array_equal(found.first.rows.features(), FEATURES[:prefix])
+    assert (found.first.moments.count, found.rest.moments.count) == (prefix, COUNT - prefix)
 
 
-def test_the_whole_sets_statistics_are_those_of_their_definitions():
+def test_statistics_equal_their_definitions():
     whole = seen(np.arange(COUNT))
     p = softmax(LOGITS, axis=1)
     np.testing.assert_allclose(whole.moments.covariance, np.cov(FEATURES, rowvar=False), rtol=1e-9)
@@ -86,19 +89,19 @@ def test_the_whole_sets_statistics_are_those_of_their_definitions():
     assert whole.entropy.score == pytest.approx(np.exp(kl.mean()), rel=1e-12)
     assert ClassEntropy.of(p).score == pytest.approx(whole.entropy.score, rel=1e-12)
     assert whole.hits.accuracy == np.mean(LOGITS.argmax(axis=1) == LABELS)
-    for label, value in whole.spread.mean_squares().items():
+    for label, value in whole.scatter.mean_squares().items():
         assert value == pytest.approx((pdist(FEATURES[label == LABELS]) ** 2).mean(), rel=1e-9)
 
 
-def test_spread_is_that_of_a_scaled_set_and_zero_for_one_point():
-    usual = ClassSpread.of(FEATURES, LABELS)
-    np.testing.assert_allclose(spread_ratios(usual, ClassSpread.of(0.5 * FEATURES, LABELS)), 0.5, rtol=1e-9)
-    collapsed = ClassSpread.of(FEATURES[LABELS.argsort()[[0] * 9]], np.zeros(9, np.int64))
-    np.testing.assert_allclose(spread_ratios(usual, collapsed), [0.0], atol=1e-9)
+def test_scatter_ratio_of_a_scaled_set_and_of_one_point():
+    usual = ClassScatter.of(FEATURES, LABELS)
+    np.testing.assert_allclose(scatter_ratios(usual, ClassScatter.of(0.5 * FEATURES, LABELS)), 0.5, rtol=1e-9)
+    collapsed = ClassScatter.of(FEATURES[LABELS.argsort()[[0] * 9]], np.zeros(9, np.int64))
+    np.testing.assert_allclose(scatter_ratios(usual, collapsed), [0.0], atol=1e-9)
 
 
 def exact_network():
-    """Features and logits of bytes that are whole numbers: exact in float32, however they are made."""
+    """Integer features and logits of bytes: exact in float32 in any order of summation."""
     matrix, head = RNG.integers(-3, 4, (6, DIM)), RNG.integers(-2, 3, (DIM, 4))
     return FeatureNetwork(
         "exact",
@@ -113,34 +116,34 @@ def exact_network():
 def stream(x, labels, mesh, size):
     for start in range(0, len(x), size):
         rows = np.minimum(start + np.arange(size), len(x) - 1)
-        yield Part(
+        yield StreamBatch(
             jax.device_put(x[rows], batch_sharding(mesh)), min(size, len(x) - start), np.asarray(labels)[rows]
         )
 
 
-def test_eight_devices_see_what_one_sees_whatever_the_batches():
+def test_eight_devices_equal_one_for_any_batches():
     x, network = RNG.integers(0, 256, (101, 2, 3, 1), np.uint8), exact_network()
     labels = RNG.integers(0, 4, 101)
     one = Mesh(np.array(jax.devices()[:1]), ("data",))
     features = x.reshape(101, -1).astype(np.float64) @ np.asarray(network.params["matrix"], np.float64) / 7.0
     logits = features * 7.0 @ np.asarray(network.params["head"], np.float64) / 64
-    whole = Seen.of(features, np.arange(101), logits, labels)
+    whole = FeatureStatistics.of(features, np.arange(101), logits, labels)
     for mesh, size in ((one, 101), (one, 30), (make_mesh("data:8"), 40), (make_mesh("data:2,tensor:4"), 16)):
-        close(look(network, mesh, stream(x, labels, mesh, size)), whole)
-    sums = look(network, one, stream(x, labels, one, 30), keep=False)
+        close(stream_statistics(network, mesh, stream(x, labels, mesh, size)), whole)
+    sums = stream_statistics(network, one, stream(x, labels, one, 30), keep=False)
     assert sums.rows is None
     np.testing.assert_allclose(sums.moments.mean, whole.moments.mean, rtol=1e-9)
 
 
-def test_each_row_is_answered_for_once_where_devices_hold_copies():
+def test_each_row_is_assigned_once_where_devices_hold_replicas():
     mesh = make_mesh("data:2,tensor:4")
     x = np.arange(24.0, dtype=np.float32).reshape(8, 3)
-    place, rows = own_rows(jax.device_put(x, batch_sharding(mesh)), 7)
+    place, rows = local_rows(jax.device_put(x, batch_sharding(mesh)), 7)
     np.testing.assert_array_equal(place, np.arange(7))
     np.testing.assert_array_equal(rows, x[:7])
 
 
-def test_kernel_distance_of_all_examples_is_the_estimate_and_of_subsets_its_mean():
+def test_kernel_distance_of_subsets_averages_to_the_full_estimate():
     x, y = FEATURES[:60] / 10, FEATURES[60:100] / 10 + 0.3
     whole = kernel_mmd(x, y, RBF((3.0,)))
     assert kernel_distance(x[:40], y, RBF((3.0,)), subsets=2) == pytest.approx(
@@ -150,7 +153,7 @@ def test_kernel_distance_of_all_examples_is_the_estimate_and_of_subsets_its_mean
     assert abs(mean - whole) < 4 * std / np.sqrt(600)
 
 
-def test_gaussian_mmd_is_the_distance_of_the_sets_own_mean_embeddings():
+def test_gaussian_mmd_is_the_distance_of_mean_embeddings():
     """With the pairs i = j it is |mean phi(x) - mean phi(y)|^2: zero for equal sets, and by hand for two points."""
     x = FEATURES[:20]
     assert gaussian_mmd(x, x[::-1].copy()) == pytest.approx(0.0, abs=1e-9)
@@ -162,25 +165,33 @@ def test_gaussian_mmd_is_the_distance_of_the_sets_own_mean_embeddings():
 
 
 def test_too_few_examples_for_a_covariance_are_marked():
-    few, many = Seen.of(FEATURES[:DIM], np.arange(DIM), keep=False), seen(np.arange(COUNT))
+    few, many = FeatureStatistics.of(FEATURES[:DIM], np.arange(DIM), keep=False), seen(np.arange(COUNT))
     assert few.moments.singular
     assert not Moments.of(FEATURES[: DIM + 1]).singular
     assert np.linalg.matrix_rank(few.moments.covariance / 100) < DIM
-    found = compare_seen(dataclasses.replace(many, rows=None), few)
+    found = compare_statistics(dataclasses.replace(many, rows=None), few)
     assert found["covariance"].startswith("singular (samples: 5 examples of 5 features)")
-    assert "covariance" not in compare_seen(many, seen(np.arange(200)))
+    assert "covariance" not in compare_statistics(many, seen(np.arange(200)))
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (
-            lambda: Seen.of(np.full((3, 2), np.nan), np.arange(3)),
+            lambda: FeatureStatistics.of(np.full((3, 2), np.nan), np.arange(3)),
             "3 of 3 examples have features that are NaN",
         ),
-        (lambda: look(exact_network(), make_mesh("data:8"), iter([])), "exact: there are no examples"),
-        (lambda: seen(np.arange(3)).merge(seen(np.arange(3))).rows.features(), "seen twice"),
-        (lambda: compare_seen(seen(np.arange(9)), Seen.of(FEATURES[:9, :2], np.arange(9))), "5 dimensions"),
+        (
+            lambda: stream_statistics(exact_network(), make_mesh("data:8"), iter([])),
+            "exact: there are no examples",
+        ),
+        (lambda: seen(np.arange(3)).merge(seen(np.arange(3))).rows.features(), "occur twice"),
+        (
+            lambda: compare_statistics(
+                seen(np.arange(9)), FeatureStatistics.of(FEATURES[:9, :2], np.arange(9))
+            ),
+            "5 dimensions",
+        ),
         (lambda: gaussian_mmd(FEATURES, FEATURES, sigma=0.0), "sigma=0"),
     ],
 )
@@ -189,7 +200,7 @@ def test_wrong_input_is_one_line(wrong, message):
         wrong()
 
 
-def test_hits_and_rows_of_nothing_change_nothing():
+def test_empty_hits_and_rows_are_neutral_in_merge():
     assert Hits().merge(Hits(3, 2)) == Hits(3, 2)
     assert np.isnan(Hits().accuracy)
     nothing = Rows.of(FEATURES[:0], np.zeros(0, np.int64))
@@ -197,8 +208,8 @@ def test_hits_and_rows_of_nothing_change_nothing():
 
 
 @pytest.mark.slow
-def test_two_processes_report_what_one_does(tmp_path):
-    """A tiny diffusion model of digits, judged by 1 x 2 and by 2 x 1 devices: the same samples, the same numbers."""
+def test_two_processes_report_the_same_as_one(tmp_path):
+    """A tiny diffusion model of digits, evaluated on 1 x 2 and 2 x 1 devices: the same samples, the same numbers."""
     (tmp_path / "config.py").write_text(CONFIG)
     run = tmp_path / "run"
     finished(1, 2, *verb("train", f"--config={tmp_path}/config.py:digits", f"--workdir={run}"))

@@ -68,7 +68,8 @@ def train(experiment: Experiment, spec: str, workdir: Path, profiled: Window | N
             start, state = checkpoints.restore(run.template())
             monitor = _periodic_evaluation(run, workdir, start)
             if start >= experiment.steps or (monitor and monitor.should_stop()):
-                reason = monitor.stop_reason() if monitor and monitor.should_stop() else "increase --config.steps to continue"
+                default = "increase --config.steps to continue"
+                reason = monitor.stop_reason() if monitor and monitor.should_stop() else default
                 say(f"{workdir} is finished: {start} of {experiment.steps} steps are done; {reason}")
                 return
             say(f"continuing {workdir} after step {start}")

@@ -1,18 +1,18 @@
-"""What chips could do at best, and the part of it that was used: model FLOPs utilisation, MFU.
+"""Peak FLOP/s of accelerators, and model FLOPs utilisation (MFU).
 
     MFU = (FLOPs of the model's products) / (seconds x devices x peak FLOP/s of a device)
 
-(Chowdhery et al. 2022, arXiv:2204.02311, appendix B). Peaks are the makers' for dense products with float32 sums, in
-10^12 operations a second, of one JAX device at its boost clock:
+(Chowdhery et al. 2022, arXiv:2204.02311, appendix B). Peaks are the vendors' for dense products with float32
+accumulation, in 10^12 FLOP/s, of one JAX device at its boost clock:
 
-    half     of bfloat16, or float16 where the chip has no bfloat16
-    single   of float32 as XLA multiplies it unless told otherwise: rounded to TF32 on NVIDIA's Ampere and later, in
-             one pass of bfloat16 on TPUs; in full on older chips
+    half     bfloat16, or float16 where the chip has no bfloat16
+    single   float32 at XLA's default precision: TF32 on NVIDIA's Ampere and later, one pass of bfloat16 on TPUs; full
+             float32 on older chips
 
 Sources: NVIDIA's data sheets (H100, H200, B200, GB200, GH200, A100, A10, L4, L40, L40S, V100, T4: half of what they
 give "with sparsity") and white papers of the Ampere, Ada and Blackwell RTX architectures, appendices A (GeForce, RTX
-A6000, RTX 6000 Ada); AMD's data sheet of MI300X; docs.cloud.google.com/tpu/docs for TPUs. Of TPU v2, v3 and 7x, whose
-chips have two cores that are a JAX device each, a device has half a chip's.
+A6000, RTX 6000 Ada); AMD's data sheet of MI300X; docs.cloud.google.com/tpu/docs for TPUs. TPU v2, v3 and 7x have two
+JAX devices (cores) per chip; the peak of a device is half of the chip's.
 """
 
 import re
@@ -27,7 +27,7 @@ class Chip:
     """One kind of device.
 
     Attributes:
-        kind: regular expression for the whole of `device_kind`, any case.
+        kind: regular expression that matches the full `device_kind`, ignoring case.
         half: 10^12 FLOP/s in bfloat16, or float16.
         single: 10^12 FLOP/s in float32.
     """
@@ -69,15 +69,14 @@ CHIPS = (
 
 
 def peak(device_kind: str, dtype: Dtype = "bfloat16") -> float | None:
-    """Looks a device up.
+    """Peak FLOP/s of a device.
 
     Args:
-        device_kind: of a `jax.Device`.
-        dtype: that the model computes in.
+        device_kind: attribute of a `jax.Device`.
+        dtype: compute dtype of the model.
 
     Returns:
-        FLOP/s of one device, or None where it is not known: CPUs, parts of a chip ("MIG"), and whatever is not in the
-        table.
+        FLOP/s of one device, or None if unknown: CPUs, partitions of a chip ("MIG"), and chips not in the table.
     """
     if "MIG" in device_kind:
         return None
@@ -90,17 +89,17 @@ def peak(device_kind: str, dtype: Dtype = "bfloat16") -> float | None:
 def utilisation(
     flops: float, seconds: float, device_kind: str, devices: int = 1, dtype: Dtype = "bfloat16"
 ) -> float | None:
-    """The MFU of work that was timed.
+    """The MFU of a timed computation.
 
     Args:
-        flops: of all devices together, as `flops.count_flops` counts them.
-        seconds: that it took.
-        device_kind: of one of them.
-        devices: their number.
-        dtype: that the model computes in.
+        flops: FLOPs over all devices, see `flops.count_flops`.
+        seconds: measured time.
+        device_kind: attribute of one `jax.Device`.
+        devices: number of devices.
+        dtype: compute dtype of the model.
 
     Returns:
-        From 0 to 1, or None where the peak is not known.
+        MFU in 0 ... 1, or None if the peak is unknown.
     """
     best = peak(device_kind, dtype)
     return None if best is None else flops / (seconds * devices * best)

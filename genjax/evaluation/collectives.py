@@ -1,11 +1,11 @@
-"""What a compiled program sends between devices, read off its text.
+"""Collective operations of a compiled program, parsed from its HLO text.
 
 A line of the program such as
 
     %all-gather.1 = f32[64,192]{1,0} all-gather(%param), replica_groups=...
 
-says what arrives on each device: 64 x 192 numbers. A collective within a loop counts once, as the program has it; where
-the compiler has joined several into one, its result is a tuple. Asynchronous ones are counted where they start.
+gives the output on each device: 64 x 192 numbers. A collective within a loop counts once; where the compiler has fused
+several into one, its result is a tuple. Asynchronous collectives are counted at their start.
 """
 
 import math
@@ -24,8 +24,8 @@ class Collective:
 
     Attributes:
         kind: one of `KINDS`.
-        shapes: of the arrays that it leaves on each device.
-        bytes: of all of them together.
+        shapes: of its output arrays on each device.
+        bytes: total size of the outputs.
     """
 
     kind: str
@@ -34,7 +34,7 @@ class Collective:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Numbers in each of the arrays."""
+        """Number of elements of each array."""
         return tuple(math.prod(shape) for shape in self.shapes)
 
 
@@ -42,17 +42,17 @@ def collectives(program: str) -> list[Collective]:
     """All collectives of a compiled program.
 
     Args:
-        program: text of `jax.jit(f).lower(...).compile().as_text()`.
+        program: `jax.jit(f).lower(...).compile().as_text()`.
 
     Returns:
-        In the program's order.
+        The collectives in program order.
     """
     return [_read(*match.groups()) for match in _LINE.finditer(program)]
 
 
 def _read(result: str, kind: str, start: str | None) -> Collective:
     arrays = [(int(bits or 8), _shape(shape)) for _, bits, shape in _ARRAY.findall(result)]
-    if start and kind != "all-reduce":  # its result holds the operands, then what becomes of them
+    if start and kind != "all-reduce":  # the result tuple holds operands, then outputs
         arrays = arrays[len(arrays) // 2 :]
     total = sum(bits * math.prod(shape) for bits, shape in arrays) // 8
     return Collective(kind, tuple(shape for _, shape in arrays), total)
@@ -63,7 +63,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def table(found: Iterable[Collective]) -> list[str]:
-    """One line for each kind that occurs: how often, and how many MB arrive on each device."""
+    """One line per kind that occurs: count, and MB of outputs per device."""
     found = list(found)
     lines = []
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""What a model's compiled work costs: memory and FLOPs of a training step, FLOPs of a sample."""
+"""Costs of a model: memory and FLOPs of a training step, FLOPs of a sample."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from genjax.evaluation.flops import count_flops, loops
+from genjax.evaluation.flops import count_flops, has_while_loop
 from genjax.parallel.mesh import batch_shards
 from genjax.training.loop import Run
 from genjax.training.step import TrainState
 
 
 def program_bytes(program: Any) -> int:
-    """Bytes that a compiled program holds on one device: arguments, results and what lies between; 0 if unknown."""
+    """Bytes of a compiled program on one device: arguments, results, temporaries and code; 0 if unknown."""
     memory = program.memory_analysis()
     if memory is None:
         return 0
@@ -22,9 +22,9 @@ def program_bytes(program: Any) -> int:
 
 
 def step_costs(run: Run) -> Mapping[str, float]:
-    """Of one training step: "gflops" over all devices, "megabytes" of its program on one device (of jit alone).
+    """Costs of one training step: "gflops" over all devices, and with jit "megabytes" of its program on one device.
 
-    A step of which a player takes its turn only now and then is counted with all turns taken.
+    Every player's update is counted, also of players that are not updated in every step.
     """
     state, batch = run.template(), jax.eval_shape(lambda: run.raw(0))
     found = {"gflops": count_flops(run.step, state, batch) / 1e9}
@@ -34,9 +34,9 @@ def step_costs(run: Run) -> Mapping[str, float]:
 
 
 def sample_flops(run: Run, state: TrainState) -> float | None:
-    """FLOPs of one sample; None where its loop's length is only known once it has run (adaptive solvers).
+    """FLOPs of one sample; None if its loop has a data-dependent length (adaptive solvers).
 
-    An objective whose loop is as long as the sample says so: `turns`.
+    An objective whose loop length equals the sample's declares it as `loop_iterations`.
     """
     objective, count = run.experiment.objective, batch_shards(run.mesh)
     classes = getattr(objective, "classes", 0)
@@ -46,6 +46,6 @@ def sample_flops(run: Run, state: TrainState) -> float | None:
         return objective.sample(params, extra, key, count, cond)
 
     args = (state.ema, state.extra, jax.random.key(0))
-    if turns := getattr(objective, "turns", 0):
-        return count_flops(draw, *args, turns=turns) / count
-    return None if loops(draw, *args) else count_flops(draw, *args) / count
+    if iterations := getattr(objective, "loop_iterations", 0):
+        return count_flops(draw, *args, iterations=iterations) / count
+    return None if has_while_loop(draw, *args) else count_flops(draw, *args) / count

@@ -1,7 +1,7 @@
-"""How good a trained model is: its samples against the data, and its likelihood if it has one.
+"""Evaluation of a trained model: samples against data, held-out losses, likelihood.
 
-Every number is of the moving average of the parameters. What goes into it is reported with it: samples, sampler,
-seed, steps, examples seen, parameters.
+All numbers use the EMA parameters and are reported with their settings: samples, sampler, seed, steps, examples seen,
+parameters.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from genjax.core import tree
 from genjax.core.errors import UserError
 from genjax.core.objective import HasLogProb, HasTranslation, Objective
 from genjax.data import Data, GaussianMixture
-from genjax.data.decode_text import decode
 from genjax.data.sources.pairs import halves
+from genjax.data.text.decode_text import decode
 from genjax.evaluation.held_out import PARAMETERS, held_out_losses, translations
 from genjax.evaluation.likelihood import Report, likelihood_report
 from genjax.evaluation.sampling import draw_samples
-from genjax.evaluation.text import text_numbers
-from genjax.metrics.distances.collapse import collapse, twin_report
+from genjax.evaluation.text import text_metrics
+from genjax.metrics.distances.collapse import collapse, near_duplicate_report
 from genjax.metrics.distances.modes import Mixture, mode_report
-from genjax.metrics.examined import Settings
-from genjax.metrics.report import Judge, make_judge
+from genjax.metrics.inputs import Settings
+from genjax.metrics.report import SampleReference, make_reference
 from genjax.metrics.text.documents import novelty
 from genjax.metrics.translation import translation_report
 from genjax.training.experiment import Experiment
@@ -36,20 +36,20 @@ def count_params(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def whole(data: Data, split: str) -> dict[str, np.ndarray]:
+def load_split(data: Data, split: str) -> dict[str, np.ndarray]:
     """All examples of a split that fits in memory, in the data's own units."""
     examples = data.load(split)
     return examples[np.arange(len(examples))]
 
 
-def fit_judge(data: Data, seed: int) -> Judge:
-    """Fits what samples of images, points or sounds are judged by.
+def fit_reference(data: Data, seed: int) -> SampleReference:
+    """Fits the reference for samples of images, points or sounds.
 
     Raises:
-        UserError: the data are too few, or all equal; see `metrics.examined`.
+        UserError: too few data, or all equal; see `metrics.inputs`.
     """
-    train, test = whole(data, "train"), whole(data, "test")
-    return make_judge(
+    train, test = load_split(data, "train"), load_split(data, "test")
+    return make_reference(
         train=train["x"],
         test=test["x"],
         train_labels=train.get("label"),
@@ -59,23 +59,24 @@ def fit_judge(data: Data, seed: int) -> Judge:
     )
 
 
-def distances(judge: Judge, data: Data, samples: np.ndarray, labels: np.ndarray | None) -> Report:
-    """How far samples are from a data set's, and in words what they miss.
+def compare_samples(
+    reference: SampleReference, data: Data, samples: np.ndarray, labels: np.ndarray | None
+) -> Report:
+    """Distances between samples and data, and signs of collapse.
 
     Args:
-        judge: has the examples that samples are compared with.
-        data: of images or points; a mixture's modes are counted.
-        samples: in the data's own units.
-        labels: the classes that they were asked for, if any.
+        reference: the data's, fitted.
+        data: images or points; modes are counted for a mixture.
+        samples: [n, ...] in the data's own units.
+        labels: the classes [n] that the samples were conditioned on, or None.
 
     Returns:
-        "distribution" (of samples that are all equal only their twins: there is nothing to compare), "modes" of a
-        mixture, "collapse".
+        "distribution" (only near-duplicates if all samples are equal), "modes" for a mixture, "collapse".
     """
-    found: dict[str, float | str] = dict(twin_report(samples, judge.test.x))
+    found: dict[str, float | str] = dict(near_duplicate_report(samples, reference.test.x))
     same = bool((samples == samples[:1]).all())
     if not same:
-        found |= judge.report(samples, labels)
+        found |= reference.report(samples, labels)
     numbers: Report = {"distribution": found}
     if isinstance(data.source, GaussianMixture):
         numbers["modes"] = mode_report(samples, Mixture(*data.source.modes()))
@@ -83,41 +84,51 @@ def distances(judge: Judge, data: Data, samples: np.ndarray, labels: np.ndarray 
     return numbers | {"collapse": words or "none"}
 
 
-def distribution(data: Data, samples: np.ndarray, labels: np.ndarray | None, seed: int) -> Report:
-    """What `distances` says; where data or samples are too few for it, that line as "not_measured"."""
-    if len(samples) < Settings.least:
-        words = f"samples: {len(samples)} examples, at least {Settings.least} are needed"
+def sample_report(data: Data, samples: np.ndarray, labels: np.ndarray | None, seed: int) -> Report:
+    """`compare_samples` with a newly fitted reference; {"not_measured": reason} with too few data or samples.
+
+    Args:
+        data: images, points or sounds.
+        samples: [n, ...] in the data's own units.
+        labels: the classes [n] that the samples were conditioned on, or None.
+        seed: seed of the reference.
+
+    Returns:
+        See `compare_samples`.
+    """
+    if len(samples) < Settings.min_examples:
+        words = f"samples: {len(samples)} examples, at least {Settings.min_examples} are needed"
         return {"distribution": {"not_measured": words}}
     try:
-        judge = fit_judge(data, seed)
+        reference = fit_reference(data, seed)
     except UserError as error:
         return {"distribution": {"not_measured": str(error)}}
-    return distances(judge, data, samples, labels)
+    return compare_samples(reference, data, samples, labels)
 
 
-def sampler_words(objective: Objective) -> str:
-    """How samples come about: the sampler and how often it asks the network for one sample, where it has steps."""
+def describe_sampler(objective: Objective) -> str:
+    """The sampler's name, steps and network evaluations per sample."""
     sampler = getattr(objective, "sampler", None)
     if sampler is None:
         return "none: the model draws directly"
     steps = getattr(sampler, "steps", None)
-    asked = getattr(sampler, "evaluations", None)
-    words = [f"{steps} steps"] * (steps is not None) + [f"{asked} evaluations a sample"] * (asked is not None)
+    calls = getattr(sampler, "evaluations", None)
+    words = [f"{steps} steps"] * (steps is not None) + [f"{calls} evaluations a sample"] * (calls is not None)
     return ", ".join([type(sampler).__name__, *words])
 
 
-def circumstances(experiment: Experiment, state: TrainState) -> Report:
-    """What the numbers of an evaluation depend on: parameters, training, samples, sampler, settings."""
-    objective, how, step = experiment.objective, experiment.evaluation, int(state.step)
+def evaluation_context(experiment: Experiment, state: TrainState) -> Report:
+    """The settings that an evaluation's numbers depend on: parameters, training, samples, sampler, objective."""
+    objective, config, step = experiment.objective, experiment.evaluation, int(state.step)
     numbers: Report = {
         "step": step,
         "parameters_of": PARAMETERS,
         "parameters": count_params(state.params),
         "batch_size": experiment.batch_size,
         "examples_seen": step * experiment.batch_size,
-        "samples": how.num,
-        "sample_seed": how.seed,
-        "sampler": sampler_words(objective),
+        "samples": config.num,
+        "sample_seed": config.seed,
+        "sampler": describe_sampler(objective),
     }
     free = {*tree.fields(objective)} - {*tree.untunable(objective)}
     settings = {f"objective.{name}": tree.describe(getattr(objective, name)) for name in sorted(free)}
@@ -127,32 +138,32 @@ def circumstances(experiment: Experiment, state: TrainState) -> Report:
 def evaluate(
     experiment: Experiment, state: TrainState, mesh: Mesh, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Report, np.ndarray]:
-    """Judges a trained model.
+    """Evaluates a trained model.
 
     Args:
-        experiment: says how many samples, from which seed.
-        state: its moving average is evaluated.
+        experiment: the experiment; its `evaluation` gives the number and seed of samples.
+        state: train state; its EMA parameters are evaluated.
         mesh: the devices.
-        report: called with a line of progress now and then.
+        report: called with lines of progress.
 
     Returns:
-        (numbers and words for json, samples in the data's own units); distances on the first process alone.
+        (report for JSON, samples in the data's own units); distances on the first process only.
     """
-    objective, data, how = experiment.objective, experiment.data, experiment.evaluation
-    num = how.num
+    objective, data, config = experiment.objective, experiment.data, experiment.evaluation
+    num = config.num
     samples, labels = draw_samples(
         objective,
         data,
         state.ema,
         state.extra,
         mesh,
-        seed=how.seed,
+        seed=config.seed,
         num=num,
-        batch_size=how.batch_size,
+        batch_size=config.batch_size,
         finite=True,
         report=lambda done: report(f"evaluate: {done}/{num} samples"),
     )
-    numbers = circumstances(experiment, state)
+    numbers = evaluation_context(experiment, state)
     report("evaluate: held-out losses")
     numbers["held_out"] = held_out_losses(experiment, state, mesh)
     if isinstance(objective, HasLogProb) and objective.log_prob_kind:
@@ -162,16 +173,16 @@ def evaluate(
         )
     if isinstance(objective, HasTranslation):
         report("evaluate: translations")
-        known = halves(whole(data, "train")["x"]) if getattr(data.source, "paired", True) else None
+        known = halves(load_split(data, "train")["x"]) if getattr(data.source, "paired", True) else None
         numbers["translation"] = translation_report(
-            translations(experiment, state, mesh, seed=how.seed), known, data.levels
+            translations(experiment, state, mesh, seed=config.seed), known, data.levels
         )
     if documents := getattr(data.source, "documents", None):
         numbers["documents"] = novelty(decode(data, samples), documents("train"), documents("test"))
     if data.kind == "text" and jax.process_index() == 0:
         report("evaluate: text")
-        numbers |= text_numbers(data, samples, how.seed)
+        numbers |= text_metrics(data, samples, config.seed)
     if data.kind != "text" and jax.process_index() == 0:
         report("evaluate: distances")
-        numbers |= distribution(data, samples, labels, how.seed)
+        numbers |= sample_report(data, samples, labels, config.seed)
     return numbers, samples

@@ -1,12 +1,12 @@
-"""Floating-point operations of matrix products and convolutions, counted in the traced program.
+"""Floating-point operations of matrix products and convolutions, counted in the jaxpr.
 
     dot_general:  2 x (elements of the result) x (length of the contracted axes)
-    convolution:  2 x (elements of the result) x (elements of the kernel that meet in one of them)
+    convolution:  2 x (elements of the result) x (kernel elements per result element)
 
-A `scan` counts its body times its length, a `cond` its dearest branch. Element-wise work is left out, as in the
-usual model-FLOPs convention (Chowdhery et al. 2022, arXiv:2204.02311, app. B). Unlike a compiler's cost analysis
-the count does not depend on the platform and knows how often a loop runs; a `while_loop` counts once, unless
-the number of its turns is given.
+A `scan` counts its body times its length, a `cond` its most expensive branch. Element-wise operations are not counted,
+as in the usual model-FLOPs convention (Chowdhery et al. 2022, arXiv:2204.02311, app. B). Unlike a compiler's cost
+analysis the count is independent of the platform and includes loop lengths; a `while_loop` counts once, unless the
+number of its iterations is given.
 """
 
 import math
@@ -16,31 +16,31 @@ from typing import Any
 import jax
 
 
-def count_flops(function: Callable[..., Any], *args: Any, turns: int = 1) -> int:
+def count_flops(function: Callable[..., Any], *args: Any, iterations: int = 1) -> int:
     """Counts the operations of one call.
 
     Args:
         function: traceable by JAX.
         *args: arrays or `jax.ShapeDtypeStruct`s.
-        turns: how often each `while_loop` runs.
+        iterations: number of iterations of each `while_loop`.
 
     Returns:
-        Multiplications plus additions of all products and convolutions, over all devices together.
+        Multiplications plus additions of all products and convolutions, over all devices.
     """
-    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr, turns)
+    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr, iterations)
 
 
-def loops(function: Callable[..., Any], *args: Any) -> bool:
-    """Whether a call has a `while_loop` with products in it, whose turns only running it would tell."""
-    return count_flops(function, *args, turns=2) != count_flops(function, *args)
+def has_while_loop(function: Callable[..., Any], *args: Any) -> bool:
+    """Whether a call has a `while_loop` with products in it, so that its FLOPs are unknown before it runs."""
+    return count_flops(function, *args, iterations=2) != count_flops(function, *args)
 
 
-def _of_jaxpr(jaxpr: Any, turns: int) -> int:
-    return sum(_of_equation(equation, turns) for equation in jaxpr.eqns)
+def _of_jaxpr(jaxpr: Any, iterations: int) -> int:
+    return sum(_of_equation(equation, iterations) for equation in jaxpr.eqns)
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Any]:
-    """The programs inside an equation: of jit, remat, custom derivatives, shard_map."""
+    """The jaxprs inside an equation: of jit, remat, custom derivatives, shard_map."""
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
             if hasattr(item, "eqns"):
@@ -49,7 +49,7 @@ def _inner(params: dict[str, Any]) -> Iterator[Any]:
                 yield item.jaxpr
 
 
-def _of_equation(equation: Any, turns: int) -> int:
+def _of_equation(equation: Any, iterations: int) -> int:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         contracted = params["dimension_numbers"][0][0]
@@ -59,7 +59,7 @@ def _of_equation(equation: Any, turns: int) -> int:
         kernel = equation.invars[1].aval.shape
         outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
         return 2 * equation.outvars[0].aval.size * math.prod(kernel) // outputs // params["batch_group_count"]
-    inner = [_of_jaxpr(jaxpr, turns) for jaxpr in _inner(params)]
+    inner = [_of_jaxpr(jaxpr, iterations) for jaxpr in _inner(params)]
     if name == "cond":
         return max(inner, default=0)
-    return sum(inner) * {"scan": params.get("length", 1), "while": turns}.get(name, 1)
+    return sum(inner) * {"scan": params.get("length", 1), "while": iterations}.get(name, 1)

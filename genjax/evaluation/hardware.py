@@ -1,4 +1,4 @@
-"""What a number was measured on, in words, and the clock that times work there."""
+"""Description of the hardware of a measurement, and its clock."""
 
 import os
 import time
@@ -8,7 +8,7 @@ import jax
 
 
 def hardware() -> str:
-    """The devices of the run and, on CPU, the processor and the cores it may use: "1 cpu device, 1 core of Xeon"."""
+    """The devices of the run and, on CPU, the processor and its available cores: "1 cpu device, 1 core of Xeon"."""
     kind, count = jax.devices()[0].device_kind, jax.device_count()
     words = f"{count} {kind} device{'s' if count > 1 else ''}"
     if jax.default_backend() != "cpu":
@@ -17,25 +17,25 @@ def hardware() -> str:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def on_one_core() -> bool:
-    """Whether all work is done by one core of a CPU."""
+    """Whether the computation runs on a single CPU core."""
     return jax.default_backend() == "cpu" and cores() == 1 and jax.process_count() == 1
 
 
 def busy() -> float:
-    """Seconds to tell apart work by: on one core those that it worked for this process, else those of the wall clock.
+    """Seconds for timing: CPU time of this process on a single core, else wall-clock time.
 
-    Where one core does all the work, both are the same on an idle machine, and only the first is right on a busy one.
+    On a single core both agree on an idle machine, and only CPU time is correct on a busy one.
     """
     return time.process_time() if on_one_core() else time.perf_counter()
 
 
 def processor(listing: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name, where the system lists it."""
+    """The processor's name, if the system lists it."""
     try:
         lines = listing.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a trained model makes of a split that it was not trained on: its losses, and a translator's pictures."""
+"""Held-out losses, and a translator's outputs on the test split."""
 
 import functools
 from collections.abc import Callable
@@ -17,34 +17,34 @@ from genjax.parallel.mesh import batch_shards, shard_batch
 from genjax.training.experiment import Experiment
 from genjax.training.step import TrainState, Transform, make_eval_step
 
-PARAMETERS = "moving average (EMA)"  # whose every number of an evaluation is
+PARAMETERS = "moving average (EMA)"  # the parameters of all evaluations
 
 
 def eval_batch_size(experiment: Experiment, mesh: Mesh) -> int:
-    """The evaluation's batch size, rounded up to what the devices can share."""
+    """The evaluation's batch size, rounded up to a multiple of the mesh's batch shards."""
     shards = batch_shards(mesh)
     return -(-experiment.evaluation.batch_size // shards) * shards
 
 
 @functools.lru_cache(maxsize=8)
 def compile_losses(objective: Objective, transform: Transform) -> Callable[..., Metrics]:
-    """Compiles `make_eval_step`'s function, once for all looks at a run."""
+    """Compiles `make_eval_step`'s function, once for all periodic evaluations of a run."""
     return jax.jit(make_eval_step(objective, transform))
 
 
 def held_out_losses(
     experiment: Experiment, state: TrainState, mesh: Mesh, split: str = "test"
 ) -> dict[str, float]:
-    """Every player's loss and metrics on data that it was not trained on, without dropout or augmentation.
+    """Every player's loss and metrics on held-out data, without dropout or augmentation.
 
     Args:
-        experiment: gives the players.
-        state: its moving average is evaluated.
+        experiment: the experiment, whose objective has the players.
+        state: train state; its EMA parameters are evaluated.
         mesh: the devices.
-        split: of the data.
+        split: split of the data.
 
     Returns:
-        Means over whole batches, by "player/metric"; compare with training's to see overfitting.
+        "player/metric" -> mean over whole batches; compare with the training losses to detect overfitting.
     """
     step = compile_losses(experiment.objective, experiment.data.forward)
     root, rows = named(jax.random.key(experiment.evaluation.seed), "held out"), []
@@ -60,17 +60,17 @@ def held_out_losses(
 def translations(
     experiment: Experiment, state: TrainState, mesh: Mesh, num: int = 0, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """What a translator makes of test examples.
+    """A translator's outputs on test examples.
 
     Args:
-        experiment: its objective translates.
-        state: its moving average is used.
+        experiment: the experiment; its objective is a `HasTranslation`.
+        state: train state; its EMA parameters are used.
         mesh: the devices.
-        num: of the first test examples; 0 for all.
-        seed: of its noise.
+        num: number of test examples, from the first; 0 for all.
+        seed: seed of the translator's noise.
 
     Returns:
-        As `HasTranslation.translate`, in the data's own units and the order of that docstring.
+        The entries of `HasTranslation.translate`, in its order, in the data's own units.
     """
     objective, data = experiment.objective, experiment.data
     assert isinstance(objective, HasTranslation)

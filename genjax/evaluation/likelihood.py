@@ -1,9 +1,8 @@
-"""How likely a split is under a model: nats, bits per dimension or perplexity, in words that say what they are.
+"""Likelihood of a split under a model: nats, bits per dimension or perplexity, with the kind of the number.
 
-What kind of number it is, exact, a lower bound or an ODE's estimate with solver and steps, the objective says
-(`log_prob_kind`). What it is the probability of, the data say, too: integers have probabilities, which a density bounds
-if noise of one level is added to them (Theis et al. 2016); a density at the integers themselves can be made as large as
-one likes, and bounds nothing.
+The objective declares the kind (`log_prob_kind`): exact, a lower bound, or an ODE estimate with solver and steps. For
+integer data, a density bounds the probabilities only if uniform noise of one level is added to the data (Theis et al.
+2016); a density at the integers themselves is unbounded, and bounds no probability.
 """
 
 import time
@@ -19,7 +18,7 @@ from jax.sharding import Mesh
 from genjax.core.objective import HasLogProb
 from genjax.core.types import named
 from genjax.data import Binarize, Data, Dequantize, sweep
-from genjax.data.examples import Examples, Some
+from genjax.data.examples import Examples, Subset
 from genjax.data.sources.toys import Toy
 from genjax.evaluation.held_out import PARAMETERS, eval_batch_size
 from genjax.evaluation.sampling import gather
@@ -32,18 +31,18 @@ from genjax.training.step import TrainState
 
 Report = dict[str, Any]
 ADDED = "uniform noise of one level, added to the data: a lower bound for the integers"
-WITHIN = ("likelihood", "autoencoder", "inner")  # parts of an objective that say of what its log_prob is
+WITHIN = ("likelihood", "autoencoder", "inner")  # fields of an objective that may define its number of levels
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What a likelihood is told in.
+    """Unit of a reported likelihood.
 
     Attributes:
-        name: of the number, in `Likelihood` and in reports; its standard error is "NAME_error".
-        words: as a reader knows it.
-        bound: the sign before a lower bound of the log-probability.
-        digits: after the point.
+        name: attribute of `Likelihood` and key in reports; its standard error is "NAME_error".
+        words: printed name.
+        bound: sign printed before a lower bound of the log-probability.
+        digits: decimals.
     """
 
     name: str
@@ -58,23 +57,23 @@ BITS_PER_DIM = Unit("bits_per_dim", "bits/dim", "≤", 4)
 
 
 def unit_of(data: Data) -> Unit:
-    """Perplexity of text, nats of points, else bits per dimension."""
+    """Perplexity for text, nats for points, else bits per dimension."""
     return {"text": PERPLEXITY, "points": NATS}.get(data.kind, BITS_PER_DIM)
 
 
 def levels_of(part: Any) -> int:
-    """How many values a model of discrete values has, be it within a wrapper; 0 for a density."""
+    """Number of levels of a model of discrete values, also inside a wrapper; 0 for a density."""
     own = getattr(part, "levels", 0)
     inner = (getattr(part, name) for name in WITHIN if hasattr(part, name))
     return int(own) or next((found for found in map(levels_of, inner) if found), 0)
 
 
 def dequantization(objective: Any, data: Data) -> str:
-    """What is done about integers that have probabilities and no density, in words.
+    """Describes how integer data are dequantized.
 
     Args:
-        objective: has `log_prob`.
-        data: gives levels and transforms.
+        objective: an objective with `log_prob`.
+        data: the data, with levels and transforms.
     """
     batch = {"x": jax.ShapeDtypeStruct((1, *data.shape), data.source.dtype)}
     seen = jax.eval_shape(lambda batch: data.forward(batch, jax.random.key(0), False), batch)["x"]
@@ -95,19 +94,19 @@ def dequantization(objective: Any, data: Data) -> str:
 
 
 def scaling(data: Data) -> str:
-    """In whose units the number is, in words."""
+    """Describes the scale of the log-probability."""
     changes = [type(transform).__name__ for transform in data.transforms]
     if not (log_det := data.log_det()):
         return "the data's own units, which the model sees"
     return f"the data's own units: log |det| = {log_det:.6g} nats of {', '.join(changes)} is added"
 
 
-def kind_in_words(kind: str, dequantized: str) -> str:
-    """What the number is for the data: its own kind for the density, or a bound where noise was added.
+def describe_kind(kind: str, dequantized: str) -> str:
+    """The kind of the number for the data: the density's own, or a bound if noise is added to the data.
 
     Args:
-        kind: `log_prob_kind`, of the density that the model sees.
-        dequantized: words of `dequantization`.
+        kind: `log_prob_kind` of the model's density.
+        dequantized: result of `dequantization`.
     """
     if dequantized != ADDED:
         return kind
@@ -117,31 +116,34 @@ def kind_in_words(kind: str, dequantized: str) -> str:
 
 
 def kind_of(report: Mapping[str, Any]) -> str:
-    """`kind_in_words` of what `likelihood_report` has said; "" of an empty report."""
-    return kind_in_words(report.get("log_prob_kind", ""), report.get("dequantization", ""))
+    """`describe_kind` of a `likelihood_report`; "" for an empty report."""
+    return describe_kind(report.get("log_prob_kind", ""), report.get("dequantization", ""))
 
 
 def sign_of(kind: str, unit: Unit) -> str:
-    """ "≤ " or "≥ " of what is a bound; nothing of an ODE's estimate, even of a bound: it errs to either side.
+    """ "≤ " or "≥ " for a bound; "" for an ODE estimate, even of a bound, as its error has either sign.
 
     Args:
-        kind: words of `kind_in_words`.
-        unit: of the number behind the sign.
+        kind: result of `describe_kind`.
+        unit: unit of the number after the sign.
     """
     return f"{unit.bound} " if kind.startswith("lower bound") else ""
 
 
-def in_words(result: Likelihood, unit: Unit, split: str, dequantized: str) -> str:
+def summary_line(result: Likelihood, unit: Unit, split: str, dequantized: str) -> str:
     """One line: value, standard error, unit, kind and number of examples.
 
     Args:
-        result: what was found.
-        unit: to tell it in.
-        split: that the examples are of.
-        dequantized: words of `dequantization`.
+        result: the likelihood.
+        unit: unit of the value.
+        split: split of the examples.
+        dequantized: result of `dequantization`.
+
+    Returns:
+        The line.
     """
     value, error = getattr(result, unit.name), getattr(result, f"{unit.name}_error")
-    kind = kind_in_words(result.kind, dequantized)
+    kind = describe_kind(result.kind, dequantized)
     return (
         f"{sign_of(kind, unit)}{value:.{unit.digits}f} ± {error:.{unit.digits}f} {unit.words} ({kind}; ± is the "
         f"standard error over {result.count} {split} examples)"
@@ -160,18 +162,18 @@ def likelihood_report(
     split: str = "test",
     report: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Nats and bits per dimension of a split, in the data's own units, saying what kind of number it is.
+    """Likelihood of a split in the data's own units, with the kind of the number.
 
     Args:
-        experiment: its objective has `log_prob`.
-        state: its moving average is evaluated.
+        experiment: the experiment; its objective has `log_prob`.
+        state: train state; its EMA parameters are evaluated.
         mesh: the devices.
-        split: of the data.
-        report: called with a line of progress every ten seconds or so.
+        split: split of the data.
+        report: called with a line of progress about every ten seconds.
 
     Returns:
-        Numbers and words, for json. Where the density is known, also the data's entropy and how many nats the
-        model's -log p is above the true one's on the same points: an estimate of KL(data || model).
+        Report for JSON. If the true density is known, also "entropy" of the data and "excess_nats", the mean of
+        log p_data(x) - log p_model(x) on the same points: an estimate of KL(data || model).
     """
     objective, data = experiment.objective, experiment.data
     assert isinstance(objective, HasLogProb)
@@ -189,7 +191,7 @@ def likelihood_report(
     values, dims, true, sizes_in_bytes = [], [], [], []
     examples: Examples = data.load(split)
     if experiment.evaluation.likelihoods:
-        examples = Some(examples, experiment.evaluation.likelihoods)
+        examples = Subset(examples, experiment.evaluation.likelihoods)
     said = time.monotonic()
     for call, (batch, count) in enumerate(sweep(examples, size, *multihost.block(mesh, size))):
         shared = shard_batch(batch, mesh)
@@ -206,7 +208,7 @@ def likelihood_report(
     result = summarise(np.concatenate(values), np.concatenate(dims), objective.log_prob_kind, data.log_det())
     dequantized = dequantization(objective, data)
     numbers: Report = {
-        "in_words": in_words(result, unit_of(data), split, dequantized),
+        "summary": summary_line(result, unit_of(data), split, dequantized),
         "log_prob_kind": result.kind,
         "dequantization": dequantized,
         "scale": scaling(data),

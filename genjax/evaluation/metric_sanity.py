@@ -1,15 +1,15 @@
-"""Do the metrics see what they are for? Each one on sets whose faults are known, made of real data alone.
+"""Sanity checks of the metrics on sets with known faults, constructed from real data.
 
-    real        unseen data: nothing is wrong
+    real        unseen data, without faults
     noise       every value drawn uniformly from the data's range
-    shuffled    each pixel's values dealt out anew among examples: right one by one, wrong together
-    few modes   five unseen examples of each class, over and over, with noise of 1 % of the range
-    one class   unseen data of the first class alone, over and over, whatever was asked for
+    shuffled    each pixel's values permuted over examples: correct marginals, wrong joint distribution
+    few modes   five unseen examples of each class, repeated, with noise of 1 % of the range
+    one class   unseen data of the first class, repeated, regardless of the label
     class mean  the mean training example of each class, with noise of 1 % of the range
     memorised   training data
 
-A metric is sane if it ranks what it can see below real data, by a margin beyond the noise, and real data beside their
-reference. What it cannot see is as much a part of the table: no metric sees all of these.
+A metric is sane if it ranks every fault that it can detect below real data by a margin beyond its noise, and real data
+close to their reference. No metric detects all faults: the table also shows what each one misses.
 """
 
 import dataclasses
@@ -19,27 +19,27 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
 
-from genjax.metrics.distances.collapse import twin_report
-from genjax.metrics.examined import Examined, Settings
-from genjax.metrics.report import Judge, make_judge
+from genjax.metrics.distances.collapse import near_duplicate_report
+from genjax.metrics.inputs import SampleSet, Settings
+from genjax.metrics.report import SampleReference, make_reference
 
 REAL = "real"
-MODES = 5  # examples of each class in "few modes"
+MODES = 5  # distinct examples per class in "few modes"
 Row = Mapping[str, float | str]
 
 
 @dataclasses.dataclass(frozen=True)
-class Sense:
-    """What a metric must see.
+class Expectation:
+    """The faults that a metric must detect.
 
     Attributes:
-        sees: sets that must be worse than real data.
+        detects: sets that must be worse than real data.
         larger: whether larger values are worse.
-        margin: by how much, as a difference, or with `ratio` as a factor.
-        ratio: whether values are distances without a scale.
+        margin: minimum difference to real data, or factor with `ratio`.
+        ratio: whether the margin is a factor (distances without a fixed scale).
     """
 
-    sees: tuple[str, ...]
+    detects: tuple[str, ...]
     larger: bool
     margin: float = 0.1
     ratio: bool = False
@@ -52,36 +52,39 @@ class Sense:
 
 
 FAULTY = ("noise", "shuffled", "few modes", "one class", "class mean")
-SENSES: dict[str, Sense] = {
-    "frechet_ratio": Sense(FAULTY, True, 1.5, ratio=True),
-    "mmd_polynomial": Sense(
+EXPECTATIONS: dict[str, Expectation] = {
+    "frechet_ratio": Expectation(FAULTY, True, 1.5, ratio=True),
+    "mmd_polynomial": Expectation(
         FAULTY, True, 0.05
-    ),  # of real data noise around 0, so no factor of it is a margin
-    "mmd_rbf": Sense(FAULTY, True, 0.003),
-    "sliced_wasserstein": Sense(FAULTY, True, 1.2, ratio=True),
-    "told_apart": Sense(FAULTY, True),
-    "precision": Sense(("noise", "shuffled"), False),
-    "density": Sense(("noise", "shuffled"), False),
-    # Not noise: the balls around it are so large that they hold everything.
-    "recall": Sense(("few modes", "one class", "class mean"), False),
-    "coverage": Sense(FAULTY, False),
-    "neighbours_alike": Sense(("noise", "few modes", "class mean"), True),
-    "twins": Sense(("few modes", "class mean"), True),
-    "diversity": Sense(("few modes", "class mean"), False),
-    "label_accuracy": Sense(("noise", "one class"), False),
-    "nearer_than_neighbours": Sense(("memorised",), True),
-    "near_copies": Sense(("memorised",), True),
+    ),  # noise around 0 for real data, so the margin is a difference
+    "mmd_rbf": Expectation(FAULTY, True, 0.003),
+    "sliced_wasserstein": Expectation(FAULTY, True, 1.2, ratio=True),
+    "c2st_accuracy": Expectation(FAULTY, True),
+    "precision": Expectation(("noise", "shuffled"), False),
+    "density": Expectation(("noise", "shuffled"), False),
+    # Not "noise": the balls around such samples are so large that they contain all data.
+    "recall": Expectation(("few modes", "one class", "class mean"), False),
+    "coverage": Expectation(FAULTY, False),
+    "one_nn_accuracy": Expectation(("noise", "few modes", "class mean"), True),
+    "near_duplicates": Expectation(("few modes", "class mean"), True),
+    "diversity": Expectation(("few modes", "class mean"), False),
+    "label_accuracy": Expectation(("noise", "one class"), False),
+    "nearer_than_neighbours": Expectation(("memorised",), True),
+    "near_copies": Expectation(("memorised",), True),
 }
 
 
-def faulty_sets(train: Examined, unseen: Examined, levels: int, seed: int = 0) -> dict[str, Examined]:
-    """The sets of the module's docstring, as many examples in each as are unseen.
+def faulty_sets(train: SampleSet, unseen: SampleSet, levels: int, seed: int = 0) -> dict[str, SampleSet]:
+    """The sets of the module's docstring, each of the size of `unseen`.
 
     Args:
         train: labelled images [n, h, w, c], integers 0 ... levels - 1.
-        unseen: labelled images that the model, were there one, has not seen; their labels are those asked for.
-        levels: of the integers.
-        seed: of all choices.
+        unseen: labelled held-out images; their labels serve as the samples' conditions.
+        levels: number of levels of the integers.
+        seed: seed of all random choices.
+
+    Returns:
+        Name of the fault -> set.
     """
     assert train.labels is not None
     assert unseen.labels is not None
@@ -100,18 +103,18 @@ def faulty_sets(train: Examined, unseen: Examined, levels: int, seed: int = 0) -
     known = rng.choice(len(train.x), size=len(x), replace=len(train.x) < len(x))
     return {
         REAL: unseen,
-        "noise": Examined(rng.integers(0, levels, x.shape).astype(dtype), labels),
-        "shuffled": Examined(dealt, labels),
-        "few modes": Examined(noisy(few), labels),
-        "one class": Examined(x[np.resize(first, len(x))], labels),
-        "class mean": Examined(noisy(mean), labels),
+        "noise": SampleSet(rng.integers(0, levels, x.shape).astype(dtype), labels),
+        "shuffled": SampleSet(dealt, labels),
+        "few modes": SampleSet(noisy(few), labels),
+        "one class": SampleSet(x[np.resize(first, len(x))], labels),
+        "class mean": SampleSet(noisy(mean), labels),
         "memorised": train[known],
     }
 
 
-def judge_sets(
-    train: Examined,
-    test: Examined,
+def evaluate_sets(
+    train: SampleSet,
+    test: SampleSet,
     levels: int,
     *,
     num: int,
@@ -119,23 +122,23 @@ def judge_sets(
     settings: Settings = Settings(),
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Row]:
-    """Judges each faulty set as samples of a model would be.
+    """Evaluates each faulty set like a model's samples.
 
     Args:
-        train: labelled images; the last `num` of a random order are taken out: they are the unseen ones.
+        train: labelled images; the last `num` of a random order are held out as `unseen`.
         test: labelled images that samples are compared with.
         levels: see `faulty_sets`.
-        num: examples of each set.
-        seed: of all choices.
-        settings: of the judge.
+        num: number of examples per set.
+        seed: seed of all random choices.
+        settings: settings of the reference.
         report: called with each set's name.
 
     Returns:
-        Set -> the report of `metrics.report`, with the twins of `metrics.collapse`.
+        Set -> report of `metrics.report`, with near-duplicates.
     """
     order = np.random.default_rng(seed).permutation(len(train.x))
     known, unseen = train[np.sort(order[:-num])], train[order[-num:]]
-    judge: Judge = make_judge(
+    reference: SampleReference = make_reference(
         train=known.x,
         test=test.x,
         train_labels=known.labels,
@@ -146,38 +149,37 @@ def judge_sets(
     rows: dict[str, Row] = {}
     for name, made in faulty_sets(known, unseen, levels, seed).items():
         report(name)
-        rows[name] = judge.report(made.x, made.labels) | twin_report(made.x, test.x)
+        rows[name] = reference.report(made.x, made.labels) | near_duplicate_report(made.x, test.x)
     return rows
 
 
 def wrong_ranks(rows: Mapping[str, Row]) -> list[str]:
-    """What is not as `SENSES` says, in words; empty if all metrics are sane.
+    """Descriptions of all violations of `EXPECTATIONS`; empty if all metrics are sane.
 
-    Real data must be beside their reference, where there is one: distances within a factor of 1.5, others within the
-    margin.
+    Real data must match their reference, if there is one: distances within a factor of 1.5, others within the margin.
     """
     found = []
-    for metric, sense in SENSES.items():
+    for metric, sense in EXPECTATIONS.items():
         real = float(rows[REAL][metric])
         for suffix in ("_reference", "_test"):
             if metric + suffix not in rows[REAL] or metric.startswith(
                 "mmd"
-            ):  # an MMD of real data is noise around 0
+            ):  # the MMD of real data is noise around 0
                 continue
             usual = float(rows[REAL][metric + suffix])
             if not (usual / 1.5 < real < 1.5 * usual if sense.ratio else abs(real - usual) <= sense.margin):
                 found.append(f"{metric} of real data is {real:.3g}, their reference {usual:.3g}")
-        for name in sense.sees:
+        for name in sense.detects:
             value = float(rows[name][metric])
             if not sense.worse(value, real):
-                found.append(f"{metric} does not see '{name}': {value:.3g}, real data {real:.3g}")
+                found.append(f"{metric} does not detect '{name}': {value:.3g}, real data {real:.3g}")
     return found
 
 
 def table(rows: Mapping[str, Row]) -> list[str]:
-    """Markdown: a line for each metric, a column for each set; * where it is worse than real data by the margin."""
+    """Markdown table of metrics by sets; * marks values worse than real data by the margin."""
     lines = ["| metric | " + " | ".join(rows) + " |", "|---" * (len(rows) + 1) + "|"]
-    for metric, sense in SENSES.items():
+    for metric, sense in EXPECTATIONS.items():
         real, cells = float(rows[REAL][metric]), []
         for name, row in rows.items():
             value = float(row[metric])

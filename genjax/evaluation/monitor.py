@@ -1,10 +1,10 @@
-"""Looks at a run's samples while it trains: what they miss, which step was the best, and when to stop.
+"""Periodic evaluation of samples during training: signs of collapse, the best state, early stopping.
 
-A game's losses do not say how good its samples are, and its last step need not be its best. So every `every` steps
-samples of the moving average are compared with a quarter of the training data (the test data choose nothing unless
-`metric` is one of the held-out losses, so that what evaluation says of them is no choice's luck); the state that is
-best by `metric` is kept in WORKDIR/best, and is what sampling and evaluation use. What was found is among the run's
-metrics, from which a resumed run goes on.
+GAN losses do not measure sample quality, and the last step need not be the best. Every `every` steps, samples of the
+EMA are compared with a held-out quarter of the training data (not with test data, so that the final evaluation stays
+unbiased by model selection, unless `metric` is a held-out loss). The state that is best by `metric` is kept in
+WORKDIR/best, for sampling and evaluation. Results are written to the run's metrics, from which a resumed run restores
+them.
 """
 
 import math
@@ -15,30 +15,30 @@ from typing import Any
 import numpy as np
 
 from genjax.core.errors import UserError, nearest
-from genjax.evaluation.evaluate import distances, whole
+from genjax.evaluation.evaluate import compare_samples, load_split
 from genjax.evaluation.held_out import held_out_losses
 from genjax.evaluation.sampling import draw_samples
 from genjax.metrics.distances.collapse import collapse
-from genjax.metrics.report import Judge, Settings, make_judge
+from genjax.metrics.report import SampleReference, Settings, make_reference
 from genjax.parallel import multihost
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.experiment import BEST, Monitor
 from genjax.training.loop import Run
 from genjax.training.step import TrainState
-from genjax.training.writers import METRICS, kept
+from genjax.training.writers import METRICS, metric_rows
 
 PREFIX = "monitor/"
-MOST = 20_000  # training examples that are used
-SHOWN = ("frechet_ratio", "precision", "recall", "twins", "modes_covered", "high_quality")
+MAX_TRAIN = 20_000  # upper limit on the training examples used
+SHOWN = ("frechet_ratio", "precision", "recall", "near_duplicates", "modes_covered", "high_quality")
 
 
-def _judge(run: Run) -> Judge:
-    """Features fitted on training data, and a quarter of those to compare with; two folds, as looks are many."""
-    rows, seed = whole(run.experiment.data, "train"), run.experiment.evaluation.seed
-    order = np.random.default_rng(seed).permutation(len(rows["x"]))[:MOST]
+def _fit_reference(run: Run) -> SampleReference:
+    """Reference with a quarter of the training data as test set; only two folds, to save time."""
+    rows, seed = load_split(run.experiment.data, "train"), run.experiment.evaluation.seed
+    order = np.random.default_rng(seed).permutation(len(rows["x"]))[:MAX_TRAIN]
     test, train = np.split(order, [len(order) // 4])
     labels = rows.get("label")
-    return make_judge(
+    return make_reference(
         train=rows["x"][train],
         test=rows["x"][test],
         train_labels=None if labels is None else labels[train],
@@ -48,11 +48,11 @@ def _judge(run: Run) -> Judge:
     )
 
 
-class Looks:
-    """The looks of one run.
+class PeriodicEvaluation:
+    """The periodic evaluations of one run.
 
     Attributes:
-        rows: what each look found, oldest first.
+        rows: results of each evaluation, oldest first.
     """
 
     def __init__(
@@ -63,61 +63,61 @@ class Looks:
         say: Callable[[str], None],
         plain: Callable[[TrainState], tuple[Run, TrainState]],
     ):
-        """Reads the looks up to step `start` of a run that goes on.
+        """Restores the results up to step `start` from the run's metrics.
 
         Args:
-            run: is looked at as its `monitor` says.
-            workdir: its directory.
-            start: step at which it goes on.
-            say: gets a line for each look.
-            plain: the run and the state to draw samples from, an adapter's merged.
+            run: the prepared run, with its `monitor` settings.
+            workdir: its work directory.
+            start: step from which training continues.
+            say: called with a line per evaluation.
+            plain: state -> (run, state) to draw samples from, with adapters merged.
 
         Raises:
-            UserError: the data are neither images nor points, or there are looks and none has the metric.
+            UserError: the data are neither images nor points, or earlier results lack the metric.
         """
         if run.experiment.data.kind not in ("image", "points"):
-            raise UserError(f"config.monitor looks at images and points, not at {run.experiment.data.kind}")
+            raise UserError(f"config.monitor evaluates images and points, not {run.experiment.data.kind}")
         self._run, self._workdir, self._say, self._plain = run, workdir, say, plain
-        self._made: Judge | None = None
-        rows = kept(workdir / METRICS, start)
+        self._reference: SampleReference | None = None
+        rows = metric_rows(workdir / METRICS, start)
         found = lambda row: {
             name.removeprefix(PREFIX): float(value) for name, value in row.items() if name.startswith(PREFIX)
         }
         self.rows = [{"step": row["step"], **found(row)} for row in rows if found(row)]
-        if self.rows and not any(self._how.metric in row for row in self.rows):
+        if self.rows and not any(self._settings.metric in row for row in self.rows):
             raise self._unknown(self.rows[-1])
 
     @property
-    def _how(self) -> Monitor:
+    def _settings(self) -> Monitor:
         return self._run.experiment.monitor
 
     def best(self) -> dict[str, Any] | None:
-        """The best look; one without the metric, or whose metric is no number, is worse than any other."""
-        sign = -1.0 if self._how.largest else 1.0
+        """The best row, None without rows; a missing or NaN metric ranks last."""
+        sign = -1.0 if self._settings.largest else 1.0
 
-        def badness(row: Mapping[str, float]) -> float:
-            value = sign * row.get(self._how.metric, math.nan)
+        def loss(row: Mapping[str, float]) -> float:
+            value = sign * row.get(self._settings.metric, math.nan)
             return math.inf if math.isnan(value) else value
 
-        return min(self.rows, key=badness, default=None)
+        return min(self.rows, key=loss, default=None)
 
     def _unknown(self, found: Mapping[str, float]) -> UserError:
-        metric, known = self._how.metric, found.keys() - {"step"}
+        metric, known = self._settings.metric, found.keys() - {"step"}
         return UserError(f"config.monitor.metric: there is no '{metric}': {nearest(metric, known)}")
 
-    def look(self, step: int, state: TrainState) -> dict[str, float]:
-        """Judges the state, keeps it if it is the best so far, and says what it misses.
+    def evaluate(self, step: int, state: TrainState) -> dict[str, float]:
+        """Evaluates the state, saves it if it is the best so far, and prints signs of collapse.
 
         Returns:
-            Numbers to be logged.
+            "monitor/NAME" -> value, to be logged.
 
         Raises:
-            UserError: `metric` is none of those that were found.
+            UserError: `metric` is not among the results.
         """
-        found = multihost.agreed(
+        found = multihost.broadcast(
             self._measure(state)
-        )  # others may round differently, and all must stop alike
-        if self._how.metric not in found:
+        )  # rounding may differ between processes, and all must stop at the same step
+        if self._settings.metric not in found:
             raise self._unknown(found)
         before = self.best()
         self.rows.append({"step": step, **found})
@@ -131,8 +131,8 @@ class Looks:
 
     def _measure(self, state: TrainState) -> dict[str, float]:
         run, state = self._plain(state)
-        experiment, how = run.experiment, self._how
-        self._made = self._made or _judge(run)
+        experiment, settings = run.experiment, self._settings
+        self._reference = self._reference or _fit_reference(run)
         samples, labels = draw_samples(
             experiment.objective,
             experiment.data,
@@ -140,27 +140,27 @@ class Looks:
             state.extra,
             run.mesh,
             seed=experiment.evaluation.seed + 1,
-            num=how.num,
+            num=settings.num,
             batch_size=experiment.evaluation.batch_size,
         )
-        report = distances(self._made, experiment.data, samples, labels)
+        report = compare_samples(self._reference, experiment.data, samples, labels)
         numbers = report["distribution"] | report.get("modes", {})
         found = {name: value for name, value in numbers.items() if isinstance(value, float)}
-        if "frechet_ratio" not in found:  # equal samples, as bad as can be; they may get better
-            found.setdefault(how.metric, -math.inf if how.largest else math.inf)
+        if "frechet_ratio" not in found:  # all samples are equal: the worst value, and training continues
+            found.setdefault(settings.metric, -math.inf if settings.largest else math.inf)
         losses = held_out_losses(experiment, state, run.mesh)
         return found | {f"held_out/{name}": value for name, value in losses.items()}
 
-    def enough(self) -> bool:
-        """Whether the last `patience` looks were no better than one before."""
-        best, patience = self.best(), self._how.patience
+    def should_stop(self) -> bool:
+        """Whether the last `patience` evaluations did not improve on an earlier one."""
+        best, patience = self.best(), self._settings.patience
         if not patience or best is None:
             return False
         return len(self.rows) - 1 - self.rows.index(best) >= patience
 
-    def reason(self) -> str:
-        """Why a run has stopped, in words."""
-        best, metric = self.best(), self._how.metric
+    def stop_reason(self) -> str:
+        """The reason for early stopping."""
+        best, metric = self.best(), self._settings.metric
         assert best is not None
         later = len(self.rows) - 1 - self.rows.index(best)
-        return f"{later} looks were no better than {metric} {best[metric]:.4g} of step {best['step']}"
+        return f"{later} evaluations did not improve on {metric} {best[metric]:.4g} of step {best['step']}"

@@ -1,4 +1,4 @@
-"""Draws samples of a run and measures their quality and their time."""
+"""Quality and sampling time of a run's samples."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ import numpy as np
 from genjax.evaluation import evaluate
 from genjax.evaluation.hardware import busy
 from genjax.evaluation.sampling import draw_samples
-from genjax.metrics.report import Judge
+from genjax.metrics.report import SampleReference
 from genjax.parallel.console import say
 from genjax.training.loop import Run
 from genjax.training.step import TrainState
@@ -20,39 +20,38 @@ COLUMNS = (
     "precision",
     "recall",
     "recall_reference",
-    "told_apart",
+    "c2st_accuracy",
     "diversity",
     "near_copies",
 )
 
 
-def fit_judge(run: Run) -> Judge | None:
-    """The judge of samples, fitted once; none for data without feature spaces, and on processes but the first."""
+def fit_reference(run: Run) -> SampleReference | None:
+    """Fits the reference of a run's data; None for text, and on all processes but the first."""
     data = run.experiment.data
     if data.kind == "text" or jax.process_index():
         return None
     say("fitting the feature spaces")
-    return evaluate.fit_judge(data, run.experiment.evaluation.seed)
+    return evaluate.fit_reference(data, run.experiment.evaluation.seed)
 
 
 def measure(
-    run: Run, state: TrainState, judge: Judge | None, num: int, seed: int
+    run: Run, state: TrainState, reference: SampleReference | None, num: int, seed: int
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Draws and judges samples of one setting.
+    """Draws samples under one setting and evaluates them.
 
     Args:
-        run: ready, with the setting.
-        state: its moving average draws.
-        judge: of the data; None draws and judges nothing.
-        num: samples, in two compiled calls or more: the first compiles, the others are timed.
-        seed: of the samples.
+        run: the prepared run, with the setting.
+        state: train state; its EMA parameters are used.
+        reference: the data's; None draws without computing distances.
+        num: number of samples, drawn in at least two compiled calls: the first compiles, the others are timed.
+        seed: seed of the samples.
 
     Returns:
-        Numbers, without distances where all samples are equal, as there is nothing to compare; and the samples in the
-        data's own units.
+        (numbers, samples in the data's own units); without distances if all samples are equal.
 
     Raises:
-        UserError: there is a judge, and samples are not finite.
+        UserError: with a reference, samples are not finite.
     """
     experiment, stamps = run.experiment, []
     samples, labels = draw_samples(
@@ -64,7 +63,7 @@ def measure(
         seed=seed,
         num=num,
         batch_size=min(experiment.evaluation.batch_size, -(-num // 2)),
-        finite=judge is not None,
+        finite=reference is not None,
         report=lambda done: stamps.append((done, busy())),
     )
     row: dict[str, float] = {}
@@ -72,18 +71,18 @@ def measure(
     if evaluations is not None:
         row["evaluations"] = float(evaluations)
     if len(stamps) > 1:
-        row["seconds_per_1000"] = per_thousand(stamps)
-    if judge is not None and (samples != samples[:1]).any():
-        report = judge.report(samples, labels)
+        row["seconds_per_1000"] = seconds_per_thousand(stamps)
+    if reference is not None and (samples != samples[:1]).any():
+        report = reference.report(samples, labels)
         row = {**{name: float(report[name]) for name in COLUMNS if name in report}, **row}
     return row, samples
 
 
-def per_thousand(stamps: Sequence[tuple[int, float]]) -> float:
-    """Seconds for 1000 samples, of all calls after the first; the last one draws as many as any, wanted or not.
+def seconds_per_thousand(stamps: Sequence[tuple[int, float]]) -> float:
+    """Seconds per 1000 samples over all calls after the first; the last batch is padded to full size.
 
     Args:
-        stamps: after each call, how many of the wanted samples there are and the time in seconds.
+        stamps: (samples drawn so far, time in seconds) after each call.
     """
-    (size, begun), (_, ended) = stamps[0], stamps[-1]
-    return 1000.0 * (ended - begun) / (size * (len(stamps) - 1))
+    (size, start), (_, end) = stamps[0], stamps[-1]
+    return 1000.0 * (end - start) / (size * (len(stamps) - 1))

@@ -1,4 +1,4 @@
-"""What samples of text are judged by: held-out texts of the data, in the words that people read."""
+"""Evaluation of text samples, decoded, against held-out texts."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float64, Integer, Real
 
 from genjax.data import Data, Smiles, Vocabulary
-from genjax.data.decode_text import decode
-from genjax.data.examples import Some
-from genjax.data.text.documents import Endings
+from genjax.data.examples import Subset
+from genjax.data.text.decode_text import decode
+from genjax.data.text.documents import DocumentVocabulary
 from genjax.metrics.text.molecules import molecule_report
 from genjax.metrics.text.text import Settings, text_report
 
@@ -17,17 +17,20 @@ from genjax.metrics.text.text import Settings, text_report
 def scored_bytes(
     data: Data, x: Integer[np.ndarray | jax.Array, "n length"], scored: Real[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " n"]:
-    """UTF-8 bytes of what a likelihood is of; the end of a document is one byte, a line's end.
+    """Number of UTF-8 bytes that a likelihood covers; the end of a document counts as one byte (a newline).
 
     Args:
-        data: of text.
-        x: tokens.
-        scored: how many of each row are predicted: of documents the first, of windows the last.
+        data: text data.
+        x: tokens [n, length].
+        scored: number of predicted tokens per row [n]: the first of a document, the last of a window.
+
+    Returns:
+        Bytes float64 [n].
     """
     vocabulary, counts = getattr(data.source, "vocabulary", Vocabulary()), np.asarray(scored, np.int64)
     if isinstance(vocabulary, Vocabulary) and not vocabulary.symbols:
         return counts.astype(np.float64)  # tokens are bytes
-    documents = isinstance(vocabulary, Endings)
+    documents = isinstance(vocabulary, DocumentVocabulary)
     rows = [
         row[:count] if documents else row[len(row) - count :] for row, count in zip(x, counts, strict=True)
     ]
@@ -37,22 +40,22 @@ def scored_bytes(
     )
 
 
-def text_numbers(
+def text_metrics(
     data: Data, samples: Integer[np.ndarray, "n length"], seed: int, settings: Settings = Settings()
 ) -> dict[str, Any]:
-    """Judges samples of text beside as many texts of the test split.
+    """Evaluates text samples against as many texts of the test split.
 
     Args:
-        data: of text.
-        samples: tokens.
+        data: text data.
+        samples: tokens [n, length].
         seed: see `text_report`.
         settings: see `text_report`.
 
     Returns:
-        "text" (see `text_report`; empty of fewer than two samples), and "molecules" of SMILES (see `molecule_report`).
+        "text" (see `text_report`; empty for fewer than two samples), and for SMILES "molecules" (`molecule_report`).
     """
     texts, held = decode(data, samples), data.load("test")
-    some = Some(held, 2 * min(len(texts), settings.most))
+    some = Subset(held, 2 * min(len(texts), settings.max_texts))
     real = decode(data, some[np.arange(len(some))]["x"])
     found: dict[str, Any] = {"text": {}}
     if min(len(texts), len(real) // 2) > 1:

@@ -28,9 +28,12 @@ def bits_per_dim(log_prob: Real[ndarray, " n"], dims: int, log_det: Values = 0.0
     """Bits per dimension of each example.
 
     Args:
-        log_prob: nats, of the examples in the scale that the model sees.
+        log_prob: nats [n], of the examples in the model's scale.
         dims: values per example.
         log_det: nats, log |det| of the map from the data's own units to that scale; 0 for discrete models.
+
+    Returns:
+        Bits per dimension float64 [n].
     """
     return -(log_prob.astype(np.float64) + np.asarray(log_det, np.float64)) / (dims * math.log(2.0))
 
@@ -42,11 +45,11 @@ def scaling_log_det(scale: float, dims: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood:
-    """A likelihood over a data set, that says what kind of number it is.
+    """A likelihood over a data set, with the kind of the estimate.
 
     Attributes:
-        kind: in words, an objective's `log_prob_kind`: "exact", "lower bound (ELBO)", "ODE estimate (...)".
-        count: examples.
+        kind: an objective's `log_prob_kind`: "exact", "lower bound (ELBO)", "ODE estimate (...)".
+        count: number of examples.
         nats: mean log-probability per example; `nats_error` its standard error.
         nats_per_dim: negative log-probability per dimension or token; `nats_per_dim_error` its standard error.
     """
@@ -91,10 +94,13 @@ def summarise(
     """Means and standard errors over examples.
 
     Args:
-        log_prob: nats per example, in the scale that the model sees.
-        dims: values (or predicted tokens) per example, one number or one for each.
-        kind: what the log-probability is, in words.
+        log_prob: nats per example [n], in the model's scale.
+        dims: values (or predicted tokens) per example, a scalar or [n].
+        kind: kind of the log-probability, see `Likelihood`.
         log_det: nats, see `bits_per_dim`.
+
+    Returns:
+        Means and standard errors; rates by the ratio-of-means formula of the module.
 
     Raises:
         UserError: fewer than two examples, or log-probabilities that are NaN or infinite.

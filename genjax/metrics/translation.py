@@ -1,4 +1,4 @@
-"""How far made pictures are from the true ones: L1 distances, and the nearest neighbour that a translator must beat.
+"""L1 distances of translated images from their targets, with a nearest-neighbour baseline.
 
 d(x, y) = mean over examples, pixels and channels of |x - y|, as a fraction of the range from black to white.
 """
@@ -12,30 +12,42 @@ Pictures = Shaped[np.ndarray, "_ h w c"]
 
 
 def l1(x: Pictures, y: Pictures, levels: int) -> float:
-    """d(x, y); integers have `levels` levels, floating point (0 levels) lies in [-1, 1]."""
+    """Mean absolute difference d(x, y), as a fraction of the value range.
+
+    Args:
+        x: images [n, h, w, c].
+        y: images [n, h, w, c].
+        levels: number of levels of integer pixels; 0 for floating point in [-1, 1].
+
+    Returns:
+        d(x, y) in [0, 1].
+    """
     return float(np.mean(np.abs(x.astype(np.float64) - y.astype(np.float64)))) / (levels - 1 if levels else 2)
 
 
 def neighbours(known: Pictures, asked: Pictures) -> np.ndarray:
-    """For each asked picture the index of the known one at the least Euclidean distance."""
+    """Index of the nearest `known` image (Euclidean) of each image in `asked`, [n]."""
     rows, columns = (x.reshape(len(x), -1).astype(np.float64) for x in (asked, known))
-    squared = np.sum(columns**2, axis=1)[None] - 2.0 * rows @ columns.T  # plus what the asked have alike
+    squared = (
+        np.sum(columns**2, axis=1)[None] - 2.0 * rows @ columns.T
+    )  # up to |row|^2, constant in the argmin
     return np.argmin(squared, axis=1)
 
 
 def translation_report(
     shown: Mapping[str, Pictures], known: tuple[Pictures, Pictures] | None, levels: int
 ) -> dict[str, float]:
-    """Distances of a translator's pictures.
+    """L1 distances of a translator's outputs.
 
     Args:
-        shown: as `HasTranslation.translate` gives them, of the test split, in the data's own units.
-        known: inputs and targets of the training split, where they are pairs.
+        shown: outputs of `HasTranslation.translate` on the test split, in the data's own units.
+        known: inputs and targets of the training split if the data are paired, else None.
         levels: see `l1`.
 
     Returns:
-        "l1" of output and target, "l1_input" of input and target, "l1_neighbour" of the nearest neighbour's target and
-        the target, "l1_back" of input and the way there and back; of the other direction the same, "..._reversed".
+        "l1" between output and target, "l1_input" between input and target, "l1_neighbour" between the target of the
+        nearest training input and the target, "l1_back" between input and its cycle reconstruction; "..._reversed" for
+        the other direction.
     """
     numbers: dict[str, float] = {}
     for ending in ("", "_reversed"):

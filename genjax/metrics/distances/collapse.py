@@ -1,7 +1,7 @@
-"""Signs that a generator makes only a part of the data: missing modes, low recall, samples that repeat each other.
+"""Signs of mode collapse: missing modes, low recall, near-duplicate samples.
 
-A sample has a twin if another one lies nearer to it than `NEAR` times the median distance between a real example and
-its nearest neighbour among as many. Every sign is judged beside the same number for real data.
+A sample has a near-duplicate if another sample is closer than `NEAR` times the median nearest-neighbour distance of as
+many real examples. Every sign is compared with the same number for real data.
 """
 
 from collections.abc import Mapping
@@ -13,36 +13,41 @@ from numpy import ndarray
 from genjax.metrics.distances.coverage import neighbour_radii
 
 NEAR = 0.2
-MODES = 0.95  # smallest share of the modes that real data cover
-RECALL = 0.5  # smallest share of the recall of real data
-TWINS = 0.2  # largest share of twins beyond that of real data
+MODES = 0.95  # minimum, relative to the modes that real data cover
+RECALL = 0.5  # minimum, relative to the recall of real data
+DUPLICATES = 0.2  # maximum share of near-duplicates above that of real data
 
 
 def _rows(x: Shaped[ndarray, "n ..."]) -> Float[ndarray, "n d"]:
     return x.reshape(len(x), -1).astype(np.float64)
 
 
-def twin_report(samples: Shaped[ndarray, "n ..."], real: Shaped[ndarray, "m ..."]) -> dict[str, float]:
-    """How many samples repeat another one.
+def near_duplicate_report(
+    samples: Shaped[ndarray, "n ..."], real: Shaped[ndarray, "m ..."]
+) -> dict[str, float]:
+    """Shares of near-duplicates within the samples and within real data.
 
     Args:
         samples: generated examples, in the data's units.
-        real: unseen data; as many of both are compared as the smaller set has, at least 2.
+        real: unseen data; both sets are cut to the size of the smaller one, at least 2.
 
     Returns:
-        "twins" and "twins_reference": shares of samples and of real examples that have a twin.
+        "near_duplicates" and "near_duplicates_reference": shares of samples and of real examples with a near-duplicate.
     """
     count = min(len(samples), len(real))
     drawn, known = (neighbour_radii(_rows(x[:count]), 1) for x in (samples, real))
     near = NEAR * float(np.median(known))
-    return {"twins": float((drawn <= near).mean()), "twins_reference": float((known < near).mean())}
+    return {
+        "near_duplicates": float((drawn <= near).mean()),
+        "near_duplicates_reference": float((known < near).mean()),
+    }
 
 
 def collapse(found: Mapping[str, float | str]) -> str:
-    """Says in words what a generator misses, or "" if nothing does.
+    """Describes the signs of collapse, "" if there are none.
 
     Args:
-        found: numbers of `twin_report`, `report.distribution_report` and `modes.mode_report`, by their names.
+        found: numbers of `near_duplicate_report`, `report.distribution_report` and `modes.mode_report`, by name.
     """
     number = lambda name, default: float(found.get(name, default))
     words = []
@@ -52,6 +57,6 @@ def collapse(found: Mapping[str, float | str]) -> str:
         words.append(
             f"recall is {number('recall', 0):.2f}, that of real data {number('recall_reference', 0):.2f}"
         )
-    if number("twins", 0.0) > TWINS + number("twins_reference", 0.0):
-        words.append(f"{number('twins', 0):.0%} of the samples have a twin")
+    if number("near_duplicates", 0.0) > DUPLICATES + number("near_duplicates_reference", 0.0):
+        words.append(f"{number('near_duplicates', 0):.0%} of the samples have a near-duplicate")
     return "; ".join(words)

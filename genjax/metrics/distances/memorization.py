@@ -1,15 +1,14 @@
-"""Memorisation: are samples nearer to training examples than new examples of the data would be?
+"""Memorisation: whether samples are nearer to training examples than held-out data are.
 
 For a sample s with nearest training examples t_1, t_2, ... at distances d_1 <= d_2 <= ...:
 
-- nearer than neighbours: d_1 < distance of t_1 to its own nearest training neighbour. New examples of the data
-  do this too, with a probability that is far from 0 (the share of points in mutual nearest pairs: 2/3 in one
-  dimension, 0.62 in two, towards 1/2 in many; Clark & Evans 1955), so it is read beside the same share for
-  held-out data, which is returned too.
+- nearer than neighbours: d_1 < distance of t_1 to its own nearest training neighbour. Held-out data satisfy this with
+  a probability well above 0 (the share of points in mutual nearest pairs: 2/3 in one dimension, 0.62 in two, towards
+  1/2 in many; Clark & Evans 1955): compare with the same share for held-out data.
 - near copies: d_1 <= d_2 / 3 (Yoon et al. 2023, "Diffusion Probabilistic Models Generalize when They Fail to
   Memorize"; also Gu et al. 2023, "On Memorization in Diffusion Models").
 - extraction ratio: d_1 / (alpha * mean(d_1, ..., d_n)), alpha = 0.5, n = 50 (Carlini et al. 2023, "Extracting
-  Training Data from Diffusion Models", section 5.1): small values, below 1, look like extracted examples.
+  Training Data from Diffusion Models", section 5.1): values well below 1 indicate extracted examples.
 - exact duplicates: d_1 = 0.
 
 Distances are Euclidean, in the data's own units, over all values of an example.
@@ -30,10 +29,10 @@ def _flat(x: Shaped[ndarray, "n *shape"]) -> Shaped[ndarray, "n d"]:
 
 @dataclasses.dataclass(frozen=True)
 class NearestTraining:
-    """What each of m samples has near it in the training set.
+    """Nearest training examples of m samples.
 
     Attributes:
-        index: [m, k] training examples, nearest first (for pictures).
+        index: [m, k] indices of training examples, nearest first.
         distance: [m, k] distances to them.
         own: [m] distance of the nearest training example to its own nearest training neighbour.
     """
@@ -44,7 +43,7 @@ class NearestTraining:
 
     @property
     def nearer_than_neighbours(self) -> float:
-        """Share of samples nearer to a training example than that one's nearest training neighbour is."""
+        """Share of samples nearer to their nearest training example than its nearest training neighbour is."""
         return float((self.distance[:, 0] < self.own).mean())
 
     @property
@@ -70,9 +69,12 @@ def nearest_training(
     """Finds the k nearest training examples of each sample (fewer where the training set is smaller).
 
     Args:
-        samples: generated or held-out examples, in the data's own units.
-        train: all training examples, in the same units.
-        k: neighbours kept; 50 is what the extraction ratio of Carlini et al. averages over.
+        samples: generated or held-out examples [m, ...], in the data's own units.
+        train: all training examples [n, ...], in the same units.
+        k: neighbours kept; 50 is n of the extraction ratio of Carlini et al.
+
+    Returns:
+        Indices and distances of the neighbours.
 
     Raises:
         UserError: no samples, fewer than two training examples, shapes that differ, or NaN.
@@ -86,8 +88,8 @@ def nearest_training(
 
 
 def nearer_than_neighbours(samples: Shaped[ndarray, "m ..."], train: Shaped[ndarray, "n ..."]) -> float:
-    """Share of samples nearer to a training example than that one's nearest training neighbour is.
+    """Share of samples nearer to their nearest training example than its nearest training neighbour is.
 
-    To be read beside the same share for held-out data (see the module's docstring).
+    Compare with the same share for held-out data (see the module's docstring).
     """
     return nearest_training(samples, train, k=2).nearer_than_neighbours

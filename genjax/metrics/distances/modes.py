@@ -1,9 +1,9 @@
-"""Modes of a mixture whose centres are known, and per-dimension moments of any vectors.
+"""Mode coverage of a mixture with known centres, and per-dimension moments of any vectors.
 
-For an isotropic mixture sum_k w_k N(c_k, std^2 I) (the ring and the grid of Metz et al. 2017 and
-Srivastava et al. 2017) a sample is of high quality when it lies within 3 std of its nearest centre. Even the
-true mixture has fewer than all its samples there: in two dimensions 1 - exp(-9/2) = 0.989 for separated modes.
-So every number comes with its reference: the same number for as many draws of the true mixture.
+For an isotropic mixture sum_k w_k N(c_k, std^2 I) (the ring and the grid of Metz et al. 2017 and Srivastava et al.
+2017) a sample is of high quality if it lies within 3 std of its nearest centre. The true mixture itself has a share
+below 1 there: 1 - exp(-9/2) = 0.989 in two dimensions with separated modes. Every number therefore comes with its
+reference: the same number for as many draws of the true mixture.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class Mixture:
 
     @property
     def shares(self) -> Float64[ndarray, " k"]:
-        """Weights [k], equal ones where none were given."""
+        """Weights [k], equal by default."""
         count = len(self.centres)
         return np.full(count, 1.0 / count) if self.weights is None else self.weights
 
@@ -43,7 +43,16 @@ class Mixture:
 
 
 def mode_counts(samples: Float[ndarray, "n d"], mixture: Mixture, within: float = 3.0) -> Int[ndarray, " k"]:
-    """Samples within `within` std of their nearest centre, by centre."""
+    """Number of samples within `within` std of their nearest centre, by centre.
+
+    Args:
+        samples: [n, d], in the mixture's units.
+        mixture: the true mixture.
+        within: radius in standard deviations.
+
+    Returns:
+        Counts int [k].
+    """
     distance = cdist(samples.astype(np.float64), mixture.centres)
     nearest = distance.argmin(axis=1)
     good = distance.min(axis=1) <= within * mixture.std
@@ -62,12 +71,12 @@ def mode_report(
     """Modes covered, high-quality fraction, and balance between modes, each with its reference.
 
     Args:
-        samples: generated vectors, in the mixture's units.
-        mixture: the truth.
-        share: a mode is covered when its high-quality samples are at least `share` of its fair part, w_k n.
-        within: standard deviations that count as high quality.
-        references: sets of n draws of the true mixture that the `*_reference` values are means over.
-        seed: of those draws.
+        samples: generated vectors [n, d], in the mixture's units.
+        mixture: the true mixture.
+        share: a mode is covered if its high-quality samples are at least `share` of the expected count w_k n.
+        within: radius of high quality, in standard deviations.
+        references: number of sets of n true draws over which the `*_reference` values are averaged.
+        seed: seed of those draws.
 
     Returns:
         "modes", "modes_covered", "high_quality", "imbalance" (total variation between the modes' shares of
@@ -84,9 +93,9 @@ def mode_report(
     def measure(x: Float[ndarray, "n d"]) -> dict[str, float]:
         counts = mode_counts(x, mixture, within)
         total = int(counts.sum())
-        spread = 0.5 * float(np.abs(counts / total - mixture.shares).sum()) if total else 1.0
+        imbalance = 0.5 * float(np.abs(counts / total - mixture.shares).sum()) if total else 1.0
         covered = float(((counts > 0) & (counts >= share * mixture.shares * len(x))).sum())
-        return {"modes_covered": covered, "high_quality": total / len(x), "imbalance": spread}
+        return {"modes_covered": covered, "high_quality": total / len(x), "imbalance": imbalance}
 
     rng = np.random.default_rng(seed)
     truths = [measure(mixture.draw(rng, len(samples))) for _ in range(references)]
@@ -101,7 +110,7 @@ def dimension_moments(x: Float[ndarray, "n d"]) -> tuple[Float64[ndarray, " d"],
 
 
 def dimension_report(samples: Float[ndarray, "n d"], real: Float[ndarray, "m d"]) -> dict[str, float]:
-    """How far the one-dimensional means and variances of samples are from those of real data.
+    """Errors of the means and variances of single dimensions.
 
     Returns:
         "mean_error": the largest |mean - real mean| / real std over dimensions; "variance_ratio_min" and
@@ -113,9 +122,7 @@ def dimension_report(samples: Float[ndarray, "n d"], real: Float[ndarray, "m d"]
     mean, variance = dimension_moments(samples)
     real_mean, real_variance = dimension_moments(real)
     if (real_variance == 0.0).any():
-        raise UserError(
-            f"dimension {int(np.argmin(real_variance))} of the real data is constant: leave it out"
-        )
+        raise UserError(f"dimension {int(np.argmin(real_variance))} of the real data is constant: remove it")
     ratio = variance / real_variance
     return {
         "mean_error": float((np.abs(mean - real_mean) / np.sqrt(real_variance)).max()),

@@ -1,8 +1,8 @@
-"""Pairs of rows of two sets, in blocks: beside the rows themselves memory is O(chunk^2), whatever their numbers.
+"""Pairwise distances between rows of two sets, in blocks: O(chunk^2) memory beside the rows.
 
-|x - y|^2 = |x|^2 - 2 <x, y> + |y|^2 turns a block into one matrix product, in 2048 dimensions several times as fast as
-differences, but it is right only to a few roundings of |x|^2 + |y|^2. So it picks candidates, and where a comparison
-hangs on such roundings the difference itself is taken: equal rows are at distance exactly zero, and a ball is closed.
+|x - y|^2 = |x|^2 - 2 <x, y> + |y|^2 computes a block by one matrix product, in 2048 dimensions several times as fast as
+differences, but accurate only to a few roundings of |x|^2 + |y|^2. It therefore only selects candidates; comparisons
+within that error use the difference itself, so that equal rows are at distance exactly zero and balls are closed.
 """
 
 from collections.abc import Iterator
@@ -15,23 +15,23 @@ from genjax.core.errors import UserError
 
 
 def squared_distances(x: Float64[ndarray, "m d"], y: Float64[ndarray, "n d"]) -> Float64[ndarray, "m n"]:
-    """|x_i - y_j|^2 by the expanded square, not below zero."""
+    """|x_i - y_j|^2 by the expanded square, clipped at zero."""
     centre = y.mean(axis=0, keepdims=True)  # less cancellation
     a, b = x - centre, y - centre
     return np.maximum((a * a).sum(axis=1)[:, None] - 2.0 * (a @ b.T) + (b * b).sum(axis=1)[None], 0.0)
 
 
 def blocks(count: int, chunk: int) -> Iterator[slice]:
-    """Slices that cut `count` rows into blocks of `chunk` or fewer."""
+    """Slices of at most `chunk` rows that partition `count` rows."""
     return (slice(start, min(start + chunk, count)) for start in range(0, count, chunk))
 
 
 def check_finite(x: Shaped[ndarray, "n ..."], name: str) -> None:
-    """Refuses values that are no numbers; in blocks, so that there is no mask of all of them.
+    """Raises on NaN or infinity; in blocks, to avoid a mask of the whole array.
 
     Args:
         x: rows, any real dtype.
-        name: of what is computed, which the error's line begins with.
+        name: of the metric, prefix of the error message.
 
     Raises:
         UserError: a row holds NaN or infinity.
@@ -44,23 +44,28 @@ def check_finite(x: Shaped[ndarray, "n ..."], name: str) -> None:
 
 
 def check_pair(
-    x: Shaped[ndarray, "m ..."], y: Shaped[ndarray, "n ..."], name: str, least: tuple[int, int] = (1, 1)
+    x: Shaped[ndarray, "m ..."],
+    y: Shaped[ndarray, "n ..."],
+    name: str,
+    min_rows: tuple[int, int] = (1, 1),
 ) -> None:
-    """Refuses two sets that cannot be compared.
+    """Raises unless two sets can be compared.
 
     Args:
-        x: rows, any real dtype.
-        y: rows, any real dtype.
-        name: of what is computed, which the error's line begins with.
-        least: rows that each set must have.
+        x: rows [m, ...], any real dtype.
+        y: rows [n, ...], any real dtype.
+        name: of the metric, prefix of the error message.
+        min_rows: minimum number of rows of x and of y.
 
     Raises:
-        UserError: rows of another shape, too few of them, or NaN or infinity in one.
+        UserError: shapes of rows differ, too few rows, or NaN or infinity.
     """
     if x.shape[1:] != y.shape[1:]:
-        raise UserError(f"{name} needs two sets of examples alike, got {x.shape} and {y.shape}")
-    if len(x) < least[0] or len(y) < least[1]:
-        raise UserError(f"{name} needs {least[0]} and {least[1]} examples or more, got {len(x)} and {len(y)}")
+        raise UserError(f"{name} needs two sets of equal example shape, got {x.shape} and {y.shape}")
+    if len(x) < min_rows[0] or len(y) < min_rows[1]:
+        raise UserError(
+            f"{name} needs at least {min_rows[0]} and {min_rows[1]} examples, got {len(x)} and {len(y)}"
+        )
     check_finite(x, name)
     check_finite(y, name)
 
@@ -71,13 +76,16 @@ def inside(
     radii: Float64[ndarray, "m 1"] | Float64[ndarray, "1 n"],
     centre: Float64[ndarray, "1 d"],
 ) -> Bool[ndarray, "m n"]:
-    """Whether |x_i - y_j| <= radius, of balls around the x or around the y; exact where it is close.
+    """Whether |x_i - y_j| <= radius, for balls around the x or around the y; exact at the boundary.
 
     Args:
-        x: rows, any real dtype.
-        y: rows, any real dtype.
-        radii: of each row of x, or of each row of y.
-        centre: any point; the nearer to the rows, the fewer comparisons are close.
+        x: rows [m, d], any real dtype.
+        y: rows [n, d], any real dtype.
+        radii: of each row of x [m, 1], or of each row of y [1, n].
+        centre: any point [1, d]; the nearer to the rows, the fewer pairs need the exact comparison.
+
+    Returns:
+        Bool [m, n].
     """
     a, b = x.astype(np.float64) - centre, y.astype(np.float64) - centre
     scale = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None]
@@ -101,15 +109,15 @@ def nearest(
 ) -> tuple[Float64[ndarray, "m k"], Int[ndarray, "m k"]]:
     """The k nearest points of each query, nearest first.
 
-    Candidates come from |q|^2 - 2 <q, p> + |p|^2 by matrix products, in blocks of chunk x chunk; the distances
-    of those kept are then taken directly, so that a copy is at distance exactly zero.
+    Candidates come from |q|^2 - 2 <q, p> + |p|^2 by matrix products, in blocks of chunk x chunk; their distances are
+    then recomputed from differences, so that a copy is at distance exactly zero.
 
     Args:
-        queries: any real dtype.
-        points: any real dtype.
-        k: 1 <= k <= number of points (less one with `itself`).
-        itself: for each query its own index among the points, never returned.
-        chunk: rows of a block.
+        queries: [m, d], any real dtype.
+        points: [n, d], any real dtype.
+        k: 1 <= k <= number of points (minus one with `itself`).
+        itself: index [m] of each query among the points, excluded from its neighbours.
+        chunk: rows per block.
 
     Returns:
         Distances float64 and indices, both [m, k].
@@ -137,7 +145,7 @@ def _candidates(
     itself: Int[ndarray, " m"] | None,
     chunk: int,
 ) -> Int[ndarray, "m k"]:
-    """Indices of the k nearest points of centred queries, unsorted: a running best over blocks of points."""
+    """Indices of the k nearest points of centred queries, unsorted: a running top k over blocks of points."""
     best, index = np.empty((len(queries), 0)), np.empty((len(queries), 0), np.int64)
     for start in range(0, len(points), chunk):
         block = points[start : start + chunk].astype(np.float64) - centre

@@ -1,10 +1,10 @@
 """Sliced Wasserstein distance, a mean over directions (Rabin et al. 2011; Bonneel et al. 2015).
 
-With unit vectors theta drawn uniformly and the p-Wasserstein distance of numbers, which sorting gives,
+With uniformly drawn unit vectors theta and the one-dimensional p-Wasserstein distance, computed by sorting,
 
     SW_p^p(a, b) = E_theta W_p^p(<theta, a>, <theta, b>),   W_p^p(u, v) = int_0^1 |F_u^{-1}(q) - F_v^{-1}(q)|^p dq.
 
-Of two Gaussians with one covariance and means m apart SW_2^2 = |m|^2 / d.
+For two Gaussians with equal covariances and mean difference m, SW_2^2 = |m|^2 / d.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from genjax.metrics.distances.pairs import blocks, check_pair
 
 
 def quantiles(x: Float64[ndarray, "n k"], count: int) -> Float64[ndarray, "count k"]:
-    """Each column's values at the middles of `count` equal parts of probability."""
+    """Quantiles of each column at the midpoints of `count` equal probability intervals."""
     ordered = np.sort(x, axis=0)
     if len(x) == count:
         return ordered
@@ -32,11 +32,14 @@ def sliced_wasserstein(
     """SW_p in the features' unit; biased upwards by finite counts, so compare values of equal counts.
 
     Args:
-        x: features of one set.
-        y: features of the other.
-        directions: drawn from the unit sphere.
-        p: of the distance.
-        seed: of the directions.
+        x: features of one set [m, d].
+        y: features of the other [n, d].
+        directions: number of random directions.
+        p: order of the Wasserstein distance.
+        seed: seed of the directions.
+
+    Returns:
+        SW_p.
 
     Raises:
         UserError: the dimensions differ, a set is empty, or NaN.

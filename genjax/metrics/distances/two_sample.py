@@ -1,10 +1,11 @@
-"""Two-sample tests: can anything tell samples from data? (Lopez-Paz & Oquab 2017, arXiv:1610.06545).
+"""Classifier two-sample tests (C2ST; Lopez-Paz & Oquab 2017, arXiv:1610.06545).
 
-A classifier is trained to tell one half of both sets apart and tried on the other half, and the halves change places.
-Where both sets come from one law its accuracy is 1/2, with a standard deviation of 1 / (2 sqrt(n)) over n cases.
+A classifier of samples against data is trained on one half of both sets and tested on the other, by two-fold
+cross-validation. If both sets come from one distribution, its accuracy is 1/2 with a standard deviation of
+1 / (2 sqrt(n)) over n test cases.
 
-The nearest neighbour needs no training: of each example, does the nearest other one come from its own set? 1/2 is what
-one law gives; below it samples lie nearer to data than data do (copies), above it the sets are apart.
+The leave-one-out 1-nearest-neighbour classifier needs no training: its accuracy is the share of examples whose nearest
+other example is of the same set: 1/2 for equal distributions, lower if samples copy data, higher if the sets differ.
 """
 
 import dataclasses
@@ -21,12 +22,12 @@ from genjax.metrics.distances.pairs import nearest
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
-    """How well two sets are told apart.
+class ClassifierTest:
+    """Result of a classifier two-sample test.
 
     Attributes:
-        accuracy: of cases that the classifier has not seen; 1/2 is chance.
-        p_value: probability of at least this accuracy if there is nothing to tell (normal approximation).
+        accuracy: held-out accuracy; 1/2 is chance.
+        p_value: probability of at least this accuracy under equal distributions (normal approximation).
     """
 
     accuracy: float
@@ -36,17 +37,22 @@ class Told:
 def _check(x: ndarray, y: ndarray) -> int:
     count = min(len(x), len(y))
     if x.shape[1:] != y.shape[1:] or count < 4:
-        raise UserError(f"a two-sample test needs 4 or more vectors alike on each side: {x.shape}, {y.shape}")
+        raise UserError(
+            f"a two-sample test needs 4 or more vectors of one size per set: {x.shape}, {y.shape}"
+        )
     return count
 
 
-def classifier_test(x: Float[ndarray, "m d"], y: Float[ndarray, "n d"], seed: int = 0) -> Told:
-    """Logistic regression on the features and their squares; as many of each set.
+def classifier_test(x: Float[ndarray, "m d"], y: Float[ndarray, "n d"], seed: int = 0) -> ClassifierTest:
+    """C2ST by logistic regression on the features and their squares, at equal counts.
 
     Args:
-        x: features of one set.
-        y: features of the other.
-        seed: of the halves.
+        x: features of one set [m, d].
+        y: features of the other [n, d].
+        seed: seed of the subsets and halves.
+
+    Returns:
+        Accuracy and p-value.
 
     Raises:
         UserError: shapes differ, or there are fewer than four of a set.
@@ -65,18 +71,19 @@ def classifier_test(x: Float[ndarray, "m d"], y: Float[ndarray, "n d"], seed: in
         right += int((model.predict(scale.transform(features[~seen])) == label[~seen]).sum())
     total = 2 * count
     z = (right / total - 0.5) * 2.0 * math.sqrt(total)
-    return Told(right / total, 0.5 * math.erfc(z / math.sqrt(2.0)))
+    return ClassifierTest(right / total, 0.5 * math.erfc(z / math.sqrt(2.0)))
 
 
-def neighbour_accuracy(
-    x: Float[ndarray, "m d"], y: Float[ndarray, "n d"], seed: int = 0
-) -> tuple[float, float]:
-    """(of x, of y): the share whose nearest other example is of the same set; as many of each set.
+def one_nn_accuracy(x: Float[ndarray, "m d"], y: Float[ndarray, "n d"], seed: int = 0) -> tuple[float, float]:
+    """Leave-one-out 1-NN accuracy, at equal counts.
 
     Args:
-        x: features of one set, say data.
-        y: features of the other, say samples: copies of data make both small, collapse makes that of y large.
-        seed: of which ones are taken from the larger set.
+        x: features of one set [m, d], such as data.
+        y: features of the other [n, d], such as samples. Copies of data lower both accuracies, collapse raises y's.
+        seed: seed of the subset of the larger set.
+
+    Returns:
+        (accuracy on x, accuracy on y): shares whose nearest other example is of the same set.
 
     Raises:
         UserError: shapes differ, or there are fewer than four of a set.

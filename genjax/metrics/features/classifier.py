@@ -2,9 +2,8 @@
 
     features(x) = silu(net(x)),    logits = features W + b,    loss = -log softmax(logits)[label].
 
-The network gives `width` numbers, whatever it is; the last layer belongs to the classifier, so that features
-are what the labels are read from. A Fréchet distance over these features depends on this data set and seed:
-it is named `frechet_classifier` and never "FID", which is over Inception-v3.
+Any network with `width` outputs serves; the last linear layer belongs to the classifier. A Fréchet distance over these
+features depends on the data set and seed: it is named `frechet_classifier`, never "FID", which is over Inception-v3.
 """
 
 import dataclasses
@@ -25,24 +24,24 @@ from genjax.core.objective import Network
 from genjax.core.types import Array, Key, PyTree, named
 from genjax.networks import MLP, ConvEncoder
 
-See = Callable[[Shaped[ndarray, "n ..."]], Shaped[ndarray, "n ..."]]
+Preprocess = Callable[[Shaped[ndarray, "n ..."]], Shaped[ndarray, "n ..."]]
 
 
 def as_is(x: Shaped[ndarray, "n ..."]) -> Shaped[ndarray, "n ..."]:
-    """Shows a network the examples themselves."""
+    """No preprocessing."""
     return x
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained: AdamW, cosine decay to zero, batches drawn with replacement, no augmentation.
+    """Training hyperparameters: AdamW, cosine decay to zero, batches drawn with replacement, no augmentation.
 
     Attributes:
         width: number of features.
-        channels: of the levels of the `ConvEncoder` (16 positions a side or fewer at the first one).
+        channels: channels of the `ConvEncoder` by level (at most 16 positions per side at the first level).
         steps: optimizer steps.
         batch_size: examples per step.
-        learning_rate: at the start.
+        learning_rate: initial learning rate.
         weight_decay: of AdamW.
     """
 
@@ -64,7 +63,7 @@ class Classifier:
         shift: mean of the training data, broadcast over examples.
         scale: its standard deviation.
         classes: number of classes.
-        see: what is shown of examples in the data's own units, before `shift` and `scale`.
+        preprocess: map of examples in the data's own units, before `shift` and `scale`.
     """
 
     net: Network
@@ -72,7 +71,7 @@ class Classifier:
     shift: Float32[ndarray, "..."]
     scale: Float32[ndarray, "..."]
     classes: int
-    see: See = as_is
+    preprocess: Preprocess = as_is
 
     @property
     def width(self) -> int:
@@ -80,7 +79,7 @@ class Classifier:
         return int(self.params["weight"].shape[0])
 
     def hidden(self, params: PyTree, x: Shaped[Array, "b ..."]) -> Float[Array, "b width"]:
-        """Features, within a compiled call, of examples in the data's own units."""
+        """Features of examples in the data's own units; traceable."""
         shift, scale = jnp.asarray(self.shift), jnp.asarray(self.scale)
         return _features(self.net, params, (x.astype(jnp.float32) - shift[None]) / scale[None])
 
@@ -92,7 +91,7 @@ class Classifier:
         self, x: Shaped[ndarray, "n ..."], chunk: int = 512
     ) -> tuple[Float64[ndarray, "n width"], Float64[ndarray, "n classes"]]:
         """Features and logits of examples in the data's own units."""
-        features, logits, x = [], [], self.see(x)
+        features, logits, x = [], [], self.preprocess(x)
         for start in range(0, len(x), chunk):
             block = x[start : start + chunk]
             padding = [(0, chunk - len(block))] + [(0, 0)] * (x.ndim - 1)  # one shape, compiled once
@@ -129,11 +128,11 @@ def _logits(net: Network, params: PyTree, x: Float[Array, "b ..."]) -> tuple[Arr
     return features, _head(params, features)
 
 
-def _patches(x: Float[Array, "b ..."], most: int = 16) -> Float[Array, "b ..."]:
-    """Moves patches of images into channels, without loss, so that at most `most` positions are left a side."""
+def _patches(x: Float[Array, "b ..."], max_size: int = 16) -> Float[Array, "b ..."]:
+    """Space-to-depth of images, so that at most `max_size` positions are left per side; keeps all values."""
     if x.ndim != 4:
         return x
-    size = -(-max(x.shape[1:3]) // most)
+    size = -(-max(x.shape[1:3]) // max_size)
     x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size), (0, -x.shape[2] % size), (0, 0)))
     return rearrange(x, "b (h i) (w j) c -> b h w (i j c)", i=size, j=size)
 
@@ -149,14 +148,14 @@ def _step(
     x: Float[Array, "b ..."],
     labels: Int[Array, " b"],
 ) -> tuple[PyTree, Any]:
-    """One step of AdamW on one batch; not in `lax.scan`, where XLA:CPU takes ten times as long for convolutions."""
-    params, moments = state
+    """One AdamW step on one batch; not in `lax.scan`, where convolutions on XLA:CPU take ten times as long."""
+    params, opt_state = state
 
     def loss(params: PyTree) -> Array:
         return optax.softmax_cross_entropy_with_integer_labels(_logits(net, params, x)[1], labels).mean()
 
-    updates, moments = _optimizer(recipe).update(jax.grad(loss)(params), moments, params)
-    return optax.apply_updates(params, updates), moments
+    updates, opt_state = _optimizer(recipe).update(jax.grad(loss)(params), opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -180,17 +179,20 @@ def train_classifier(
     net: Network | None = None,
     recipe: Recipe = Recipe(),
     seed: int = 0,
-    see: See = as_is,
+    preprocess: Preprocess = as_is,
 ) -> Classifier:
     """Trains a classifier; the same arguments give the same parameters on the same machine.
 
     Args:
-        x: images [n, h, w, c] or vectors [n, d], in the data's own units, or what `see` makes such of.
-        labels: classes 0..K-1.
-        net: any network that takes `out=`; by default a small `ConvEncoder` for images, `MLP` for vectors.
-        recipe: how it is trained.
-        seed: of initialisation and batches.
-        see: what is shown of the examples, such as the spectrograms of sounds.
+        x: images [n, h, w, c] or vectors [n, d] in the data's own units, or any input of `preprocess`.
+        labels: classes 0..K-1, int [n].
+        net: any network that takes `out=`; by default a small `ConvEncoder` for images, an `MLP` for vectors.
+        recipe: training hyperparameters.
+        seed: seed of initialisation and batches.
+        preprocess: map to images or vectors, such as spectrograms of sounds.
+
+    Returns:
+        The trained classifier.
 
     Raises:
         UserError: labels that do not fit, fewer than two classes, or constant data.
@@ -199,14 +201,14 @@ def train_classifier(
         raise UserError(
             f"needs a label 0..K-1, K >= 2, for each of {len(x)} examples; got {len(labels)} labels"
         )
-    x = see(x)
+    x = preprocess(x)
     axes = tuple(range(x.ndim)) if x.ndim > 2 else (0,)  # images: one scale for all pixels
     shape = (1,) * (x.ndim - 1) if x.ndim > 2 else x.shape[1:]
-    spread = x.std(axis=axes, dtype=np.float64)
-    if (spread == 0.0).all():
+    std = x.std(axis=axes, dtype=np.float64)
+    if (std == 0.0).all():
         raise UserError("all training examples are the same constant: nothing to classify")
     shift = x.mean(axis=axes, dtype=np.float64).reshape(shape).astype(np.float32)
-    scale = np.where(spread > 0.0, spread, 1.0).reshape(shape).astype(np.float32)
+    scale = np.where(std > 0.0, std, 1.0).reshape(shape).astype(np.float32)
 
     net = net or (ConvEncoder(recipe.channels, width=128) if x.ndim > 2 else MLP(width=64, depth=2))
     classes = int(labels.max()) + 1
@@ -218,4 +220,4 @@ def train_classifier(
         state = _step(
             net, recipe, state, _standardise(x[chosen], shift, scale), labels[chosen].astype(np.int32)
         )
-    return Classifier(net, state[0], shift, scale, classes, see)
+    return Classifier(net, state[0], shift, scale, classes, preprocess)

@@ -1,10 +1,10 @@
-"""Features of a stream of batches that are split over the mesh's devices: what each process's devices hold it sees
-itself, and at the end the processes put together what they have seen. No process ever holds another's examples.
+"""Feature statistics of a stream of batches sharded over the mesh: each process accumulates its local rows, and the
+accumulators are merged over processes at the end. No process ever holds another process's examples.
 
     network(x) = finish(apply(params, x)),          logits(x) = head(params, apply(params, x)),
 
-`apply` and `head` in float32 on the devices, compiled once, their parameters replicated; `finish`, such as whitening,
-and all statistics in float64 where the rows are.
+`apply` and `head` run in float32 on the devices, compiled once, with replicated parameters; `finish`, such as
+whitening, and all statistics are computed in float64 on the host of the rows.
 """
 
 import dataclasses
@@ -23,29 +23,29 @@ from numpy import ndarray
 
 from genjax.core.errors import UserError
 from genjax.core.types import Array, PyTree
-from genjax.metrics.distances.streaming import Accumulator, Prefixed, Seen
-from genjax.parallel.mesh import batch_sharding, within
+from genjax.metrics.distances.streaming import Accumulator, FeatureStatistics, PrefixStatistics
+from genjax.parallel.mesh import batch_sharding, with_mesh
 
-PIECE = 2**26  # bytes that processes exchange at once
+CHUNK_BYTES = 2**26  # per all-gather
 
 A = TypeVar("A", bound=Accumulator)
-# (features [n, d], their places in the set [n], logits [n, k] or None, labels [n] or None) of one batch's rows.
-Of = Callable[[ndarray, ndarray, ndarray | None, ndarray | None], A]
+# (features [n, d], row indices in the set [n], logits [n, k] or None, labels [n] or None) of one batch -> accumulator.
+Accumulate = Callable[[ndarray, ndarray, ndarray | None, ndarray | None], A]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureNetwork:
-    """A named map from examples to features, that runs on devices.
+    """A named map from examples to features that runs on devices.
 
     Attributes:
-        name: under which numbers are reported.
-        dim: features of an example, before `finish`.
-        params: of the network.
+        name: name of the features in reports.
+        dim: features per example, before `finish`.
+        params: parameters of the network.
         apply: (params, x [b, ...] in the data's own units) -> float32 [b, dim]; pure, for jit.
-        head: (params, float32 [b, dim]) -> logits [b, k], where the network classifies.
-        finish: what is done with features in float64, row by row: [n, dim] -> [n, d].
-        digest: SHA-256 of weights that were read from a file; "" where the network is made for the data at hand.
-        original: whether the weights are those that FID and Inception Score are defined by.
+        head: (params, float32 [b, dim]) -> logits [b, k], or None without a classifier.
+        finish: row-wise map of the features in float64, [n, dim] -> [n, d], or None.
+        digest: SHA-256 of weights that were read from a file; "" for networks fitted to the data at hand.
+        original: whether the weights are those that define FID and Inception Score.
     """
 
     name: str
@@ -59,12 +59,12 @@ class FeatureNetwork:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class StreamBatch:
     """A global batch of a stream.
 
     Attributes:
-        x: [size, ...] in the data's own units, split over the mesh along its rows.
-        count: rows that count, from the first; the rest are there for the shape.
+        x: [size, ...] in the data's own units, sharded over the mesh along its rows.
+        count: number of valid leading rows; the rest are padding.
         labels: [size] of all rows, on every process; None without labels.
     """
 
@@ -73,14 +73,17 @@ class Part:
     labels: Int[ndarray, " size"] | None = None
 
 
-def own_rows(array: Array, count: int) -> tuple[Int[ndarray, " n"], Shaped[ndarray, "n ..."]]:
-    """Those of the first `count` rows of a global array that this process answers for, and their numbers.
+def local_rows(array: Array, count: int) -> tuple[Int[ndarray, " n"], Shaped[ndarray, "n ..."]]:
+    """The valid rows of a global array that are assigned to this process, and their indices.
 
-    Every row is answered for by one process alone, also where several hold it.
+    Every row is assigned to exactly one process, also where several hold a replica.
 
     Args:
-        array: split along its rows, or not at all.
-        count: rows that count.
+        array: global array, sharded along its rows or replicated.
+        count: number of valid leading rows.
+
+    Returns:
+        (row indices [n], rows [n, ...]).
     """
     places, parts = [np.zeros(0, np.int64)], [np.zeros((0, *array.shape[1:]), array.dtype)]
     for shard in array.addressable_shards:
@@ -91,16 +94,16 @@ def own_rows(array: Array, count: int) -> tuple[Int[ndarray, " n"], Shaped[ndarr
     return np.concatenate(places), np.concatenate(parts)
 
 
-def over_processes(mine: A) -> A:
-    """What all processes have seen together, the same on each, from what each has seen."""
+def merge_over_processes(mine: A) -> A:
+    """Merges the accumulators of all processes; the same result on each."""
     if jax.process_count() == 1:
         return mine
-    # As bytes: JAX would round float64 to float32.
+    # Sent as bytes, as JAX would round float64 to float32.
     sent = np.frombuffer(pickle.dumps(mine), np.uint8)
     sizes = np.asarray(multihost_utils.process_allgather(np.asarray(len(sent), np.int32))).reshape(-1)
     got: list[list[ndarray]] = []
-    for start in range(0, int(sizes.max()), PIECE):
-        piece = np.zeros(min(PIECE, int(sizes.max()) - start), np.uint8)
+    for start in range(0, int(sizes.max()), CHUNK_BYTES):
+        piece = np.zeros(min(CHUNK_BYTES, int(sizes.max()) - start), np.uint8)
         here = sent[start : start + len(piece)]
         piece[: len(here)] = here
         got.append(list(np.asarray(multihost_utils.process_allgather(piece))))
@@ -112,69 +115,81 @@ def over_processes(mine: A) -> A:
 
 @functools.lru_cache(maxsize=8)
 def _compile(network: FeatureNetwork, mesh: Mesh) -> Callable[..., tuple[Array, Array | None]]:
-    """Compiles (params, x) -> (features, logits or None), rows split over the mesh."""
+    """Compiles (params, x) -> (features, logits or None), rows sharded over the mesh."""
     rows, everywhere = batch_sharding(mesh), NamedSharding(mesh, P())
 
     def outputs(params: PyTree, x: Array) -> tuple[Float32[Array, "b d"], Float32[Array, "b k"] | None]:
         features = network.apply(params, x)
         return features, None if network.head is None else network.head(params, features)
 
-    return jax.jit(within(outputs, mesh), in_shardings=(everywhere, rows), out_shardings=rows)
+    return jax.jit(with_mesh(outputs, mesh), in_shardings=(everywhere, rows), out_shardings=rows)
 
 
-def fold(network: FeatureNetwork, mesh: Mesh, stream: Iterable[Part], of: Of[A]) -> A:
-    """Goes once over a stream; all processes that have devices in the mesh do so together.
+def reduce_stream(
+    network: FeatureNetwork, mesh: Mesh, stream: Iterable[StreamBatch], accumulate: Accumulate[A]
+) -> A:
+    """Reduces the features of a stream to one accumulator; a collective call of all processes of the mesh.
 
     Args:
-        network: gives features, and logits if it has a head.
+        network: computes features, and logits if it has a head.
         mesh: the devices: those of all processes, or this process's own.
         stream: batches of one size.
-        of: what is known of the rows of a batch that this process answers for, which may be none. The features are
-            float32 as the network gives them, or float64 where it has a `finish`.
+        accumulate: accumulator of the batch's local rows, of which there may be none. Features are float32 as returned
+            by the network, or float64 if it has a `finish`.
 
     Returns:
-        What has been seen of the whole set, the same on each process.
+        The accumulator of the whole set, the same on each process.
 
     Raises:
-        UserError: the stream is empty, or as `of`.
+        UserError: the stream is empty, or as `accumulate`.
     """
     run, params = _compile(network, mesh), jax.device_put(network.params, NamedSharding(mesh, P()))
     seen, start = None, 0
     for part in stream:
         features, logits = run(params, part.x)
-        place, mine = own_rows(features, part.count)
+        place, mine = local_rows(features, part.count)
         finished = mine if network.finish is None else network.finish(mine.astype(np.float64))
         labels = None if part.labels is None else part.labels[place]
-        scores = None if logits is None else own_rows(logits, part.count)[1]
-        now = of(finished, start + place, scores, labels)
+        scores = None if logits is None else local_rows(logits, part.count)[1]
+        now = accumulate(finished, start + place, scores, labels)
         seen = now if seen is None else seen.merge(now)
         start += part.count
     if seen is None:
-        raise UserError(f"{network.name}: there are no examples to look at")
+        raise UserError(f"{network.name}: there are no examples in the stream")
     shared = any(device.process_index != jax.process_index() for device in mesh.devices.flat)
-    return over_processes(seen) if shared else seen
+    return merge_over_processes(seen) if shared else seen
 
 
-def look(network: FeatureNetwork, mesh: Mesh, stream: Iterable[Part], keep: bool = True) -> Seen:
-    """`fold` to all that `Seen` has.
+def stream_statistics(
+    network: FeatureNetwork, mesh: Mesh, stream: Iterable[StreamBatch], keep: bool = True
+) -> FeatureStatistics:
+    """`reduce_stream` to `FeatureStatistics`.
 
     Args:
-        network: gives features.
+        network: computes features.
         mesh: the devices.
         stream: batches of one size.
-        keep: the features (n x d on every process), for the metrics that need pairs; without them memory is O(d^2).
+        keep: keep the features (n x d on every process), for pairwise metrics; without them memory is O(d^2).
+
+    Returns:
+        Statistics of the whole set, the same on each process.
 
     Raises:
         UserError: the stream is empty, or features are not finite.
     """
-    return fold(network, mesh, stream, functools.partial(Seen.of, keep=keep))
+    return reduce_stream(network, mesh, stream, functools.partial(FeatureStatistics.of, keep=keep))
 
 
-def look_first(
-    network: FeatureNetwork, mesh: Mesh, stream: Iterable[Part], most: int, keep: bool = True
-) -> Prefixed:
-    """`look`, of which the first `most` examples are known by themselves; the features of these alone are kept.
+def stream_prefix_statistics(
+    network: FeatureNetwork, mesh: Mesh, stream: Iterable[StreamBatch], prefix: int, keep: bool = True
+) -> PrefixStatistics:
+    """`stream_statistics` with separate statistics of the first `prefix` examples; keeps only their features.
 
-    Args and errors are those of `look`.
+    Other Args and Raises: see `stream_statistics`.
+
+    Returns:
+        Statistics of the first examples and of the rest, the same on each process.
     """
-    return fold(network, mesh, stream, functools.partial(Prefixed.of, most=most, keep=keep))
+    return reduce_stream(
+        network, mesh, stream, functools.partial(PrefixStatistics.of, prefix=prefix, keep=keep)
+    )

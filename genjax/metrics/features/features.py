@@ -1,17 +1,17 @@
-"""Feature spaces in which distributions are compared; each carries the name that its numbers are reported under.
+"""Named feature spaces in which distributions are compared.
 
 - "classifier": penultimate features of a classifier trained on the data's own labels (`classifier.py`).
 - "random convolutions": for images, a stack of convolutions with fixed random weights (He et al. 2015 scaling,
-  stride 2, ReLU) down to at most 4 x 4 positions. It sees local structure and noise, which a classifier learns
-  to overlook, but knows nothing of what matters in the data.
-- "log mel": for sounds, their log-mel spectrograms (`spectrogram.py`); no network is asked, so a distance over them
-  is no "Fréchet audio distance" (FAD), which is over VGGish.
+  stride 2, ReLU) down to at most 4 x 4 positions. Sensitive to local structure and noise, to which a classifier becomes
+  invariant, but not to semantics.
+- "log mel": for sounds, their log-mel spectrograms (`spectrogram.py`), without a network; a distance over them is not
+  the "Fréchet audio distance" (FAD), which is over VGGish.
 - "identity": the vectors themselves.
 
 All but the last are whitened, z = (x - mean) V / sqrt(lambda), with mean, eigenvectors V and eigenvalues lambda of
-the covariance of real training examples, the 64 largest. Distances then do not depend on an arbitrary scale of
-the network's outputs. On 8 x 8 digits the spread of frechet(new real, test) / frechet(other real, test) between
-classifiers falls by half, since the few directions that carry the class frequencies no longer outweigh the rest.
+the covariance of real training examples, the 64 largest. Distances then do not depend on the arbitrary scale of the
+network's outputs. On 8 x 8 digits the std of frechet(new real, test) / frechet(other real, test) over classifiers
+halves, since the few directions that encode class frequencies no longer dominate.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from numpy import ndarray
 from scipy.linalg import eigh
 
 from genjax.core.types import Array, PyTree
-from genjax.metrics.distances.distance import Moments
+from genjax.metrics.distances.frechet import Moments
 from genjax.metrics.features.classifier import Classifier
 from genjax.metrics.features.extraction import FeatureNetwork
 from genjax.metrics.features.spectrogram import log_mel
@@ -41,7 +41,7 @@ class FeatureSpace:
     Attributes:
         name: "classifier", "identity", "log mel" or "random convolutions".
         extract: [n, ...] -> [n, d] float64, for examples that one process holds.
-        network: the same for streams over devices and processes; sounds have none yet.
+        network: the same map for streams over devices and processes; None for sounds.
     """
 
     name: str
@@ -56,7 +56,7 @@ def identity(dim: int = 0) -> FeatureSpace:
 
 
 def of_classifier(classifier: Classifier, fit: Shaped[ndarray, "n ..."]) -> FeatureSpace:
-    """Whitened penultimate features of a trained classifier; `fit` gives mean and covariance."""
+    """Whitened penultimate features of a trained classifier; mean and covariance are estimated on `fit`."""
     finish = _whitening(classifier.features(fit))
     network = FeatureNetwork(
         "classifier", classifier.width, classifier.params, classifier.hidden, classifier.head, finish
@@ -65,21 +65,21 @@ def of_classifier(classifier: Classifier, fit: Shaped[ndarray, "n ..."]) -> Feat
 
 
 def of_spectrogram(fit: Shaped[ndarray, "n t c"], rate: int) -> FeatureSpace:
-    """Whitened log-mel spectrograms; `fit`, sounds of `rate` samples a second, gives mean and covariance."""
+    """Whitened log-mel spectrograms; mean and covariance are estimated on `fit`, sounds at `rate` Hz."""
     flat = lambda x: log_mel(x, rate).reshape(len(x), -1)
     finish = _whitening(flat(fit))
     return FeatureSpace("log mel", lambda x: finish(flat(x)))
 
 
-def _whitening(features: Float64[ndarray, "n d"], most: int = 64) -> Finish:
-    """The map that makes these features white; near-constant directions are left out.
+def _whitening(features: Float64[ndarray, "n d"], max_dims: int = 64) -> Finish:
+    """PCA whitening of these features; near-constant directions are dropped.
 
-    An eigenvector's sign is a rounding's choice. Its largest component is positive here, as what is not invariant under
-    reflections (projections on directions that are fixed) would else differ between machines.
+    The sign of an eigenvector depends on rounding. Its largest component is made positive, so that metrics that are not
+    invariant under reflections (such as fixed random projections) agree between machines.
     """
     moments = Moments.of(features)
     values, vectors = eigh(moments.covariance)
-    keep = np.argsort(values)[::-1][:most]
+    keep = np.argsort(values)[::-1][:max_dims]
     keep = keep[values[keep] > 1e-6 * values.max()]
     vectors = vectors[:, keep]
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0, keepdims=True), axis=0)
@@ -101,10 +101,13 @@ def random_convolutions(
     """Whitened features of fixed random convolutions.
 
     Args:
-        fit: images that give scale, mean and covariance.
-        seed: of the weights.
+        fit: images [n, h, w, c] on which scale, mean and covariance are estimated.
+        seed: seed of the weights.
         width: channels of each convolution.
-        chunk: images at once.
+        chunk: images per compiled call.
+
+    Returns:
+        The feature space, with its network.
     """
     shift, scale = float(fit.mean(dtype=np.float64)), float(fit.std(dtype=np.float64)) or 1.0
     rng = np.random.default_rng(seed)

@@ -1,10 +1,10 @@
-"""Features and class probabilities of images by Inception-v3, with weights from a file, of which no pickle is executed.
+"""Features and class probabilities of images by Inception-v3, with weights from a file; no pickle is executed.
 
-Weights are `pt_inception-2015-12-05-6726825d.pth`, which the authors of pytorch-fid made of TensorFlow's file and named
-by the beginning of its SHA-256: that is what tells the original from others, which are read too and said to be others.
-A `.pth` is read by `torch.load(weights_only=True)`, where torch is installed; a `.safetensors` needs nothing. `convert`
-makes the second of the first, and keeps the first's SHA-256 in it beside one of the arrays themselves, so that a change
-is seen. The arrays' SHA-256 names the weights in reports and reference statistics, whatever file they were in.
+Weights are `pt_inception-2015-12-05-6726825d.pth`, which the authors of pytorch-fid converted from TensorFlow's file
+and named by the first digits of its SHA-256, which identifies the original. Other weights are accepted and reported as
+such. A `.pth` is read by `torch.load(weights_only=True)`, which needs torch; a `.safetensors` needs no torch. `convert`
+writes a `.safetensors` from a `.pth` and stores in it the SHA-256 of the `.pth` and of the arrays, to detect changes.
+The arrays' SHA-256 identifies the weights in reports and reference statistics, independent of the file format.
 """
 
 import functools
@@ -24,37 +24,40 @@ from safetensors.numpy import load_file, save_file
 
 from genjax.core.errors import UserError
 from genjax.core.types import Array, PyTree
-from genjax.metrics.features.extraction import FeatureNetwork, Part
+from genjax.metrics.features.extraction import FeatureNetwork, StreamBatch
 from genjax.networks.convolutional.inception import FEATURES, Inception
 from genjax.parallel.mesh import batch_sharding, batch_shards
 
-ORIGINAL = "6726825d"  # the SHA-256 of the original file begins so
+ORIGINAL = "6726825d"  # first digits of the SHA-256 of the original file
 FILE_DIGEST, ARRAYS_DIGEST = "pth_sha256", "arrays_sha256"  # entries of a safetensors file's header
 LEAVES = {"scale": "bn.weight", "bias": "bn.bias", "mean": "bn.running_mean", "var": "bn.running_var"}
-UNUSED = ("fc.bias", "num_batches_tracked")  # endings of names that these files have and nothing here needs
+UNUSED = ("fc.bias", "num_batches_tracked")  # suffixes of unused arrays in these files
 
 Arrays = dict[str, ndarray]
 
 
-def colours(x: Integer[Array, "b h w c"], levels: int = 256) -> Float32[Array, "b h w 3"]:
-    """What the network is shown, in [0, 1], within a compiled call.
+def to_rgb(x: Integer[Array, "b h w c"], levels: int = 256) -> Float32[Array, "b h w 3"]:
+    """The network's input: RGB in [0, 1]; traceable.
 
     Args:
-        x: integers 0 ... levels - 1, grey (c = 1, which is repeated) or in three colours.
-        levels: rounded to 256 of them, as `to_bytes` does it.
+        x: integers 0 ... levels - 1, grey (c = 1, repeated) or RGB.
+        levels: number of levels, mapped to 256 as by `to_bytes`.
     """
     known = jnp.asarray(to_bytes(np.arange(levels), levels), jnp.float32)
     seen = x.astype(jnp.float32) if levels == 256 else known[x]
     return jnp.broadcast_to(seen / 255.0, (*x.shape[:-1], 3))
 
 
-def image_stream(batches: Iterable[Shaped[ndarray, "..."]], mesh: Mesh, size: int) -> Iterator[Part]:
-    """Images as a stream over devices.
+def image_stream(batches: Iterable[Shaped[ndarray, "..."]], mesh: Mesh, size: int) -> Iterator[StreamBatch]:
+    """Images as a stream of global batches.
 
     Args:
-        batches: uint8 0 ... 255, grey or in three colours; any number in each. Every process has all of them.
+        batches: uint8 0 ... 255, grey or RGB, of any sizes; all of them on every process.
         mesh: the devices, of all processes or of this one.
-        size: images in one compiled call, rounded up to a multiple of the devices.
+        size: images per compiled call, rounded up to a multiple of the devices.
+
+    Yields:
+        Batches of one size; the last of each input batch is padded.
 
     Raises:
         UserError: images of another dtype or number of channels.
@@ -67,28 +70,30 @@ def image_stream(batches: Iterable[Shaped[ndarray, "..."]], mesh: Mesh, size: in
             part = batch[start : start + size]
             padded = part[np.minimum(np.arange(size), len(part) - 1)]
             place = lambda rows, padded=padded: padded[rows]
-            yield Part(jax.make_array_from_callback(padded.shape, batch_sharding(mesh), place), len(part))
+            yield StreamBatch(
+                jax.make_array_from_callback(padded.shape, batch_sharding(mesh), place), len(part)
+            )
 
 
 def check_images(images: Shaped[ndarray, "..."]) -> None:
-    """Refuses what is no batch of images.
+    """Raises unless images are uint8 [n, h, w, 1 or 3].
 
     Raises:
-        UserError: another number of axes or channels, NaN, or a dtype that is not uint8.
+        UserError: another number of axes or channels, NaN, or another dtype.
     """
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise UserError(f"Inception looks at images [n, h, w, 1 or 3], not at {images.shape}")
+        raise UserError(f"Inception needs images [n, h, w, 1 or 3], not {images.shape}")
     if images.dtype != np.uint8:
         bad = int((~np.isfinite(images)).sum()) if np.issubdtype(images.dtype, np.floating) else 0
         said = f"{bad} of {images.size} values NaN or infinite" if bad else f"of dtype {images.dtype}"
-        raise UserError(f"Inception looks at images uint8 0..255; these are {said}")
+        raise UserError(f"Inception needs images uint8 0..255; these are {said}")
 
 
 def to_bytes(x: Shaped[ndarray, "n ..."], levels: int) -> UInt8[ndarray, "n ..."]:
-    """Integers 0 ... levels - 1 as 0 ... 255, rounded.
+    """Maps integers 0 ... levels - 1 to 0 ... 255, rounded.
 
     Raises:
-        UserError: x are no integers from 0.
+        UserError: x is not integer, or out of range.
     """
     if levels == 256 and x.dtype == np.uint8:
         return x
@@ -97,19 +102,19 @@ def to_bytes(x: Shaped[ndarray, "n ..."], levels: int) -> UInt8[ndarray, "n ..."
         said = (
             f"{bad} of {x.size} values are NaN or infinite" if bad else f"{x.dtype} {x.min()} ... {x.max()}"
         )
-        raise UserError(f"Inception looks at images of integers 0 ... {levels - 1}; these are not: {said}")
+        raise UserError(f"Inception needs images of integers 0 ... {levels - 1}; these are not: {said}")
     return np.rint(x * (255.0 / (levels - 1))).astype(np.uint8)
 
 
 def load_network(path: Path, levels: int = 256) -> FeatureNetwork:
-    """Inception-v3 with the weights of a file: images of integers to pool3 features [b, 2048] and logits [b, 1008].
+    """Inception-v3 with weights from a file: integer images to pool3 features [b, 2048] and logits [b, 1008].
 
     Args:
-        path: `.safetensors`, or `.pth` or `.pt` where torch is installed.
-        levels: of the images' values.
+        path: `.safetensors`, or `.pth` or `.pt` if torch is installed.
+        levels: number of levels of the images.
 
     Raises:
-        UserError: the file is missing, damaged or of another network, or torch is needed and not there.
+        UserError: the file is missing, damaged or of another network, or needs torch, which is not installed.
     """
     arrays, digest, original = read_weights(path)
     network = Inception()
@@ -117,7 +122,7 @@ def load_network(path: Path, levels: int = 256) -> FeatureNetwork:
         "Inception-v3 of TensorFlow, 2015-12-05: pool3",
         FEATURES,
         to_params(arrays),
-        lambda params, x: network.apply(params, colours(x, levels))[0],
+        lambda params, x: network.apply(params, to_rgb(x, levels))[0],
         lambda params, features: features @ params["params"]["fc"]["kernel"],
         digest=digest,
         original=original,
@@ -125,8 +130,8 @@ def load_network(path: Path, levels: int = 256) -> FeatureNetwork:
 
 
 @functools.cache
-def expected() -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-    """For each array of the file, by its name there: (path in the parameters, shape in the file)."""
+def expected_arrays() -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Array name in the file -> (path in the parameters, shape in the file)."""
     images = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
     shapes = jax.eval_shape(Inception().init, jax.random.key(0), images)
     found = {}
@@ -138,49 +143,49 @@ def expected() -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
     return found
 
 
-def _turned(array: ndarray) -> ndarray:
+def _to_flax(array: ndarray) -> ndarray:
     """A kernel [o, i, h, w] as [h, w, i, o], a matrix [o, i] as [i, o], a vector as it is."""
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
 def to_params(arrays: Mapping[str, ndarray]) -> PyTree:
-    """Parameters of `Inception` from arrays by torchvision's names, as `read_weights` gives them."""
+    """Parameters of `Inception` from arrays with torchvision's names, see `read_weights`."""
     params: dict[str, Any] = {}
-    for name, (path, _) in expected().items():
+    for name, (path, _) in expected_arrays().items():
         node = params
         for folder in path[:-1]:
             node = node.setdefault(folder, {})
-        node[path[-1]] = np.ascontiguousarray(_turned(arrays[name]))
+        node[path[-1]] = np.ascontiguousarray(_to_flax(arrays[name]))
     return params
 
 
 def read_weights(path: Path) -> tuple[Arrays, str, bool]:
-    """The arrays of a file of weights.
+    """Reads the arrays of a file of weights.
 
     Args:
         path: `.safetensors`, `.pth` or `.pt`.
 
     Returns:
-        (float32 arrays by torchvision's names, SHA-256 of the arrays, whether they are the original's).
+        (float32 arrays with torchvision's names, SHA-256 of the arrays, whether they are the original weights).
 
     Raises:
         UserError: as `load_network`.
     """
     if not path.is_file():
         raise UserError(
-            f"no file of weights {path}: give pt_inception-2015-12-05-{ORIGINAL}.pth or a conversion"
+            f"no file of weights {path}: pass pt_inception-2015-12-05-{ORIGINAL}.pth or a conversion of it"
         )
     reader = _read_safetensors if path.suffix == ".safetensors" else _read_torch
     found, header = reader(path)
     arrays = _checked(path, found)
     digest = arrays_digest(arrays)
     if header.get(ARRAYS_DIGEST, digest) != digest:
-        raise UserError(f"{path} is damaged: its arrays are not those that were converted")
+        raise UserError(f"{path} is damaged: its arrays do not match their checksum")
     return arrays, digest, header.get(FILE_DIGEST, "").startswith(ORIGINAL)
 
 
 def _read_safetensors(path: Path) -> tuple[Arrays, dict[str, str]]:
-    """(arrays, header); what the header says of the arrays holds only if it has their digest."""
+    """(arrays, header); a header without the arrays' digest is ignored."""
     try:
         arrays = load_file(path)
         with safe_open(path, framework="numpy") as file:
@@ -197,7 +202,7 @@ def _read_torch(path: Path) -> tuple[Arrays, dict[str, str]]:
     except ImportError:
         raise UserError(
             f"{path} needs torch to be read: where torch is installed, run python -m experiments.convert "
-            f"--source={path} --target={path.with_suffix('.safetensors')} and give the latter"
+            f"--source={path} --target={path.with_suffix('.safetensors')} and pass the latter"
         ) from None
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
@@ -210,16 +215,16 @@ def _read_torch(path: Path) -> tuple[Arrays, dict[str, str]]:
 
 
 def _checked(path: Path, found: Mapping[str, ndarray]) -> Arrays:
-    """The arrays that the network needs, float32.
+    """The arrays of the network, float32.
 
     Raises:
         UserError: an array is missing, unknown, of another shape, or holds NaN.
     """
-    wanted = expected()
+    wanted = expected_arrays()
     for name in sorted(found):
         if name not in wanted and not name.endswith(UNUSED):
             raise UserError(
-                f"{path} is of another network: it has '{name}', which FID's Inception-v3 has not"
+                f"{path} is of another network: it has '{name}', which FID's Inception-v3 does not have"
             )
     arrays = {}
     for name, (_, shape) in wanted.items():
@@ -230,12 +235,12 @@ def _checked(path: Path, found: Mapping[str, ndarray]) -> Arrays:
             sizes = f"{arrays[name].shape}, expected {shape}"
             raise UserError(f"{path} is of another network: '{name}' has the shape {sizes}")
         if not np.isfinite(arrays[name]).all():
-            raise UserError(f"{path} is damaged: '{name}' has values that are no numbers")
+            raise UserError(f"{path} is damaged: '{name}' has values that are NaN or infinite")
     return arrays
 
 
 def arrays_digest(arrays: Mapping[str, Float[ndarray, "..."]]) -> str:
-    """SHA-256 of names, shapes and float32 values (little-endian), in the order of the names."""
+    """SHA-256 of names, shapes and float32 values (little-endian), in name order."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(f"{name}{arrays[name].shape}".encode())
@@ -244,14 +249,14 @@ def arrays_digest(arrays: Mapping[str, Float[ndarray, "..."]]) -> str:
 
 
 def convert(source: Path, target: Path) -> None:
-    """Writes the weights of a `.pth` as `.safetensors`; see the module.
+    """Converts the weights of a `.pth` to `.safetensors`; see the module.
 
     Raises:
-        UserError: as `load_network`; the target is no `.safetensors` or cannot be written.
+        UserError: as `load_network`; the target is not a `.safetensors` or cannot be written.
     """
     if source.suffix == ".safetensors" or target.suffix != ".safetensors":
         raise UserError(
-            f"Inception's weights go from a .pth to a .safetensors, not from {source} to {target}"
+            f"Inception's weights are converted from a .pth to a .safetensors, not from {source} to {target}"
         )
     if not source.is_file():
         raise UserError(f"no file of weights {source}")

@@ -1,16 +1,16 @@
-"""Statistics of one set of images in a network's features: gathered from a stream, stored, read again.
+"""Statistics of one set of images in a network's features: computed from a stream, saved and loaded.
 
-What is gathered adds up over batches and does not grow with the set, except a fixed random choice of `KEPT` rows of
-features, which the kernel distance needs. A file (.npz, without pickles) has the arrays
+The statistics are sums over batches of constant size, plus a fixed random subset of `KEPT` rows of features for the
+kernel distance. A file (.npz, without pickles) has the arrays
 
-    mu [d], sigma [d, d]     mean and unbiased covariance, float64, by the names that pytorch-fid and others use,
-    count                    images,
+    mu [d], sigma [d, d]     mean and unbiased covariance, float64, with the names of pytorch-fid,
+    count                    number of images,
     weights                  SHA-256 of the network's weights,
-    data                     in words, what they are images of,
-    features [k, d]          the rows kept, float32,
+    data                     description of the images,
+    features [k, d]          the kept rows, float32,
     scores [s]               Inception Score of each split.
 
-One with mu and sigma alone, as others ship, is taken as it is: nothing in it says what it was made of.
+A file with only mu and sigma, as published elsewhere, is accepted without checks of its network and images.
 """
 
 import dataclasses
@@ -27,15 +27,15 @@ from jaxtyping import Float, Float32, Float64, Int
 from numpy import ndarray
 
 from genjax.core.errors import UserError
-from genjax.metrics.distances.distance import Moments
+from genjax.metrics.distances.frechet import Moments
 from genjax.metrics.distances.scores import ClassEntropy
 from genjax.metrics.distances.streaming import Rows
-from genjax.metrics.features.extraction import FeatureNetwork, Part, fold
+from genjax.metrics.features.extraction import FeatureNetwork, StreamBatch, reduce_stream
 
 KEPT = 10_000  # rows of features, float32: 82 MB
 SPLITS = 10  # of the Inception Score (Salimans et al. 2016)
 OWN = ("count", "weights", "data", "features", "scores")
-# What reading a damaged archive raises: of its directory, its compressed streams, the arrays' headers.
+# Exceptions of damaged archives: in the directory, the compressed streams, the arrays' headers.
 DAMAGED = (
     OSError,
     ValueError,
@@ -50,14 +50,14 @@ DAMAGED = (
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Of a set of images.
+    """Feature statistics of a set of images.
 
     Attributes:
-        moments: of the features; of a foreign file only mean and covariance mean something.
-        features: rows kept, in random order; none in a foreign file.
-        scores: Inception Score of each split, in the order of the images; none in a foreign file.
+        moments: of the features; only mean and covariance are meaningful for a foreign file.
+        features: kept rows in random order; empty for a foreign file.
+        scores: Inception Score of each split, in the order of the images; empty for a foreign file.
         weights: SHA-256 of the network's weights, "" if unknown.
-        data: of what, in words, "" if unknown.
+        data: description of the images, "" if unknown.
     """
 
     moments: Moments
@@ -68,7 +68,7 @@ class Statistics:
 
     @property
     def foreign(self) -> bool:
-        """Whether nothing but mean and covariance is known."""
+        """Whether only mean and covariance are known."""
         return not self.weights
 
     @property
@@ -78,29 +78,29 @@ class Statistics:
 
 
 @dataclasses.dataclass(frozen=True)
-class Gathered:
-    """What a part of a set adds to its `Statistics`.
+class ReferenceSums:
+    """Accumulator of `Statistics` over a part of a set.
 
     Attributes:
         moments: of the features.
-        rows: those kept, with their places in the random order.
-        splits: sums for the score of each split, by its number.
+        rows: kept rows, with their places in the random order.
+        splits: split number -> sums for its score.
     """
 
     moments: Moments
     rows: Rows
     splits: dict[int, ClassEntropy]
 
-    def merge(self, other: "Gathered") -> "Gathered":
-        """Of both parts."""
+    def merge(self, other: "ReferenceSums") -> "ReferenceSums":
+        """The accumulator of both parts."""
         splits = dict(self.splits)
         for split, entropy in other.splits.items():
             splits[split] = splits[split].merge(entropy) if split in splits else entropy
-        return Gathered(self.moments.merge(other.moments), self.rows.merge(other.rows), splits)
+        return ReferenceSums(self.moments.merge(other.moments), self.rows.merge(other.rows), splits)
 
 
-def _counted(stream: Iterable[Part], total: int, data: str) -> Iterator[Part]:
-    """The stream, if it has `total` examples: on all processes alike, before they exchange anything."""
+def _counted(stream: Iterable[StreamBatch], total: int, data: str) -> Iterator[StreamBatch]:
+    """The stream; raises if it does not have `total` examples, on all processes before they communicate."""
     done = 0
     for part in stream:
         done += part.count
@@ -114,7 +114,7 @@ def _counted(stream: Iterable[Part], total: int, data: str) -> Iterator[Part]:
 def gather_statistics(
     network: FeatureNetwork,
     mesh: Mesh,
-    stream: Iterable[Part],
+    stream: Iterable[StreamBatch],
     total: int,
     *,
     data: str,
@@ -122,20 +122,23 @@ def gather_statistics(
     kept: int = KEPT,
     splits: int = SPLITS,
 ) -> Statistics:
-    """Goes once over images, as `extraction.fold` does: all processes of the mesh together, to the same on each.
+    """Computes the statistics of a stream of images; a collective call, see `extraction.reduce_stream`.
 
     Args:
-        network: that looks at them; it classifies.
+        network: the feature network, with a head.
         mesh: the devices.
-        stream: of images, `total` in all.
+        stream: images, `total` in all.
         total: at least 2 and at least `splits`.
-        data: what they are, in words.
-        seed: of the rows that are kept.
-        kept: how many rows, at most.
-        splits: consecutive parts, as equal as can be, of which each has a score.
+        data: description of the images.
+        seed: seed of the choice of kept rows.
+        kept: upper limit on the kept rows.
+        splits: number of consecutive, nearly equal parts with a score each.
+
+    Returns:
+        The statistics, the same on each process.
 
     Raises:
-        UserError: too few images, another number than `total`, or features that are no numbers.
+        UserError: too few images, another number than `total`, or features that are not finite.
     """
     if total < max(2, splits):
         raise UserError(f"{data}: {total} images, at least {max(2, splits)} are needed for {splits} splits")
@@ -144,33 +147,33 @@ def gather_statistics(
     slot[order[:kept]] = np.arange(min(kept, total))
     split = np.searchsorted(np.arange(1, splits) * total // splits, np.arange(total), side="right")
 
-    def of(
+    def accumulate(
         features: Float[ndarray, "n d"],
         place: Int[ndarray, " n"],
         logits: Float[ndarray, "n k"] | None,
         labels: Int[ndarray, " n"] | None,
-    ) -> Gathered:
+    ) -> ReferenceSums:
         assert logits is not None
         if not np.isfinite(features).all() or not np.isfinite(logits).all():
-            raise UserError(f"{network.name} makes features that are no numbers: its weights are damaged")
+            raise UserError(f"{network.name}: features are NaN or infinite: its weights are damaged")
         chosen = slot[place] >= 0
         entropies = {
             int(part): ClassEntropy.of_logits(logits[split[place] == part])
             for part in np.unique(split[place])
         }
-        return Gathered(Moments.of(features), Rows.of(features[chosen], slot[place][chosen]), entropies)
+        return ReferenceSums(Moments.of(features), Rows.of(features[chosen], slot[place][chosen]), entropies)
 
-    found = fold(network, mesh, _counted(stream, total, data), of)
+    found = reduce_stream(network, mesh, _counted(stream, total, data), accumulate)
     scores = np.array([found.splits[part].score for part in range(splits)])
     features = found.rows.features().astype(np.float32)
     return Statistics(found.moments, features, scores, network.digest, data)
 
 
 def save_statistics(statistics: Statistics, path: Path) -> None:
-    """Writes a file, whole or not at all.
+    """Writes the file atomically.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
@@ -192,14 +195,14 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
 
 
 def load_statistics(path: Path, network: FeatureNetwork) -> Statistics:
-    """Reads a file.
+    """Reads and checks a file.
 
     Args:
-        path: to an .npz.
-        network: that it will be compared in.
+        path: the .npz file.
+        network: the network whose features will be compared.
 
     Raises:
-        UserError: it is missing, damaged, of another size, or was made with other weights.
+        UserError: the file is missing, damaged, of another size, or computed with other weights.
     """
     try:
         with path.open("rb") as file:
@@ -215,18 +218,18 @@ def load_statistics(path: Path, network: FeatureNetwork) -> Statistics:
         if arrays[name].shape != shape:
             raise UserError(f"{path}: {name} has the shape {arrays[name].shape}, expected {shape}")
         if not np.isfinite(arrays[name]).all():
-            raise UserError(f"{path} is damaged: {name} has values that are no numbers")
+            raise UserError(f"{path} is damaged: {name} has values that are NaN or infinite")
     mean, covariance = (arrays[name].astype(np.float64) for name in ("mu", "sigma"))
     if not np.allclose(covariance, covariance.T, atol=1e-6 * np.abs(covariance).max()):
         raise UserError(f"{path} is damaged: sigma is not symmetric")
     if not {*OWN} & {*arrays}:
-        unknown = Moments(2, mean, covariance)  # of two examples scatter and covariance are one
+        unknown = Moments(2, mean, covariance)  # scatter equals covariance for count 2
         return Statistics(unknown, np.empty((0, size), np.float32), np.empty(0))
     if missing := [name for name in OWN if name not in arrays]:
         raise UserError(f"{path} is damaged: it lacks '{missing[0]}'")
     if (weights := str(arrays["weights"])) != network.digest:
         raise UserError(
-            f"{path} was made with weights {weights[:8]}, these are {network.digest[:8]}: give another --reference"
+            f"{path} was made with weights {weights[:8]}, these are {network.digest[:8]}: pass other statistics"
         )
     count, features, scores = int(arrays["count"]), arrays["features"], arrays["scores"]
     if count < 2 or features.shape[1:] != (size,) or scores.ndim != 1:

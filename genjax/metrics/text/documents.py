@@ -1,20 +1,20 @@
-"""Short texts that a model made: how many differ, and how many it cannot have read."""
+"""Uniqueness and novelty of generated short texts."""
 
 from collections.abc import Sequence
 
 
 def novelty(samples: Sequence[str], train: Sequence[str], test: Sequence[str]) -> dict[str, float]:
-    """Shares of samples.
+    """Shares of unique, novel and held-out texts among the samples.
 
     Args:
-        samples: what was made, at least one.
-        train: what the model has read.
-        test: what it has not.
+        samples: generated texts, at least one.
+        train: training texts.
+        test: held-out texts.
 
     Returns:
-        - "unique": different samples, as a share of all.
-        - "novel": samples that are not in `train`.
-        - "in_test": samples that are in `test`: documents of the data that the model has not read.
+        - "unique": distinct samples over all samples.
+        - "novel": share of samples not in `train`.
+        - "in_test": share of samples in `test`.
     """
     known, held_out = set(train), set(test)
     share = lambda count: count / len(samples)

@@ -1,17 +1,17 @@
-"""MAUVE: how near two distributions of features are, by both kinds of error at once (Pillutla et al. 2021,
+"""MAUVE: area under a divergence curve of two quantised feature distributions (Pillutla et al. 2021,
 arXiv:2102.01454).
 
-Both sets of features are quantised together, by k-means after they are scaled to length 1 and reduced to the
-principal components that hold 0.9 of their variance, so that P (data) and Q (samples) are histograms p and q over k
-cells. With the mixtures r_w = w p + (1 - w) q, 0 < w < 1, the divergence curve and its area are
+Both sets of features are normalised to length 1, reduced to the principal components that explain 0.9 of their
+variance and quantised together by k-means, so that P (data) and Q (samples) are histograms p and q over k cells. With
+the mixtures r_w = w p + (1 - w) q, 0 < w < 1, the divergence curve and its area are
 
     C(P, Q) = { (exp(-c KL(q || r_w)), exp(-c KL(p || r_w))) } with the ends (1, 0) and (0, 1),    c = 5,
 
     MAUVE = area below C, by the trapezoid rule over evenly spaced w:    1 for p = q, 0 where no cell is shared.
 
-Few examples in a cell make both look further apart than they are; adding 1/2 to every count (Krichevsky & Trofimov
-1981) is the smoothing of Pillutla et al. 2023 (arXiv:2212.14578, "MAUVE*"). The value depends on the features, the
-number of examples and of cells: compare equal ones, and with the value of real data against real data.
+Small counts per cell bias MAUVE downwards; adding 1/2 to every count (Krichevsky & Trofimov 1981) is the smoothing of
+Pillutla et al. 2023 (arXiv:2212.14578, "MAUVE*"). The value depends on the features and on the numbers of examples and
+cells: compare values with equal settings only, and with the value of real data against real data.
 """
 
 import dataclasses
@@ -26,17 +26,17 @@ from sklearn.preprocessing import normalize
 
 from genjax.core.errors import UserError
 
-VARIANCE = 0.9  # share that the principal components hold
+VARIANCE = 0.9  # explained by the principal components
 
 
 @dataclasses.dataclass(frozen=True)
 class Mauve:
-    """What was found.
+    """MAUVE of one comparison.
 
     Attributes:
-        score: from the counts as they are, 0 ... 1.
+        score: from the raw counts, 0 ... 1.
         smoothed: from the counts plus 1/2.
-        cells: of the quantisation.
+        cells: number of cells of the quantisation.
     """
 
     score: float
@@ -47,24 +47,24 @@ class Mauve:
 def divergence_curve(
     p: Real[ndarray, " k"], q: Real[ndarray, " k"], scale: float = 5.0, points: int = 25
 ) -> Float64[ndarray, "m 2"]:
-    """The curve of two histograms.
+    """The divergence curve of two histograms.
 
     Args:
-        p: counts or probabilities of the data, of a positive sum.
-        q: those of the samples.
+        p: counts or probabilities of the data [k], with a positive sum.
+        q: counts or probabilities of the samples [k].
         scale: c.
-        points: mixtures; 25 are those of the authors' program, and give the area to about 0.001.
+        points: number of mixtures; 25, as in the authors' code, gives the area to about 0.001.
 
     Returns:
         [points + 2, 2] of exp(-c KL(q || r)), exp(-c KL(p || r)), from (1, 0) to (0, 1).
 
     Raises:
-        UserError: these are no two histograms over the same cells.
+        UserError: p and q are not two non-negative histograms over the same cells.
     """
     sums = float(p.sum()), float(q.sum())
     if p.shape != q.shape or min(sums) <= 0.0 or min(p.min(), q.min()) < 0:
         raise UserError(
-            f"MAUVE needs two histograms, not negative, over the same cells: {p.shape}, {q.shape}"
+            f"MAUVE needs two histograms, non-negative, over the same cells: {p.shape}, {q.shape}"
         )
     p, q = p / sums[0], q / sums[1]
     weight = np.linspace(1e-6, 1.0 - 1e-6, points)[:, None]
@@ -75,7 +75,7 @@ def divergence_curve(
 
 
 def curve_area(curve: Float64[ndarray, "m 2"]) -> float:
-    """The area below a curve that falls from (0, 1) to (1, 0), by the trapezoid rule."""
+    """The area under a curve that falls from (0, 1) to (1, 0), by the trapezoid rule."""
     return float(np.trapezoid(curve[::-1, 1], curve[::-1, 0]))
 
 
@@ -85,10 +85,13 @@ def quantise(
     """Counts of both sets in the cells of one k-means; deterministic given the seed.
 
     Args:
-        p: features of data.
-        q: features of samples.
-        cells: k, or fewer if fewer examples differ.
-        seed: of the starts of k-means.
+        p: features of data [n, d].
+        q: features of samples [m, d].
+        cells: k; reduced to the number of distinct rows.
+        seed: seed of the k-means initialisations.
+
+    Returns:
+        Counts of p and of q, int [k] each.
     """
     both = normalize(np.concatenate([p, q]).astype(np.float64))
     if (both == both[:1]).all():
@@ -111,12 +114,15 @@ def mauve(
     """MAUVE of samples.
 
     Args:
-        p: features of data, any that say what matters.
-        q: features of samples.
-        cells: of the quantisation; 0 for a tenth of the examples of the smaller set, at least 2.
+        p: features of data [n, d].
+        q: features of samples [m, d].
+        cells: number of cells; 0 for a tenth of the size of the smaller set, at least 2.
         scale: c.
         points: see `divergence_curve`.
-        seed: of k-means.
+        seed: seed of k-means.
+
+    Returns:
+        MAUVE from raw and from smoothed counts, and the number of cells.
 
     Raises:
         UserError: shapes that do not fit, NaN, or too few examples.

@@ -1,13 +1,14 @@
-"""Molecules as SMILES: are they molecules, do they differ from each other and from what the model has read?
+"""Validity, uniqueness, novelty and diversity of molecules as SMILES.
 
-Of n strings, V those that RDKit reads as a molecule of an atom or more (its valence rules included), U the different
-molecules of V (by canonical SMILES), T those of the training data (Brown et al. 2019, GuacaMol, arXiv:1811.09621):
+Of n strings, V are those that RDKit parses as a molecule of at least one atom (including its valence rules), U the
+distinct molecules of V (by canonical SMILES), T those of the training data (Brown et al. 2019, GuacaMol,
+arXiv:1811.09621):
 
     validity = |V| / n,    uniqueness = |U| / |V|,    novelty = |U \\ T| / |U|,
-    internal diversity = 1 - mean of T(a, b) over all pairs of U, with themselves     (Benhenda 2017, arXiv:1708.08227)
+    internal diversity = 1 - mean of T(a, b) over all pairs of U, self-pairs included (Benhenda 2017, arXiv:1708.08227)
 
-with Tanimoto's T of Morgan fingerprints (radius 2, 2048 bits). Without RDKit nothing is called valid: then the share of
-strings whose brackets and ring bonds pair up is said, under "balanced", which any valid SMILES is and many others are.
+with the Tanimoto similarity T of Morgan fingerprints (radius 2, 2048 bits). Without RDKit no validity is reported, only
+"balanced": the share of strings whose brackets and ring bonds are matched, a necessary condition of validity.
 """
 
 import re
@@ -33,11 +34,11 @@ def rdkit_chem() -> ModuleType | None:
 
 
 def is_balanced(smiles: str) -> bool:
-    """Whether a string's brackets pair up, no branch is empty, and every ring bond is closed. No chemistry."""
+    """Whether brackets match, no branch is empty and every ring bond is closed; checks no chemistry."""
     depth, before = 0, ""
     open_rings: set[str] = set()
     for part in RING_BONDS.findall(smiles):
-        if part in "[]":  # a bracket that belongs to no pair
+        if part in "[]":  # an unmatched bracket
             return False
         if part == "(":
             depth += 1
@@ -52,7 +53,7 @@ def is_balanced(smiles: str) -> bool:
 
 
 def canonical(smiles: Sequence[str]) -> list[str | None]:
-    """The canonical SMILES of each string by RDKit; None of one that is no molecule, the empty one included.
+    """The canonical SMILES of each string by RDKit; None where a string is not a molecule or is empty.
 
     Raises:
         UserError: RDKit is not installed.
@@ -67,12 +68,12 @@ def canonical(smiles: Sequence[str]) -> list[str | None]:
         return [chem.MolToSmiles(found) if found and found.GetNumAtoms() else None for found in molecules]
 
 
-def internal_diversity(smiles: Sequence[str], most: int = 1000) -> float:
-    """Internal diversity of the first molecules, 0 ... 1: 0 of equal ones.
+def internal_diversity(smiles: Sequence[str], max_molecules: int = 1000) -> float:
+    """Internal diversity of the first molecules, 0 ... 1; 0 if all are equal.
 
     Args:
-        smiles: valid ones, at least one.
-        most: how many are looked at.
+        smiles: valid SMILES, at least one.
+        max_molecules: upper limit on the molecules compared.
 
     Raises:
         UserError: RDKit is not installed, or there is no molecule.
@@ -84,29 +85,29 @@ def internal_diversity(smiles: Sequence[str], most: int = 1000) -> float:
     from rdkit.DataStructs import BulkTanimotoSimilarity
 
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-    prints = [generator.GetFingerprint(chem.MolFromSmiles(text)) for text in smiles[:most]]
+    prints = [generator.GetFingerprint(chem.MolFromSmiles(text)) for text in smiles[:max_molecules]]
     return 1.0 - float(np.mean([BulkTanimotoSimilarity(one, prints) for one in prints]))
 
 
 def molecule_report(
     samples: Sequence[str], train: Sequence[str], test: Sequence[str]
 ) -> dict[str, float | str]:
-    """Judges generated SMILES.
+    """Evaluates generated SMILES.
 
     Args:
-        samples: what was made, at least one.
-        train: what the model has read.
-        test: what it has not, at least one; the first ones, as many as samples if there are so many, stand beside.
+        samples: generated strings, at least one.
+        train: training strings.
+        test: held-out strings, at least one; the first len(samples) of them are the reference.
 
     Returns:
-        "checked_by", and with RDKit "validity", "uniqueness", "novelty" and "internal_diversity", each with
-        "_reference" of test molecules in the samples' place, 0 where there is nothing to count; without it "balanced".
+        "checked_by", and with RDKit "validity", "uniqueness", "novelty" and "internal_diversity" (0 where there are no
+        molecules to count), each with "_reference" for test molecules; without RDKit "balanced".
 
     Raises:
         UserError: no samples or no test molecules.
     """
     if not samples or not test:
-        raise UserError(f"molecules: {len(samples)} samples and {len(test)} of the test split; give some")
+        raise UserError(f"molecules: {len(samples)} samples and {len(test)} of the test split; needs both")
     sets = {"": list(samples), "_reference": list(test[: len(samples)])}
     chem = rdkit_chem()
     if chem is None:

@@ -1,10 +1,10 @@
-"""One report on texts that a model made, every number beside the same number for real text of the same count.
+"""Report on generated texts; every number comes with the same number for as many real texts.
 
-Held-out texts are parted at random: A is what samples are compared with, and B, as many, stands in the samples' place
-for the numbers that end in "_reference". So nobody has to know which BLEU or MAUVE is good: that of B is.
+Held-out texts are split at random into A, which samples are compared with, and B of the same size, which replaces the
+samples in the numbers that end in "_reference": the value to aim for.
 
-MAUVE's authors take the features of GPT-2 large. Here any function of texts will do, and the report carries its name;
-the default, hashed counts of n-grams of characters, sees spelling and style and nothing of what a text says.
+MAUVE's authors use features of GPT-2 large. Here the features are any function of texts, named in the report; the
+default, hashed counts of character n-grams, captures spelling and style but not meaning.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from genjax.metrics.text.mauve import mauve
 from genjax.metrics.text.ngrams import Unit, distinct, ends_in_loop, repeated, unit_of, units
 from genjax.metrics.text.overlap import mean_bleu, rouge, self_bleu, signature
 
-SHORTEST = {"word": 2, "character": 4}  # units of a phrase that may be a loop
+SHORTEST = {"word": 2, "character": 4}  # units of the shortest phrase that counts as a loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TextFeatures:
     """A named map from texts to vectors.
 
     Attributes:
-        name: what numbers over these features are reported with.
+        name: name of the features in reports.
         extract: texts [n] -> [n, d] floating point.
     """
 
@@ -37,7 +37,7 @@ class TextFeatures:
 
 
 def hashed_ngrams(longest: int = 4, size: int = 1024) -> TextFeatures:
-    """Counts of 1 to `longest` characters in a row, hashed (MurmurHash3) into `size` sums, as vectors of length 1."""
+    """Counts of character n-grams, n = 1 ... `longest`, hashed (MurmurHash3) into `size` bins, L2-normalised."""
     table = HashingVectorizer(
         analyzer="char", ngram_range=(1, longest), n_features=size, alternate_sign=False, lowercase=False
     )
@@ -47,18 +47,18 @@ def hashed_ngrams(longest: int = 4, size: int = 1024) -> TextFeatures:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a report is made.
+    """Settings of a text report.
 
     Attributes:
-        most: upper limit on the texts of each set.
-        compared: upper limit on the texts of each set where each is compared with each (BLEU, ROUGE).
-        least: texts without which there is no MAUVE.
-        features: MAUVE's.
+        max_texts: upper limit on the texts of each set.
+        max_pairwise: upper limit on the texts of each set in pairwise comparisons (BLEU, ROUGE).
+        min_mauve: smallest number of texts with MAUVE.
+        features: features of MAUVE.
     """
 
-    most: int = 2000
-    compared: int = 100
-    least: int = 100
+    max_texts: int = 2000
+    max_pairwise: int = 100
+    min_mauve: int = 100
     features: TextFeatures = hashed_ngrams()
 
 
@@ -68,24 +68,24 @@ def text_report(
     """Compares texts with held-out ones; deterministic given the seed.
 
     Args:
-        samples: what a model made; any number, at least 2.
-        real: texts that it has not read, of the same kind; at least 4. The better, twice as many as samples.
-        seed: of what is taken, and of MAUVE's k-means.
+        samples: generated texts, at least 2.
+        real: held-out texts of the same kind, at least 4; ideally twice as many as samples.
+        seed: seed of the random subsets and of MAUVE's k-means.
         settings: counts and features.
 
     Returns:
-        Name -> number, and "_reference" of real text in the samples' place.
+        Name -> number, and the same with "_reference" for real text.
 
-        - "unit": of n-grams, "word" or "character"; "count": texts on each side; "characters": the mean of a text.
-        - "distinct_1", "distinct_2", "distinct_4"; "repeated_4" (rep-4); "loops": share of texts that end in one.
-        - "self_bleu"; "bleu" against held-out texts, the mean over texts; "bleu_signature", sacrebleu's; "bleu_count":
-          texts on each side of these and of "rouge_l", the best ROUGE-L (F1) to a held-out text (of words only).
-        - "mauve", "mauve_smoothed", "mauve_cells", and "mauve_features" which says of what; for `least` texts or more.
+        - "unit": of n-grams, "word" or "character"; "count": texts on each side; "characters": mean length.
+        - "distinct_1", "distinct_2", "distinct_4"; "rep_4" (rep-4); "loops": share of texts that end in a loop.
+        - "self_bleu"; "bleu": mean sentence BLEU against held-out texts; "bleu_signature", sacrebleu's; "bleu_count":
+          texts on each side of these and of "rouge_l", the best ROUGE-L (F1) to a held-out text (words only).
+        - "mauve", "mauve_smoothed", "mauve_cells" and "mauve_features", with at least `settings.min_mauve` texts.
 
     Raises:
         UserError: too few texts.
     """
-    count = min(len(samples), len(real) // 2, settings.most)
+    count = min(len(samples), len(real) // 2, settings.max_texts)
     if count < 2:
         raise UserError(
             f"a report on text needs 2 samples and 4 held-out texts, got {len(samples)} and {len(real)}"
@@ -94,11 +94,11 @@ def text_report(
     made = [samples[i] for i in rng.permutation(len(samples))[:count]]
     order = rng.permutation(len(real))
     known, other = ([real[i] for i in order[start : start + count]] for start in (0, count))
-    unit, few = unit_of(known), min(count, settings.compared)
+    unit, few = unit_of(known), min(count, settings.max_pairwise)
     found: dict[str, float | str] = {"unit": unit, "count": float(count)}
     for suffix, texts in {"": made, "_reference": other}.items():
         values = _variety(texts, unit) | _overlap(texts[:few], known[:few], unit)
-        if count >= settings.least:
+        if count >= settings.min_mauve:
             values |= _mauve(known, texts, settings.features, seed)
         found |= {name + suffix: value for name, value in values.items()}
     found |= {"bleu_signature": signature(unit), "bleu_count": float(few)}
@@ -108,16 +108,16 @@ def text_report(
 
 
 def _variety(texts: Sequence[str], unit: Unit) -> dict[str, float]:
-    """Each text and all together."""
+    """Length, distinct-n, rep-n and loops."""
     parts = [units(text, unit) for text in texts]
     values = {"characters": float(np.mean([len(text) for text in texts]))}
     values |= {f"distinct_{n}": distinct(parts, n) for n in (1, 2, 4)}
     loops = float(np.mean([ends_in_loop(part, SHORTEST[unit]) for part in parts]))
-    return values | {"repeated_4": repeated(parts, 4), "loops": loops}
+    return values | {"rep_4": repeated(parts, 4), "loops": loops}
 
 
 def _overlap(texts: Sequence[str], known: Sequence[str], unit: Unit) -> dict[str, float]:
-    """Texts with each other, and with held-out ones."""
+    """Self-BLEU, and BLEU and ROUGE-L against held-out texts."""
     values = {
         "self_bleu": self_bleu(texts, len(texts), unit),
         "bleu": mean_bleu(texts, known, unit),
