@@ -1,4 +1,4 @@
-"""Closed forms that the tests compare with."""
+"""Closed forms for the tests."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,17 @@ from genjax.diffusion.process import Process, expand
 
 @dataclass(frozen=True)
 class GaussianData:
-    """Data N(mean, std^2 I): everything about its diffusion is known."""
+    """Data N(mean, std^2 I), with its diffusion in closed form."""
 
     mean: float = 0.7
     std: float = 0.4
 
     def variance(self, process: Process, t: Array) -> Array:
-        """Of x_t: alpha^2 std^2 + sigma^2."""
+        """Variance of x_t: alpha^2 std^2 + sigma^2."""
         return process.alpha(t) ** 2 * self.std**2 + process.sigma(t) ** 2
 
     def denoise(self, process: Process):
-        """E[x_0 | x_t] and what it says of eps, by Bayes' rule."""
+        """E[x_0 | x_t] by Bayes' rule, and the consistent eps."""
 
         def exact(x: Array, t: Array) -> Prediction:
             alpha = expand(process.alpha(t), x)
@@ -38,14 +38,14 @@ class GaussianData:
         return process.alpha(s) * self.mean + ratio * (x - process.alpha(t) * self.mean)
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Nats per example."""
+        """log p(x) in nats per example."""
         z = (x - self.mean) / self.std
         return (-0.5 * z**2 - np.log(self.std) - 0.5 * np.log(2 * np.pi)).reshape(len(x), -1).sum(axis=1)
 
 
 @dataclass(frozen=True)
 class CorrelatedData:
-    """Data N(0, A A^T) in the plane, its covariance not diagonal."""
+    """Data N(0, A A^T) in the plane, with a non-diagonal covariance."""
 
     rows: tuple[tuple[float, ...], ...] = ((0.6, 0.0), (0.5, 0.3))
 
@@ -61,7 +61,7 @@ class CorrelatedData:
         return process.alpha(t) * covariance @ jnp.linalg.inv(spread)
 
     def denoise(self, process: Process):
-        """E[x_0 | x_t] and what it says of eps."""
+        """E[x_0 | x_t], and the consistent eps."""
         return lambda x, t: from_x0(process, x @ self.gain(process, t).T, x, t)
 
 
@@ -72,7 +72,7 @@ def fitted_order(sizes: list[float], errors: list[float]) -> float:
 
 @dataclass(frozen=True)
 class Switched(Process):
-    """One of several processes, chosen by a traced index: one compiled program serves them all."""
+    """One of several processes, selected by a traced index, so that one compiled program serves all."""
 
     processes: tuple[Process, ...]
     index: Array
@@ -81,9 +81,9 @@ class Switched(Process):
         return jax.lax.switch(self.index, [getattr(process, name) for process in self.processes], t)
 
     def alpha(self, t: Array) -> Array:
-        """The chosen process's."""
+        """Of the selected process."""
         return self._choose("alpha", t)
 
     def sigma(self, t: Array) -> Array:
-        """The chosen process's."""
+        """Of the selected process."""
         return self._choose("sigma", t)

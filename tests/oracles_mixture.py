@@ -14,7 +14,7 @@ from genjax.diffusion.process import Process
 
 @dataclass(frozen=True)
 class MixtureData:
-    """Every dimension draws, on its own, from sum_k weights_k N(means_k, stds_k^2)."""
+    """Every dimension is independently distributed as sum_k weights_k N(means_k, stds_k^2)."""
 
     weights: tuple[float, ...] = (0.3, 0.7)
     means: tuple[float, ...] = (-1.0, 0.8)
@@ -54,7 +54,7 @@ class MixtureData:
         return sum(weight * stats.norm(mean, std).cdf(x) for weight, mean, std in parts)
 
     def transport(self, process: Process, x: Array, t: float, s: float) -> np.ndarray:
-        """The probability-flow ODE's solution in one dimension: it keeps quantiles (bisection, float64)."""
+        """The probability-flow ODE's solution in one dimension: it preserves quantiles (bisection, float64)."""
 
         def marginal(time: float, at: np.ndarray) -> np.ndarray:
             alpha, sigma = float(process.alpha(jnp.asarray(time))), float(process.sigma(jnp.asarray(time)))

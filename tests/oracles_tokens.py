@@ -1,4 +1,4 @@
-"""Laws of short sequences of tokens, with everything about their diffusion enumerated in float64."""
+"""Distributions of short token sequences and their diffusion, by enumeration in float64."""
 
 import functools
 import itertools
@@ -12,17 +12,17 @@ from genjax.diffusion.discrete import Absorbing, TokenProcess
 
 
 def sequences(values: int, length: int) -> np.ndarray:
-    """All sequences, int32 [values^length, length], the last position counting fastest."""
+    """All sequences, int32 [values^length, length], the last position varying fastest."""
     return np.array(list(itertools.product(range(values), repeat=length)), np.int32)
 
 
 def index(x: np.ndarray, values: int) -> np.ndarray:
-    """Where sequences stand among `sequences`."""
+    """Index of each sequence in `sequences`."""
     return np.asarray(x) @ values ** np.arange(x.shape[-1])[::-1]
 
 
 def cumulative(process: TokenProcess, t: float) -> np.ndarray:
-    """The matrix q(x_t | x_0) of one token over all symbols [S, S], MASK staying MASK."""
+    """The matrix q(x_t | x_0) of one token over all symbols [S, S], with MASK absorbing."""
     symbols, keep = process.symbols, 1.0 - float(process.noise(jnp.asarray(t)))
     law = np.zeros(symbols)
     law[process.vocab :] = 1.0
@@ -32,7 +32,7 @@ def cumulative(process: TokenProcess, t: float) -> np.ndarray:
 
 
 def product(rows: np.ndarray) -> np.ndarray:
-    """The law of independent positions [..., n, S] -> [..., S^n]."""
+    """The joint distribution of independent positions [..., n, S] -> [..., S^n]."""
     out = np.ones((*rows.shape[:-2], 1))
     for i in range(rows.shape[-2]):
         out = (out[..., :, None] * rows[..., i, None, :]).reshape(*rows.shape[:-2], -1)
@@ -66,7 +66,7 @@ def enumerated(bound, process, log_p, clean, nodes: int = 0) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Joint:
-    """A known law of sequences: probabilities drawn once, not independent between positions."""
+    """A known distribution of sequences, with dependent positions: random fixed probabilities."""
 
     values: int = 3
     length: int = 2
@@ -85,7 +85,7 @@ class Joint:
 
     @property
     def entropy(self) -> float:
-        """Nats."""
+        """Entropy in nats."""
         return float(-np.sum(self.p * np.log(self.p)))
 
     def noisy(self, process: TokenProcess, t: float) -> np.ndarray:
@@ -93,7 +93,7 @@ class Joint:
         return product(cumulative(process, t)[self.clean])
 
     def posterior(self, process: TokenProcess, t: float) -> np.ndarray:
-        """p(x_0^i | x_t) at each position by Bayes' rule [S^n, n, K]; uniform where x_t cannot be."""
+        """p(x_0^i | x_t) at each position by Bayes' rule [S^n, n, K]; uniform for impossible x_t."""
         joint = self.p[:, None] * self.noisy(process, t)
         hits = np.eye(self.values)[self.clean]
         mass = np.einsum("xy,xik->yik", joint, hits)

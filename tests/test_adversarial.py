@@ -1,4 +1,4 @@
-"""Games at their optima, penalties of known functions, normalisation against SVD, the laws of augmentation."""
+"""Games at their optima, penalties of known functions, normalisation against SVD, distributions of augmentations."""
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,9 @@ from genjax.networks import MLP, ConvEncoder, FeedForward
 
 KEY = jax.random.key(0)
 GAMES = [Minimax(), NonSaturating(), LeastSquares(), Hinge(), Wasserstein(), Relativistic()]
-# Two laws on five cells as draws that have exactly their frequencies: p = 8, 5, 4, 2, 1 and q = 2, 3, 4, 5, 6 in 20.
+# Two distributions on five cells, as samples with exact frequencies: p = 8, 5, 4, 2, 1 and q = 2, 3, 4, 5, 6 in 20.
 P, Q = np.array([8, 5, 4, 2, 1]) / 20, np.array([2, 3, 4, 5, 6]) / 20
-REAL, FAKE = (np.repeat(np.arange(5), (20 * law).round().astype(int)) for law in (P, Q))
+REAL, FAKE = (np.repeat(np.arange(5), (20 * p).round().astype(int)) for p in (P, Q))
 
 
 def at(game, outputs):
@@ -53,12 +53,12 @@ def test_the_best_discriminator_and_its_loss_are_the_papers(game, optimum, value
     moves = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
     losses = jax.vmap(lambda move: at(game, optimum + 0.3 * move))(moves)
     assert np.all(losses > value)
-    if not isinstance(game, Hinge):  # which has a corner there
+    if not isinstance(game, Hinge):  # not differentiable there
         np.testing.assert_allclose(jax.grad(lambda d: at(game, d))(optimum), 0.0, atol=1e-7)
 
 
-def test_generators_want_what_the_papers_say():
-    """Each generator's slope in D(G(z)), and which games are zero-sum."""
+def test_generator_gradients_match_the_papers():
+    """Each generator's derivative in D(G(z)), and which games are zero-sum."""
     f = jnp.linspace(-3.0, 3.0, 7)
     r = jnp.linspace(1.0, -2.0, 7)
     sigmoid = lambda x: 1 / (1 + np.exp(-np.asarray(x, np.float64)))
@@ -82,7 +82,7 @@ def test_generators_want_what_the_papers_say():
     np.testing.assert_allclose(game.discriminator(r + 5.0, f + 5.0), game.discriminator(r, f), rtol=1e-6)
 
 
-def test_accuracy_is_that_of_the_games_own_border():
+def test_accuracy_uses_the_games_threshold():
     real, fake = jnp.array([0.2, 0.7, 2.0, -1.0]), jnp.array([-0.5, 0.3, -2.0, 0.1])
     assert accuracy(NonSaturating(), real, fake) == 0.5 * (3 / 4 + 2 / 4)
     assert accuracy(LeastSquares(), real, fake) == 0.5 * (2 / 4 + 4 / 4)
@@ -99,7 +99,7 @@ def quadratic(x, scale=1.0):
     return scale * (0.5 * jnp.einsum("bi,ij,bj->b", x, A, x) + x @ B)
 
 
-def test_slope_penalties_of_a_quadratic_are_those_by_hand():
+def test_gradient_penalties_of_a_quadratic_match_closed_forms():
     """Values, and the gradients by a parameter that scales D: that of s^2 |Ax + b|^2 w / 2 is w s |Ax + b|^2."""
     squares = lambda x: np.sum((np.asarray(x) @ A + B) ** 2, axis=1)
     for penalty, x in ((R1(0.7), X), (R2(0.7), Y)):
@@ -111,8 +111,8 @@ def test_slope_penalties_of_a_quadratic_are_those_by_hand():
     np.testing.assert_allclose(R1(1.0).cost(patches, X, Y, KEY), 0.5 * 4 * squares(X).mean(), rtol=1e-5)
 
 
-def test_the_gradient_penalty_of_a_linear_critic_is_that_by_hand():
-    """|grad| = |w| everywhere; between equal sets of a quadratic it is known, too."""
+def test_gradient_penalty_of_a_linear_critic_matches_the_closed_form():
+    """|grad| = |w| everywhere; between equal sets it is also known for a quadratic."""
     w = np.array([3.0, 4.0, 0.0], np.float32)
     linear = lambda x: x @ w
     np.testing.assert_allclose(GradientPenalty(10.0).cost(linear, X, Y, KEY), 10 * 4.0**2, rtol=1e-5)
@@ -124,7 +124,7 @@ def test_the_gradient_penalty_of_a_linear_critic_is_that_by_hand():
     np.testing.assert_allclose(
         GradientPenalty(1.0).cost(quadratic, X, X, KEY), ((norms - 1) ** 2).mean(), rtol=1e-5
     )
-    # Points lie on the segments: a critic that is flat there alone is not punished.
+    # Points lie on the segments: a critic that is constant there has no penalty.
     flat = lambda x: jnp.sum(jax.nn.relu(x[:, :1] - 1.0) + jax.nn.relu(-x[:, :1]), axis=1)
     ones, zeros = jnp.ones((6, 3)), jnp.zeros((6, 3))
     np.testing.assert_allclose(GradientPenalty(1.0, 0.0).cost(flat, ones, zeros, KEY), 0.0, atol=1e-6)
@@ -149,13 +149,13 @@ def test_lazy_penalties_over_a_period_are_the_eager_ones():
 
 
 @pytest.mark.slow
-def test_consistency_counts_what_augmentation_changes():
+def test_consistency_is_the_squared_change_under_augmentation():
     x = jnp.asarray(np.random.default_rng(2).normal(size=(6, 4, 4, 2)), jnp.float32)
     mean = lambda x: jnp.mean(x, axis=(1, 2, 3))
     bright = DiffAugment(color=1.0, translation=0.0, cutout=0.0)
     still = lambda x: jnp.zeros(len(x))
     assert Consistency(3.0, bright).cost(still, x, x, KEY) == 0.0
-    # A critic that only sees each image's mean is moved by brightness alone: E (U[-c/2, c/2])^2 = c^2 / 12.
+    # A critic of each image's mean depends on brightness alone: E (U[-c/2, c/2])^2 = c^2 / 12.
     many = jnp.tile(x[:1], (4000, 1, 1, 1))
     np.testing.assert_allclose(
         jax.jit(lambda x: Consistency(3.0, bright).cost(mean, x, x, KEY))(many), 3 / 12, rtol=0.05
@@ -163,7 +163,7 @@ def test_consistency_counts_what_augmentation_changes():
 
 
 def test_spectral_norm_converges_to_the_singular_values():
-    """Every kernel's largest singular value, that of convolutions over (inputs, outputs); biases are left alone."""
+    """Every kernel's largest singular value, that of convolutions over (inputs, outputs); biases are unchanged."""
     rng, norm = np.random.default_rng(3), SpectralNorm()
     shapes = {"in": (3, 3, 2, 8), "out": (8, 3), "wide": (3, 9)}
     draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
@@ -205,9 +205,9 @@ def test_augmentation_is_differentiable_and_the_identity_at_zero():
     np.testing.assert_array_equal(NoAugment().apply({}, KEY, x), x)
     adaptive = Adaptive(augment)
     apply = jax.jit(adaptive.apply)
-    np.testing.assert_array_equal(apply(adaptive.begin(), KEY, x), x)
+    np.testing.assert_array_equal(apply(adaptive.init(), KEY, x), x)
     always = apply({"p": jnp.ones(())}, KEY, x)
-    # It is affine in x, so that its derivative in a direction is a difference, to rounding.
+    # It is affine in x, so that a directional derivative equals a difference, to rounding.
     change, direction = jax.jit(lambda x: augment.apply({}, KEY, x)), images(7)
     np.testing.assert_allclose(always, change(x), atol=1e-6)
     slope = jax.jit(jax.grad(lambda x: jnp.sum(direction * change(x))))(x)
@@ -225,7 +225,7 @@ def test_the_fraction_of_changed_images_is_p():
 
 
 @pytest.mark.slow
-def test_colour_changes_have_the_laws_that_they_say():
+def test_colour_changes_have_the_documented_distributions():
     """Brightness and contrast of an image are uniform: mean and variance; saturation keeps each pixel's mean."""
     x = jnp.tile(images(1, 1), (20_000, 1, 1, 1))
     changed = jax.jit(DiffAugment(color=0.6, translation=0.0, cutout=0.0).apply)({}, KEY, x)
@@ -244,7 +244,7 @@ def test_colour_changes_have_the_laws_that_they_say():
 def test_translations_are_uniform_and_cut_outs_squares():
     x = jnp.arange(1.0, 49.0).reshape(1, 6, 8, 1)
     moved = np.asarray(jax.jit(lambda x: translate(KEY, x, 0.25))(jnp.tile(x, (3000, 1, 1, 1))))
-    # 6 rows move by up to round(1.5) = 2, 8 columns by up to 2: 25 equally likely images, each a shift with zeros.
+    # 6 rows shift by up to round(1.5) = 2, 8 columns by up to 2: 25 equally likely images, zero-padded.
     padded = np.pad(np.asarray(x)[0], ((2, 2), (2, 2), (0, 0)))
     shifts = {(i, j): padded[2 + i :, 2 + j :][:6, :8] for i in range(-2, 3) for j in range(-2, 3)}
     counts = [np.sum(np.all(moved == shift, axis=(1, 2, 3))) for shift in shifts.values()]
@@ -260,7 +260,7 @@ def test_translations_are_uniform_and_cut_outs_squares():
 
 def test_adaptive_augmentation_follows_the_sign():
     ada = Adaptive(target=0.5, speed=0.25)
-    state, seen = ada.begin(), []
+    state, seen = ada.init(), []
     for margin in (
         [1.0, 2.0, 0.1, -1.0],
         [1.0] * 4,
@@ -294,7 +294,7 @@ def test_projection_is_the_papers_formula(net):
     head = jax.tree.map(np.asarray, params["params"]["out"])
     apply = jax.jit(net.apply, static_argnames="out")
     out = apply(params, x, out=4)
-    # The features are what the last layer is linear in: read off by exchanging it for the identity.
+    # The features are the inputs of the last layer: obtained by replacing it by the identity.
     width = head["kernel"].shape[0]
     last = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
     phi = np.asarray(apply({"params": {**params["params"], "out": last}}, x, out=width))

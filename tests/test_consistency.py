@@ -1,4 +1,4 @@
-"""Consistency models: boundary, fixed point, order, and the law of what they draw, with everything known."""
+"""Consistency models: boundary condition, fixed point, order, and sample distribution, against closed forms."""
 
 import dataclasses
 import math
@@ -41,7 +41,7 @@ class Denoiser:
 
 @dataclasses.dataclass(frozen=True)
 class Jumper(Denoiser):
-    """The x_0 whose DDIM step to `low` is where the probability-flow ODE ends."""
+    """The x_0 for which the DDIM step to `low` is the end point of the probability-flow ODE."""
 
     low: float = LOW
 
@@ -97,8 +97,8 @@ def data(num: int):
     ],
     ids=lambda objective: type(objective.process).__name__,
 )
-def test_at_the_end_of_the_path_the_jump_stays(objective):
-    """f(x, low) = x whatever the network says; elsewhere it moves."""
+def test_jump_is_the_identity_at_low(objective):
+    """f(x, low) = x for any network; at other times f(x, t) differs from x."""
     with jax.enable_x64(True):
         x = jax.random.normal(jax.random.key(0), (5, 2))
         params = objective.init(jax.random.key(1), {"x": x})[0]
@@ -122,8 +122,8 @@ def test_preconditioned_jump_has_the_papers_coefficients():
 
 
 @pytest.mark.parametrize(("solver", "order"), [("ddim", 1), ("heun", 2)])
-def test_the_exact_jump_is_distillations_fixed_point(solver, order):
-    """A teacher's step errs by h^(order + 1): the loss, quadratic near 0 and weighted by 1 / h, by h^(2 order + 1)."""
+def test_exact_jump_is_the_fixed_point_of_distillation(solver, order):
+    """A teacher's step has error h^(order + 1): the loss, quadratic near 0 and weighted by 1 / h, h^(2 order + 1)."""
     process, numbers = VP(), [16, 32, 64, 128]
     with jax.enable_x64(True):
         objective = dataclasses.replace(
@@ -136,8 +136,8 @@ def test_the_exact_jump_is_distillations_fixed_point(solver, order):
     assert abs(slope - (2 * order + 1)) < 0.2, (slope, losses)
 
 
-def test_training_has_distillations_gradient():
-    """Given x_t the cleaner neighbour's mean is one DDIM step of the exact teacher: the same for f affine in x."""
+def test_training_and_distillation_have_equal_gradients():
+    """Given x_t the mean of x_s is one DDIM step of the exact teacher: equal gradients for f affine in x."""
     process, params = VP(), {"net": {"scale": jnp.asarray(0.3), "shift": jnp.asarray(-0.4)}}
     distilled = known(process, Affine(process), 8, teacher=exact_teacher(process), solver="ddim", huber=1e3)
     trained = dataclasses.replace(distilled, teacher=None)
@@ -150,7 +150,7 @@ def test_training_has_distillations_gradient():
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_the_exact_jump_draws_the_law_of_the_end(steps):
+def test_exact_jump_samples_the_distribution_at_low(steps):
     """From a prior that is nearly the marginal: N(alpha mean, alpha^2 std^2 + sigma^2) at `low`."""
     process, num = EDM(sigma_min=0.1), 40_000
     objective = Consistency(
@@ -164,7 +164,7 @@ def test_the_exact_jump_draws_the_law_of_the_end(steps):
     assert stats.kstest(x, law.cdf).statistic < 1.63 / math.sqrt(num) + 0.005
 
 
-def test_the_curriculum_doubles():
+def test_curriculum_doubles():
     """Song & Dhariwal 2023, sec. 3.4: 10 to 1280 in 400,000 steps, eight stages of 50,000."""
     steps = np.arange(8) * 50_000
     expected = 10 * 2 ** np.arange(8)
@@ -177,7 +177,7 @@ def test_the_curriculum_doubles():
         Doubling(4, 2).intervals(jnp.asarray(0))
 
 
-def test_held_out_losses_have_the_last_number_of_intervals():
+def test_evaluation_uses_the_last_number_of_intervals():
     objective = dataclasses.replace(known(VP(), Jumper(VP()), 8, huber=1.0), curriculum=Doubling(4, 32, 10))
     shown = lambda **how: float(
         objective.loss({"net": {}}, {}, data(64), context(**how))[1].metrics["intervals"]
@@ -190,7 +190,7 @@ def test_intervals_have_the_papers_probabilities():
     """Eq. 10: erf((log sigma_{i+1} - P_mean) / (sqrt(2) P_std)) - erf((log sigma_i - ...)), the tails at the ends."""
     process, mean, std, number, num = EDM(), -1.1, 2.0, 16, 4096
     objective = Consistency(SMALL, (2,), process=process, times=LogNormalSigma(mean, std, low=0.0))
-    s, t = objective.neighbours(jax.random.key(0), num, jnp.asarray(number, jnp.int32))
+    s, t = objective.adjacent_times(jax.random.key(0), num, jnp.asarray(number, jnp.int32))
     np.testing.assert_allclose(t - s, 1 / number, rtol=1e-4)
     counts = np.bincount(np.rint(np.asarray(s) * number).astype(int), minlength=number)
     sigma = np.linspace(0.002 ** (1 / 7), 80 ** (1 / 7), number + 1) ** 7
@@ -210,7 +210,7 @@ def test_pseudo_huber_is_quadratic_near_and_linear_far():
         np.testing.assert_array_equal(slope, 0.0)
 
 
-def test_a_teacher_of_another_process_or_network_is_refused():
+def test_mismatched_teacher_raises():
     batch = {"x": jnp.zeros((2, 1))}
     objective = known(VP(), Affine(VP()), 4, teacher=exact_teacher(VP(beta_max=10.0)))
     with pytest.raises(UserError, match=r"objective\.process"):

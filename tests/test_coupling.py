@@ -28,7 +28,7 @@ def squared(x0: np.ndarray, eps: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(SIZE, 2), (SIZE, 3, 2, 1)], ids=str)
 def test_exact_coupling_is_the_optimal_assignment(shape):
-    """The costs are the squared distances; the order is scipy's, a permutation with x0 left in place."""
+    """The costs are the squared distances; the permutation is scipy's, with x0 in place."""
     for seed in range(3):
         x0, eps = batch(seed, shape)
         distance = squared(x0, eps)
@@ -39,7 +39,7 @@ def test_exact_coupling_is_the_optimal_assignment(shape):
         np.testing.assert_array_equal(Independent().pair(KEY, jnp.asarray(x0), jnp.asarray(eps)), eps)
 
 
-def test_on_the_line_sorted_meets_sorted():
+def test_optimal_coupling_in_one_dimension_is_sorted():
     x0, eps = batch(3, (SIZE, 1))
     paired = np.asarray(exact(KEY, x0, eps))[:, 0]
     ranks = lambda values: np.argsort(np.argsort(values))
@@ -47,8 +47,8 @@ def test_on_the_line_sorted_meets_sorted():
     np.testing.assert_array_equal(np.sort(paired), np.sort(eps[:, 0]))
 
 
-def test_noise_stays_within_its_condition():
-    """With conditions the order is scipy's on each class alone, so that no class sees another's noise."""
+def test_noise_is_permuted_within_equal_conditions():
+    """With conditions the permutation is scipy's within each class, so that no noise crosses classes."""
     x0, eps = batch(4, (SIZE, 2))
     label = np.random.RandomState(1).randint(3, size=SIZE)
     x0 = x0 + 3.0 * label[:, None].astype(np.float32)
@@ -92,8 +92,8 @@ def test_draws_follow_the_plan():
     assert np.all(np.abs(seen - plan) < 5 * np.sqrt(plan * (1 - plan) / num) + 1e-4)
 
 
-def test_velocities_vary_less():
-    """Var[x1 - x0 | x_1/2] of N(0.3, 0.5^2) to N(0, 1): the independent one is known, the optimal one falls."""
+def test_coupling_reduces_the_variance_of_velocities():
+    """Var[x1 - x0 | x_1/2] from N(0.3, 0.5^2) to N(0, 1): known if independent, smaller if optimally coupled."""
     ours = jax.jit(jax.vmap(MinibatchOT().pair, (None, 0, 0)))
     x0, eps = batch(7, (200, SIZE, 1))
 
@@ -114,6 +114,6 @@ def test_sharded_batches_are_paired_as_a_whole():
     np.testing.assert_array_equal(sharded(KEY, x0, eps), exact(KEY, x0, eps))
 
 
-def test_without_regularization_there_is_no_entropic_plan():
+def test_sinkhorn_without_regularization_raises():
     with pytest.raises(UserError, match="reg=0"):
         Sinkhorn(reg=0.0)

@@ -67,7 +67,7 @@ def test_vp_keeps_variance_and_precision_near_zero():
 
 @pytest.mark.parametrize("process", PROCESSES, ids=str)
 @pytest.mark.parametrize("kind", PARAMETERIZATIONS, ids=lambda k: type(k).__name__)
-def test_targets_decode_to_what_made_them(process, kind):
+def test_targets_decode_to_data_and_noise(process, kind):
     with jax.enable_x64(True):
         x0, eps = jax.random.normal(jax.random.key(0), (2, 7, 3, 2), jnp.float64)
         t = jnp.linspace(0.05, 0.95, 7)
@@ -125,7 +125,7 @@ def test_clipping_bounds_x0_and_keeps_the_state():
 
 
 class Affine:
-    """A network of two scalars, out = scale x + shift: its best eps-prediction is known."""
+    """A network of two scalars, out = scale x + shift, with a known optimal eps-prediction."""
 
     def init(self, key, x, t, cond, *, out):
         return {"params": {"scale": jnp.zeros(()), "shift": jnp.zeros(())}}

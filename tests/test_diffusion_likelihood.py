@@ -1,4 +1,4 @@
-"""The probability-flow ODE's likelihood against densities that are known."""
+"""The probability-flow ODE's likelihood against known densities."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def points(num=6, dims=3):
 
 
 def closed(process, x, low):
-    """The prior's density where the exact flow from `low` ends, and how it stretches; nats per example."""
+    """The prior's log-density at the end of the exact flow from `low`, and its log-determinant; nats per example."""
     low, high = jnp.asarray(low), jnp.asarray(1.0)
     end = np.asarray(DATA.transport(process, x, low, high))
     stretch = 0.5 * np.log(DATA.variance(process, high) / DATA.variance(process, low))
@@ -42,7 +42,7 @@ def closed(process, x, low):
 
 @pytest.mark.parametrize("process", PROCESSES, ids=str)
 def test_gaussian_data_to_1e_5(process):
-    """Closed flow: where it ends, how it stretches, and the prior's density there."""
+    """Against the closed-form flow: end point, log-determinant, and the prior's density."""
     x = points()
     expected = closed(process, x, EXACT.low)
     solver = OdeLikelihood(steps=400, method="rk4", probes=0)
@@ -52,7 +52,7 @@ def test_gaussian_data_to_1e_5(process):
 
 @pytest.mark.parametrize("process", [RectifiedFlow(), Trigonometric(), VP(beta_max=60.0)], ids=name)
 def test_density_of_the_data_to_1e_5(process):
-    """Where nothing of the data is left at t = 1 the value is the data's own log-density."""
+    """Where alpha(1) is negligible the value is the log-density of the data."""
     solver = OdeLikelihood(steps=400, method="rk4", probes=0, low=1e-8)
     x = points()
     ours = jax.jit(lambda x: solver.log_prob(DATA.denoise(process), process, x, KEY))(x)
@@ -85,7 +85,7 @@ def test_order_of_convergence(process, method, order):
 
 
 def test_one_rademacher_probe_is_exact_where_the_jacobian_is_diagonal():
-    """Isotropic Gaussian data: z^T J z = tr J whatever z; a Gaussian probe misses."""
+    """Isotropic Gaussian data: z^T J z = tr J for every Rademacher z; a Gaussian probe has an error."""
     process, x = RectifiedFlow(), points()
     value = lambda solver, key: jax.jit(lambda: solver.log_prob(DATA.denoise(process), process, x, key))()
     exact = value(OdeLikelihood(probes=0), KEY)
@@ -118,7 +118,7 @@ def test_hutchinson_has_the_mean_and_variance_of_theory(probe):
 
 
 def test_the_unit_vectors_give_the_trace_of_the_jacobian():
-    """Of a nonlinear function of pictures, each with its own Jacobian, against jax.jacobian."""
+    """Of a nonlinear function of images with different Jacobians, against jax.jacobian."""
     x = jax.random.normal(KEY, (4, 2, 2, 1), jnp.float64)
     mix = jax.random.normal(jax.random.key(1), (4, 4), jnp.float64)
     alone = lambda y: jnp.tanh(y.ravel() @ mix).reshape(y.shape) * y**2
@@ -129,7 +129,7 @@ def test_the_unit_vectors_give_the_trace_of_the_jacobian():
 
 @pytest.mark.parametrize(("probe", "probes"), [("rademacher", 1), ("gaussian", 1), ("rademacher", 4)])
 def test_hutchinson_is_unbiased_and_more_probes_vary_less(probe, probes):
-    """Along the whole walk, for correlated data: the path does not depend on the probes."""
+    """Along the whole path, for correlated data: the path does not depend on the probes."""
     data, process, num = CorrelatedData(), RectifiedFlow(), 4000
     x = jnp.broadcast_to(jnp.asarray([0.4, -0.2]), (num, 2))
     solver = OdeLikelihood(steps=20, probes=probes, probe=probe)
@@ -146,11 +146,11 @@ def test_hutchinson_is_unbiased_and_more_probes_vary_less(probe, probes):
         assert spread / single == pytest.approx(1 / np.sqrt(probes), rel=0.1)
 
 
-FADED = VP(beta_max=60.0)  # nothing of the data is left at t = 1
+FADED = VP(beta_max=60.0)  # alpha(1) is negligible
 
 
 class Oracle:
-    """The exact eps-prediction for `GaussianData` under `FADED`, as a network; a label moves its mean."""
+    """The exact eps-prediction for `GaussianData` under `FADED`, as a network; a label shifts its mean."""
 
     def init(self, key, x, t, cond, *, out):
         return {}
@@ -174,7 +174,7 @@ def test_the_objective_gives_the_model_s_density_given_the_label(classes):
 
 @pytest.mark.slow
 def test_adaptive_solver_keeps_its_tolerance_or_gives_nan():
-    """Against the closed flow, with VE's large numbers too; NaN when the steps do not suffice."""
+    """Against the closed-form flow, also for VE's large values; NaN when the steps do not suffice."""
     x = points()
     for process in (RectifiedFlow(), VE()):
         value = lambda steps, tolerance, process=process: jax.jit(
@@ -188,7 +188,7 @@ def test_adaptive_solver_keeps_its_tolerance_or_gives_nan():
     assert np.isnan(value(3, 1e-9)).all()
 
 
-def test_the_number_says_what_it_is():
+def test_kind_describes_the_estimate():
     kind = lambda **changes: Diffusion(Oracle(), (3,), likelihood=OdeLikelihood(**changes)).log_prob_kind
     assert kind() == "ODE estimate (Heun, 25 steps, Hutchinson 1 Rademacher probe)"
     assert kind(steps=9, method="rk4", probes=0) == "ODE estimate (RK4, 9 steps, exact trace)"
@@ -203,7 +203,7 @@ def test_the_number_says_what_it_is():
 
 
 def test_default_is_near_for_an_exact_denoiser():
-    """25 Heun steps of VP: how wrong the default is, measured, where the data are known."""
+    """25 Heun steps of VP: the error of the default for known data."""
     process, x = VP(), points(64)
     ours = OdeLikelihood().log_prob(DATA.denoise(process), process, x, KEY)
     assert np.abs(ours - DATA.log_density(np.asarray(x))).max() / 3 < 0.03

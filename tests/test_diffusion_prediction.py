@@ -1,4 +1,4 @@
-"""Parameterizations: every pair convertible, and EDM's preconditioning as its paper writes it."""
+"""Parameterizations: conversion between every pair, and EDM's preconditioning by the formulas of its paper."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def state(process, num=7):
 @pytest.mark.parametrize("process", PROCESSES, ids=str)
 @pytest.mark.parametrize("source", PARAMETERIZATIONS, ids=name)
 def test_every_pair_converts_and_back(process, source):
-    """An output of one kind becomes that of any other by decoding, and comes back, to 1e-10."""
+    """Outputs convert to every other parameterization by decoding, and back, to 1e-10."""
     _, _, t, x = state(process)
     out = jax.random.normal(jax.random.key(1), x.shape, jnp.float64)
     said = source.decode(process, out, x, t)
@@ -42,7 +42,7 @@ def test_every_pair_converts_and_back(process, source):
         np.testing.assert_allclose(again, out, rtol=1e-10, atol=1e-10 * scale)
 
 
-def test_an_output_is_what_its_name_says():
+def test_outputs_match_their_definitions():
     """From the same prediction: score = grad log q(x_t | x_0), velocity = dx/dt on the pair's line, v its angle."""
     process = VP()
     x0, eps, t, x = state(process)
@@ -62,7 +62,7 @@ def test_an_output_is_what_its_name_says():
 
 
 class Wiggle:
-    """A network without parameters that depends on all that it is given."""
+    """A network without parameters that depends on all of its inputs."""
 
     def init(self, key, x, t, cond, *, out):
         return {}
@@ -82,7 +82,7 @@ def edm_denoiser(x, sigma, data=0.7):
 
 @pytest.mark.parametrize("process", [EDM(), VP(), SubVP(), RectifiedFlow()], ids=name)
 def test_preconditioned_denoiser_is_equation_7(process):
-    """For alpha = 1 the paper's; for any alpha the same at x_t / alpha and sigma / alpha."""
+    """For alpha = 1 the paper's formula; for any alpha the same at x_t / alpha and sigma / alpha."""
     objective = Diffusion(Wiggle(), (2,), process=process, predict=prediction.Preconditioned(0.7))
     x = jax.random.normal(jax.random.key(0), (5, 2), jnp.float64)
     for time in (0.1, 0.5, 0.9):
@@ -111,7 +111,7 @@ def test_preconditioned_input_and_target_have_variance_one_and_no_correlation(pr
 
 
 def test_preconditioned_stays_finite_without_data_or_noise():
-    """Rectified flow at t = 1 is pure noise: the network still gets x_t with a finite noise level."""
+    """Rectified flow at t = 1 is pure noise: the network's inputs remain finite."""
     x, out = jnp.asarray([[0.4, -1.0]]), jnp.asarray([[0.3, 0.2]])
     kind, process, t = prediction.Preconditioned(0.5), RectifiedFlow(), jnp.ones(1)
     given, level = kind.inputs(process, x, t)
@@ -129,6 +129,6 @@ def test_preconditioned_with_unit_data_is_minus_v():
 
 
 @pytest.mark.parametrize("kind", PARAMETERIZATIONS[:-1], ids=name)
-def test_others_give_the_network_what_they_are_given(kind):
+def test_other_parameterizations_pass_inputs_unchanged(kind):
     _, _, t, x = state(VP())
     assert kind.inputs(VP(), x, t) == (x, t)

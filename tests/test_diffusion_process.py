@@ -1,4 +1,4 @@
-"""The zoo of processes: each against its paper's own formulas, in float64."""
+"""Processes against the formulas of their papers, in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def test_variance_is_preserved(process):
 
 @pytest.mark.parametrize("process", ALL, ids=name)
 def test_ends_of_time(process):
-    """alpha(0) = 1; the signal-to-noise ratio only falls; noise at 0 only where sigma_min says so."""
+    """alpha(0) = 1; the signal-to-noise ratio decreases; noise at t = 0 only where sigma_min > 0."""
     assert float(process.alpha(jnp.asarray(0.0))) == 1.0
     assert (np.diff(process.log_snr(jnp.linspace(0.0, 1.0, 400)[1:-1])) < 0).all()
     assert float(process.sigma(jnp.asarray(0.0))) == pytest.approx(getattr(process, "sigma_min", 0.0))
@@ -67,7 +67,7 @@ def test_cosine_without_offset_is_the_quarter_circle():
     np.testing.assert_allclose(whole.sigma(t), Trigonometric().sigma(t), rtol=1e-12)
 
 
-def test_edm_walks_karras_s_levels_and_ends_in_linear_and_geometric():
+def test_edm_has_karras_levels_between_linear_and_geometric():
     n, low, high, rho = 18, 0.002, 80.0, 7.0
     steps = np.arange(n)
     levels = (high ** (1 / rho) + steps / (n - 1) * (low ** (1 / rho) - high ** (1 / rho))) ** rho
@@ -91,17 +91,17 @@ def test_log_prior_is_scipy_s():
 
 
 @pytest.mark.parametrize("process", ALL, ids=name)
-def test_prior_gap_is_the_divergence_and_small(process):
+def test_prior_kl_matches_quadrature_and_is_small(process):
     """KL(N(m, s^2) || N(0, s^2)) by quadrature; at t = 1 at most 2e-4 nats per dimension for ||x_0||^2 = d."""
     t, x0 = jnp.asarray(0.7), jnp.asarray([[0.3], [-1.1]])
     sigma, means = float(process.sigma(t)), np.asarray(process.alpha(t) * x0)[:, 0]
-    for gap, mean in zip(process.prior_gap(x0, t), means, strict=True):
+    for gap, mean in zip(process.prior_kl(x0, t), means, strict=True):
         z, h = np.linspace(-9, 9, 2001, retstep=True)
         q = stats.norm(mean, sigma)
         x = mean + sigma * z
         expected = np.sum(q.pdf(x) * (q.logpdf(x) - stats.norm(0, sigma).logpdf(x))) * h * sigma
         assert float(gap) == pytest.approx(expected, rel=1e-6)
-    assert float(process.prior_gap(jnp.ones((1, 1)), jnp.asarray(1.0))[0]) <= 2.1e-4
+    assert float(process.prior_kl(jnp.ones((1, 1)), jnp.asarray(1.0))[0]) <= 2.1e-4
 
 
 def test_tables_are_ddpm_s():
@@ -127,7 +127,7 @@ def test_cosine_tables_are_clipped_as_in_the_paper():
 
 
 @pytest.mark.parametrize("process", ALL, ids=name)
-def test_tables_know_the_posterior(process):
+def test_tables_match_the_posterior(process):
     """q(x_{i-1} | x_i, x_0) by Gaussian conditioning of the pair (x_{i-1}, x_i) given x_0."""
     tables = discretise(process, 20)
     before, beta, after = tables.alpha_bar_before, tables.beta, tables.alpha_bar

@@ -1,4 +1,4 @@
-"""Weightings and distributions of time: the papers' formulas, and what does not depend on the parameterization."""
+"""Weightings and distributions of time: the papers' formulas, and independence of the parameterization."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ def float64():
 @pytest.mark.parametrize("process", PROCESSES, ids=str)
 @pytest.mark.parametrize("weight", ON_EPS, ids=name)
 def test_a_weighted_error_is_the_same_for_every_parameterization(process, weight, float64):
-    """One wrong denoiser, said in every parameterization, has the loss w_eps (eps - eps_hat)^2."""
+    """One inexact denoiser has the loss w_eps (eps - eps_hat)^2 in every parameterization."""
     x0, eps, wrong = jax.random.normal(jax.random.key(0), (3, 7, 2), jnp.float64)
     t = jnp.linspace(0.05, 0.95, 7)
     said = prediction.from_x0(process, wrong, process.marginal(x0, eps, t), t)
@@ -76,7 +76,7 @@ def test_formulas_of_the_papers(process, float64):
 
 @pytest.mark.parametrize("process", [VP(), Cosine(), Trigonometric()], ids=name)
 def test_min_snr_of_v(process, float64):
-    """Variance preserving: min(SNR, gamma) / (SNR + 1), as its paper gives for v."""
+    """Variance preserving: min(SNR, gamma) / (SNR + 1), the formula of its paper for v."""
     t = jnp.linspace(0.05, 0.95, 19)
     snr = np.exp(process.log_snr(t))
     ours = weighting.MinSNR().weight(process, prediction.V(), t)
@@ -104,7 +104,7 @@ def test_likelihood_weight_makes_the_loss_an_information(process, float64):
 
 
 def test_sigmoid_loss_is_an_integral_over_log_snr(float64):
-    """Uniform times between the same log SNR: VP and rectified flow weigh an error that depends on log SNR alike."""
+    """Uniform times, the same range of log SNR: VP and rectified flow have equal losses for an error of log SNR."""
     totals, error = [], lambda snr: 1 / (2 + snr)
     for process in (VP(), RectifiedFlow()):
         first, last = (float(process.time_at(jnp.asarray(value))) for value in (4.0, -4.0))
@@ -115,7 +115,7 @@ def test_sigmoid_loss_is_an_integral_over_log_snr(float64):
 
 
 class Silent:
-    """A network that says 0."""
+    """A network with output 0."""
 
     def init(self, key, x, t, cond, *, out):
         return {}
@@ -132,7 +132,7 @@ class Square:
         return t**2
 
 
-def test_the_loss_weighs_each_example_by_its_own_time():
+def test_loss_weights_each_example_by_its_time():
     """Output 0 and target x_0 = i: the loss is the mean of w(t_i) i^2."""
     objective = Diffusion(Silent(), (3,), predict=prediction.X0(), weight=Square())
     x0 = jnp.broadcast_to(jnp.arange(1.0, 9.0)[:, None], (8, 3))
@@ -143,7 +143,7 @@ def test_the_loss_weighs_each_example_by_its_own_time():
 
 
 def normal_level(process, t):
-    """The law of log(sigma / alpha) that `LogNormalSigma()` names."""
+    """The distribution function of log(sigma / alpha) under `LogNormalSigma()`."""
     return stats.norm(-1.2, 1.2).cdf(-0.5 * np.asarray(process.log_snr(t)))
 
 
@@ -160,7 +160,7 @@ LAWS = [
 
 
 @pytest.mark.parametrize(("times", "process", "law"), LAWS, ids=name)
-def test_times_follow_their_law_one_by_one_and_evenly_together(times, process, law):
+def test_times_have_their_distribution_and_are_stratified(times, process, law):
     draws = jax.vmap(lambda key: times.draw(process, key, 8))(jax.random.split(jax.random.key(0), 4000))
     assert draws.dtype == jnp.float32
     fractions = np.asarray(law(process, draws))
@@ -172,7 +172,7 @@ def test_times_follow_their_law_one_by_one_and_evenly_together(times, process, l
     np.testing.assert_allclose(gaps[inside.all(axis=1)], 1 / 8, atol=2e-3)
 
 
-def test_noise_levels_beyond_the_process_are_drawn_at_its_ends():
+def test_noise_levels_outside_the_process_are_clipped():
     wide = LogNormalSigma(mean=0.0, std=30.0, low=0.0)
     t = np.asarray(wide.draw(EDM(), jax.random.key(0), 1000))
     below = stats.norm(0, 30).cdf(np.log(0.002))

@@ -29,8 +29,8 @@ by_name = pytest.mark.parametrize(
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-def test_a_schedule_rises_from_nothing_to_all(schedule):
-    """Ends exact in float32, monotone, and relatively accurate where almost nothing has gone."""
+def test_schedules_increase_from_0_to_1(schedule):
+    """Ends exact in float32, monotone, and with small relative error near 0."""
     t = jnp.linspace(0.0, 1.0, 1001)
     noise = np.asarray(schedule.noise(t))
     assert noise[0] == 0.0
@@ -44,7 +44,7 @@ def test_a_schedule_rises_from_nothing_to_all(schedule):
 
 
 def test_the_schedules_are_the_papers():
-    """-log alpha of the geometric one grows by the same factor in equal times; the cosine's ratio is MaskGIT's."""
+    """-log alpha of the geometric schedule grows by equal factors in equal times; the cosine matches MaskGIT."""
     with jax.enable_x64(True):
         t = jnp.linspace(0.0, 1.0, 7)
         ends = np.exp(-1e-3), np.exp(-20.0)
@@ -56,7 +56,7 @@ def test_the_schedules_are_the_papers():
 
 
 @by_name
-def test_the_way_back_is_bayes_rule_by_matrices(process):
+def test_reverse_transition_matches_bayes_rule_by_matrices(process):
     """q(x_s | x_t, x_0) and its mean over p(x_0 | x_t), from products of transition matrices."""
     with jax.enable_x64(True):
         symbols, steps, back = process.symbols, 5, jax.jit(process.log_backward)
@@ -65,7 +65,7 @@ def test_the_way_back_is_bayes_rule_by_matrices(process):
         x, x0 = (a.ravel() for a in np.meshgrid(np.arange(symbols), np.arange(3), indexing="ij"))
         p = np.random.default_rng(1).dirichlet(np.ones(3), symbols)
         for i in range(1, steps + 1):
-            step = np.linalg.solve(levels[i - 1], levels[i])  # Q_t alone, as D3PM's eq. 2 has it
+            step = np.linalg.solve(levels[i - 1], levels[i])  # Q_t, D3PM's eq. 2
             np.testing.assert_allclose(step.sum(1), 1.0)
             assert (step > -1e-12).all()
             joint = levels[i - 1][:3, :, None] * step[None]  # q(x_s, x_t | x_0)
@@ -76,14 +76,14 @@ def test_the_way_back_is_bayes_rule_by_matrices(process):
             possible = total[x0, x] > 0
             np.testing.assert_allclose(ours[possible, 0], bayes[x0, :, x][possible], atol=1e-12)
             mixed = back(jnp.arange(symbols)[:, None], jnp.log(p)[:, None], t[0], s[0])
-            known = p * (total.T > 0)  # p(x_0 | x_t), impossible x_0 struck out, in the rows x_t that can be
+            known = p * (total.T > 0)  # p(x_0 | x_t), impossible x_0 removed, in the rows of possible x_t
             can = known.sum(1) > 0
             mean = np.einsum("tz,zst->ts", known, bayes)[can] / known[can].sum(1, keepdims=True)
             np.testing.assert_allclose(np.exp(mixed)[can, 0], mean, atol=1e-12)
 
 
 @by_name
-def test_corrupted_tokens_have_the_marginal_law(process):
+def test_corrupted_tokens_have_the_marginal_distribution(process):
     """Chi-square of draws against q(x_t | x_0), with a time for each example."""
     t = jnp.repeat(jnp.asarray([0.25, 0.7]), 30_000)
     x0 = jnp.broadcast_to(jnp.asarray([0, 2]), (60_000, 2))
@@ -103,7 +103,7 @@ def test_corrupted_tokens_have_the_marginal_law(process):
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 def test_continuous_bound_of_the_exact_denoiser_is_the_log_probability(schedule):
-    """For every sequence, by the any-order identity, whatever the schedule."""
+    """For every sequence, by the any-order identity, for every schedule."""
     with jax.enable_x64(True):
         joint = Joint(2, 3)
         process = Absorbing(joint.values, schedule)
@@ -121,13 +121,13 @@ def test_the_exact_posterior_of_masks_does_not_depend_on_time():
 
 
 def wrong_log_p(process, length, seed=3):
-    """Some denoiser, wrong everywhere: one table for all times."""
+    """An inexact denoiser: one table for all times."""
     logits = np.random.default_rng(seed).normal(size=(process.symbols**length, length, process.vocab))
     return np.asarray(jax.nn.log_softmax(jnp.asarray(1.5 * logits)))
 
 
-def test_bounds_of_any_denoiser_are_of_a_normalised_model_and_of_no_schedule():
-    """sum_x exp(-bound) <= 1; the continuous bound is one number for all schedules, the limit of T steps."""
+def test_bounds_of_any_denoiser_are_normalised_and_independent_of_the_schedule():
+    """sum_x exp(-bound) <= 1; the continuous bound is equal for all schedules, and the limit of T steps."""
     with jax.enable_x64(True):
         clean = sequences(3, 2)
         table = wrong_log_p(Absorbing(3), 2)
@@ -165,7 +165,7 @@ def test_one_step_is_the_independent_model_exactly():
 
 @pytest.mark.parametrize("process", [Absorbing(3), UniformNoise(3)], ids=lambda p: type(p).__name__)
 def test_the_bound_of_t_steps_falls_to_the_entropy(process):
-    """With the exact denoiser the mean bound exceeds the entropy by about 1 / T, and ever less."""
+    """With the exact denoiser the mean bound exceeds the entropy by about 1 / T, decreasing in T."""
     with jax.enable_x64(True):
         joint = Joint(3, 2)
 
@@ -182,7 +182,7 @@ def test_the_bound_of_t_steps_falls_to_the_entropy(process):
 
 
 def test_absorbing_steps_have_the_closed_form():
-    """T KL = T (1 - noise(s) / noise(t)) times the cross-entropy of masked tokens; so are float32 and the gradient."""
+    """T KL = T (1 - noise(s) / noise(t)) times the cross-entropy of masked tokens, in float32 and for the gradient."""
     process, bound = Absorbing(5, CosineNoise()), DiscreteTime(10)
     keys = jax.random.split(jax.random.key(0), 3)
     x0 = jax.random.randint(keys[0], (64, 7), 0, 5)
@@ -215,7 +215,7 @@ def test_gradients_of_uniform_noise_are_finite_where_a_prediction_is_certain():
         assert np.isfinite(slope).all()
 
 
-def test_discrete_times_are_each_hit_equally():
+def test_discrete_times_are_uniform():
     u = (jnp.arange(1000) + 0.5) / 1000
     times, counts = np.unique(np.asarray(DiscreteTime(8).time(u)), return_counts=True)
     np.testing.assert_allclose(times, np.arange(1, 9) / 8)
@@ -233,9 +233,9 @@ def test_guidance_tilts_and_normalises():
     np.testing.assert_allclose(np.exp(ours), tilted / tilted.sum(-1, keepdims=True), rtol=1e-4)
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_settings_raise():
     x, t, log_p = jnp.zeros((1, 2), jnp.int32), jnp.ones(1), jnp.zeros((1, 2, 3))
-    with pytest.raises(UserError, match="ContinuousTime is for Absorbing, not UniformNoise"):
+    with pytest.raises(UserError, match="ContinuousTime requires Absorbing, got UniformNoise"):
         ContinuousTime().nats(UniformNoise(3), x, x, t, log_p)
     with pytest.raises(UserError, match="vocab=1 must be at least 2"):
         Absorbing(1)

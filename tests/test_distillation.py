@@ -1,4 +1,4 @@
-"""Progressive distillation and reflow of an exact teacher: where the right students are known in closed form."""
+"""Progressive distillation and reflow of an exact teacher, with students known in closed form."""
 
 import dataclasses
 
@@ -38,8 +38,8 @@ def test_solver_steps_are_the_samplers(process):
 
 
 @pytest.mark.parametrize("process", [VP(), EDM(), RectifiedFlow()], ids=lambda p: type(p).__name__)
-def test_one_step_with_the_target_lands_where_two_landed(process):
-    """For each example's own times, from t = 1 (where alpha may be 0) too."""
+def test_one_step_with_the_target_matches_two_steps(process):
+    """For different times per example, including t = 1 (where alpha may be 0)."""
     with jax.enable_x64(True):
         denoise, x = DATA.denoise(process), jnp.linspace(-2.0, 2.0, 5)[:, None]
         t = jnp.asarray([1.0, 0.8, 0.6, 0.4, 0.2])
@@ -51,9 +51,9 @@ def test_one_step_with_the_target_lands_where_two_landed(process):
 
 
 class Student(Denoiser):
-    """x_0 whose DDIM step from t does what 2^depth steps of the exact teacher do, each 1 / (2 FIRST) long.
+    """The x_0 for which a DDIM step from t equals 2^depth steps of the exact teacher, each of length 1 / (2 FIRST).
 
-    Of Gaussian data a DDIM step takes x_t - alpha_t mean to x_s - alpha_s mean by a factor; factors multiply.
+    For Gaussian data a DDIM step multiplies the deviation from the mean, x_t - alpha_t mean, by a factor.
     """
 
     def apply(self, params, x, t, cond, *, out, **options):
@@ -83,8 +83,8 @@ def depth(value: float):
     return {"net": {"depth": jnp.asarray(value)}}
 
 
-def test_each_stage_teaches_twice_the_steps_of_the_one_before():
-    """The loss of the right student is 0 in each stage and that of the last stage's is not; N halves with the step."""
+def test_each_stage_halves_the_number_of_steps():
+    """In each stage the loss of the exact student is 0, that of the previous stage's student is not; N is halved."""
     with jax.enable_x64(True):
         objective = progressive()
         extra = lambda before: {"teacher": depth(0.0), "before": depth(before)}
@@ -98,8 +98,8 @@ def test_each_stage_teaches_twice_the_steps_of_the_one_before():
 
 
 @pytest.mark.slow
-def test_a_student_becomes_the_teacher_where_a_stage_begins():
-    """On the stage's first step, at once, and never in the last stage or while evaluating."""
+def test_student_becomes_the_teacher_at_the_start_of_a_stage():
+    """On the first step of a stage, and not after the start of the last stage or in evaluation."""
     objective = progressive()
     extra = {"teacher": depth(0.0), "before": depth(-7.0)}
 
@@ -114,14 +114,14 @@ def test_a_student_becomes_the_teacher_where_a_stage_begins():
     assert float(aux.extra["before"]["net"]["depth"]) == -7
 
 
-def test_the_last_student_draws_in_one_step_what_the_teacher_draws_in_all():
+def test_last_student_matches_the_teachers_samples_in_one_step():
     objective, process = progressive(), VP()
     draw = jax.jit(lambda key: objective.sample(depth(3.0), {}, key, 64))
     theirs = sample(DATA.denoise(process), process, DDIM(2 * FIRST), jax.random.key(5), (64, 1))
     np.testing.assert_allclose(draw(jax.random.key(5)), theirs, rtol=2e-4, atol=2e-4)
 
 
-def test_stages_that_do_not_halve_are_refused():
+def test_stages_that_do_not_halve_raise():
     for first, last in ((6, 1), (4, 3), (1, 2), (4, 0)):
         with pytest.raises(UserError, match="power of 2"):
             dataclasses.replace(progressive(), first=first, last=last).init(jax.random.key(0), {})
@@ -129,7 +129,7 @@ def test_stages_that_do_not_halve_are_refused():
 
 @dataclasses.dataclass(frozen=True)
 class Straight(Denoiser):
-    """The velocity of straight paths from z to where the teacher's ODE takes it, a + b z for Gaussian data."""
+    """The velocity of straight paths from z to the end of the teacher's ODE, a + b z for Gaussian data."""
 
     only_at_one: bool = False
 
@@ -145,7 +145,7 @@ class Straight(Denoiser):
 
 @dataclasses.dataclass(frozen=True)
 class Crossing(Denoiser):
-    """The velocity of rectified flow on independent pairs: what reflow begins with."""
+    """The velocity of rectified flow on independent pairs."""
 
     def apply(self, params, x, t, cond, *, out, **options):
         flow = RectifiedFlow()
@@ -154,7 +154,7 @@ class Crossing(Denoiser):
 
 @pytest.mark.slow
 def test_reflow_straightens_the_teachers_paths():
-    """The straight velocity has no loss left but the solver's, the crossing one has; one Euler step is the ODE."""
+    """The straight velocity has zero loss up to solver error, the crossing one does not; one Euler step suffices."""
     process = VP()
     batch, extra, ctx = data(512), {"teacher": {"net": {}}}, context()
     make = lambda net, **fields: Reflow(net, exact_teacher(process), DPMSolverPP(steps=40), **fields)

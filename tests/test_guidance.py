@@ -1,4 +1,4 @@
-"""Guidance and thresholds against closed forms of Gaussians, and their limits to the bit."""
+"""Guidance and thresholds against closed forms of Gaussians, and their exact limits."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ def test_a_gaussian_classifier_gives_the_posteriors_denoiser(process):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(last)), "alpha = 0"
 
 
-def test_samples_of_a_guided_walk_follow_the_posterior():
+def test_guided_samples_follow_the_posterior():
     num = 20_000
     guided = guidance.classifier(PRIOR.denoise(VP()), log_prob(VP()), VP())
     x = jax.jit(lambda key: sample(guided, VP(), DDIM(steps=400), key, (num, 1)))(jax.random.key(1))
@@ -92,7 +92,7 @@ def test_scale_one_is_the_conditional_model_itself(record_of):
     assert NoThreshold().constrain(given, VP()) is given
 
 
-def test_an_interval_guides_within_it_and_spares_the_evaluation_outside():
+def test_interval_guides_inside_and_skips_the_evaluation_outside():
     process, x, calls = VP(), states(), []
     given, free = pair(process)
 
@@ -159,12 +159,12 @@ def test_projection_removes_what_lies_along_the_conditional_estimate():
 def test_plus_plus_noises_the_guided_estimate_with_the_unconditional_noise():
     process, x, t, s, scale = VP(), states(), jnp.asarray(T), jnp.asarray(0.3), 0.6
     given, free = pair(process)
-    walk = DDIM().step(
+    state = DDIM().step(
         PlusPlus(scale).apply(given, free, process), process, DDIM().init(x), t, s, jax.random.key(0)
     )
     x0 = (1 - scale) * free(x, t).x0 + scale * given(x, t).x0
     np.testing.assert_allclose(
-        walk.x, process.alpha(s) * x0 + process.sigma(s) * free(x, t).eps, rtol=1e-5, atol=1e-6
+        state.x, process.alpha(s) * x0 + process.sigma(s) * free(x, t).eps, rtol=1e-5, atol=1e-6
     )
 
 
@@ -190,7 +190,7 @@ def test_static_threshold_clips_symmetrically():
     )
 
 
-def test_what_else_a_prediction_says_is_the_conditional_models():
+def test_guidance_keeps_the_conditional_models_v():
     process, x, t = VP(), states(), jnp.asarray(T)
 
     def saying(data, number):
@@ -215,13 +215,13 @@ WRONG = [
     (ClassifierFree(2.0, rescale=1.5), "rescale=1.5 must be in"),
     (PlusPlus(2.0), "scale=2.0 must be in"),
     (Static(0.0), "bound=0.0 must be above"),
-    (Dynamic(99.5), "percentile=99.5 must be a fraction"),
+    (Dynamic(99.5), r"percentile=99.5 must be in \(0, 1\]"),
     (Dynamic(0.9, -1.0), "bound=-1.0 must be above"),
 ]
 
 
 @pytest.mark.parametrize(("how", "line"), WRONG, ids=str)
-def test_bad_hyperparameters_say_so(how, line):
+def test_invalid_hyperparameters_raise(how, line):
     use = (
         how.apply
         if isinstance(how, ClassifierFree | PlusPlus)

@@ -42,7 +42,7 @@ def float64():
 
 @dataclass(frozen=True)
 class Exact:
-    """As a network: E[eps | x_t], and the v of the true reverse step's variance, or a constant v; both may be moved."""
+    """As a network: E[eps | x_t], and the v of the exact reverse variance, or a constant v; both may be perturbed."""
 
     process: Process
     steps: int
@@ -90,7 +90,7 @@ def by_step(objective, params=PARAMS, x=POINTS, noise=((-1.0, 1.0), (0.5, 0.5)))
 
 def bound(objective, x=POINTS, **options):
     """L_vlb for each x."""
-    return jnp.sum(by_step(objective, PARAMS, x, **options), axis=1) + objective.process.prior_gap(
+    return jnp.sum(by_step(objective, PARAMS, x, **options), axis=1) + objective.process.prior_kl(
         x, jnp.ones(())
     )
 
@@ -100,7 +100,7 @@ def bound(objective, x=POINTS, **options):
     "process", [Cosine(), VE(sigma_min=0.1, sigma_max=2e3)], ids=lambda p: type(p).__name__
 )
 def test_the_bound_is_exact_for_exact_steps(process, steps):
-    """The reverse steps of Gaussian data are Gaussian: with the right mean and v no gap is left for any T and x."""
+    """The reverse steps of Gaussian data are Gaussian: with the exact mean and v the bound is tight for any T and x."""
     np.testing.assert_allclose(-bound(exact(steps, process)), DATA.log_density(np.asarray(POINTS)), atol=2e-5)
 
 
@@ -157,8 +157,8 @@ def test_the_mean_learns_from_the_simple_loss_and_v_from_the_bound():
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12), slope(whole), vlb)
 
 
-def test_cells_share_all_probability():
-    """Differences of the normal distribution function, summing to 1; finite with finite slopes, even far out."""
+def test_cells_sum_to_one():
+    """Differences of the normal distribution function, summing to 1; values and gradients are finite in the tails."""
     levels = 256
     cells = jax.jit(lambda x, m, s: gaussian.log_cells(x, m, s, levels))
     values = np.linspace(-1, 1, levels)
@@ -179,7 +179,7 @@ def test_cells_share_all_probability():
 
 
 def test_the_bound_is_one_on_the_probability_of_discrete_data():
-    """Summed over all values exp(-L_vlb) cannot exceed 1, however wrong the model; here it comes near."""
+    """Summed over all values exp(-L_vlb) cannot exceed 1 for any model; here it is close to 1."""
     levels = 5
     hermite = tuple(tuple(row) for row in np.polynomial.hermite_e.hermegauss(40))
     x = jnp.linspace(-1.0, 1.0, levels)[:, None]
@@ -195,7 +195,7 @@ def test_loss_and_log_prob_estimate_the_bound():
     batch, expected = {"x": jnp.tile(x, (num, 1))}, float(bound(objective, x)[0])
     values = np.asarray(jax.jit(lambda: objective.log_prob(PARAMS, {}, batch, KEY))())
     assert abs(values.mean() + expected) < 4 * values.std() / np.sqrt(num)
-    steps = expected - float(objective.process.prior_gap(x, jnp.ones(()))[0])
+    steps = expected - float(objective.process.prior_kl(x, jnp.ones(()))[0])
     loss, aux = jax.jit(lambda: objective.loss(PARAMS, {}, batch, Context(KEY, 0, True)))()
     assert abs(loss - steps) < 0.1
     np.testing.assert_allclose(loss, aux.metrics["vlb"])
@@ -204,7 +204,7 @@ def test_loss_and_log_prob_estimate_the_bound():
 
 @pytest.mark.slow
 def test_importance_sampling_is_unbiased():
-    """Weighted losses at the drawn times have the uniform mean, whatever the history; the order of draws is even."""
+    """Weighted losses at the drawn times have the uniform mean for any history; draws are stratified."""
     losses = jnp.asarray(np.random.default_rng(0).lognormal(size=7))
     past = loss_history.History(jnp.outer(losses**2, jnp.ones(10)), jnp.full(7, 10.0))
     p, num = loss_history.probabilities(past), 70_000
@@ -218,12 +218,12 @@ def test_importance_sampling_is_unbiased():
 
 
 def test_the_history_holds_the_last_ten():
-    """As ten-element queues that are filled one after another."""
-    past, queues = loss_history.forgotten(4), [collections.deque(maxlen=10) for _ in range(4)]
-    remember, rng = jax.jit(loss_history.remember), np.random.default_rng(0)
+    """Against ten-element queues filled sequentially."""
+    past, queues = loss_history.empty(4), [collections.deque(maxlen=10) for _ in range(4)]
+    update, rng = jax.jit(loss_history.update), np.random.default_rng(0)
     for _ in range(5):
         index, loss = rng.choice(4, p=[0.6, 0.3, 0.09, 0.01], size=24), rng.normal(size=24)
-        past = remember(past, jnp.asarray(index, jnp.int32), jnp.asarray(loss))
+        past = update(past, jnp.asarray(index, jnp.int32), jnp.asarray(loss))
         for t, value in zip(index, loss, strict=True):
             queues[t].append(np.float32(value) ** 2)
         for row, queue in zip(past.squares, queues, strict=True):
@@ -231,8 +231,8 @@ def test_the_history_holds_the_last_ten():
     assert past.counts.sum() == 5 * 24
 
 
-def test_the_loss_fills_its_history_and_draws_by_it():
-    """At the drawn times stand the unweighted losses; once all have ten, the draws follow them."""
+def test_loss_records_its_history_and_samples_by_it():
+    """The unweighted losses are recorded at the drawn times; once all have ten, sampling follows them."""
     objective, batch = exact(3, importance=True), {"x": jnp.tile(POINTS, (9, 1))}
     extra = objective.init(KEY, batch)[1]
 
@@ -259,7 +259,7 @@ def test_the_loss_fills_its_history_and_draws_by_it():
 
 
 def test_sampling_with_the_learned_variance_is_exact():
-    """Nine steps of the true reverse variances: the marginal at t = 0.1 comes out; a constant v misses it."""
+    """Nine steps of the true reverse variances: samples have the marginal at t = 0.1; not with a constant v."""
     num, grid = 100_000, Uniform(end=0.1)
     marginal = lambda v: jax.jit(
         lambda: exact(10, v=v, sampler=Ancestral(steps=9, grid=grid)).sample(PARAMS, {}, KEY, num)
@@ -282,7 +282,7 @@ def test_guidance_and_thresholds_keep_v():
     assert np.all(np.abs(denoise(POINTS, t).x0) <= 0.5)
 
 
-def test_impossible_settings_are_refused():
+def test_invalid_settings_raise():
     for change in ({"levels": -2}, {"steps": 1}, {"shape": (3,)}):
         with pytest.raises(UserError):
             dataclasses.replace(exact(), **change).init(KEY, {"x": POINTS})

@@ -1,4 +1,4 @@
-"""Stochastic interpolants between two Gaussians, where everything is known; and what they have in common with flows."""
+"""Stochastic interpolants between two Gaussians against closed forms; their relation to rectified flow."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ from genjax.diffusion.interpolants import (
     NoLatent,
     Ring,
     SinSquared,
-    clock,
     drift,
+    time_change,
 )
 from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.diffusion.prediction import Velocity
@@ -86,7 +86,7 @@ class Gaussians:
 
     @property
     def apply(self):
-        """As a network: the exact estimates, one time for all."""
+        """As a network: the exact estimates, at one time for all examples."""
 
         def net(params, x, t, cond, *, out, train=False, rngs=None):
             exact = self.estimate(x, t[0])
@@ -105,7 +105,7 @@ class Gaussians:
 
 
 @pytest.mark.parametrize(("path", "gamma"), INTERPOLANTS, ids=names)
-def test_interpolants_begin_with_data_and_end_with_the_base(path, gamma):
+def test_interpolants_start_at_data_and_end_at_the_base(path, gamma):
     t = jnp.asarray([0.0, 1.0])
     np.testing.assert_allclose(path.alpha(t), [1.0, 0.0], atol=1e-7)
     np.testing.assert_allclose(path.sigma(t), [0.0, 1.0], atol=1e-7)
@@ -117,13 +117,13 @@ def test_interpolants_begin_with_data_and_end_with_the_base(path, gamma):
 
 @pytest.mark.parametrize(("path", "gamma"), INTERPOLANTS, ids=names)
 def test_the_two_regressions_make_the_velocity(path, gamma):
-    """t' v + (d gamma / du) eta is the derivative in u of the map that carries the Gaussian marginals."""
+    """t' v + (d gamma / du) eta is the derivative in u of the transport map between the Gaussian marginals."""
     with jax.enable_x64(True):
         exact, x, h = Gaussians(path, gamma), jnp.linspace(-2.0, 2.0, 5)[:, None], 1e-6
         for u in (0.003, 0.2, 0.7, 0.996):
             u = jnp.asarray(u)
-            ends = [exact.transport(x, clock(u), clock(u + side * h)) for side in (1, -1)]
-            ours = drift(exact.estimate(x, clock(u)), gamma, u)
+            ends = [exact.transport(x, time_change(u), time_change(u + side * h)) for side in (1, -1)]
+            ours = drift(exact.estimate(x, time_change(u)), gamma, u)
             np.testing.assert_allclose(ours, (ends[0] - ends[1]) / (2 * h), rtol=1e-6, atol=1e-7)
 
 
@@ -133,7 +133,7 @@ def test_flows_are_solved_to_their_order(method, order):
     with jax.enable_x64(True):
         exact = Gaussians(*INTERPOLANTS[0])
         x, steps, errors = jnp.linspace(-2.0, 2.0, 5)[:, None], [16, 32, 64], []
-        expected = exact.transport(x, clock(jnp.asarray(0.999)), clock(jnp.asarray(0.001)))
+        expected = exact.transport(x, time_change(jnp.asarray(0.999)), time_change(jnp.asarray(0.001)))
         for number in steps:
             end = ODE(number, method).solve(exact.estimate, exact.gamma, x, CONTEXT.key)
             errors.append(float(jnp.max(jnp.abs(end - expected))))
@@ -151,8 +151,8 @@ def test_flows_are_solved_to_their_order(method, order):
     ],
     ids=names,
 )
-def test_walks_end_with_the_data(path, gamma, solver):
-    """Mean, variance and law (KS) of the samples of the objective itself, its network being exact."""
+def test_solvers_sample_the_data(path, gamma, solver):
+    """Mean, variance and distribution (KS) of the objective's samples with an exact network."""
     exact, num = Gaussians(path, gamma), 20_000
     ours = Interpolant(exact, (1,), path=path, gamma=gamma, base=exact, sampler=solver)
     x = np.asarray(jax.jit(lambda key: ours.sample({"net": {}}, {}, key, num))(jax.random.key(3)))[:, 0]
@@ -162,10 +162,10 @@ def test_walks_end_with_the_data(path, gamma, solver):
     assert stats.kstest(x.astype(np.float64), stats.norm(mean, std).cdf).statistic < 0.015
 
 
-def test_noise_of_any_scale_leaves_the_marginals():
-    """Halfway, too, and with a constant epsilon: variance at u = 0.3 of walks that begin at u = 0.7."""
+def test_noise_of_any_scale_preserves_the_marginals():
+    """Halfway, too, and with a constant epsilon: variance at u = 0.3 of paths that start at u = 0.7."""
     exact, num = Gaussians(*INTERPOLANTS[0]), 10_000
-    first, last = clock(jnp.asarray(0.7)), clock(jnp.asarray(0.3))
+    first, last = time_change(jnp.asarray(0.7)), time_change(jnp.asarray(0.3))
     start = exact.mean(first) + jnp.sqrt(exact.variance(first)) * jax.random.normal(CONTEXT.key, (num, 1))
     for solver in (SDE(300, 0.5, 0.0, 0.3), SDE(300, 2.0, 1.0, 0.3)):
         end = jax.jit(lambda x, solver=solver: solver.solve(exact.estimate, exact.gamma, x, CONTEXT.key))(
@@ -197,7 +197,7 @@ def test_rectified_flow_is_the_interpolant_without_latent_noise():
 
 @pytest.mark.slow
 def test_loss_is_the_two_regressions():
-    """Written out with scipy's assignment on the same draws, between a ring and data."""
+    """Against an explicit computation with scipy's assignment on the same draws, between a ring and data."""
     x0 = np.random.RandomState(0).randn(32, 2).astype(np.float32)
     ring = Ring(5, 2.0, 0.3)
     ours = Interpolant(Tiny(), (2,), gamma=Bridge(0.5), base=ring, coupling=MinibatchOT())
@@ -232,8 +232,8 @@ def test_the_losses_minimisers_are_conditional_expectations():
     assert float(jnp.min(jnp.abs(away["kernel"]))) > 5 * 2 * 2.5 / np.sqrt(num)
 
 
-def test_rings_are_the_mixture_that_they_say():
-    """Log-density of the data set's own ring; draws have its covariance and all modes."""
+def test_ring_is_the_mixture_of_its_fields():
+    """Log-density of the data set's ring; samples have its covariance and all modes."""
     ring, num = Ring(8, 1.5, 0.2), 10_000
     x = jax.jit(ring.draw, static_argnums=1)(jax.random.key(0), (num, 2))
     mixture = GaussianMixture(count=8, radius=1.5, noise=0.2)
@@ -247,7 +247,7 @@ def test_rings_are_the_mixture_that_they_say():
         ring.draw(jax.random.key(0), (4, 3))
 
 
-def test_without_latent_noise_there_is_no_score():
+def test_sde_without_latent_noise_raises():
     ours = Interpolant(Tiny(), (2,), gamma=NoLatent(), sampler=SDE())
     params, _ = jax.jit(ours.init)(jax.random.key(1), {"x": jnp.zeros((2, 2))})
     with pytest.raises(UserError, match="score"):

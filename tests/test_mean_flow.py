@@ -56,7 +56,7 @@ def test_the_identity_holds_for_the_average_velocity(process):
 
 
 def test_the_average_velocity_is_the_losss_fixed_point():
-    """The gradient vanishes there, with the weight that the paper uses, and not beside it."""
+    """The gradient vanishes there, with the paper's weight, and not at a perturbed velocity."""
     num = 200_000
     batch = {"x": DATA.mean + DATA.std * jax.random.normal(jax.random.key(1), (num, 1))}
     ctx = Context(jax.random.key(2), jnp.zeros((), jnp.int32))
@@ -72,8 +72,8 @@ def test_the_average_velocity_is_the_losss_fixed_point():
     assert float(shifted["shift"]) > 0
 
 
-def test_one_step_and_four_draw_the_data():
-    """With the exact average velocity any number of steps lands where the ODE does."""
+def test_one_step_and_four_sample_the_data():
+    """With the exact average velocity any number of steps gives the end point of the ODE."""
     num, drawn = 20_000, {}
     for steps in (1, 4):
         objective = known(steps=steps)
@@ -87,7 +87,7 @@ def test_one_step_and_four_draw_the_data():
 @pytest.mark.slow
 def test_intervals_have_their_shares_and_their_order():
     num = 1000
-    r, t = known(apart=0.3).ends(jax.random.key(3), num)
+    r, t = known(apart=0.3).draw_interval(jax.random.key(3), num)
     assert int((r < t).sum()) == 300
     assert int((r == t).sum()) == 700
     z = np.asarray(jax.scipy.special.logit(jnp.concatenate([r, t])[np.concatenate([r, t]) > 0]))
@@ -100,7 +100,7 @@ def test_intervals_have_their_shares_and_their_order():
 
 @dataclasses.dataclass(frozen=True)
 class Fields(Average):
-    """Two constants: the velocity where a label is shown, and where none is."""
+    """Two constants: the velocity with and without a label."""
 
     def apply(self, params, z, t, cond, *, out, **options):
         shown = cond[:, :3].sum(axis=1, keepdims=True)
@@ -108,7 +108,7 @@ class Fields(Average):
 
 
 def test_learned_guidance_has_the_papers_effective_scale():
-    """V = free + omega / (1 - kappa) (v - free) reproduces itself (app. B); hidden labels see the data's velocity."""
+    """V = free + omega / (1 - kappa) (v - free) is the fixed point (app. B); without a label the target is v."""
     free, v, omega, kappa = 0.3, 1.1, 1.4, 0.5
     guided = free + omega / (1 - kappa) * (v - free)
     objective = MeanFlow(Fields(), (1,), 3, guidance=omega, mix=kappa)
@@ -125,6 +125,6 @@ def test_learned_guidance_has_the_papers_effective_scale():
     np.testing.assert_allclose(told[:, 0], [guided, v, guided], rtol=1e-6)
 
 
-def test_a_mix_that_never_settles_is_refused():
+def test_mix_out_of_range_raises():
     with pytest.raises(UserError, match="mix"):
         MeanFlow(SMALL, (2,), mix=1.0).init(jax.random.key(0), {"x": jnp.zeros((2, 2))})

@@ -1,4 +1,4 @@
-"""Score matching at noise levels: NCSN's loss, Hyvarinen's, its sliced estimates, and what they have in common."""
+"""Score matching at noise levels: NCSN's loss, Hyvarinen's loss, its sliced estimates, and their relations."""
 
 import dataclasses
 import itertools
@@ -32,7 +32,7 @@ POINTS = jax.random.normal(jax.random.key(0), (32, 2)) * jnp.asarray([[1.0, 0.3]
 
 
 def draws(times, process, x0):
-    """What a loss of ours draws: t, eps, x_t."""
+    """The random draws of a loss: t, eps, x_t."""
     t = times.draw(process, named(CONTEXT.key, "times"), len(x0))
     eps = jax.random.normal(named(CONTEXT.key, "noise"), x0.shape)
     return t, eps, x0 + process.sigma(t)[:, None] * eps
@@ -78,7 +78,7 @@ def test_diffusion_at_discrete_levels_is_ncsn():
     "predict", [Score(), pytest.param(Eps(), marks=pytest.mark.slow)], ids=lambda kind: type(kind).__name__
 )
 def test_exact_loss_is_hyvarinens(predict):
-    """Against a Jacobian made entry by entry, with the weight on the score's error whatever is predicted."""
+    """Against an explicit Jacobian, with the weight on the score's error for every parameterization."""
     times = DiscreteTimes(4, low=0.0)
     ours = SlicedScoreMatching(Tiny(), (2,), process=LEVELS, predict=predict, times=times, trace="exact")
     params, _ = jax.jit(ours.init)(jax.random.key(1), {"x": POINTS})
@@ -95,14 +95,14 @@ def test_exact_loss_is_hyvarinens(predict):
 
 
 def field(x):
-    """A smooth function that is no gradient."""
+    """A smooth vector field that is not a gradient."""
     mix = jnp.asarray([[0.7, -0.4], [1.1, 0.3]], x.dtype)
     return jnp.tanh(x @ mix) - 0.5 * x * jnp.sum(x**2, axis=1, keepdims=True)
 
 
 @pytest.mark.slow
 def test_projections_average_to_hyvarinens_loss():
-    """All four sign vectors of the plane, enumerated; one alone differs, and differs less with reduced variance."""
+    """All four sign vectors of the plane, enumerated; a single one differs, and by less with reduced variance."""
     with jax.enable_x64(True):
         x = jnp.asarray(np.random.RandomState(0).randn(16, 2))
         exact = hyvarinen(field, x, basis(x), "exact")
@@ -146,11 +146,11 @@ def test_both_losses_have_the_same_gradient_in_expectation():
     mean, error = both.mean(axis=0), both.std(axis=0) / np.sqrt(len(both))
     bound = 5 * np.hypot(*error) + 1e-4
     assert np.all(np.abs(mean[0] - mean[1]) < bound)
-    assert np.mean(np.abs(mean[0]) > bound) > 0.2  # or the comparison would say nothing
+    assert np.mean(np.abs(mean[0]) > bound) > 0.2  # else the comparison is vacuous
 
 
 def test_gaussian_data_and_an_affine_model_have_a_closed_form():
-    """The minimiser on perturbed points is A = -C^-1, c = C^-1 m of these points; it is the one stationary point."""
+    """The minimiser on perturbed points is A = -C^-1, c = C^-1 m of these points; it is the only stationary point."""
     process, times = VE(0.2, 2.0), UniformTimes(0.0, 0.0)
     x0 = POINTS @ jnp.asarray(CorrelatedData().rows).T + 0.4
     ours = SlicedScoreMatching(
@@ -167,7 +167,7 @@ def test_gaussian_data_and_an_affine_model_have_a_closed_form():
 
 
 def test_samples_follow_the_score_at_one_level():
-    """With the closed-form score of N(0, A A^T) Langevin dynamics at the lowest level draws that law."""
+    """With the closed-form score of N(0, A A^T) Langevin dynamics at the lowest level samples that distribution."""
     covariance = CorrelatedData().covariance
     ours = SlicedScoreMatching(
         Affine(),
@@ -184,7 +184,7 @@ def test_samples_follow_the_score_at_one_level():
     np.testing.assert_allclose(x.mean(axis=0), 0.0, atol=5 * 0.6 / np.sqrt(len(x)))
 
 
-def test_what_the_loss_leaves_out_is_refused():
+def test_unsupported_settings_raise():
     with pytest.raises(UserError, match="probes=0"):
         SlicedScoreMatching(Tiny(), (2,), probes=0)
     with pytest.raises(UserError, match="independent noise"):

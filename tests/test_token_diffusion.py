@@ -1,4 +1,4 @@
-"""The objective's estimates against enumeration with its own network, and how it lays tokens out."""
+"""The objective's estimates against enumeration with its network, and its layout of tokens."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ COPIES = 400
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """-log p(x_0 | x_t) of all tokens, as if it were a bound."""
+    """-log p(x_0 | x_t) of all tokens, with the interface of a bound."""
 
     steps: int
 
@@ -73,7 +73,7 @@ def test_loss_and_log_prob_are_unbiased(process, bound, nodes):
 
 @dataclass(frozen=True)
 class Copy:
-    """A network that answers with 3 times what it is shown, and keeps what it was given."""
+    """A network that returns 3 times its input, and records its inputs."""
 
     def init(self, key, x, t, cond, *, out):
         """No parameters."""
@@ -86,7 +86,7 @@ class Copy:
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 2)])
-def test_logits_belong_to_the_position_and_channel_that_was_shown(shape):
+def test_logits_match_their_position_and_channel(shape):
     process = UniformNoise(4)
     objective = TokenDiffusion(Copy(), shape, process, DiscreteTime(3))
     x = jax.random.randint(jax.random.key(0), (7, *shape), 0, 4)
@@ -98,15 +98,15 @@ def test_logits_belong_to_the_position_and_channel_that_was_shown(shape):
 
 @dataclass(frozen=True)
 class Clock(DiscreteTime):
-    """Its terms are the times themselves."""
+    """A bound whose terms are the times."""
 
     def nats(self, process, x0, x, t, log_p):
         """[b]."""
         return t
 
 
-def test_each_of_as_many_steps_as_draws_is_visited_once():
-    """By `log_prob` for every example, and by the loss over a batch: the mean of 1/T ... 1 is (T + 1) / 2T."""
+def test_each_discrete_time_is_drawn_once():
+    """In `log_prob` for every example, and in the loss over a batch: the mean of 1/T ... 1 is (T + 1) / 2T."""
     objective = TokenDiffusion(Copy(), (2,), UniformNoise(4), Clock(8), draws=8)
     batch, ctx = {"x": jnp.zeros((8, 2), jnp.int32)}, Context(jax.random.key(0), jnp.asarray(0))
     np.testing.assert_allclose(
@@ -115,7 +115,7 @@ def test_each_of_as_many_steps_as_draws_is_visited_once():
     np.testing.assert_allclose(objective.loss({"net": {}}, {}, batch, ctx)[0], 9 / 16, rtol=1e-6)
 
 
-def test_the_kind_of_number_and_what_cannot_be():
+def test_log_prob_kind_and_invalid_settings():
     objective = TokenDiffusion(NET, (2,), Absorbing(3))
     assert objective.log_prob_kind == "lower bound (ELBO, continuous time, 16 times)"
     assert TokenDiffusion(NET, (2,), Absorbing(3), draws=0).log_prob_kind == ""

@@ -1,4 +1,4 @@
-"""The variational bound with a learned schedule: against densities that are known, and its players' gradients."""
+"""The variational bound with a learned schedule: against known densities, and the gradients of its players."""
 
 import dataclasses
 import functools
@@ -68,7 +68,7 @@ def exact(schedule=WIDE, **changes):
 
 
 def parameters(schedule, seed=0):
-    """Of a schedule far from linear."""
+    """Parameters of a strongly nonlinear schedule."""
     drawn = schedule.init(jax.random.key(seed), jnp.zeros(1))
     noise = lambda leaf: leaf + 0.5 * jax.random.normal(jax.random.key(seed + 1), leaf.shape)
     moved = {
@@ -107,7 +107,7 @@ def bound(objective, x=POINTS):
 
 
 def test_the_bound_is_exact_for_the_exact_denoiser():
-    """For each x, in the limit of a wide range of SNR: e^-18 of the prior's and of z_0's share remain."""
+    """For each x, in the limit of a wide range of SNR: the errors of prior and reconstruction are of order e^-18."""
     np.testing.assert_allclose(-bound(exact()), DATA.log_density(np.asarray(POINTS)), atol=1e-6)
 
 
@@ -120,7 +120,7 @@ def test_the_discrete_bound_falls_towards_the_continuous_one():
     assert 1.9 < gaps[-2] / gaps[-1] < 2.1
 
 
-def test_a_bad_network_pays_what_it_errs():
+def test_bound_of_an_inexact_network_grows_by_its_error():
     """On average over the data: the entropy, and half the integral over gamma of the squared deviation."""
     bias = 0.3
     gamma = np.linspace(-18.0, 18.0, 20001)
@@ -134,7 +134,7 @@ def test_a_bad_network_pays_what_it_errs():
 
 @pytest.mark.slow
 def test_the_bound_does_not_depend_on_the_interior():
-    """For any network that is told gamma; nor does its gradient. The ends matter."""
+    """For any network with gamma as its input, also for the gradient; the end points matter."""
     linear = exact(FixedLinear(-6.0, 5.0), bias=0.2, bend=0.5)
     learned = exact(LEARNED, bias=0.2, bend=0.5)
     params = parameters(LEARNED)
@@ -165,8 +165,8 @@ def test_monotone_rises_between_its_ends():
 
 
 @pytest.mark.slow
-def test_each_part_of_the_schedule_follows_its_own_loss():
-    """Ends: the bound's slope, by differences. Interior: that of the estimate's mean square, written out here."""
+def test_each_part_of_the_schedule_minimises_its_loss():
+    """End points: the bound's gradient, by differences. Interior: the gradient of the estimate's mean square."""
     objective, params = exact(LEARNED, bias=0.2, bend=0.5), parameters(LEARNED)
     batch, ctx = {"x": jnp.tile(POINTS, (8, 1))}, Context(KEY, 0, True)
     player = objective.players()["schedule"]
@@ -190,7 +190,7 @@ def test_each_part_of_the_schedule_follows_its_own_loss():
 
 @pytest.mark.slow
 def test_descending_the_square_lowers_the_variance_alone():
-    """Some steps of the schedule's player on its interior: the bound stays, the estimate's variance falls."""
+    """Some updates of the schedule's interior: the bound is unchanged, the estimate's variance decreases."""
     objective, params = exact(LEARNED, bias=0.2, bend=0.5), parameters(LEARNED)
     batch = {"x": jnp.tile(POINTS, (256, 1))}
 
@@ -244,7 +244,7 @@ def test_loss_and_log_prob_estimate_the_bound(steps):
     assert ("7 steps" if steps else "16 times") in objective.log_prob_kind
 
 
-def test_bits_cost_log_two():
+def test_binary_data_cost_log_two():
     """Data -1 or 1 with even odds, exact denoiser: the bound is log 2 for each (I-MMSE), as a density log 4."""
     objective = exact(FixedLinear(-9.0, 9.0), binary=True, levels=2)
     x = jnp.asarray([[-1.0], [1.0]])
@@ -284,8 +284,8 @@ def test_the_process_of_vps_log_snr_is_vp():
 @pytest.mark.parametrize(
     "sampler", [Ancestral(steps=200, variance=0.0), DPMSolverPP(steps=40, grid=LogSNR(end=0.0))], ids=str
 )
-def test_samplers_walk_a_learned_process(sampler):
-    """Compiled with the schedule's parameters as arguments: the data's law comes out."""
+def test_samplers_work_with_a_learned_process(sampler):
+    """Compiled with the schedule's parameters as arguments: the samples have the data's distribution."""
     objective = exact(dataclasses.replace(LEARNED, start=-9.0, end=9.0), sampler=sampler)
     params, num = parameters(objective.schedule), 20_000
     x = jax.jit(lambda params: objective.sample(params, {}, KEY, num))(params)
@@ -295,7 +295,7 @@ def test_samplers_walk_a_learned_process(sampler):
     assert stats.kstest(x, stats.norm(DATA.mean, DATA.std).cdf).statistic < 0.015
 
 
-def test_the_ode_likelihood_knows_a_learned_process():
+def test_ode_likelihood_works_with_a_learned_process():
     objective = exact(dataclasses.replace(LEARNED, start=-14.0, end=22.0))
     params = parameters(objective.schedule)
     solver = OdeLikelihood(steps=300, method="rk4", probes=0, low=0.0, power=1.0)
@@ -304,7 +304,7 @@ def test_the_ode_likelihood_knows_a_learned_process():
 
 
 def test_fourier_features_are_waves_of_the_input():
-    """The wrapped network sees x and its waves, each of period 2^(1 - n)."""
+    """The wrapped network's input is x and its Fourier features of period 2^(1 - n)."""
 
     class Seen(nn.Module):
         def __call__(self, x, t, cond, *, out, train):
@@ -318,7 +318,7 @@ def test_fourier_features_are_waves_of_the_input():
     np.testing.assert_allclose(shifted[:, 2:], seen[:, 2:], atol=1e-12)
 
 
-def test_impossible_settings_are_refused():
+def test_invalid_settings_raise():
     for change in ({"levels": 1}, {"steps": -1}, {"shape": (3,)}):
         with pytest.raises(UserError):
             dataclasses.replace(exact(), **change).init(KEY, {"x": POINTS})

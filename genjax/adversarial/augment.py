@@ -1,9 +1,9 @@
-"""Differentiable augmentation of what the discriminator sees, real and made alike, in both players' losses.
+"""Differentiable augmentation of the discriminator's inputs, real and generated, in both players' losses.
 
-With random transformations T of known law, the players compare the laws of T(x) and T(G(z)); gradients reach the
-generator through T (Zhao et al. 2020, arXiv:2006.10738, eq. 5-6). Where each transformation is applied with a
-probability p < 1 only, equal laws of T(x) and T(G(z)) mean equal laws of x and G(z) (Karras et al. 2020,
-arXiv:2006.06676, section 2.2), and p can follow how much the discriminator overfits:
+With random transformations T, the game compares the distributions of T(x) and T(G(z)); gradients reach the generator
+through T (Zhao et al. 2020, arXiv:2006.10738, eq. 5-6). If each transformation is applied with probability p < 1,
+equal distributions of T(x) and T(G(z)) imply equal distributions of x and G(z) (Karras et al. 2020, arXiv:2006.06676,
+section 2.2), and p can adapt to the overfitting of the discriminator:
 
     p <- clip(p + speed sign(r - target), 0, 1),     r = E_data sign(D(x) - threshold).                   (eq. 1, r_t)
 """
@@ -18,51 +18,77 @@ from jaxtyping import Float
 
 from genjax.core.types import Array, Key, named
 
-Carried = dict[str, Array]
+State = dict[str, Array]
 Images = Float[Array, "b h w c"]
-Change = Callable[[Key, Images], Images]
+ImageTransform = Callable[[Key, Images], Images]
 
 
 @runtime_checkable
 class Augment(Protocol):
-    """What the discriminator is shown in place of its inputs, in training."""
+    """Augments the discriminator's inputs in training. Implemented by frozen dataclasses."""
 
-    def begin(self) -> Carried:
-        """What is carried at first; empty if nothing is."""
+    def init(self) -> State:
+        """The initial state; empty if there is none."""
         ...
 
-    def apply(self, carried: Carried, key: Key, x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
-        """The examples, changed."""
+    def apply(self, state: State, key: Key, x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+        """Augments a batch.
+
+        Args:
+            state: from `init` or `adapt`.
+            key: typed PRNG key.
+            x: examples [b, ...], real or generated.
+
+        Returns:
+            Augmented examples, shaped as x.
+        """
         ...
 
-    def adapt(self, carried: Carried, margin: Float[Array, "..."]) -> tuple[Carried, dict[str, Array]]:
-        """(what is carried on, metrics), given D(x) - threshold of augmented data."""
+    def adapt(self, state: State, margin: Float[Array, "..."]) -> tuple[State, dict[str, Array]]:
+        """Updates the state from the discriminator's outputs on augmented data.
+
+        Args:
+            state: from `init` or here.
+            margin: D(x) - threshold, of any shape.
+
+        Returns:
+            (new state, metrics).
+        """
         ...
 
 
 @runtime_checkable
 class Transformation(Protocol):
-    """Random changes, each made with a given probability."""
+    """Random transformations, each applied with a given probability."""
 
     def transform(self, key: Key, x: Float[Array, "b ..."], p: Float[Array, ""]) -> Float[Array, "b ..."]:
-        """The examples, each changed in each way with probability p, independently."""
+        """Applies each transformation to each example with probability p, independently.
+
+        Args:
+            key: typed PRNG key.
+            x: examples [b, ...].
+            p: probability, a scalar.
+
+        Returns:
+            Transformed examples, shaped as x.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class NoAugment:
-    """What it was."""
+    """No augmentation."""
 
-    def begin(self) -> Carried:
-        """Nothing."""
+    def init(self) -> State:
+        """No state."""
         return {}
 
-    def apply(self, carried: Carried, key: Key, x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+    def apply(self, state: State, key: Key, x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
         """x."""
         return x
 
-    def adapt(self, carried: Carried, margin: Float[Array, "..."]) -> tuple[Carried, dict[str, Array]]:
-        """Nothing."""
+    def adapt(self, state: State, margin: Float[Array, "..."]) -> tuple[State, dict[str, Array]]:
+        """No state and no metrics."""
         return {}, {}
 
 
@@ -71,49 +97,49 @@ class DiffAugment:
     """Colour, translation and cut-out of images in [-1, 1] (Zhao et al. 2020, section 3.2).
 
     Attributes:
-        color: c; adds U[-c/2, c/2] to an image, scales it about each pixel's mean over channels by U[1-c, 1+c]
-            and about its own mean by U[1-c/2, 1+c/2]; 0 for none of these.
-        translation: the longest shift as a fraction of the size, down and across; zeros move in.
-        cutout: side of the square that is set to zero, as a fraction of the size; its centre is any pixel.
+        color: c; brightness adds U[-c/2, c/2] to an image, saturation scales each pixel about its mean over channels
+            by U[1-c, 1+c], contrast scales the image about its mean by U[1-c/2, 1+c/2]; 0 disables all three.
+        translation: the largest shift as a fraction of the size, along both axes; padded with zeros.
+        cutout: side of the square set to zero, as a fraction of the size; its centre is a uniformly drawn pixel.
     """
 
     color: float = 1.0
     translation: float = 0.125
     cutout: float = 0.5
 
-    def begin(self) -> Carried:
-        """Nothing."""
+    def init(self) -> State:
+        """No state."""
         return {}
 
-    def apply(self, carried: Carried, key: Key, x: Images) -> Images:
-        """All changes of every image."""
+    def apply(self, state: State, key: Key, x: Images) -> Images:
+        """Every transformation on every image; see `Augment.apply`."""
         return self.transform(key, x, jnp.ones(()))
 
-    def adapt(self, carried: Carried, margin: Float[Array, "..."]) -> tuple[Carried, dict[str, Array]]:
-        """Nothing."""
+    def adapt(self, state: State, margin: Float[Array, "..."]) -> tuple[State, dict[str, Array]]:
+        """No state and no metrics."""
         return {}, {}
 
     def transform(self, key: Key, x: Images, p: Float[Array, ""]) -> Images:
-        """See `Transformation`."""
-        for name, change in self._changes():
-            own = named(key, name)
-            on = jax.random.bernoulli(named(own, "whether"), p, (len(x), 1, 1, 1))
-            x = jnp.where(on, change(named(own, "how"), x), x)
+        """See `Transformation.transform`."""
+        for name, function in self._transforms():
+            own_key = named(key, name)
+            applied = jax.random.bernoulli(named(own_key, "whether"), p, (len(x), 1, 1, 1))
+            x = jnp.where(applied, function(named(own_key, "how"), x), x)
         return x
 
-    def _changes(self) -> list[tuple[str, Change]]:
-        changes: list[tuple[str, Change]] = []
+    def _transforms(self) -> list[tuple[str, ImageTransform]]:
+        transforms: list[tuple[str, ImageTransform]] = []
         if self.color:
-            changes += [
+            transforms += [
                 ("brightness", lambda key, x: x + self.color * _uniform(key, x, 0.5)),
                 ("saturation", lambda key, x: _about(x, -1, 1.0 + self.color * _uniform(key, x, 1.0))),
                 ("contrast", lambda key, x: _about(x, (1, 2, 3), 1.0 + self.color * _uniform(key, x, 0.5))),
             ]
         if self.translation:
-            changes.append(("translation", lambda key, x: translate(key, x, self.translation)))
+            transforms.append(("translation", lambda key, x: translate(key, x, self.translation)))
         if self.cutout:
-            changes.append(("cutout", lambda key, x: cut_out(key, x, self.cutout)))
-        return changes
+            transforms.append(("cutout", lambda key, x: cut_out(key, x, self.cutout)))
+        return transforms
 
 
 def _uniform(key: Key, x: Images, high: float) -> Float[Array, "b 1 1 1"]:
@@ -121,13 +147,22 @@ def _uniform(key: Key, x: Images, high: float) -> Float[Array, "b 1 1 1"]:
 
 
 def _about(x: Images, axes: int | tuple[int, ...], factor: Float[Array, "b 1 1 1"]) -> Images:
-    """Scales the distance from a mean."""
+    """Scales the deviation from the mean over `axes`."""
     mean = jnp.mean(x, axis=axes, keepdims=True)
     return mean + factor * (x - mean)
 
 
 def translate(key: Key, x: Images, fraction: float) -> Images:
-    """Moves each image by whole pixels, uniformly up to `fraction` of its size; zeros move in."""
+    """Shifts each image by a uniformly drawn whole number of pixels, padding with zeros.
+
+    Args:
+        key: typed PRNG key.
+        x: images [b, h, w, c].
+        fraction: the largest shift, as a fraction of the size.
+
+    Returns:
+        Shifted images, shaped as x.
+    """
     for axis, name in ((1, "rows"), (2, "columns")):
         size = x.shape[axis]
         most = round(fraction * size)
@@ -140,7 +175,16 @@ def translate(key: Key, x: Images, fraction: float) -> Images:
 
 
 def cut_out(key: Key, x: Images, fraction: float) -> Images:
-    """Sets a square of each image to zero; what would lie outside is cut off."""
+    """Sets a square of each image to zero; the square is clipped at the image's edges.
+
+    Args:
+        key: typed PRNG key.
+        x: images [b, h, w, c].
+        fraction: side of the square, as a fraction of the size.
+
+    Returns:
+        Images, shaped as x.
+    """
 
     def inside(axis: int, name: str) -> Float[Array, "b n"]:
         size = x.shape[axis]
@@ -155,28 +199,28 @@ def cut_out(key: Key, x: Images, fraction: float) -> Images:
 
 @dataclass(frozen=True)
 class Adaptive:
-    """Adaptive discriminator augmentation (ADA): as much as keeps the discriminator from being too sure of its data.
+    """Adaptive discriminator augmentation (ADA): p follows the overfitting of the discriminator.
 
     Attributes:
         augment: the transformations.
-        target: of r, the mean sign of D(x) - threshold.
-        speed: by how much p moves at each move of the discriminator.
+        target: target of r, the mean sign of D(x) - threshold.
+        speed: change of p at each update of the discriminator.
     """
 
     augment: Transformation = DiffAugment()
     target: float = 0.6
     speed: float = 1e-3
 
-    def begin(self) -> Carried:
+    def init(self) -> State:
         """p = 0."""
         return {"p": jnp.zeros(())}
 
-    def apply(self, carried: Carried, key: Key, x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
-        """Each change with the probability p that is carried."""
-        return self.augment.transform(key, x, carried["p"])
+    def apply(self, state: State, key: Key, x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+        """Applies each transformation with the current p; see `Augment.apply`."""
+        return self.augment.transform(key, x, state["p"])
 
-    def adapt(self, carried: Carried, margin: Float[Array, "..."]) -> tuple[Carried, dict[str, Array]]:
-        """Moves p."""
-        sure = jnp.mean(jnp.sign(margin))
-        p = jnp.clip(carried["p"] + self.speed * jnp.sign(sure - self.target), 0.0, 1.0)
-        return {"p": p}, {"augment_p": p, "augment_r": sure}
+    def adapt(self, state: State, margin: Float[Array, "..."]) -> tuple[State, dict[str, Array]]:
+        """Updates p by the module's equation."""
+        r = jnp.mean(jnp.sign(margin))
+        p = jnp.clip(state["p"] + self.speed * jnp.sign(r - self.target), 0.0, 1.0)
+        return {"p": p}, {"augment_p": p, "augment_r": r}

@@ -1,6 +1,6 @@
-"""Games: what the discriminator D and the generator G minimise, as means over D's outputs.
+"""Games: the losses of the discriminator D and the generator G, as means over D's outputs.
 
-With r = D(x) on data and f = D(G(z)) on what is made, sp = softplus,
+With r = D(x) on data and f = D(G(z)) on generated examples, sp = softplus,
 
     Minimax        D: E sp(-r) + E sp(f)                     G: -E sp(f)       Goodfellow et al. 2014, eq. 1
     NonSaturating  the same                                  G: E sp(-f)       ibid., section 3
@@ -9,8 +9,8 @@ With r = D(x) on data and f = D(G(z)) on what is made, sp = softplus,
     Wasserstein    D: E f - E r                              G: -E f           Arjovsky et al. 2017, eq. 2
     Relativistic   D: E sp(f - r)                            G: E sp(r - f)    Huang et al. 2024 (R3GAN), eq. 2
 
-Where D may be any function, and p and q are the densities of data and of what is made, its optimum is log(p / q) for
-the first two (loss 2 log 2 - 2 JS(p, q) in nats), p / (p + q) for least squares, and sign(p - q) for the hinge (loss
+For an unrestricted D, with p and q the densities of data and of generated examples, its optimum is log(p / q) for the
+first two (loss 2 log 2 - 2 JS(p, q) in nats), p / (p + q) for least squares, and sign(p - q) for the hinge (loss
 2 - 2 TV(p, q)). A Wasserstein critic must be kept Lipschitz by a penalty or by clipping.
 """
 
@@ -28,33 +28,33 @@ Logits = Float[Array, "..."]
 
 @runtime_checkable
 class Game(Protocol):
-    """The two players' losses; implemented by frozen dataclasses.
+    """The losses of the two players. Implemented by frozen dataclasses.
 
-    D's outputs may have any shape, so that each patch of an image can have its own; all count alike.
+    D's outputs may have any shape, such as one for each patch of an image; all have equal weight.
     """
 
     @property
     def paired(self) -> bool:
-        """Whether the generator's loss depends on D(x), which must then be given, of the same shape as D(G(z))."""
+        """Whether the generator's loss depends on D(x), which is then required, with the shape of D(G(z))."""
         ...
 
     @property
     def threshold(self) -> float | None:
-        """The value above which D says "real"; None where D means something by differences alone."""
+        """The decision threshold of D for "real"; None where only differences of outputs are defined."""
         ...
 
     def discriminator(self, real: Logits, fake: Logits) -> Float[Array, ""]:
-        """What the discriminator minimises, given D(x) and D(G(z))."""
+        """The discriminator's loss, given D(x) and D(G(z))."""
         ...
 
     def generator(self, real: Logits | None, fake: Logits) -> Float[Array, ""]:
-        """What the generator minimises; `real` may be None where the game is not `paired`."""
+        """The generator's loss; `real` may be None unless the game is `paired`."""
         ...
 
 
 @dataclass(frozen=True)
 class Minimax:
-    """The zero-sum game: the generator's gradient vanishes where the discriminator is sure."""
+    """The zero-sum game: the generator's gradient vanishes where the discriminator is confident."""
 
     paired: ClassVar[bool] = False
     threshold: ClassVar[float | None] = 0.0
@@ -64,32 +64,32 @@ class Minimax:
         return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
 
     def generator(self, real: Logits | None, fake: Logits) -> Float[Array, ""]:
-        """The log-probability of being found out, in nats."""
+        """The mean log-probability of "fake" under D, in nats."""
         return -jnp.mean(jax.nn.softplus(fake))
 
 
 @dataclass(frozen=True)
 class NonSaturating(Minimax):
-    """As `Minimax`, but the generator maximises the log-probability of being taken for real."""
+    """As `Minimax`, but the generator maximises the log-probability of "real" under D."""
 
     def generator(self, real: Logits | None, fake: Logits) -> Float[Array, ""]:
-        """Minus that log-probability, in nats."""
+        """The negative mean log-probability of "real" under D, in nats."""
         return jnp.mean(jax.nn.softplus(-fake))
 
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """Regression on 1 for data and 0 for what is made; the generator wants 1."""
+    """Regression to 1 for data and to 0 for generated examples; the generator's target is 1."""
 
     paired: ClassVar[bool] = False
     threshold: ClassVar[float | None] = 0.5
 
     def discriminator(self, real: Logits, fake: Logits) -> Float[Array, ""]:
-        """Half the squared errors of both."""
+        """Half the mean squared errors, summed."""
         return 0.5 * jnp.mean((real - 1.0) ** 2) + 0.5 * jnp.mean(fake**2)
 
     def generator(self, real: Logits | None, fake: Logits) -> Float[Array, ""]:
-        """Half the squared distance from 1."""
+        """Half the mean squared distance from 1."""
         return 0.5 * jnp.mean((fake - 1.0) ** 2)
 
 
@@ -101,7 +101,7 @@ class Hinge:
     threshold: ClassVar[float | None] = 0.0
 
     def discriminator(self, real: Logits, fake: Logits) -> Float[Array, ""]:
-        """What is missing to the margins."""
+        """The mean hinge losses, summed."""
         return jnp.mean(jax.nn.relu(1.0 - real)) + jnp.mean(jax.nn.relu(1.0 + fake))
 
     def generator(self, real: Logits | None, fake: Logits) -> Float[Array, ""]:
@@ -111,13 +111,13 @@ class Hinge:
 
 @dataclass(frozen=True)
 class Wasserstein:
-    """The dual of the distance W1, for a critic of slope at most 1; minus the discriminator's loss estimates it."""
+    """The dual of the W1 distance, for a 1-Lipschitz critic; minus the discriminator's loss estimates W1."""
 
     paired: ClassVar[bool] = False
     threshold: ClassVar[float | None] = None
 
     def discriminator(self, real: Logits, fake: Logits) -> Float[Array, ""]:
-        """Minus the difference of means."""
+        """Minus the difference E r - E f."""
         return jnp.mean(fake) - jnp.mean(real)
 
     def generator(self, real: Logits | None, fake: Logits) -> Float[Array, ""]:
@@ -127,7 +127,7 @@ class Wasserstein:
 
 @dataclass(frozen=True)
 class Relativistic:
-    """Each example against one of the other kind: which is the real one? Wants R1 and R2 beside it."""
+    """Classifies which example of a (real, generated) pair is real; to be combined with R1 and R2."""
 
     paired: ClassVar[bool] = True
     threshold: ClassVar[float | None] = None
@@ -143,15 +143,15 @@ class Relativistic:
 
 
 def accuracy(game: Game, real: Logits, fake: Logits) -> Float[Array, ""]:
-    """How often the discriminator is right: 0.5 when it cannot tell, 1 when it always can.
+    """The balanced accuracy of the discriminator: 0.5 at chance level.
 
     Args:
-        game: says where the border is.
+        game: gives the decision threshold.
         real: D(x).
         fake: D(G(z)), of the same shape.
 
     Returns:
-        The mean of the two kinds' fractions on the right side of the border; where there is none, the fraction of
+        The mean of the accuracies on real and on generated examples; where there is no threshold, the fraction of
         pairs with D(x) > D(G(z)).
     """
     if game.threshold is None:

@@ -3,7 +3,7 @@
     weight E_{w, y} ( | J_w^T y | - a )^2,      J_w = dG(w) / dw,   y ~ N(0, I) / sqrt(pixels),
 
 where a is the moving average of | J_w^T y |, and J_w^T y = grad_w < G(w), y >. Where an image has several styles, the
-squared length is the mean over them.
+squared length is averaged over them.
 """
 
 from collections.abc import Callable
@@ -13,23 +13,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.adversarial.slopes import of_slopes
+from genjax.adversarial.slopes import penalise_gradient
 from genjax.core.errors import UserError
 from genjax.core.objective import Context
 from genjax.core.types import Array, Key
 
-Make = Callable[[Array], Array]  # styles [b, s, d] -> images [b, h, w, c], each of its own styles
+Make = Callable[[Array], Array]  # styles [b, s, d] -> images [b, h, w, c]; rows are independent
 
 
 @dataclass(frozen=True)
 class PathLength:
-    """The penalty, on some steps, and what it carries.
+    """The penalty with lazy regularisation.
 
     Attributes:
-        weight: factor; 0 turns it off.
-        every: on the generator's moves divisible by this, times this.
-        share: it is taken on batch / share images.
-        decay: of a's moving average, at each step on which it is computed.
+        weight: factor; 0 disables the penalty.
+        every: the penalty is computed on every `every`-th update of the generator, scaled by `every`.
+        share: the penalty is computed on batch / share images.
+        decay: decay of the moving average a, at each computation of the penalty.
     """
 
     weight: float = 2.0
@@ -39,44 +39,53 @@ class PathLength:
 
     def __post_init__(self) -> None:
         if min(self.every, self.share) < 1:
-            raise UserError(f"every={self.every} and share={self.share} of a path length must be at least 1")
+            raise UserError(f"PathLength: every={self.every} and share={self.share} must be at least 1")
 
     def cost(
         self, make: Make, w: Float[Array, "b s d"], mean: Float[Array, ""], key: Key, ctx: Context
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """The penalty.
+        """The penalty at this step.
 
         Args:
-            make: the generator of the images.
-            w: styles, on which the gradient with respect to the generator's parameters may depend.
-            mean: a.
-            key: of y.
-            ctx: of the generator's loss, its step counting the generator's moves; in evaluation the penalty is taken
-                as on every move, and a stays.
+            make: the synthesis network, styles -> images.
+            w: styles [b, s, d]; may depend on parameters that are differentiated.
+            mean: a, a scalar.
+            key: typed PRNG key of y.
+            ctx: of the generator's loss, with the step counted in updates of the generator; in evaluation the penalty
+                is always computed, unscaled, and a is unchanged.
 
         Returns:
-            (weighted penalty, new a, held fixed).
+            (weighted penalty, new a with gradients stopped).
         """
 
-        def eager() -> tuple[Array, Array]:
-            shown, kept = projected(make, w, key), self.decay if ctx.train else 1.0
-            now = jnp.mean(lengths(jax.lax.stop_gradient(jax.grad(shown)(w))))
-            new = jax.lax.stop_gradient(kept * mean + (1.0 - kept) * now)
+        def compute() -> tuple[Array, Array]:
+            projection, decay = projected(make, w, key), self.decay if ctx.train else 1.0
+            now = jnp.mean(lengths(jax.lax.stop_gradient(jax.grad(projection)(w))))
+            new = jax.lax.stop_gradient(decay * mean + (1.0 - decay) * now)
             penalty = lambda slope: self.weight * jnp.mean((lengths(slope) - new) ** 2)
-            return of_slopes(shown, w, penalty), new
+            return penalise_gradient(projection, w, penalty), new
 
         if self.every == 1 or not ctx.train:
-            return eager()
+            return compute()
 
-        def often() -> tuple[Array, Array]:
-            cost, new = eager()
+        def scaled() -> tuple[Array, Array]:
+            cost, new = compute()
             return self.every * cost, new
 
-        return jax.lax.cond(ctx.step % self.every == 0, often, lambda: (jnp.zeros(()), mean))
+        return jax.lax.cond(ctx.step % self.every == 0, scaled, lambda: (jnp.zeros(()), mean))
 
 
 def projected(make: Make, w: Float[Array, "b s d"], key: Key) -> Callable[[Array], Float[Array, ""]]:
-    """w -> the sum over examples of < G(w), y >, y drawn by the key in the shape of the images."""
+    """The function w -> sum over examples of < G(w), y >.
+
+    Args:
+        make: styles -> images.
+        w: styles [b, s, d], for the shape of the images.
+        key: typed PRNG key of y ~ N(0, I) / sqrt(pixels).
+
+    Returns:
+        The function, of a scalar value.
+    """
     shape = jax.eval_shape(make, w).shape
     y = jax.random.normal(key, shape) * (shape[1] * shape[2]) ** -0.5
     return lambda w: jnp.sum(make(w) * y)

@@ -1,11 +1,11 @@
-"""Spectral normalisation (Miyato et al. 2018, arXiv:1802.05957) as a map of a tree of parameters.
+"""Spectral normalisation (Miyato et al. 2018, arXiv:1802.05957) as a function of a parameter tree.
 
 Each kernel, flattened to a matrix W [inputs, outputs], becomes W / sigma with its largest singular value sigma, by
 
     v <- W u / |W u|,   u <- W^T v / |W^T v|,   sigma = v^T W u                                     (algorithm 1)
 
-where u, v count as constants in the gradient. The vectors u are carried from step to step, so that one iteration a step
-is enough. No network has to be written for it.
+where u, v are constants in the gradient. The vectors u are kept from step to step, so that one iteration a step
+suffices. It applies to any network.
 """
 
 import re
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from genjax.core.types import Array, Key, PyTree, named
 
 Vectors = dict[str, Array]  # path of the kernel -> u [outputs]
-WARM = 10  # iterations from a random u at the start
+WARMUP_ITERATIONS = 10  # power iterations from a random u at initialisation
 
 
 def _name(path: tuple) -> str:
@@ -31,32 +31,32 @@ def _unit(x: Float[Array, " n"]) -> Float[Array, " n"]:
 
 @dataclass(frozen=True)
 class SpectralNorm:
-    """Kernels of largest singular value 1.
+    """Divides kernels by their largest singular value.
 
     Attributes:
-        iterations: of the power method in each training step.
-        path: regular expression; arrays of two or more axes whose path, like "params/in/kernel", contains it.
+        iterations: power iterations in each training step.
+        path: regular expression, searched in parameter paths like "params/in/kernel"; arrays of two or more axes.
     """
 
     iterations: int = 1
     path: str = r"kernel$"
 
     def init(self, key: Key, params: PyTree) -> Vectors:
-        """A vector for each kernel, after some iterations from a random one."""
+        """A vector u for each kernel, after power iterations from a random start."""
         vectors = {
             _name(path): _unit(jax.random.normal(named(key, _name(path)), leaf.shape[-1:]))
             for path, leaf in jax.tree_util.tree_leaves_with_path(params)
             if leaf.ndim > 1 and re.search(self.path, _name(path))
         }
-        return SpectralNorm(WARM, self.path).apply(params, vectors, True)[1]
+        return SpectralNorm(WARMUP_ITERATIONS, self.path).apply(params, vectors, True)[1]
 
     def apply(self, params: PyTree, vectors: Vectors, train: bool = False) -> tuple[PyTree, Vectors]:
-        """Normalises.
+        """Normalises the kernels.
 
         Args:
             params: of one player.
-            vectors: from `init` or from here.
-            train: make the iterations; otherwise the vectors stay as they are.
+            vectors: from `init` or here.
+            train: run the power iterations; otherwise the vectors are unchanged.
 
         Returns:
             (params with each kernel divided by its sigma, vectors).

@@ -1,22 +1,22 @@
-"""Which noise meets which data: couplings of a minibatch.
+"""Couplings of noise and data within a minibatch.
 
-Flow matching learns E[x_1 - x_0 | x_t] whatever the coupling of x_0 and x_1 = eps, as long as both marginals stay
+Flow matching learns E[x_1 - x_0 | x_t] for every coupling of x_0 and x_1 = eps, as long as both marginals hold
 (Tong et al. 2023, arXiv:2302.00482, theorem 3.1; Pooladian et al. 2023, arXiv:2304.14772, sec. 3). A batch's noise
-may thus be re-ordered. The optimal order,
+may thus be permuted. The optimal permutation,
 
     argmin over permutations p of  sum_i c(i, p(i)),      c(i, j) = |x0_i - eps_j|^2 / d,
 
-makes the paths cross less: they are straighter and the regression's target varies less. The entropic plan
+makes the paths cross less: they are straighter, and the regression target has a smaller variance. The entropic plan
 
     P = argmin sum_ij P_ij c(i, j) + reg sum_ij P_ij log P_ij,      rows and columns of P sum to 1 / b,
 
-is found by Sinkhorn's iterations (Cuturi 2013, arXiv:1306.0895) on the logarithms f, g of its scaling vectors,
+is computed by Sinkhorn's iterations (Cuturi 2013, arXiv:1306.0895) on the logarithms f, g of its scaling vectors,
 
     log P_ij = f_i + g_j - c(i, j) / reg - log b.
 
-Noise that is chosen by x_0 depends on x_0's label too, but samplers begin from all noise, whatever the label. Where
-there are conditioning vectors, noise therefore changes places only among examples that have the same one (Cheng &
-Schwing 2025, arXiv:2503.10636, discrete conditions).
+Noise coupled to x_0 also depends on the label of x_0, whereas samplers start from the full prior for every label.
+Where there are conditioning vectors, noise is therefore permuted only among examples that share the same vector
+(Cheng & Schwing 2025, arXiv:2503.10636, discrete conditions).
 """
 
 from dataclasses import dataclass
@@ -36,25 +36,34 @@ Cond = Float[Array, "b k"]
 
 @runtime_checkable
 class Coupling(Protocol):
-    """A joint law of data and noise whose marginals are those of the batch."""
+    """A joint distribution of data and noise whose marginals are those of the batch."""
 
     def pair(self, key: Key, x0: State, eps: State, cond: Cond | None = None) -> State:
-        """Re-orders noise for a batch of data, which stay where they are.
+        """Permutes (or resamples) the noise of a batch; the order of the data is kept.
 
         Args:
-            key: typed PRNG key, for couplings that draw.
-            x0: data.
-            eps: noise, or another law's samples, shaped as x0.
-            cond: what the model is told of each example; rows of eps stay among equal ones.
+            key: typed PRNG key, for stochastic couplings.
+            x0: data [b, ...].
+            eps: noise, or samples of another base distribution, shaped as x0.
+            cond: conditioning vectors [b, k] or None; noise is permuted only among rows with equal vectors.
 
         Returns:
-            Rows of eps: row i goes with x0[i].
+            Rows of eps [b, ...]: row i is paired with x0[i].
         """
         ...
 
 
 def costs(x0: State, eps: State, cond: Cond | None = None) -> Float[Array, "b b"]:
-    """|x0_i - eps_j|^2 / d, larger than any sum of others where the conditions of i and j differ."""
+    """Pairwise costs |x0_i - eps_j|^2 / d, with a prohibitive cost where the conditions of i and j differ.
+
+    Args:
+        x0: data [b, ...].
+        eps: noise, shaped as x0.
+        cond: conditioning vectors [b, k], or None.
+
+    Returns:
+        Costs [b, b]; where conditions differ, the cost exceeds any sum of the other costs.
+    """
     x, y = x0.reshape(len(x0), -1), eps.reshape(len(eps), -1)
     squares = jnp.mean(x**2, axis=1)[:, None] + jnp.mean(y**2, axis=1)[None, :]
     cost = squares - 2.0 * jnp.matmul(x, y.T, precision="highest") / x.shape[1]
@@ -66,33 +75,33 @@ def costs(x0: State, eps: State, cond: Cond | None = None) -> Float[Array, "b b"
 
 @dataclass(frozen=True)
 class Independent:
-    """Noise as it was drawn."""
+    """Independent noise: the order in which it was drawn."""
 
     def pair(self, key: Key, x0: State, eps: State, cond: Cond | None = None) -> State:
-        """eps."""
+        """eps; see `Coupling.pair`."""
         return eps
 
 
 @dataclass(frozen=True)
 class MinibatchOT:
-    """The optimal order of the batch's noise, a permutation; time grows like the batch's size cubed."""
+    """The optimal permutation of the batch's noise, in O(b^3) time."""
 
     def pair(self, key: Key, x0: State, eps: State, cond: Cond | None = None) -> State:
-        """eps[p], p by the Hungarian algorithm."""
+        """eps[p], with p from the Hungarian algorithm; see `Coupling.pair`."""
         rows, columns = optax.assignment.hungarian_algorithm(costs(x0, eps, cond))
         return eps[jnp.zeros_like(columns).at[rows].set(columns)]
 
 
 @dataclass(frozen=True)
 class Sinkhorn:
-    """A draw from the entropic plan: eps_j goes with x0_i with probability b P_ij.
+    """A draw from the entropic plan: eps_j is paired with x0_i with probability b P_ij.
 
-    Some rows of eps may be drawn twice and others never; in expectation each is drawn once.
+    Some rows of eps may be drawn more than once and others not at all; in expectation each is drawn once.
 
     Attributes:
-        reg: in squared units of x, as the costs are, which are means over dimensions; towards 0 the draw becomes
-            `MinibatchOT`'s permutation (and needs more iterations), towards infinity independent.
-        iterations: of Sinkhorn's algorithm, each of b^2 operations.
+        reg: entropic regularisation in the units of the costs (squared x, mean over dimensions). As it tends to 0 the
+            draw tends to `MinibatchOT`'s permutation (and needs more iterations); as it grows, to independence.
+        iterations: number of Sinkhorn iterations, O(b^2) each.
 
     Raises:
         UserError: reg or iterations are not positive.
@@ -106,7 +115,7 @@ class Sinkhorn:
             raise UserError(f"reg={self.reg} must be above 0 and iterations={self.iterations} at least 1")
 
     def log_plan(self, cost: Float[Array, "b b"]) -> Float[Array, "b b"]:
-        """log(b P): rows sum to 1 exactly, columns as nearly as the iterations have come."""
+        """log(b P): rows of b P sum to 1 exactly, columns up to the convergence of the iterations."""
         kernel = -cost / self.reg
 
         def update(g: Array, _: None) -> tuple[Array, None]:
@@ -117,6 +126,6 @@ class Sinkhorn:
         return jax.nn.log_softmax(kernel + g[None, :], axis=1)
 
     def pair(self, key: Key, x0: State, eps: State, cond: Cond | None = None) -> State:
-        """eps[j], j_i drawn from row i of the plan."""
+        """eps[j], with j_i drawn from row i of the plan; see `Coupling.pair`."""
         log_plan = self.log_plan(costs(x0, eps, cond))
         return eps[jax.random.categorical(named(key, "coupling"), log_plan, axis=1)]

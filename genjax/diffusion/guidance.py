@@ -1,7 +1,7 @@
-"""Guidance as functions `Denoise -> Denoise`: samplers never know of them.
+"""Guidance as functions `Denoise -> Denoise`, independent of the sampler.
 
-Classifier guidance (Dhariwal & Nichol 2021, arXiv:2105.05233, alg. 2, which is this for DDIM) is Bayes' rule for
-the score, with scale 1, and x_0 completed to alpha x_0 + sigma eps = x_t:
+Classifier guidance (Dhariwal & Nichol 2021, arXiv:2105.05233, alg. 2 for DDIM) applies Bayes' rule to the score (at
+scale 1), with x_0 such that alpha x_0 + sigma eps = x_t:
 
     eps_guided = eps - scale sigma grad_x log p(y | x_t).
 
@@ -9,9 +9,9 @@ Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6, with w th
 
     eps_guided = eps(x) + scale (eps(x, c) - eps(x)),
 
-and the same for x_0, which is linear in eps: scale 0 is the unconditional model, 1 the conditional one. Around it:
+and the same for x_0, which is linear in eps: scale 0 is the unconditional model, 1 the conditional one. Variants:
 
-    interval        outside of (low, high] in t the conditional model alone (Kynkaanniemi et al. 2024,
+    interval        the conditional model alone outside (low, high] in t (Kynkaanniemi et al. 2024,
                     arXiv:2404.07724, there in sigma; `Process.time_at` translates)
     rescale         x_0 <- (1 - phi + phi std(x_0(x, c)) / std(x_0)) x_0 (Lin et al. 2023, arXiv:2305.08891,
                     sec. 3.4, there for the network's output), with the standard deviations of each example
@@ -20,7 +20,7 @@ and the same for x_0, which is linear in eps: scale 0 is the unconditional model
                     norm bound)
     plus plus       x_0 as above with scale in [0, 1], and eps = eps(x) (CFG++, Chung et al. 2024,
                     arXiv:2406.08070)
-    autoguidance    a better model in the place of the conditional one, a worse one in that of the unconditional
+    autoguidance    a better model in place of the conditional one, a worse model in place of the unconditional one
                     (Karras et al. 2024, arXiv:2406.02507, eq. 3)
 """
 
@@ -44,9 +44,16 @@ Scalar = Float[Array, "..."]  # a scalar, or one time per example
 
 
 def with_score(prediction: Prediction, process: Process, extra: State, t: Scalar) -> Prediction:
-    """The prediction with `extra` added to its score: eps - sigma extra, and the x_0 that agrees with it.
+    """Adds a term to the score of a prediction: eps - sigma extra, and the consistent x_0.
 
-    Where alpha = 0 the state says nothing about x_0, and x_0 stays as it is.
+    Args:
+        prediction: at x_t.
+        process: gives alpha and sigma.
+        extra: the term, shaped as x_t.
+        t: a scalar, or one time per example.
+
+    Returns:
+        The new prediction. Where alpha = 0, x_t is independent of x_0, and x_0 is unchanged.
     """
     alpha, sigma = process.alpha(t), process.sigma(t)
     gain = jnp.where(alpha > 0, sigma**2 / jnp.where(alpha > 0, alpha, 1.0), 0.0)
@@ -67,9 +74,9 @@ def classifier(
 
     Args:
         denoise: the unconditional denoiser.
-        log_prob: (x_t, t) -> log p(y | x_t) of each example's wanted y, in nats, from its own row alone.
+        log_prob: (x_t, t) -> log p(y | x_t) [b] of each example's target y, in nats; each row independently.
         process: gives alpha and sigma.
-        scale: 1 is Bayes' rule; more sharpens the classifier.
+        scale: 1 is Bayes' rule; larger values sharpen the classifier.
 
     Returns:
         The guided denoiser.
@@ -86,9 +93,9 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float) 
     """Extrapolates from the unconditional to the conditional denoiser.
 
     Args:
-        conditional: denoiser that knows the condition.
-        unconditional: denoiser that does not.
-        scale: 0 gives the unconditional model and 1 the conditional one, exactly and at the cost of one.
+        conditional: denoiser given the condition.
+        unconditional: denoiser without the condition.
+        scale: 0 gives the unconditional model and 1 the conditional one, exactly and with one evaluation.
 
     Returns:
         The guided denoiser.
@@ -108,21 +115,30 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float) 
 
 
 def autoguidance(good: Denoise, bad: Denoise, scale: float) -> Denoise:
-    """Extrapolates from a worse model of the same data to a better one: bad + scale (good - bad)."""
+    """Extrapolates from a worse model of the same data to a better one: bad + scale (good - bad).
+
+    Args:
+        good: the better denoiser.
+        bad: the worse denoiser.
+        scale: as in `classifier_free`.
+
+    Returns:
+        The guided denoiser (Karras et al. 2024, arXiv:2406.02507, eq. 3).
+    """
     return classifier_free(good, bad, scale)
 
 
 def projected(
     conditional: Denoise, unconditional: Denoise, process: Process, scale: float, parallel: float
 ) -> Denoise:
-    """Classifier-free guidance that keeps the share `parallel` of what it adds along the conditional x_0.
+    """Classifier-free guidance whose component along the conditional x_0 is scaled by `parallel`.
 
     Args:
-        conditional: denoiser that knows the condition.
-        unconditional: denoiser that does not.
+        conditional: denoiser given the condition.
+        unconditional: denoiser without the condition.
         process: gives alpha and sigma.
         scale: as in `classifier_free`.
-        parallel: eta; 1 is classifier-free guidance, 0 leaves x_0 no longer in its own direction.
+        parallel: eta; 1 is classifier-free guidance, 0 removes the component of the change along x_0.
 
     Returns:
         The guided denoiser.
@@ -141,14 +157,14 @@ def projected(
 
 
 def plus_plus(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise:
-    """The guided x_0 and the unconditional eps: for `DDIM`, which noises x_0 anew with this eps.
+    """The guided x_0 with the unconditional eps: for `DDIM`, which noises x_0 again with this eps.
 
-    The two no longer add up to x_t, so that other samplers solve another equation with them.
+    Here alpha x_0 + sigma eps differs from x_t, so other samplers integrate a different ODE.
 
     Args:
-        conditional: denoiser that knows the condition.
-        unconditional: denoiser that does not.
-        scale: in [0, 1], of x_0.
+        conditional: denoiser given the condition.
+        unconditional: denoiser without the condition.
+        scale: in [0, 1], applied to x_0.
 
     Returns:
         The guided denoiser.
@@ -162,18 +178,28 @@ def plus_plus(conditional: Denoise, unconditional: Denoise, scale: float) -> Den
 
 
 def within(inside: Denoise, outside: Denoise, low: float, high: float) -> Denoise:
-    """`inside` at times in (low, high], `outside` at others; only that one is evaluated."""
+    """`inside` at times in (low, high], `outside` at others; only the selected denoiser is evaluated.
+
+    Args:
+        inside: denoiser within the interval.
+        outside: denoiser elsewhere.
+        low: excluded lower end, in t.
+        high: included upper end, in t.
+
+    Returns:
+        The combined denoiser, for scalar t.
+    """
     return lambda x, t: jax.lax.cond((low < t) & (t <= high), inside, outside, x, t)
 
 
 def rescaled(denoise: Denoise, reference: Denoise, process: Process, share: float) -> Denoise:
-    """Brings x_0's standard deviation over each example's dimensions to that of another denoiser.
+    """Moves the standard deviation of x_0 over each example's dimensions to that of a reference denoiser.
 
     Args:
-        denoise: the denoiser to change, such as a guided one.
-        reference: whose standard deviation is right, such as the conditional model.
+        denoise: the denoiser to rescale, such as a guided one.
+        reference: gives the target standard deviation, such as the conditional model.
         process: gives alpha and sigma.
-        share: phi; 0 changes nothing, 1 all.
+        share: phi in [0, 1]; 0 leaves x_0 unchanged, 1 matches the reference exactly.
 
     Returns:
         The rescaled denoiser.
@@ -191,10 +217,19 @@ def rescaled(denoise: Denoise, reference: Denoise, process: Process, share: floa
 
 @runtime_checkable
 class Guidance(Protocol):
-    """How a conditional model uses its unconditional self. Implemented by frozen dataclasses."""
+    """Combines the conditional and the unconditional denoiser. Implemented by frozen dataclasses."""
 
     def apply(self, conditional: Denoise, unconditional: Denoise, process: Process) -> Denoise:
-        """The guided denoiser."""
+        """Combines two denoisers.
+
+        Args:
+            conditional: denoiser given the condition.
+            unconditional: denoiser without the condition.
+            process: gives alpha and sigma.
+
+        Returns:
+            The guided denoiser.
+        """
         ...
 
 
@@ -203,10 +238,10 @@ class ClassifierFree:
     """Classifier-free guidance.
 
     Attributes:
-        scale: 0 is the unconditional model, 1 the conditional one, exactly and at the cost of one.
-        low: guided at times in (low, high] only; elsewhere the conditional model is evaluated alone.
+        scale: 0 is the unconditional model, 1 the conditional one, exactly and with one evaluation.
+        low: guidance applies at times in (low, high]; elsewhere only the conditional model is evaluated.
         high: see `low`.
-        rescale: phi; how far x_0's standard deviation is brought back to the conditional model's.
+        rescale: phi, in [0, 1]: how far the standard deviation of x_0 is moved to that of the conditional model.
     """
 
     scale: float = 1.0
@@ -215,10 +250,10 @@ class ClassifierFree:
     rescale: float = 0.0
 
     def apply(self, conditional: Denoise, unconditional: Denoise, process: Process) -> Denoise:
-        """The guided denoiser.
+        """See `Guidance.apply`.
 
         Raises:
-            UserError: an empty interval, or `rescale` outside of [0, 1].
+            UserError: the interval is empty, or `rescale` is outside [0, 1].
         """
         if self.low >= self.high:
             raise UserError(f"guidance.low={self.low} must be less than guidance.high={self.high}")
@@ -240,7 +275,7 @@ class Projected:
     parallel: float = 0.0
 
     def apply(self, conditional: Denoise, unconditional: Denoise, process: Process) -> Denoise:
-        """The guided denoiser; scale 1 is the conditional model, exactly and at the cost of one."""
+        """See `Guidance.apply`; scale 1 is the conditional model, exactly and with one evaluation."""
         if self.scale == 1.0:
             return conditional
         return projected(conditional, unconditional, process, self.scale, self.parallel)
@@ -253,10 +288,10 @@ class PlusPlus:
     scale: float = 0.6
 
     def apply(self, conditional: Denoise, unconditional: Denoise, process: Process) -> Denoise:
-        """The guided denoiser.
+        """See `Guidance.apply`.
 
         Raises:
-            UserError: `scale` outside of [0, 1].
+            UserError: `scale` is outside [0, 1].
         """
         if not 0.0 <= self.scale <= 1.0:
             raise UserError(f"guidance.scale={self.scale} must be in [0, 1] for PlusPlus")

@@ -1,22 +1,23 @@
-"""Stochastic interpolants: between any two laws, with a latent noise in the middle.
+"""Stochastic interpolants between two distributions, with latent noise.
 
-Data x_0, a base x_1 and z ~ N(0, I) mix as (Albergo, Boffi & Vanden-Eijnden 2023, arXiv:2303.08797, sec. 2 and 4)
+Data x_0, base samples x_1 and z ~ N(0, I) are combined as (Albergo, Boffi & Vanden-Eijnden 2023, arXiv:2303.08797,
+sec. 2 and 4)
 
     x_t = I(t) + gamma(t) z,      I(t) = alpha(t) x_0 + beta(t) x_1,      gamma(0) = gamma(1) = 0,
 
-so that x_t is data at t = 0 and the base at t = 1 (the paper's time runs the other way). alpha and beta are the
+so that x_t is data at t = 0 and the base at t = 1 (the paper reverses time). alpha and beta are the
 alpha and sigma of a `Process` with alpha(1) = 0, sigma(0) = 0, sigma(1) = 1: `RectifiedFlow` is the linear
-interpolant, `Trigonometric` the trigonometric one. Two regressions say everything about the density of x_t:
+interpolant, `Trigonometric` the trigonometric one. Two regressions determine the velocity and the score of x_t:
 
     v = E[I'(t) | x_t],   eta = E[z | x_t],     velocity b = v + gamma' eta,     score s = -eta / gamma.
 
-All these walks, backwards in time from base to data, have the marginals of x_t, for any epsilon(t) >= 0:
+All of these processes, backwards in time from base to data, have the marginals of x_t, for any epsilon(t) >= 0:
 
     dx = b dt                                          (probability flow)
     dx = (b - epsilon s) dt + sqrt(2 epsilon) dw       (backward SDE)
 
-gamma = sqrt(a t (1 - t)) has infinite rates at both ends. The walks are taken in u instead, t = sin^2(pi u / 2), where
-its rate is finite: dx/du = t'(u) v + (d gamma / du) eta. They leave out `margin` at both ends, 2.5 margin^2 in t.
+gamma = sqrt(a t (1 - t)) has infinite rates at both ends. Solvers integrate over u instead, t = sin^2(pi u / 2), where
+the rate is finite: dx/du = t'(u) v + (d gamma / du) eta. They skip `margin` at both ends, 2.5 margin^2 in t.
 """
 
 import math
@@ -36,16 +37,14 @@ from genjax.diffusion.prediction import Prediction
 from genjax.diffusion.process import EDM, Process, Time, derivative
 
 State = Float[Array, "b ..."]
-CLOCK = EDM(
-    sigma_min=0.0, sigma_max=1.0, rho=1.0
-)  # alpha = 1, sigma = u: its velocity is the prediction's eps
+LINEAR_SIGMA = EDM(sigma_min=0.0, sigma_max=1.0, rho=1.0)  # alpha = 1, sigma = u: the velocity is eps
 
 
 @dataclass(frozen=True)
 class EncoderDecoder(Process):
-    """To pure latent noise and back: alpha = cos^2(pi t) before t = 1/2 and 0 after, beta the mirror image.
+    """Data to pure latent noise to base: alpha = cos^2(pi t) before t = 1/2 and 0 after, beta its mirror image.
 
-    For interpolants with gamma = `SinSquared` alone: without latent noise x_t = 0 at t = 1/2.
+    Only for interpolants with gamma = `SinSquared`: without latent noise x_t = 0 at t = 1/2.
     """
 
     def alpha(self, t: Time) -> Time:
@@ -59,15 +58,15 @@ class EncoderDecoder(Process):
 
 @runtime_checkable
 class Gamma(Protocol):
-    """The latent noise's scale."""
+    """The scale of the latent noise."""
 
     @property
     def noisy(self) -> bool:
-        """Whether there is any, and thus a score."""
+        """Whether there is latent noise, and hence a score."""
         ...
 
     def gamma(self, t: Time) -> Time:
-        """gamma(t) >= 0, which is 0 at t = 0 and 1."""
+        """gamma(t) >= 0, with gamma(0) = gamma(1) = 0."""
         ...
 
 
@@ -84,7 +83,7 @@ class NoLatent:
 
 @dataclass(frozen=True)
 class Bridge:
-    """gamma = sqrt(a t (1 - t)): x_t given its ends is a Brownian bridge's marginal, of variance a per unit time."""
+    """gamma = sqrt(a t (1 - t)): x_t given x_0 and x_1 is that of a Brownian bridge of variance a per unit time."""
 
     a: float = 1.0
     noisy: ClassVar[bool] = True
@@ -108,7 +107,7 @@ class SinSquared:
 
 @runtime_checkable
 class Base(Protocol):
-    """The law at t = 1: whatever can be drawn, and evaluated where a likelihood is wanted."""
+    """The distribution at t = 1: it can be sampled, and its density evaluated for likelihoods."""
 
     def draw(self, key: Key, shape: tuple[int, ...]) -> State:
         """float32 samples [b, ...]."""
@@ -128,8 +127,8 @@ class Normal:
         return jax.random.normal(key, shape)
 
     def log_density(self, x: State) -> Float[Array, " b"]:
-        """Closed form."""
-        return CLOCK.log_prior(x, jnp.ones((), x.dtype))
+        """log p_1(x) in closed form, nats per example [b]."""
+        return LINEAR_SIGMA.log_prior(x, jnp.ones((), x.dtype))
 
 
 @dataclass(frozen=True)
@@ -137,9 +136,9 @@ class Ring:
     """Equally likely modes N(c_k, std^2 I) on a circle in the plane, the first at angle 0.
 
     Attributes:
-        modes: their number.
-        radius: of the circle.
-        std: around each.
+        modes: number of modes.
+        radius: radius of the circle.
+        std: standard deviation of each mode.
     """
 
     modes: int = 8
@@ -152,18 +151,18 @@ class Ring:
         return (self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)).astype(np.float32)
 
     def draw(self, key: Key, shape: tuple[int, ...]) -> State:
-        """A mode, then noise.
+        """A uniformly drawn mode plus Gaussian noise.
 
         Raises:
-            UserError: the shape is not that of points in the plane.
+            UserError: `shape` is not (b, 2).
         """
         if shape[1:] != (2,):
-            raise UserError(f"the base Ring is for points of shape (2,), not {shape[1:]}")
+            raise UserError(f"the base Ring is for points of shape (2,), got {shape[1:]}")
         mode = jax.random.randint(named(key, "mode"), shape[:1], 0, self.modes)
         return jnp.asarray(self.centres())[mode] + self.std * jax.random.normal(named(key, "noise"), shape)
 
     def log_density(self, x: State) -> Float[Array, " b"]:
-        """Closed form."""
+        """log p_1(x) in closed form, nats per example [b]."""
         z = (x[:, None, :] - jnp.asarray(self.centres(), x.dtype)[None]) / self.std
         rest = math.log(self.modes) + 2.0 * math.log(self.std) + math.log(2.0 * math.pi)
         return jax.nn.logsumexp(-0.5 * jnp.sum(z**2, axis=-1), axis=1) - rest
@@ -180,40 +179,69 @@ class Estimate:
 Estimator = Callable[[Array, Array], Estimate]  # (x_t [b, ...], t scalar) -> Estimate
 
 
-def clock(u: Time) -> Time:
+def time_change(u: Time) -> Time:
     """t = sin^2(pi u / 2)."""
     return jnp.sin(0.5 * math.pi * u) ** 2
 
 
 def drift(estimate: Estimate, gamma: Gamma, u: Float[Array, ""]) -> State:
-    """dx/du of the probability flow."""
-    rate = derivative(clock, u)[1]
-    return rate * estimate.v + derivative(lambda u: gamma.gamma(clock(u)), u)[1] * estimate.eta
+    """dx/du of the probability flow.
+
+    Args:
+        estimate: v and eta at x_t, t = sin^2(pi u / 2).
+        gamma: the scale of the latent noise.
+        u: the integration variable, a scalar.
+
+    Returns:
+        t'(u) v + (d gamma / du) eta, shaped as x_t.
+    """
+    rate = derivative(time_change, u)[1]
+    return rate * estimate.v + derivative(lambda u: gamma.gamma(time_change(u)), u)[1] * estimate.eta
 
 
 def euler(rate: Rate, here: Pair, u: Array, h: Array) -> Pair:
-    """Order 1, one evaluation."""
+    """One Euler step: order 1, one evaluation.
+
+    Args:
+        rate: the rates of x and of the log-determinant.
+        here: their current values.
+        u: the current position.
+        h: the step size.
+
+    Returns:
+        The values at u + h.
+    """
     first = rate(here[0], u)
     return here[0] + h * first[0], here[1] + h * first[1]
 
 
 def _grid(steps: int, margin: float, x: Array) -> tuple[Array, Array, Array]:
-    """For each step, from base to data: where it begins in u, where it ends, and its number."""
+    """For each step, from base to data: its start in u, its end, and its index."""
     u = jnp.linspace(1.0 - margin, margin, steps + 1, dtype=x.dtype)
     return u[:-1], u[1:], jnp.arange(steps)
 
 
 @runtime_checkable
 class Solver(Protocol):
-    """A walk from base to data."""
+    """Integrates from base to data."""
 
     @property
     def margin(self) -> float:
-        """The walk begins at u = 1 - margin and ends at u = margin."""
+        """Integration runs from u = 1 - margin to u = margin."""
         ...
 
     def solve(self, estimate: Estimator, gamma: Gamma, x: State, key: Key) -> State:
-        """The end of the walk that begins at x."""
+        """Integrates from the base to the data.
+
+        Args:
+            estimate: (x_t, t) -> estimates of v and eta.
+            gamma: the scale of the latent noise.
+            x: the state at u = 1 - margin [b, ...].
+            key: typed PRNG key, for stochastic solvers.
+
+        Returns:
+            The state at u = margin [b, ...].
+        """
         ...
 
 
@@ -222,9 +250,9 @@ class ODE:
     """The probability flow.
 
     Attributes:
-        steps: of equal size in u.
-        method: "euler" (order 1, one evaluation a step), "heun" (2, two) or "rk4" (4, four).
-        margin: left out at both ends, in u.
+        steps: number of steps, of equal size in u.
+        method: "euler" (order 1, one evaluation a step), "heun" (order 2, two) or "rk4" (order 4, four).
+        margin: skipped at both ends, in u.
     """
 
     steps: int = 50
@@ -232,26 +260,26 @@ class ODE:
     margin: float = 1e-3
 
     def solve(self, estimate: Estimator, gamma: Gamma, x: State, key: Key) -> State:
-        """The same for every key."""
+        """See `Solver.solve`; deterministic."""
         still = jnp.zeros(len(x), x.dtype)
-        rate = lambda x, u: (drift(estimate(x, clock(u)), gamma, u), still)
+        rate = lambda x, u: (drift(estimate(x, time_change(u)), gamma, u), still)
         step = {"euler": euler, **STEP}[self.method]
 
-        def move(x: Array, now: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        def body(x: Array, now: tuple[Array, Array, Array]) -> tuple[Array, None]:
             return step(rate, (x, still), now[0], now[1] - now[0])[0], None
 
-        return jax.lax.scan(move, x, _grid(self.steps, self.margin, x))[0]
+        return jax.lax.scan(body, x, _grid(self.steps, self.margin, x))[0]
 
 
 @dataclass(frozen=True)
 class SDE:
-    """The backward SDE with epsilon(t) = scale gamma(t)^power, by Euler and Maruyama; weak order 1.
+    """The backward SDE with epsilon(t) = scale gamma(t)^power, by Euler-Maruyama; weak order 1.
 
     Attributes:
-        steps: of equal size in u.
+        steps: number of steps, of equal size in u.
         scale: 0 is the probability flow by Euler's method.
-        power: 1 takes the score's 1 / gamma away; 0 is a constant epsilon.
-        margin: left out at both ends, in u.
+        power: 1 cancels the 1 / gamma of the score; 0 is a constant epsilon.
+        margin: skipped at both ends, in u.
     """
 
     steps: int = 250
@@ -260,24 +288,26 @@ class SDE:
     margin: float = 1e-3
 
     def solve(self, estimate: Estimator, gamma: Gamma, x: State, key: Key) -> State:
-        """Step i uses `fold_in(named(key, "walk"), i)`.
+        """See `Solver.solve`; step i uses the key `fold_in(named(key, "walk"), i)`.
 
         Raises:
-            UserError: without latent noise there is no score.
+            UserError: there is no latent noise, hence no score.
         """
         if not gamma.noisy:
-            raise UserError("an interpolant without latent noise has no score: sample it with ODE, not SDE")
+            raise UserError(
+                "an interpolant without latent noise has no score: use the sampler ODE instead of SDE"
+            )
 
-        def move(x: Array, now: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        def body(x: Array, now: tuple[Array, Array, Array]) -> tuple[Array, None]:
             u, end, index = now
-            (t, rate), h = derivative(clock, u), u - end
+            (t, rate), h = derivative(time_change, u), u - end
             here, width = estimate(x, t), gamma.gamma(t)
             pull = rate * self.scale * width ** (self.power - 1.0)  # epsilon s dt/du = -pull eta
             noise = jax.random.normal(jax.random.fold_in(named(key, "walk"), index), x.shape, x.dtype)
             x = x - h * (drift(here, gamma, u) + pull * here.eta)
             return x + jnp.sqrt(2.0 * h * pull * width) * noise, None
 
-        return jax.lax.scan(move, x, _grid(self.steps, self.margin, x))[0]
+        return jax.lax.scan(body, x, _grid(self.steps, self.margin, x))[0]
 
 
 def log_prob(
@@ -286,19 +316,19 @@ def log_prob(
     """log p_0(x) along the probability flow, in nats per example.
 
     Args:
-        estimate: maps each example alone.
-        gamma: the latent noise's scale.
-        base: has a log-density.
-        likelihood: the solver, whose times are u; both ends inside (0, 1), power 1.
-        x: data.
-        key: of the trace's probes.
+        estimate: (x_t, t) -> estimates of v and eta; maps each example independently.
+        gamma: the scale of the latent noise.
+        base: the distribution at t = 1.
+        likelihood: the solver over u; both ends inside (0, 1), power 1.
+        x: data [b, ...].
+        key: typed PRNG key of the trace's probes.
 
     Returns:
-        The base's log-density where the flow takes x, plus the flow's log-determinant.
+        The base's log-density at the end point of the flow plus the flow's log-determinant, in nats [b].
     """
 
     def flow(x: Array, u: Array) -> Prediction:
-        return Prediction(x0=jnp.zeros_like(x), eps=drift(estimate(x, clock(u)), gamma, u))
+        return Prediction(x0=jnp.zeros_like(x), eps=drift(estimate(x, time_change(u)), gamma, u))
 
-    end, log_det = likelihood.solve(flow, CLOCK, x, key)
+    end, log_det = likelihood.solve(flow, LINEAR_SIGMA, x, key)
     return base.log_density(end) + log_det

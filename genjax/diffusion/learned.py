@@ -1,6 +1,6 @@
-"""A process given by its log-SNR alone, such as a learned one (Kingma et al. 2021, arXiv:2107.00630, sec. 3.1).
+"""A process defined by its log-SNR, such as a learned one (Kingma et al. 2021, arXiv:2107.00630, sec. 3.1).
 
-With gamma(t) = -log SNR(t) rising in t and alpha^2 + sigma^2 = 1
+With gamma(t) = -log SNR(t) increasing in t and alpha^2 + sigma^2 = 1
 
     alpha^2 = sigmoid(-gamma),      sigma^2 = sigmoid(gamma),
     f = -sigma^2 gamma' / 2,        g^2 = sigma^2 gamma'.
@@ -18,10 +18,10 @@ from genjax.diffusion.process import Process, Time, derivative
 
 @dataclass(frozen=True)
 class LearnedProcess(Process):
-    """Variance preserving with a given log-SNR. alpha(0) is a little less than 1 where gamma(0) is finite.
+    """A variance-preserving process with a given log-SNR. alpha(0) < 1 where gamma(0) is finite.
 
     Attributes:
-        gamma: t -> -log SNR(t), elementwise, differentiable, rising; may close over traced parameters.
+        gamma: t -> -log SNR(t), elementwise, differentiable, increasing; may close over traced parameters.
     """
 
     gamma: Callable[[Array], Array]

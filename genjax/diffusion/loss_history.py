@@ -1,16 +1,16 @@
-"""Importance-sampled times by the history of each time's loss (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 18).
+"""Importance sampling of training times from a history of losses (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 18).
 
     loss = (1 / T) sum_t L_t = E_{t ~ p} [ L_t / (T p_t) ],        p_t proportional to sqrt(E[L_t^2]),
 
-the p of least variance. E[L_t^2] is the mean of the last 10 squares seen at t; until every t has 10, p is
-uniform. A share of 1 / 1000 stays uniform for good, so that no time is forgotten.
+the p of least variance. E[L_t^2] is estimated by the mean of the last 10 squared losses at t; until every t has 10,
+p is uniform. p is mixed with the uniform distribution at weight 1 / 1000, so that every p_t stays positive.
 """
 
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.core.types import Array, Key, PyTree, record
-from genjax.diffusion.times import spread
+from genjax.diffusion.times import stratified
 
 LENGTH = 10
 FLOOR = 1e-3
@@ -20,19 +20,19 @@ Index = Int[Array, " b"]
 
 @record
 class History:
-    """What each of T times has seen.
+    """The last losses at each of T times.
 
     Attributes:
         squares: float32 [T, 10], the last squared losses.
-        counts: float32 [T], how many there have been; a float, so that replicas can be averaged.
+        counts: float32 [T], number of losses recorded; a float, so that replicas can be averaged.
     """
 
     squares: PyTree
     counts: PyTree
 
 
-def forgotten(steps: int) -> History:
-    """The history of nothing, for T = `steps`."""
+def empty(steps: int) -> History:
+    """An empty history of T = `steps` times."""
     return History(jnp.zeros((steps, LENGTH)), jnp.zeros(steps))
 
 
@@ -44,28 +44,28 @@ def probabilities(history: History) -> Float[Array, " T"]:
 
 
 def draw(p: Float[Array, " T"], key: Key, num: int) -> tuple[Index, Float[Array, " b"]]:
-    """Times and their weights.
+    """Samples times by stratified inversion of p.
 
     Args:
         p: probabilities of the T times.
         key: typed PRNG key.
-        num: how many.
+        num: number of times.
 
     Returns:
-        (0-based indices [b], evenly spread; weights 1 / (T p_t) [b]).
+        (0-based indices [b], int32; importance weights 1 / (T p_t) [b]).
     """
-    found = jnp.searchsorted(jnp.cumsum(p), spread(key, num), side="right")
+    found = jnp.searchsorted(jnp.cumsum(p), stratified(key, num), side="right")
     index = jnp.minimum(found, len(p) - 1).astype(jnp.int32)
     return index, 1.0 / (len(p) * p[index])
 
 
-def remember(history: History, index: Index, loss: Float[Array, " b"]) -> History:
-    """The history after a batch; of the losses at one time the later in the batch are the newer.
+def update(history: History, index: Index, loss: Float[Array, " b"]) -> History:
+    """Records the losses of a batch; losses at the same time are recorded in batch order.
 
     Args:
-        history: so far.
-        index: of the times, 0-based.
-        loss: at these times, unweighted.
+        history: the previous history.
+        index: 0-based indices of the times [b].
+        loss: unweighted losses at these times [b].
 
     Returns:
         The new history; no gradient flows from it.
@@ -76,7 +76,7 @@ def remember(history: History, index: Index, loss: Float[Array, " b"]) -> Histor
     last = jnp.searchsorted(t, t, side="right")
     place = jnp.arange(len(t))
     slot = (history.counts[t].astype(jnp.int32) + place - first) % LENGTH
-    slot = jnp.where(place >= last - LENGTH, slot, LENGTH)  # out of bounds: older than what is kept
+    slot = jnp.where(place >= last - LENGTH, slot, LENGTH)  # out of bounds: dropped, older than the last 10
     return History(
         history.squares.at[t, slot].set(square, mode="drop"),
         history.counts.at[index].add(1.0),

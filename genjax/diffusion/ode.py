@@ -16,13 +16,13 @@ SOLVERS = {"tsit5": diffrax.Tsit5, "dopri5": diffrax.Dopri5, "dopri8": diffrax.D
 
 
 def worst_example(error: PyTree) -> Array:
-    """The largest over examples of the root mean square over dimensions, of arrays [b, ...]; a scalar."""
+    """The maximum over examples of the root mean square over dimensions, of arrays [b, ...]; a scalar."""
     square = lambda y: jnp.mean(y**2, axis=tuple(range(1, y.ndim)))
     return jnp.sqrt(jnp.max(jnp.stack([jnp.max(square(y)) for y in jax.tree.leaves(error)])))
 
 
 def _end(solution: diffrax.Solution) -> PyTree:
-    """The last state, or NaN where the solver did not arrive."""
+    """The final state, or NaN where the solver did not reach the end."""
     arrived = solution.result == diffrax.RESULTS.successful
     return jax.tree.map(lambda y: jnp.where(arrived, y[0], jnp.nan), solution.ys)
 
@@ -41,17 +41,17 @@ def integrate(
     """Solves d(state) / du = rate(u, state) from u = first to last, forwards or backwards, with adaptive steps.
 
     Args:
-        rate: (u scalar, state) -> the state's derivative.
+        rate: (u scalar, state) -> d(state) / du.
         start: arrays [b, ...], the state at `first`.
-        first: scalar.
-        last: scalar.
+        first: start of integration, a scalar.
+        last: end of integration, a scalar.
         solver: order 5 (Tsitouras; Dormand & Prince) or 8 (Dormand & Prince).
-        rtol: relative tolerance of one step.
-        atol: absolute tolerance of one step, in the state's units.
-        max_steps: most steps, failed ones included.
+        rtol: relative tolerance per step.
+        atol: absolute tolerance per step, in the units of the state.
+        max_steps: maximum number of steps, including rejected ones.
 
     Returns:
-        The state at `last`; NaN if it has not been reached.
+        The state at `last`; NaN if `max_steps` did not suffice.
     """
     return _end(
         diffrax.diffeqsolve(

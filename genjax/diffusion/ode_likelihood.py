@@ -5,14 +5,14 @@ Along dx/dt = v(x, t) the density changes by the flow's divergence (Chen et al. 
     d log p_t(x_t) / dt = -div v(x_t, t),
     log p(x) = log N(x_T; 0, sigma(T)^2 I) + integral of div v dt from `low` to T,     x_low = x.
 
-It is the density of what the ODE's exact sampler draws, down to time `low`; the ODE's discretisation makes it
-an estimate and no bound. The trace of the Jacobian J is exact, by one product e_i^T J per dimension, or
-Hutchinson's (Grathwohl et al. 2019, arXiv:1810.01367) with probes z of E[z z^T] = I, drawn once per example:
+It is the density of exact samples of the ODE at time `low`; discretisation makes it an estimate, not a bound. The
+trace of the Jacobian J is exact, by one product e_i^T J per dimension, or estimated by Hutchinson's method
+(Grathwohl et al. 2019, arXiv:1810.01367) with probes z of E[z z^T] = I, drawn once per example:
 
     div v = tr J = E[z^T J z],      with S = (J + J^T) / 2
     Var[z^T J z] = 2 sum_{i != j} S_ij^2  (Rademacher),      2 sum_{i, j} S_ij^2  (Gaussian),
 
-so that one Rademacher probe is exact where S is diagonal, and Gaussian probes are never better.
+so one Rademacher probe is exact where S is diagonal, and Gaussian probes never have a smaller variance.
 
 The variable of integration is u = t^(1 / power): v grows like t^(-1/2) near t = 0 for variance-preserving
 processes, and dx/du = power u^(power - 1) v with power = 2 is smooth there.
@@ -41,12 +41,22 @@ DRAW = {"rademacher": jax.random.rademacher, "gaussian": jax.random.normal}
 
 
 def draw_probes(key: Key, probe: Probe, num: int, x: Float[Array, "b ..."]) -> Float[Array, "p b ..."]:
-    """`num` probes for each example of x, in its dtype, with mean 0 and covariance I."""
+    """Draws probes of mean 0 and covariance I.
+
+    Args:
+        key: typed PRNG key.
+        probe: their distribution.
+        num: number of probes for each example.
+        x: the examples [b, ...], for shape and dtype.
+
+    Returns:
+        Probes [num, b, ...].
+    """
     return DRAW[probe](named(key, "probes"), (num, *x.shape), x.dtype)
 
 
 def basis(x: Float[Array, "b ..."]) -> Float[Array, "d 1 ..."]:
-    """The unit vectors of one example, for all examples: as probes, their products sum to the trace."""
+    """The unit vectors [d, 1, ...], shared by all examples: used as probes, their products sum to the trace."""
     dims = math.prod(x.shape[1:])
     return jnp.eye(dims, dtype=x.dtype).reshape(dims, 1, *x.shape[1:])
 
@@ -57,13 +67,13 @@ def quadratic_forms(
     """The function's value, and z^T J z for each probe and example.
 
     Args:
-        function: maps each example alone, [b, ...] -> [b, ...].
-        x: where.
-        probes: z [p, b, ...] or, the same for all examples, [p, 1, ...]; they are walked one after another, in
-            the memory of one.
+        function: maps each example independently, [b, ...] -> [b, ...].
+        x: the point of evaluation [b, ...].
+        probes: z [p, b, ...] or, shared by all examples, [p, 1, ...]; evaluated sequentially, so that memory does
+            not grow with p.
 
     Returns:
-        (function(x), [p, b] products).
+        (function(x) [b, ...], products [p, b]).
     """
     value, pull = jax.vjp(function, x)
     rest = tuple(range(1, x.ndim))
@@ -80,14 +90,14 @@ def _add(pair: Pair, scale: Array, rate: Pair) -> Pair:
 
 
 def heun(rate: Rate, here: Pair, u: Array, h: Array) -> Pair:
-    """The trapezoidal rule with an Euler guess: order 2, two evaluations."""
+    """One step of the trapezoidal rule with an Euler predictor: order 2, two evaluations; see `interpolants.euler`."""
     first = rate(here[0], u)
     second = rate(_add(here, h, first)[0], u + h)
     return _add(_add(here, 0.5 * h, first), 0.5 * h, second)
 
 
 def rk4(rate: Rate, here: Pair, u: Array, h: Array) -> Pair:
-    """The classical Runge-Kutta rule: order 4, four evaluations."""
+    """One step of the classical Runge-Kutta method: order 4, four evaluations; see `interpolants.euler`."""
     first = rate(here[0], u)
     second = rate(_add(here, 0.5 * h, first)[0], u + 0.5 * h)
     third = rate(_add(here, 0.5 * h, second)[0], u + 0.5 * h)
@@ -101,22 +111,22 @@ STEP = {"heun": heun, "rk4": rk4}
 
 @dataclass(frozen=True)
 class OdeLikelihood:
-    """A solver of the probability-flow ODE and its log-determinant, of fixed or adaptive steps.
+    """A solver of the probability-flow ODE and its log-determinant, with fixed or adaptive steps.
 
-    The default is cheap, 50 evaluations with a gradient in x each; compare with 100 steps before a number is
-    believed. `VE` and `EDM` need more than it: power 1, and Heun with 100 steps or RK4 with 25. "adaptive" (order 5,
-    see `genjax.samplers.adaptive`) keeps x and the log-determinant of every example within the tolerance in each
-    step; give it `steps` to spare, such as 1000.
+    The default is cheap, 50 evaluations with a gradient in x each; compare with 100 steps before reporting a number.
+    `VE` and `EDM` need more: power 1, and Heun with 100 steps or RK4 with 25. "adaptive" (order 5, see
+    `genjax.samplers.adaptive`) keeps the error of x and of the log-determinant of every example within the tolerance
+    in each step; choose a generous limit `steps`, such as 1000.
 
     Attributes:
-        steps: of equal size in t^(1 / power), or the most that "adaptive" may take, failed ones included, after
-            which the likelihood is NaN; 0 turns the likelihood off.
+        steps: number of steps, equal in t^(1 / power); for "adaptive" the maximum, including rejected steps, beyond
+            which the likelihood is NaN. 0 disables the likelihood.
         method: "heun" (order 2), "rk4" (order 4) or "adaptive".
-        probes: of Hutchinson's estimate; 0 for the exact trace, which costs one more evaluation per dimension.
-        probe: law of the probes.
-        low: time at which the data are taken to be; more than 0 where the process's rates are infinite at 0.
-        high: time of the prior; less than 1 where the prediction cannot be decoded at 1.
-        power: of the variable of integration; 1 for processes whose sigma is not like sqrt(t) near 0.
+        probes: number of Hutchinson probes; 0 for the exact trace, which costs one more evaluation per dimension.
+        probe: distribution of the probes.
+        low: time assigned to the data; above 0 where the rates of the process are infinite at 0.
+        high: time of the prior; below 1 where the prediction cannot be decoded at 1.
+        power: defines the integration variable t^(1 / power); 1 for processes whose sigma is not like sqrt(t) near 0.
         rtol: relative tolerance of an adaptive step.
         atol: absolute tolerance of an adaptive step, in units of x and in nats.
     """
@@ -133,55 +143,60 @@ class OdeLikelihood:
 
     @property
     def kind(self) -> str:
-        """What the number is, in words; none where there is no number."""
+        """A description of the estimate for reports; empty if the likelihood is disabled."""
         if not self.steps:
             return ""
         adaptive = f"adaptive to rtol {self.rtol:g}, atol {self.atol:g}"
-        walk = {
+        methods = {
             "heun": f"Heun, {self.steps} steps",
             "rk4": f"RK4, {self.steps} steps",
             "adaptive": f"Dopri5, {adaptive}",
         }
-        laws = {"rademacher": "Rademacher", "gaussian": "Gaussian"}
+        names = {"rademacher": "Rademacher", "gaussian": "Gaussian"}
         plural = "" if self.probes == 1 else "s"
-        trace = f"Hutchinson {self.probes} {laws[self.probe]} probe{plural}" if self.probes else "exact trace"
-        return f"ODE estimate ({walk[self.method]}, {trace})"
+        trace = (
+            f"Hutchinson {self.probes} {names[self.probe]} probe{plural}" if self.probes else "exact trace"
+        )
+        return f"ODE estimate ({methods[self.method]}, {trace})"
 
     def solve(self, denoise: Denoise, process: Process, x: Float[Array, "b ..."], key: Key) -> Pair:
-        """Carries x from time `low` to `high`.
+        """Integrates the probability-flow ODE from x at time `low` to time `high`.
 
         Args:
-            denoise: maps each example alone.
+            denoise: maps each example independently.
             process: alpha and sigma.
             x: [b, ...], float32 or float64.
-            key: of the probes.
+            key: typed PRNG key of the probes.
 
         Returns:
             (x at `high` [b, ...], the integral of the divergence [b], which is log |d x_high / d x_low|).
 
         Raises:
-            UserError: the likelihood is off.
+            UserError: the likelihood is disabled.
         """
         if not self.steps:
-            raise UserError("likelihood.steps=0 turns the likelihood off: give it steps, such as 25")
+            raise UserError("likelihood.steps=0 disables the likelihood: set it, for example to 25")
         flow = lambda x, t: velocity(denoise(x, t), process, t)
-        return self.carry(self.rate(flow, x, key), x)
+        return self.integrate(self.rate(flow, x, key), x)
 
     def rate(self, flow: Callable[[Array, Array], Array], x: Float[Array, "b ..."], key: Key | None) -> Rate:
         """The rates in u = t^(1 / power) of a state and its log-determinant along dx/dt = flow(x, t).
 
         Args:
-            flow: maps each example alone.
-            x: [b, ...], for the probes' shape.
-            key: of the probes; None will do for the exact trace.
+            flow: (x, t) -> dx/dt; maps each example independently.
+            x: [b, ...], for the shape of the probes.
+            key: typed PRNG key of the probes; may be None for the exact trace.
+
+        Returns:
+            (x, u) -> (dx/du [b, ...], the rate of the log-determinant [b]).
 
         Raises:
-            UserError: there are probes to draw and no key.
+            UserError: probes are to be drawn and there is no key.
         """
         if not self.probes:
             probes = basis(x)
         elif key is None:
-            raise UserError("Hutchinson's trace needs a key for its probes; probes=0 is the exact trace")
+            raise UserError("Hutchinson's trace needs a PRNG key for its probes; probes=0 is the exact trace")
         else:
             probes = draw_probes(key, self.probe, self.probes, x)
         share = 1.0 / self.probes if self.probes else 1.0
@@ -193,8 +208,8 @@ class OdeLikelihood:
 
         return rate
 
-    def carry(self, rate: Rate, x: Float[Array, "b ..."]) -> Pair:
-        """Integrates rates in u from time `low` to `high`, from (x, 0)."""
+    def integrate(self, rate: Rate, x: Float[Array, "b ..."]) -> Pair:
+        """Integrates rates in u from time `low` to `high`, starting at (x, 0)."""
         first, last = self.low ** (1.0 / self.power), self.high ** (1.0 / self.power)
         start = (x, jnp.zeros(len(x), x.dtype))
         if self.method == "adaptive":
@@ -220,6 +235,10 @@ class OdeLikelihood:
     def log_prob(
         self, denoise: Denoise, process: Process, x: Float[Array, "b ..."], key: Key
     ) -> Float[Array, " b"]:
-        """log p(x) in nats per example; see `solve`."""
+        """log p(x); arguments as in `solve`.
+
+        Returns:
+            Nats per example [b].
+        """
         end, log_det = self.solve(denoise, process, x, key)
         return process.log_prior(end, jnp.asarray(self.high, x.dtype)) + log_det

@@ -1,4 +1,4 @@
-"""What a denoiser says, in two coordinates, and how a network's output becomes it.
+"""A denoiser's prediction as (x_0, eps), and its decoding from a network's output.
 
 A `Prediction` holds estimates of x_0 and eps with x_t = alpha x_0 + sigma eps. Score and velocity are linear
 in them:
@@ -7,8 +7,8 @@ in them:
     velocity  = alpha' x_0 + sigma' eps                   (Lipman et al. 2023, arXiv:2210.02747)
     v         = alpha eps - sigma x_0                     (Salimans & Ho 2022, arXiv:2202.00512)
 
-A parameterization is two functions: the target that the network regresses on, and the decoding of its output.
-One that also scales what the network is given, as EDM's does, overrides a third.
+A parameterization is two functions: the regression target of the network, and the decoding of its output. One that
+also scales the network's inputs, as EDM's does, overrides a third.
 """
 
 import abc
@@ -30,9 +30,9 @@ class Prediction:
     """Estimates of data and noise, each shaped as x_t [b, ...].
 
     Attributes:
-        x0: of the data.
-        eps: of the noise.
-        v: exponent of the step's variance, where the network learned one (see `samplers.sde.Ancestral`).
+        x0: estimate of the data.
+        eps: estimate of the noise.
+        v: exponent of the variance of a reverse step, where it is learned (see `samplers.sde.Ancestral`).
     """
 
     x0: PyTree
@@ -44,12 +44,30 @@ Denoise = Callable[[Array, Array], Prediction]  # (x_t [b, ...], t scalar) -> Pr
 
 
 def score(prediction: Prediction, process: Process, t: Time) -> State:
-    """grad log p_t(x_t) = -eps / sigma(t)."""
+    """grad log p_t(x_t) = -eps / sigma(t).
+
+    Args:
+        prediction: at x_t.
+        process: gives sigma.
+        t: a scalar, or one time per example [b].
+
+    Returns:
+        The score [b, ...].
+    """
     return -prediction.eps / expand(process.sigma(t), prediction.eps)
 
 
 def velocity(prediction: Prediction, process: Process, t: Time) -> State:
-    """dx/dt of the probability-flow ODE: alpha'(t) x_0 + sigma'(t) eps."""
+    """dx/dt of the probability-flow ODE: alpha'(t) x_0 + sigma'(t) eps.
+
+    Args:
+        prediction: at x_t.
+        process: gives alpha and sigma.
+        t: a scalar, or one time per example [b].
+
+    Returns:
+        The velocity [b, ...].
+    """
     alpha_rate = derivative(process.alpha, t)[1]
     sigma_rate = derivative(process.sigma, t)[1]
     return (
@@ -59,28 +77,77 @@ def velocity(prediction: Prediction, process: Process, t: Time) -> State:
 
 
 def from_x0(process: Process, x0: State, x: State, t: Time) -> Prediction:
-    """Completes an estimate of x_0: eps = (x_t - alpha x_0) / sigma."""
+    """A prediction from an estimate of x_0: eps = (x_t - alpha x_0) / sigma.
+
+    Args:
+        process: gives alpha and sigma.
+        x0: the estimate [b, ...].
+        x: x_t, shaped as x0.
+        t: a scalar, or one time per example [b]; sigma(t) > 0.
+
+    Returns:
+        The prediction.
+    """
     return Prediction(x0=x0, eps=(x - expand(process.alpha(t), x) * x0) / expand(process.sigma(t), x))
 
 
 def from_eps(process: Process, eps: State, x: State, t: Time) -> Prediction:
-    """Completes an estimate of eps: x_0 = (x_t - sigma eps) / alpha."""
+    """A prediction from an estimate of eps: x_0 = (x_t - sigma eps) / alpha.
+
+    Args:
+        process: gives alpha and sigma.
+        eps: the estimate [b, ...].
+        x: x_t, shaped as eps.
+        t: a scalar, or one time per example [b]; alpha(t) > 0.
+
+    Returns:
+        The prediction.
+    """
     return Prediction(x0=(x - expand(process.sigma(t), x) * eps) / expand(process.alpha(t), x), eps=eps)
 
 
 class Parameterization(abc.ABC):
-    """How a network's output relates to data and noise: affinely, at each (x_t, t)."""
+    """The affine relation, at each (x_t, t), between a network's output and (x_0, eps)."""
 
     @abc.abstractmethod
     def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
-        """What the network's output is regressed on, shaped as x0."""
+        """The regression target of the network's output.
+
+        Args:
+            process: gives alpha and sigma.
+            x0: data [b, ...].
+            eps: noise, shaped as x0.
+            t: a scalar, or one time per example [b].
+
+        Returns:
+            The target, shaped as x0.
+        """
 
     @abc.abstractmethod
     def decode(self, process: Process, out: State, x: State, t: Time) -> Prediction:
-        """Turns the network's output at x_t into a prediction."""
+        """Decodes the network's output into a prediction.
+
+        Args:
+            process: gives alpha and sigma.
+            out: the network's output [b, ...].
+            x: x_t, shaped as out.
+            t: a scalar, or one time per example [b].
+
+        Returns:
+            Estimates of x_0 and eps.
+        """
 
     def inputs(self, process: Process, x: State, t: Time) -> tuple[State, Time]:
-        """What the network is given for (x_t, t): these two, unless a subclass scales them."""
+        """The inputs of the network.
+
+        Args:
+            process: gives alpha and sigma.
+            x: x_t [b, ...].
+            t: a scalar, or one time per example [b].
+
+        Returns:
+            (x_t, t), unless a subclass scales them.
+        """
         return x, t
 
 
@@ -151,7 +218,7 @@ class Velocity(Parameterization):
 class Score(Parameterization):
     """The network predicts grad log p_t(x_t) = -eps / sigma (Song & Ermon 2019, arXiv:1907.05600).
 
-    The target grows like 1 / sigma: weigh the loss with `OnEps`, which is sigma^2, or with `Likelihood`.
+    The target grows like 1 / sigma: weight the loss by `OnEps`, which is sigma^2 here, or by `Likelihood`.
     """
 
     def target(self, process: Process, x0: State, eps: State, t: Time) -> State:
@@ -173,7 +240,7 @@ class Preconditioned(Parameterization):
         c_skip = sigma_data^2 / (s^2 + sigma_data^2),   c_out = s sigma_data / sqrt(s^2 + sigma_data^2),
         c_in = 1 / sqrt(s^2 + sigma_data^2).
 
-    Multiplied by alpha, so that nothing is divided by it: with n^2 = alpha^2 sigma_data^2 + sigma^2
+    Multiplied by alpha, to avoid division by it: with n^2 = alpha^2 sigma_data^2 + sigma^2
 
         input = x_t / n,   F = (sigma x_0 - alpha sigma_data^2 eps) / (sigma_data n),
         x_0 = (alpha sigma_data^2 x_t + sigma sigma_data n F) / n^2,   eps = (sigma x_t - alpha sigma_data n F) / n^2.
@@ -182,7 +249,7 @@ class Preconditioned(Parameterization):
     sigma_data = 1 and a variance-preserving process F is -v.
 
     Attributes:
-        sigma_data: standard deviation of the data, as the model sees them.
+        sigma_data: standard deviation of the data as given to the model.
     """
 
     sigma_data: float = 0.5
@@ -206,6 +273,6 @@ class Preconditioned(Parameterization):
         )
 
     def inputs(self, process: Process, x: State, t: Time) -> tuple[State, Time]:
-        """(c_in y, c_noise), with c_noise kept within [-10, 10]: finite where alpha or sigma is 0."""
+        """(c_in y, c_noise), with c_noise clipped to [-10, 10]: finite where alpha or sigma is 0."""
         _, _, norm = self._norm(process, x, t)
         return x / norm, jnp.clip(-0.125 * process.log_snr(t), -10.0, 10.0)

@@ -1,6 +1,6 @@
-"""Gaussian noising processes: two functions of time, everything else derived.
+"""Gaussian noising processes: two functions of time, from which all else is derived.
 
-A process says how data x_0 and noise eps ~ N(0, I) mix at time t in [0, 1]:
+A process combines data x_0 and noise eps ~ N(0, I) at time t in [0, 1]:
 
     x_t = alpha(t) x_0 + sigma(t) eps.
 
@@ -10,15 +10,16 @@ with (Kingma et al. 2021, arXiv:2107.00630, app. A)
     f(t) = d log alpha / dt,        g(t)^2 = d sigma^2 / dt - 2 f(t) sigma^2,
 
 and of the ODE dx/dt = alpha'(t) x_0 + sigma'(t) eps, whose conditional expectation given x_t is the
-probability-flow ODE (eq. 13). The derivatives come from `jax.jvp`; a subclass gives alpha and sigma only.
+probability-flow ODE (eq. 13). The derivatives come from `jax.jvp`; a subclass defines alpha and sigma.
 
-Where samplers begin, the prior is N(0, sigma(t)^2 I). What it leaves out of the marginal is the data's share
-alpha(t) x_0, in nats per example (the prior loss of Kingma et al. 2021)
+At the samplers' start time t the prior is N(0, sigma(t)^2 I), which omits the term alpha(t) x_0 of the marginal. The
+error in nats per example is the prior loss of Kingma et al. 2021,
 
     KL( q(x_t | x_0) || N(0, sigma(t)^2 I) ) = SNR(t) ||x_0||^2 / 2,        SNR = alpha^2 / sigma^2.
 
-For ||x_0||^2 = d and the default fields that is at t = 1, in nats per dimension: VP 2e-5, SubVP 2e-5, VE 2e-4,
-EDM 8e-5, Cosine 5e-7, RectifiedFlow and Trigonometric 0. At t = 0 VE and EDM still hold noise, of sigma_min.
+For ||x_0||^2 = d, the default fields and t = 1 it is, in nats per dimension: VP 2e-5, SubVP 2e-5, VE 2e-4,
+EDM 8e-5, Cosine 5e-7, RectifiedFlow and Trigonometric 0. At t = 0 VE and EDM contain noise of
+standard deviation sigma_min.
 """
 
 import abc
@@ -46,7 +47,7 @@ def expand(t: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."
 
 
 class Process(abc.ABC):
-    """What every process gives; `t` has any shape, float32 or float64, and results have the same."""
+    """Base class of processes; `t` has any shape, float32 or float64, and results have the same."""
 
     @abc.abstractmethod
     def alpha(self, t: Time) -> Time:
@@ -72,19 +73,28 @@ class Process(abc.ABC):
     def marginal(
         self, x0: Float[Array, "b ..."], eps: Float[Array, "b ..."], t: Float[Array, "..."]
     ) -> Float[Array, "b ..."]:
-        """x_t = alpha(t) x_0 + sigma(t) eps, with t a scalar or one time per example."""
+        """x_t = alpha(t) x_0 + sigma(t) eps.
+
+        Args:
+            x0: data [b, ...].
+            eps: noise, shaped as x0.
+            t: a scalar, or one time per example [b].
+
+        Returns:
+            x_t, shaped as x0.
+        """
         return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * eps
 
     def time_at(self, log_snr: Time, start: float = 1.0, end: float = 0.0) -> Time:
-        """The times in [end, start] at which `log_snr(t)` has given values, by bisection to the last bit.
+        """The times in [end, start] at which `log_snr(t)` has given values, by bisection to machine precision.
 
         Args:
-            log_snr: lambda, any shape, float32 or float64; beyond the interval's range the nearer end is returned.
+            log_snr: lambda, any shape, float32 or float64; values outside the interval's range give the nearer end.
             start: latest time.
             end: earliest time.
 
         Returns:
-            t, shaped and typed as lambda; log_snr(t) must fall with t.
+            t, with the shape and dtype of lambda; log_snr(t) must decrease in t.
         """
 
         def halve(bounds: tuple[Time, Time], _: None) -> tuple[tuple[Time, Time], None]:
@@ -107,7 +117,7 @@ class Process(abc.ABC):
             jnp.log(sigma) + 0.5 * math.log(2.0 * math.pi)
         )
 
-    def prior_gap(self, x0: Float[Array, "b ..."], t: Float[Array, ""]) -> Float[Array, " b"]:
+    def prior_kl(self, x0: Float[Array, "b ..."], t: Float[Array, ""]) -> Float[Array, " b"]:
         """KL( q(x_t | x_0) || N(0, sigma(t)^2 I) ) = SNR(t) ||x_0||^2 / 2, in nats per example."""
         snr = (self.alpha(t) / self.sigma(t)) ** 2
         return 0.5 * snr * jnp.sum(x0**2, axis=tuple(range(1, x0.ndim)))
@@ -153,13 +163,13 @@ class Cosine(Process):
 
     alpha(t) = cos(theta(t)) / cos(theta(0)),  theta linear in t from pi/2 offset / (1 + offset),
 
-    to where alpha(1) = `alpha_end`. The paper has alpha_end = 0, where x_0 cannot be had from eps, and clips
+    to where alpha(1) = `alpha_end`. The paper has alpha_end = 0, where x_0 is not determined by eps, and clips
     the steps' beta instead (as `discretise` does); the arc is shorter than the paper's by the factor
     1 - 2 (1 + offset) / pi arcsin(alpha_end cos(theta(0))).
 
     Attributes:
-        offset: s in the paper: keeps the first steps' noise from being imperceptible.
-        alpha_end: what remains of the data at t = 1.
+        offset: s in the paper: a lower limit on the noise of the first steps.
+        alpha_end: alpha(1), the scale of the data at t = 1.
     """
 
     offset: float = 0.008
@@ -172,13 +182,13 @@ class Cosine(Process):
 
     def alpha(self, t: Time) -> Time:
         """cos(theta(t)) / cos(theta(0))."""
-        first, turned = self._angles(t)
-        return jnp.cos(first + turned) / math.cos(first)
+        first, change = self._angles(t)
+        return jnp.cos(first + change) / math.cos(first)
 
     def sigma(self, t: Time) -> Time:
         """sqrt(1 - alpha^2) = sqrt(sin(theta - theta_0) sin(theta + theta_0)) / cos(theta_0)."""
-        first, turned = self._angles(t)
-        return jnp.sqrt(jnp.sin(turned) * jnp.sin(2.0 * first + turned)) / math.cos(first)
+        first, change = self._angles(t)
+        return jnp.sqrt(jnp.sin(change) * jnp.sin(2.0 * first + change)) / math.cos(first)
 
 
 @dataclass(frozen=True)
@@ -216,13 +226,13 @@ class EDM(Process):
 
     sigma(t) = (sigma_min^(1/rho) + t (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho,
 
-    so that equal steps in t are the paper's sigma_i. An Euler or Heun step in t is not one in sigma, which the
-    paper takes; a DDIM step is Euler's in sigma.
+    so that equal steps in t give the paper's sigma_i. Euler or Heun steps in t differ from the paper's, which are in
+    sigma; a DDIM step is an Euler step in sigma.
 
     Attributes:
-        sigma_min: at t = 0.
-        sigma_max: at t = 1.
-        rho: 1 is linear, and a Heun step in t then one in sigma; rho -> infinity is `VE`'s geometric map.
+        sigma_min: sigma at t = 0.
+        sigma_max: sigma at t = 1.
+        rho: 1 is linear, where Heun steps in t and in sigma coincide; rho -> infinity is `VE`'s geometric map.
     """
 
     sigma_min: float = 0.002

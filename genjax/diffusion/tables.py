@@ -1,10 +1,10 @@
-"""Discrete-time tables of a process, as DDPM writes them (Ho et al. 2020, arXiv:2006.11239), in float64.
+"""Discrete-time tables of a process, in DDPM's notation (Ho et al. 2020, arXiv:2006.11239), in float64.
 
-Every Gaussian process is a variance-preserving one up to the scale of x_t: x_t / sqrt(alpha^2 + sigma^2) has
+Every Gaussian process is variance preserving up to the scale of x_t: x_t / sqrt(alpha^2 + sigma^2) has
 
     alpha_bar(t) = alpha^2 / (alpha^2 + sigma^2) = SNR / (1 + SNR).
 
-Read at t_i = i / T, i = 1 ... T, with alpha_bar_0 = 1 for clean data:
+Evaluated at t_i = i / T, i = 1 ... T, with alpha_bar_0 = 1 for clean data:
 
     beta_i = 1 - alpha_bar_i / alpha_bar_{i-1},        alpha_bar_i = prod_{j <= i} (1 - beta_j),
     q(x_{i-1} | x_i, x_0) = N( coefficient_x0 x_0 + coefficient_x x_i, variance ),            (eq. 6-7)
@@ -27,8 +27,8 @@ class Tables:
     """float64 numpy arrays [steps]; entry i - 1 belongs to step i.
 
     Attributes:
-        beta: variance that step i adds.
-        alpha_bar: what is left of the data's variance after step i.
+        beta: variance added by step i.
+        alpha_bar: squared scale of the data after step i.
     """
 
     beta: np.ndarray
@@ -41,7 +41,7 @@ class Tables:
 
     @property
     def variance(self) -> np.ndarray:
-        """Of q(x_{i-1} | x_i, x_0); 0 for the first step."""
+        """Variance of q(x_{i-1} | x_i, x_0); 0 for the first step."""
         return (1.0 - self.alpha_bar_before) / (1.0 - self.alpha_bar) * self.beta
 
     @property
@@ -52,15 +52,15 @@ class Tables:
 
 
 def discretise(process: Process, steps: int, max_beta: float = 0.999) -> Tables:
-    """A process as DDPM's tables, computed on the host.
+    """DDPM's tables of a process, computed on the host.
 
     Args:
-        process: any.
+        process: gives alpha and sigma.
         steps: T.
-        max_beta: no beta is larger (Nichol & Dhariwal 2021, arXiv:2102.09672, sec. 3.2), so that alpha_bar_T > 0.
+        max_beta: upper limit of beta (Nichol & Dhariwal 2021, arXiv:2102.09672, sec. 3.2), so that alpha_bar_T > 0.
 
     Returns:
-        The tables; alpha_bar is beta's cumulative product.
+        The tables; alpha_bar is the cumulative product of 1 - beta.
     """
     with jax.enable_x64(True):
         t = jnp.arange(1, steps + 1, dtype=jnp.float64) / steps

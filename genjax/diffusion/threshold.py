@@ -1,11 +1,11 @@
-"""Thresholds: x_0 kept in the data's range, as functions `Denoise -> Denoise`.
+"""Thresholding, which keeps x_0 in the range of the data, as functions `Denoise -> Denoise`.
 
-Statically, by clip(x_0, -bound, bound) (Ho et al. 2020, arXiv:2006.11239), or dynamically, each example its own way
-(Saharia et al. 2022, arXiv:2205.11487, sec. 2.3):
+Static: clip(x_0, -bound, bound) (Ho et al. 2020, arXiv:2006.11239). Dynamic, for each example
+separately (Saharia et al. 2022, arXiv:2205.11487, sec. 2.3):
 
     x_0 <- clip(x_0, -s, s) bound / s,        s = max(bound, a quantile of |x_0|).
 
-eps is made to agree: alpha x_0 + sigma eps = x_t.
+eps follows from x_0: alpha x_0 + sigma eps = x_t.
 """
 
 import dataclasses
@@ -25,17 +25,28 @@ Scalar = Float[Array, "..."]  # a scalar, or one time per example
 
 
 def with_x0(prediction: Prediction, process: Process, x0: State, x: State, t: Scalar) -> Prediction:
-    """The prediction with another x_0, and with the eps that agrees with it."""
+    """Replaces x_0 in a prediction, and eps by the consistent value.
+
+    Args:
+        prediction: at x_t.
+        process: gives alpha and sigma.
+        x0: the new estimate [b, ...].
+        x: x_t, shaped as x0.
+        t: a scalar, or one time per example [b].
+
+    Returns:
+        The new prediction, alpha x_0 + sigma eps = x_t.
+    """
     return dataclasses.replace(prediction, x0=x0, eps=from_x0(process, x0, x, t).eps)
 
 
 def clipped(denoise: Denoise, process: Process, low: float, high: float) -> Denoise:
-    """Clips the estimate of x_0 to the data's range and makes eps agree (DDPM's static thresholding).
+    """Clips the estimate of x_0 to the range of the data (DDPM's static thresholding).
 
     Args:
         denoise: the denoiser to constrain.
         process: gives alpha and sigma.
-        low: smallest value of the data as the model sees them.
+        low: smallest value of the data as given to the model.
         high: largest value.
 
     Returns:
@@ -52,16 +63,16 @@ def clipped(denoise: Denoise, process: Process, low: float, high: float) -> Deno
 def dynamic_threshold(
     denoise: Denoise, process: Process, percentile: float = 0.995, bound: float = 1.0
 ) -> Denoise:
-    """Clips each example's x_0 at a quantile of its own values, and scales it into the data's range.
+    """Clips each example's x_0 at a quantile of its absolute values, and scales it into the range of the data.
 
     Args:
         denoise: the denoiser to constrain.
         process: gives alpha and sigma.
         percentile: of |x_0| over the example's dimensions, as a fraction.
-        bound: the data as the model sees them lie in [-bound, bound].
+        bound: the data as given to the model lie in [-bound, bound].
 
     Returns:
-        The constrained denoiser; x_0 within [-bound, bound] stays as it is.
+        The constrained denoiser; x_0 within [-bound, bound] is unchanged.
     """
 
     def constrained(x: State, t: Scalar) -> Prediction:
@@ -76,7 +87,7 @@ def dynamic_threshold(
 
 @runtime_checkable
 class Threshold(Protocol):
-    """How x_0 is kept in the data's range. Implemented by frozen dataclasses."""
+    """Keeps x_0 in the range of the data. Implemented by frozen dataclasses."""
 
     def constrain(self, denoise: Denoise, process: Process) -> Denoise:
         """The constrained denoiser."""
@@ -85,7 +96,7 @@ class Threshold(Protocol):
 
 @dataclass(frozen=True)
 class NoThreshold:
-    """x_0 as the model says."""
+    """x_0 unchanged."""
 
     def constrain(self, denoise: Denoise, process: Process) -> Denoise:
         """The denoiser itself."""
@@ -119,15 +130,15 @@ class Dynamic:
         """The constrained denoiser.
 
         Raises:
-            UserError: `bound` is not above 0, or `percentile` is no fraction.
+            UserError: `bound` is not above 0, or `percentile` is outside (0, 1].
         """
         check_bound(self.bound)
         if not 0.0 < self.percentile <= 1.0:
-            raise UserError(f"threshold.percentile={self.percentile} must be a fraction, in (0, 1]")
+            raise UserError(f"threshold.percentile={self.percentile} must be in (0, 1]")
         return dynamic_threshold(denoise, process, self.percentile, self.bound)
 
 
 def check_bound(bound: float) -> None:
-    """Raises UserError where a threshold's bound is not above 0."""
+    """Raises UserError unless a threshold's bound is above 0."""
     if bound <= 0.0:
-        raise UserError(f"threshold.bound={bound} must be above 0; NoThreshold() turns it off")
+        raise UserError(f"threshold.bound={bound} must be above 0; NoThreshold() disables it")

@@ -1,8 +1,8 @@
-"""Where in time a diffusion loss looks: distributions of t.
+"""Distributions of training times t.
 
 A batch's times are t_i = F^-1((u + i / b) mod 1), one uniform u for all i, with F the distribution function: each
-t_i alone follows F, and the batch's mean loss varies less than with independent draws (Kingma et al. 2021,
-arXiv:2107.00630, app. I.1). How heavily each time counts is `weighting`'s matter.
+t_i has distribution F, and the batch's mean loss has a smaller variance than with independent draws (Kingma et al.
+2021, arXiv:2107.00630, app. I.1). The weight of each time is defined in `weighting`.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,23 @@ class Times(Protocol):
     """A distribution over [0, 1] to draw training times from."""
 
     def draw(self, process: Process, key: Key, num: int) -> Float[Array, " b"]:
-        """`num` times, float32."""
+        """Samples times.
+
+        Args:
+            process: gives the log-SNR, for distributions over noise levels.
+            key: typed PRNG key.
+            num: number of times.
+
+        Returns:
+            Times [num], float32.
+        """
         ...
 
 
-def spread(key: Key, num: int) -> Float[Array, " b"]:
-    """(u + i / num) mod 1 with one uniform u: each uniform on [0, 1), together even.
+def stratified(key: Key, num: int) -> Float[Array, " b"]:
+    """Stratified uniform numbers (u + i / num) mod 1 with one uniform u: each is uniform on [0, 1).
 
-    The order is fixed; the examples that the times meet are shuffled.
+    The order is fixed: batches are shuffled, so that times and examples are independent.
     """
     return (jax.random.uniform(key) + jnp.arange(num) / num) % 1.0
 
@@ -43,7 +52,7 @@ class UniformTimes:
 
     def draw(self, process: Process, key: Key, num: int) -> Float[Array, " b"]:
         """low + (high - low) u."""
-        return self.low + (self.high - self.low) * spread(key, num)
+        return self.low + (self.high - self.low) * stratified(key, num)
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,10 @@ class LogitNormal:
     With `RectifiedFlow`, `Velocity` and weight 1 these are SD3's `rf/lognorm(mean, std)`.
 
     Attributes:
-        mean: of logit t; larger looks at noisier data.
-        std: of logit t.
-        low: no time is earlier.
-        high: no time is later.
+        mean: mean of logit t; larger values give noisier data.
+        std: standard deviation of logit t.
+        low: lower limit of t.
+        high: upper limit of t.
     """
 
     mean: float = 0.0
@@ -65,8 +74,8 @@ class LogitNormal:
     high: float = 1.0
 
     def draw(self, process: Process, key: Key, num: int) -> Float[Array, " b"]:
-        """sigmoid(mean + std z), z the normal quantiles of even fractions."""
-        z = jax.scipy.special.ndtri(spread(key, num))
+        """sigmoid(mean + std z), z the normal quantiles of stratified uniforms."""
+        z = jax.scipy.special.ndtri(stratified(key, num))
         return jnp.clip(jax.nn.sigmoid(self.mean + self.std * z), self.low, self.high)
 
 
@@ -74,13 +83,13 @@ class LogitNormal:
 class LogNormalSigma:
     """log(sigma / alpha) ~ N(mean, std^2): EDM's times for any process (Karras et al. 2022, table 1).
 
-    Noise levels beyond the process's are drawn at its ends.
+    Noise levels outside the range of the process are clipped to its ends.
 
     Attributes:
-        mean: P_mean of the logarithm of the noise level, with data as the model sees them.
+        mean: P_mean of the logarithm of the noise level, for data as given to the model.
         std: P_std.
-        low: no time is earlier.
-        high: no time is later.
+        low: lower limit of t.
+        high: upper limit of t.
     """
 
     mean: float = -1.2
@@ -90,7 +99,7 @@ class LogNormalSigma:
 
     def draw(self, process: Process, key: Key, num: int) -> Float[Array, " b"]:
         """The times at which log SNR is -2 (mean + std z)."""
-        z = jax.scipy.special.ndtri(spread(key, num))
+        z = jax.scipy.special.ndtri(stratified(key, num))
         return jnp.clip(process.time_at(-2.0 * (self.mean + self.std * z)), self.low, self.high)
 
 
@@ -100,12 +109,12 @@ class DiscreteTimes:
 
     With low = 1 / levels these are DDPM's times i / T (Ho et al. 2020, arXiv:2006.11239). With low = 0 and `VE` the
     noise levels are geometric, NCSN's (Song & Ermon 2019, arXiv:1907.05600, sec. 3.2), and a sampler of levels - 1
-    steps on a grid `LogSNR(1, 0)` visits them all.
+    steps on the grid `LogSNR(1, 0)` uses all of them.
 
     Attributes:
         levels: number of times, at least 2.
-        low: the first.
-        high: the last.
+        low: the first time.
+        high: the last time.
 
     Raises:
         UserError: fewer than 2 levels.
@@ -121,5 +130,5 @@ class DiscreteTimes:
 
     def draw(self, process: Process, key: Key, num: int) -> Float[Array, " b"]:
         """t_k with k = floor(levels u)."""
-        index = jnp.minimum(jnp.floor(self.levels * spread(key, num)), self.levels - 1)
+        index = jnp.minimum(jnp.floor(self.levels * stratified(key, num)), self.levels - 1)
         return self.low + (self.high - self.low) * (index / (self.levels - 1))

@@ -1,4 +1,4 @@
-"""Bounds on the log-probability of tokens: what a diffusion on tokens is trained by.
+"""Bounds on the log-probability of tokens: the training losses of discrete diffusion.
 
 -log p(x_0) <= E_{t, x_t} [ nats(x_0, x_t, t) ],        x_t ~ q(x_t | x_0).
 
@@ -7,14 +7,14 @@ eq. 5), with t uniform on (0, 1]:
 
     nats = - noise'(t) / noise(t) sum_{i masked} log p(x_0^i | x_t).
 
-Its value does not depend on the schedule, only its variance does. It is the mean over all orders of the any-order
-autoregressive log-likelihood, hence -log p(x_0) itself where the p(x_0^i | x_t) are exact.
+Its value does not depend on the schedule; the variance of its estimates does. It is the any-order autoregressive
+negative log-likelihood averaged over orders, hence exactly -log p(x_0) where the p(x_0^i | x_t) are exact.
 
 DiscreteTime, for any process (Austin et al. 2021, D3PM, arXiv:2107.03006, eq. 1), with t uniform on 1/T ... 1:
 
     nats = T KL( q(x_s | x_t, x_0) || p(x_s | x_t) ),    s = t - 1/T,
 
-in which t = 1/T gives the reconstruction -log p(x_0 | x_t), and the prior's term is 0 by the schedule.
+in which t = 1/T gives the reconstruction term -log p(x_0 | x_t); the prior term is 0 since noise(1) = 1.
 """
 
 from dataclasses import dataclass
@@ -33,25 +33,25 @@ Times = Float[Array, " b"]
 
 @runtime_checkable
 class Bound(Protocol):
-    """An upper bound on -log p(x_0) by an average over times. Implemented by frozen dataclasses."""
+    """An upper bound on -log p(x_0), as an expectation over times. Implemented by frozen dataclasses."""
 
     @property
     def kind(self) -> str:
-        """How time goes, in words."""
+        """The time discretisation, for reports."""
         ...
 
     def time(self, u: Times) -> Times:
-        """The time that belongs to a uniform number in (0, 1]."""
+        """Maps uniform numbers in (0, 1] to times."""
         ...
 
     def nats(self, process: TokenProcess, x0: Tokens, x: Tokens, t: Times, log_p: LogProbs) -> Times:
         """The term of time t, whose mean over t and x_t is the bound.
 
         Args:
-            process: of the noise.
-            x0: clean tokens.
-            x: tokens at time t.
-            t: [b].
+            process: the noising process.
+            x0: clean tokens [b, ...].
+            x: x_t, tokens at time t.
+            t: times [b].
             log_p: log p(x_0 | x_t) [b, ..., K], summing to 1 at each position.
 
         Returns:
@@ -66,11 +66,11 @@ def _total(x: Float[Array, "b ..."]) -> Times:
 
 @dataclass(frozen=True)
 class ContinuousTime:
-    """The bound of infinitely many steps, for `Absorbing`."""
+    """The continuous-time bound, for `Absorbing`."""
 
     @property
     def kind(self) -> str:
-        """How time goes."""
+        """The time discretisation, for reports."""
         return "continuous time"
 
     def time(self, u: Times) -> Times:
@@ -78,14 +78,14 @@ class ContinuousTime:
         return u
 
     def nats(self, process: TokenProcess, x0: Tokens, x: Tokens, t: Times, log_p: LogProbs) -> Times:
-        """Cross-entropy of the masked tokens, by noise' / noise.
+        """Cross-entropy of the masked tokens, weighted by noise' / noise; see `Bound.nats`.
 
         Raises:
-            UserError: the process has no masks.
+            UserError: the process is not `Absorbing`.
         """
         if not isinstance(process, Absorbing):
             raise UserError(
-                f"ContinuousTime is for Absorbing, not {type(process).__name__}: use DiscreteTime"
+                f"ContinuousTime requires Absorbing, got {type(process).__name__}: use DiscreteTime"
             )
         noise, rate = derivative(process.noise, t)
         return -rate / noise * _total(jnp.where(process.masked(x), log_at(log_p, x0), 0.0))
@@ -93,7 +93,7 @@ class ContinuousTime:
 
 @dataclass(frozen=True)
 class DiscreteTime:
-    """The bound of T steps, which `TokenAncestral(steps=T)` samples from.
+    """The bound of T steps, that of the sampler `TokenAncestral(steps=T)`.
 
     Attributes:
         steps: T.
@@ -107,7 +107,7 @@ class DiscreteTime:
 
     @property
     def kind(self) -> str:
-        """How time goes."""
+        """The time discretisation, for reports."""
         return f"{self.steps} steps"
 
     def time(self, u: Times) -> Times:
@@ -115,7 +115,7 @@ class DiscreteTime:
         return jnp.clip(jnp.ceil(u * self.steps), 1, self.steps) / self.steps
 
     def nats(self, process: TokenProcess, x0: Tokens, x: Tokens, t: Times, log_p: LogProbs) -> Times:
-        """T KL( q(x_s | x_t, x_0) || p(x_s | x_t) )."""
+        """T KL( q(x_s | x_t, x_0) || p(x_s | x_t) ); see `Bound.nats`."""
         s = (jnp.round(t * self.steps) - 1.0) / self.steps
         log_q = process.log_backward(x, one_hot_log(x0, process.vocab).astype(log_p.dtype), t, s)
         possible = log_q > -jnp.inf

@@ -1,4 +1,4 @@
-"""How heavily a diffusion loss counts each time, whatever the network predicts.
+"""Weights of a diffusion loss over time, independent of the parameterization.
 
 The network's output is an affine function of eps at given (x_t, t), so the squared errors of the output, of
 eps, of x_0 and of the score are the same up to a factor of time (Kingma & Gao 2023, arXiv:2303.00848):
@@ -10,9 +10,9 @@ A weighting gives w(t) in
 
     loss = E_t [ w(t) mean over dimensions of (target - out)^2 ],
 
-for a parameterization and a process. Those from the literature are stated on the error of eps, w_eps, and
-become w = w_eps k^2: they mean the same for every parameterization. Times that are not drawn uniformly weigh
-too: drawing from density pi(t) multiplies w by pi(t).
+for a parameterization and a process. Weightings from the literature are defined on the error of eps, w_eps, and
+become w = w_eps k^2: the loss is the same for every parameterization. Non-uniform times also act as a weight:
+sampling t from density pi(t) multiplies w by pi(t).
 """
 
 import abc
@@ -35,12 +35,30 @@ class Weighting(Protocol):
     """A weight for each time, on the squared error of the network's output."""
 
     def weight(self, process: Process, predict: Parameterization, t: Times) -> Times:
-        """w(t), not negative."""
+        """w(t) >= 0.
+
+        Args:
+            process: gives alpha and sigma.
+            predict: the parameterization of the network's output.
+            t: times [b].
+
+        Returns:
+            Weights [b].
+        """
         ...
 
 
 def eps_per_output(process: Process, predict: Parameterization, t: Times) -> Times:
-    """k(t) = d eps / d out, read off the decoding at x_t = 0."""
+    """k(t) = d eps / d out, from decoding an output of 1 at x_t = 0.
+
+    Args:
+        process: gives alpha and sigma.
+        predict: the parameterization of the network's output.
+        t: times [b].
+
+    Returns:
+        k [b].
+    """
     column = t[:, None]
     return predict.decode(process, jnp.ones_like(column), jnp.zeros_like(column), t).eps[:, 0]
 
@@ -59,7 +77,7 @@ class Unit:
 
 
 class EpsWeighting(abc.ABC):
-    """A weight that is stated on the squared error of eps."""
+    """A weight defined on the squared error of eps."""
 
     @abc.abstractmethod
     def on_eps(self, process: Process, t: Times) -> Times:
@@ -84,7 +102,7 @@ class Likelihood(EpsWeighting):
     """g^2 on the error of the score: w_eps = g^2 / sigma^2 = -d log SNR / dt (Song et al. 2021, arXiv:2101.09258).
 
     With uniform times on [0, 1] half the loss, summed over dimensions, bounds the negative log-likelihood up
-    to what does not depend on the network (theorem 1; Kingma et al. 2021, arXiv:2107.00630).
+    to a constant independent of the network (theorem 1; Kingma et al. 2021, arXiv:2107.00630).
     """
 
     def on_eps(self, process: Process, t: Times) -> Times:
@@ -134,10 +152,10 @@ class Sigmoid(EpsWeighting):
     """w_eps = -d log SNR / dt sigmoid(bias - log SNR) (Kingma & Gao 2023; SiD2, arXiv:2410.19324).
 
     On the error of x_0 that is -d log SNR / dt exp(bias) sigmoid(log SNR - bias). With uniform times the loss
-    is an integral over log SNR, the same for every process between the same ends.
+    is an integral over log SNR, the same for every process with the same end points.
 
     Attributes:
-        bias: log SNR at which the weight has fallen to half of the likelihood's.
+        bias: log SNR at which the weight is half of the likelihood weight.
     """
 
     bias: float = 0.0

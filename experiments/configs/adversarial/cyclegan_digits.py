@@ -1,4 +1,4 @@
-"""CycleGAN between handwritten digits and the outlines of other digits; some ten minutes on 2 cores."""
+"""CycleGAN between handwritten digits and the outlines of other digits; about ten minutes on 2 cores."""
 
 from genjax.data import Data, DigitOutlines, Scale
 from genjax.networks import PatchGAN, ResNetGenerator
@@ -8,10 +8,10 @@ from genjax.training.optimizers import Adam
 
 
 def get_experiment() -> Experiment:
-    """Four players on pictures of 16 x 16 pixels.
+    """Four players on images of 16 x 16 pixels.
 
-    Without the identity terms, since an outline is nothing like its digit, and with less weight on the cycle than the
-    paper's: with the paper's 10 and 5 the generators keep the outline and shade it, which the way back can undo too.
+    No identity loss, since an outline is unlike its digit, and a smaller cycle weight than the paper: with the paper's
+    10 and 5 the generators only shade the outline, which the reverse generator can also undo.
     """
     data = Data(DigitOutlines(paired=False), (Scale(0.0, 16.0),))
     return Experiment(

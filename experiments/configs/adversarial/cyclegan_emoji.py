@@ -1,7 +1,7 @@
-"""CycleGAN between Twemoji and Noto Emoji, no emoji in both training sets, for a GPU: not yet run to its end.
+"""CycleGAN between Twemoji and Noto Emoji, with disjoint training sets of emoji, for a GPU: not yet run in full.
 
-Variants: full (64 x 64 pixels, the default), small (32 x 32, for a CPU). The folder of the pictures (see
-`genjax.data.sources.emoji`) is given by --config.data.source.data_dir=DIR.
+Variants: full (64 x 64 pixels, the default), small (32 x 32, for a CPU). The image folder (see
+`genjax.data.sources.emoji`) is set by --config.data.source.data_dir=DIR.
 """
 
 from genjax.core.errors import UserError, nearest
@@ -15,7 +15,7 @@ VARIANTS = ("full", "small")
 
 
 def get_experiment(variant: str = "full") -> Experiment:
-    """Four players, pictures mirrored at random."""
+    """Four players; images are randomly flipped."""
     if variant not in VARIANTS:
         raise UserError(f"cyclegan_emoji has no '{variant}': {nearest(variant, VARIANTS)}")
     small = variant == "small"

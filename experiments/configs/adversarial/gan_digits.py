@@ -1,12 +1,12 @@
 """Class-conditional GANs on handwritten digits; minutes on a CPU.
 
-gan_digits              non-saturating with R1, residual convolutions, both networks given the label
+gan_digits              non-saturating with R1, residual convolutions, the label as an input of both networks
 gan_digits:dcgan        plain convolutions (Radford et al. 2016), non-saturating without a penalty
-gan_digits:wgan_gp      the same, no norms in the critic, five steps of it to one (Gulrajani et al. 2017)
+gan_digits:wgan_gp      the same, no norms in the critic, five critic steps per generator step (Gulrajani et al. 2017)
 gan_digits:projection   hinge, spectral normalisation, projected labels (Miyato & Koyama 2018)
 gan_digits:auxiliary    an auxiliary classifier in place of the label (Odena et al. 2017)
 gan_digits:r3gan        paired relativistic loss with R1 and R2 (Huang et al. 2024)
-gan_digits:ada          the first with adaptive augmentation (Karras et al. 2020), its penalty on every fourth step
+gan_digits:ada          the first with adaptive augmentation (Karras et al. 2020), lazy R1 on every fourth step
 """
 
 import dataclasses
@@ -65,7 +65,7 @@ VARIANTS = {
     ),
 }
 ADAM = Adam(learning_rate=1e-3, b1=0.0, b2=0.99)
-# Where the paper's momentum, or a game without a penalty, wants other rates.
+# Variants whose paper uses momentum, or without a penalty, need other learning rates.
 OPTIMIZERS = {
     "dcgan": {
         "discriminator": Adam(learning_rate=2e-4, b1=0.5),
@@ -80,7 +80,7 @@ STEPS = {"dcgan": 5000}
 
 
 def get_experiment(variant: str = "r1") -> Experiment:
-    """Two players; Adam without momentum, unless the variant's paper has it."""
+    """Two players; Adam without momentum, unless the variant's paper uses it."""
     if variant not in VARIANTS:
         raise UserError(f"gan_digits has the variants {', '.join(VARIANTS)}, not '{variant}'")
     objective = VARIANTS[variant]

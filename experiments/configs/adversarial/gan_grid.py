@@ -36,7 +36,7 @@ ADAM = Adam(learning_rate=1e-3, b1=0.0, b2=0.99, schedule=Cosine())
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs between the variants."""
+    """Settings of a variant."""
 
     game: Game
     penalties: tuple[Penalty, ...] = ()
@@ -65,7 +65,7 @@ VARIANTS = {
 
 
 def get_experiment(variant: str = "nonsaturating") -> Experiment:
-    """The networks are the same for all but `wgan`."""
+    """All variants but `wgan` share the networks."""
     if variant not in VARIANTS:
         raise UserError(f"gan_grid has the variants {', '.join(VARIANTS)}, not '{variant}'")
     chosen = VARIANTS[variant]

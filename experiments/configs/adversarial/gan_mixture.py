@@ -9,7 +9,7 @@ from genjax.training.optimizers import Adam, Cosine
 
 
 def get_experiment() -> Experiment:
-    """Covers the modes by a discriminator that is stronger than the generator and moves twice as often."""
+    """The discriminator is larger than the generator and updated twice as often, to cover the modes."""
     data = Data(GaussianMixture(), (Scale(-2.0, 2.0),))
     return Experiment(
         objective=GAN(

@@ -1,12 +1,12 @@
-"""Class-conditional GANs on MNIST through TFDS; an hour or less on a core of a CPU.
+"""Class-conditional GANs on MNIST through TFDS; at most an hour on one CPU core.
 
 Variants: DATA[-KIND], where DATA is mnist (the default) or fashion_mnist, and KIND one of
 
-    r1       projected labels, R1 on every fourth step, images shifted before they are judged (the default)
+    r1       projected labels, lazy R1 on every fourth step, translated images for the discriminator (the default)
     dcgan    plain convolutions (Radford et al. 2016), non-saturating without a penalty
-    wgan_gp  those without norms in the critic, two critic steps to one of the generator (Gulrajani et al. 2017)
+    wgan_gp  the same, no norms in the critic, two critic steps per generator step (Gulrajani et al. 2017)
 
-Where TFDS has not prepared the data set yet, see the README; the original files are taken from a folder with
+If TFDS has not prepared the data set yet, see the README; a folder with the original files is set by
 --config.data.source.manual_dir=DIR.
 """
 
@@ -26,7 +26,7 @@ from genjax.training.optimizers import Adam, Optimizer
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What differs between the kinds."""
+    """Settings of a kind."""
 
     discriminator: Optimizer
     generator: Optimizer
@@ -73,7 +73,7 @@ def make(kind: str, data: Data) -> GAN:
 
 
 def get_experiment(variant: str = "mnist") -> Experiment:
-    """Two players, each with the optimizer of its kind."""
+    """Two players with the optimizers of the kind."""
     name, _, kind = variant.partition("-")
     kind = kind or "r1"
     if kind not in KINDS:

@@ -1,6 +1,6 @@
-"""Pix2Pix from outlines of handwritten digits to the digits; some minutes on 2 cores.
+"""Pix2Pix from outlines of handwritten digits to the digits; a minute on 2 cores.
 
-Variants: gan (the default), l1: the generator alone with its L1 distance.
+Variants: gan (the default); l1, the generator alone with its L1 loss.
 """
 
 from genjax.core.errors import UserError, nearest

@@ -1,8 +1,8 @@
 """Pix2Pix from OpenMoji's line art to its colours.
 
-Variants: full (64 x 64 pixels, the default, for a GPU: not yet run to its end), small (32 x 32, some five minutes on a
-core: held-out L1 0.049, nearest neighbour 0.088), full-l1 and small-l1 (the generator alone with its L1 distance: small
-0.047). The folder of the pictures (see `genjax.data.sources.emoji`) is given by --config.data.source.data_dir=DIR.
+Variants: full (64 x 64 pixels, the default, for a GPU: not yet run in full), small (32 x 32, about five minutes on a
+core: held-out L1 0.049, nearest neighbour 0.088), full-l1 and small-l1 (the generator alone with its L1 loss: small
+0.047). The image folder (see `genjax.data.sources.emoji`) is set by --config.data.source.data_dir=DIR.
 """
 
 from genjax.core.errors import UserError, nearest
@@ -16,7 +16,7 @@ VARIANTS = ("full", "small", "full-l1", "small-l1")
 
 
 def get_experiment(variant: str = "full") -> Experiment:
-    """Two players on pairs, mirrored at random."""
+    """Two players on pairs, randomly flipped."""
     if variant not in VARIANTS:
         raise UserError(f"pix2pix_emoji has no '{variant}': {nearest(variant, VARIANTS)}")
     small = variant.startswith("small")

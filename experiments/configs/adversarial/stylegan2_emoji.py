@@ -1,7 +1,7 @@
 """StyleGAN2 on emoji, with augmentation.
 
-Variants: full (64 x 64 pixels, the default, for a GPU: not yet run to its end), small (32 x 32, for a CPU). The folder
-of the pictures (see `genjax.data.sources.emoji`) is given by --config.data.source.data_dir=DIR.
+Variants: full (64 x 64 pixels, the default, for a GPU: not yet run in full), small (32 x 32, for a CPU). The image
+folder (see `genjax.data.sources.emoji`) is set by --config.data.source.data_dir=DIR.
 """
 
 from genjax.adversarial.augment import Adaptive, DiffAugment
@@ -18,7 +18,7 @@ VARIANTS = ("full", "small")
 
 
 def get_experiment(variant: str = "full") -> Experiment:
-    """Images from a constant of 4 x 4; 1,451 of them, so that the discriminator must be kept from learning them."""
+    """Images from a constant of 4 x 4; adaptive augmentation limits overfitting to the 1,451 images."""
     if variant not in VARIANTS:
         raise UserError(f"stylegan2_emoji has no '{variant}': {nearest(variant, VARIANTS)}")
     small = variant == "small"

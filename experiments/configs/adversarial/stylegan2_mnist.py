@@ -1,8 +1,8 @@
 """Class-conditional StyleGAN2 on MNIST through TFDS.
 
 Variants: DATA[-small], where DATA is mnist (the default) or fashion_mnist; small is for a CPU, the other for a GPU and
-not yet run to its end. Where TFDS has not prepared the data set yet, see the README; the original files are taken from
-a folder with --config.data.source.manual_dir=DIR.
+not yet run in full. If TFDS has not prepared the data set yet, see the README; a folder with the original files is set
+by --config.data.source.manual_dir=DIR.
 """
 
 from genjax.adversarial.conditioning import Projection
@@ -20,7 +20,7 @@ def get_experiment(variant: str = "mnist") -> Experiment:
     """Images of 28 x 28 pixels from a constant of 7 x 7."""
     name, _, size = variant.partition("-")
     if size not in ("", "small"):
-        raise UserError(f"stylegan2_mnist has no '-{size}': leave it out, or say '-small'")
+        raise UserError(f"stylegan2_mnist has no '-{size}': leave it out, or use '-small'")
     data = Data(TFDS(name), (Scale(0.0, 255.0),))
     gan = GAN(
         generator=StyleSynthesis(channels=(64, 32, 16) if size else (128, 64, 32)),

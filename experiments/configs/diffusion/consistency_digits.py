@@ -1,4 +1,4 @@
-"""Class-conditional consistency model of handwritten digits, one evaluation a sample; four minutes on 2 cores.
+"""Class-conditional consistency model of handwritten digits, one evaluation per sample; four minutes on 2 cores.
 
 consistency_digits             consistency training, from data alone
 consistency_digits:distilled   consistency distillation of the model in runs/diffusion_digits
@@ -6,7 +6,8 @@ consistency_digits:distilled   consistency distillation of the model in runs/dif
 
 import dataclasses
 
-from experiments.configs import diffusion_digits
+import diffusion_digits
+
 from genjax.core.errors import UserError
 from genjax.data import Data, Digits, Scale
 from genjax.diffusion.prediction import Preconditioned
@@ -21,7 +22,7 @@ from genjax.training.pretrained import Pretrained
 
 
 def get_experiment(variant: str = "trained") -> Experiment:
-    """Train diffusion_digits first for the variant "distilled"."""
+    """The variant "distilled" requires a trained diffusion_digits."""
     if variant not in ("trained", "distilled"):
         raise UserError(f"consistency_digits has the variants trained and distilled, not '{variant}'")
     data = Data(Digits(), (Scale(0.0, 16.0),))
@@ -36,14 +37,14 @@ def get_experiment(variant: str = "trained") -> Experiment:
         huber=0.03,
     )
     if variant == "distilled":
-        taught = diffusion_digits.model()
+        teacher = diffusion_digits.model()
         objective = dataclasses.replace(
             objective,
-            process=taught.process,
+            process=teacher.process,
             low=0.002,
             times=LogNormalSigma(-0.5, 1.6, low=0.002),
             curriculum=Doubling(first=20, last=20, every=1000),
-            teacher=Teacher(taught, Pretrained("runs/diffusion_digits")),
+            teacher=Teacher(teacher, Pretrained("runs/diffusion_digits")),
             solver="ddim",
         )
     return Experiment(

@@ -1,4 +1,4 @@
-"""Consistency training on a ring of eight Gaussians in the plane, one evaluation a sample; two minutes on a CPU."""
+"""Consistency training on a ring of eight Gaussians in the plane, one evaluation per sample; two minutes on a CPU."""
 
 from genjax.data import Data, GaussianMixture, Scale
 from genjax.diffusion.prediction import Preconditioned
@@ -11,7 +11,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment() -> Experiment:
-    """All eight modes must come out in one step."""
+    """Expected: all eight modes in one step."""
     data = Data(GaussianMixture(), (Scale(-2.0, 2.0),))
     return Experiment(
         objective=Consistency(

@@ -1,8 +1,7 @@
-"""Class-conditional consistency model of MNIST through TFDS, trained on data alone, one evaluation a sample.
+"""Class-conditional consistency model of MNIST through TFDS, trained on data alone, one evaluation per sample.
 
-Variants: mnist (the default), fashion_mnist. Where TFDS has not prepared the data set yet, see the README; the original
-files are taken from a folder with --config.data.source.manual_dir=DIR. What it finds in minutes on
-Fashion-MNIST: docs/comparison.md.
+Variants: mnist (the default), fashion_mnist. If TFDS has not prepared the data set yet, see the README; a folder with
+the original files is set by --config.data.source.manual_dir=DIR. Results on Fashion-MNIST: docs/comparison.md.
 """
 
 from genjax.data import TFDS, Data, Scale

@@ -11,7 +11,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment() -> Experiment:
-    """Bits per dimension bound those of the integers themselves: nothing is dequantized."""
+    """Bits per dimension are a bound for the integers themselves, without dequantization."""
     data = Data(Digits())
     return Experiment(
         objective=TokenDiffusion(

@@ -12,7 +12,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def model() -> Diffusion:
-    """The objective, which distillations teach from."""
+    """The objective; also the teacher of the distillation configs."""
     data = Data(Digits(), (Scale(0.0, 16.0),))
     return Diffusion(
         net=UNet(channels=24, multipliers=(1, 2), blocks=1, attention=(1,), dropout=0.1),

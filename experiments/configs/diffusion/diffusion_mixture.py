@@ -10,7 +10,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment() -> Experiment:
-    """The exact density is known: all eight modes must come out, with the right width."""
+    """The exact density is known. Expected: all eight modes with the right width."""
     data = Data(GaussianMixture(), (Scale(-2.0, 2.0),))
     return Experiment(
         objective=Diffusion(

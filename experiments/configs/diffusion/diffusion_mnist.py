@@ -1,7 +1,7 @@
 """Class-conditional score-based diffusion (VP SDE, v-prediction) on MNIST through TFDS; 20 minutes on 2 cores.
 
-Variants: mnist (the default), fashion_mnist. Where TFDS has not prepared the data set yet, see the README; the original
-files are taken from a folder with --config.data.source.manual_dir=DIR.
+Variants: mnist (the default), fashion_mnist. If TFDS has not prepared the data set yet, see the README; a folder with
+the original files is set by --config.data.source.manual_dir=DIR.
 """
 
 from genjax.data import TFDS, Data, Dequantize, Scale
@@ -15,7 +15,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment(variant: str = "mnist") -> Experiment:
-    """Bits per dimension: of dequantized images, by the probability-flow ODE; fewer than its 200 steps flatter it."""
+    """Bits per dimension of dequantized images by the probability-flow ODE; below 200 steps they are underestimated."""
     data = Data(TFDS(variant), (Dequantize(), Scale(0.0, 256.0)))
     objective = Diffusion(
         net=UNet(channels=24, multipliers=(1, 2, 2), blocks=1, attention=(2,)),

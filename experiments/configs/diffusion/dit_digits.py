@@ -1,6 +1,7 @@
 """Class-conditional diffusion with a transformer (DiT) on scikit-learn's handwritten digits; minutes on 2 cores."""
 
-from experiments.configs import diffusion_digits
+import diffusion_digits
+
 from genjax.core.tree import replace
 from genjax.networks import DiT
 from genjax.training.experiment import Experiment

@@ -11,7 +11,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment() -> Experiment:
-    """Neither end is noise; the coupling pairs near points, and the latent noise is small."""
+    """Neither end is noise; the coupling pairs nearby points, and the latent noise is small."""
     data = Data(Moons(), (Scale(-2.0, 2.0),))
     return Experiment(
         objective=Interpolant(

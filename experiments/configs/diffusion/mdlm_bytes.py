@@ -1,4 +1,4 @@
-"""Masked diffusion on the bytes of Python's standard library, 64 at a time; four minutes on a CPU."""
+"""Masked diffusion on the bytes of Python's standard library, in windows of 64; four minutes on a CPU."""
 
 from genjax.data import Data, StdlibBytes
 from genjax.diffusion.discrete import Absorbing
@@ -10,7 +10,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment() -> Experiment:
-    """Bits per dimension are a bound on the bits per byte, of windows without what comes before them."""
+    """Bits per dimension are a bound on the bits per byte of windows without preceding context."""
     data = Data(StdlibBytes(length=64))
     return Experiment(
         objective=TokenDiffusion(

@@ -1,4 +1,4 @@
-"""Class-conditional MeanFlow on handwritten digits, guided, one evaluation a sample; four minutes on 2 cores."""
+"""Class-conditional MeanFlow on handwritten digits, guided, one evaluation per sample; four minutes on 2 cores."""
 
 from genjax.data import Data, Digits, Scale
 from genjax.networks import UNet

@@ -1,4 +1,4 @@
-"""MeanFlow on a ring of eight Gaussians in the plane, one evaluation a sample; two minutes on a CPU."""
+"""MeanFlow on a ring of eight Gaussians in the plane, one evaluation per sample; two minutes on a CPU."""
 
 from genjax.data import Data, GaussianMixture, Scale
 from genjax.networks import MLP
@@ -8,7 +8,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment() -> Experiment:
-    """All eight modes must come out in one step."""
+    """Expected: all eight modes in one step."""
     data = Data(GaussianMixture(), (Scale(-2.0, 2.0),))
     return Experiment(
         objective=MeanFlow(net=MLP(width=128, depth=3, time_scale=10.0), shape=data.shape, apart=0.5),

@@ -1,6 +1,7 @@
-"""Progressive distillation of the digits in runs/diffusion_digits, to one step; four minutes on 2 cores."""
+"""Progressive distillation of the model in runs/diffusion_digits to one step; four minutes on 2 cores."""
 
-from experiments.configs import diffusion_digits
+import diffusion_digits
+
 from genjax.objectives.diffusion.distillation import Teacher
 from genjax.objectives.diffusion.progressive import Progressive
 from genjax.training.experiment import Evaluation, Experiment
@@ -9,13 +10,13 @@ from genjax.training.pretrained import Pretrained
 
 
 def get_experiment() -> Experiment:
-    """Train diffusion_digits first. Stages of 8, 4, 2 and 1 steps."""
-    taught = diffusion_digits.get_experiment()
+    """Requires a trained diffusion_digits. Stages of 8, 4, 2 and 1 steps."""
+    teacher = diffusion_digits.get_experiment()
     return Experiment(
         objective=Progressive(
             Teacher(diffusion_digits.model(), Pretrained("runs/diffusion_digits")), first=8, last=1, every=150
         ),
-        data=taught.data,
+        data=teacher.data,
         optimizer=AdamW(learning_rate=1e-3, schedule=Constant(warmup=50), clip=1.0),
         steps=600,
         batch_size=128,

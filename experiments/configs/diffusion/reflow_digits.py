@@ -1,6 +1,7 @@
-"""Reflow of the digits in runs/diffusion_digits: straight paths, few steps; four minutes on 2 cores."""
+"""Reflow of the model in runs/diffusion_digits: straight paths, few steps; four minutes on 2 cores."""
 
-from experiments.configs import diffusion_digits
+import diffusion_digits
+
 from genjax.networks import UNet
 from genjax.objectives.diffusion.distillation import Teacher
 from genjax.objectives.diffusion.reflow import Reflow
@@ -11,8 +12,8 @@ from genjax.training.pretrained import Pretrained
 
 
 def get_experiment() -> Experiment:
-    """Train diffusion_digits first."""
-    taught = diffusion_digits.get_experiment()
+    """Requires a trained diffusion_digits."""
+    teacher = diffusion_digits.get_experiment()
     return Experiment(
         objective=Reflow(
             UNet(channels=24, multipliers=(1, 2), blocks=1, attention=(1,)),
@@ -20,7 +21,7 @@ def get_experiment() -> Experiment:
             solver=DPMSolverPP(steps=6),
             steps=2,
         ),
-        data=taught.data,
+        data=teacher.data,
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0),
         steps=500,
         batch_size=128,

@@ -12,7 +12,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment() -> Experiment:
-    """The network never sees a target: only its own output and one derivative of it in a random direction."""
+    """The loss needs no target: only the network's output and its derivative in one random direction."""
     data = Data(GaussianMixture(), (Scale(-2.0, 2.0),))
     levels = 12
     return Experiment(

@@ -9,7 +9,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment() -> Experiment:
-    """The entropy is known: the bound must come down to it from above."""
+    """The entropy is known. Expected: the bound approaches it from above."""
     data = Data(GaussianMixture(), (Scale(-2.0, 2.0),))
     return Experiment(
         objective=VDM(

@@ -1,10 +1,10 @@
-"""Adversarial autoencoder (Makhzani et al. 2016, arXiv:1511.05644): the law of the codes is made the prior by a game.
+"""Adversarial autoencoder (Makhzani et al. 2016, arXiv:1511.05644): a game matches the codes to the prior.
 
     discriminator:  min_D      L_D( D(z), D(E(x)) ) + penalties,        z ~ p(z)
     autoencoder:    min_{E,G}  -E log p(x | E(x)) / dims + w L_G( D(z), D(E(x)) )
 
-"Real" to the discriminator are draws from the prior, "fake" are codes. The paper moves the encoder twice, once for each
-term; here it moves once for their weighted sum.
+Samples of the prior are "real", codes are "fake". The paper updates the encoder twice, once for each term; here it is
+updated once, for their weighted sum.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import R1, Penalty, total
 from genjax.core.errors import UserError
 from genjax.core.objective import Aux, Context, Network, Player
-from genjax.core.sharding_rules import shared
+from genjax.core.sharding_rules import shard_rows
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions.likelihoods import Gaussian, Likelihood
 from genjax.distributions.priors import Normal, Prior
@@ -37,11 +37,11 @@ class AAE:
         discriminator: called as discriminator(z, out=1).
         shape: of one example.
         latent: dimensions of z.
-        classes: number of labels that encoder and decoder are given, so that z need not say them; 0 for none.
+        classes: number of labels, inputs of encoder and decoder, so that z need not encode them; 0 for none.
         likelihood: p(x|z).
-        prior: p(z), one without parameters.
-        game: the losses.
-        penalties: added to the discriminator's.
+        prior: p(z), without parameters.
+        game: the losses of both players.
+        penalties: added to the discriminator's loss.
         weight: w.
     """
 
@@ -58,15 +58,15 @@ class AAE:
     weight: float = 0.1
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """Two players; encoder and decoder move together.
+        """Two players; encoder and decoder are updated together.
 
         Raises:
-            UserError: the batch has another shape than `shape`, or the prior has parameters.
+            UserError: the batch does not match `shape`, or the prior has parameters.
         """
         check_shape(self.shape, batch, self.classes)
         if self.prior.init(key, batch["x"], (self.latent,)):
             raise UserError(
-                f"an AAE's prior is not trained, and a {type(self.prior).__name__} has parameters"
+                f"an AAE requires a prior without parameters, and a {type(self.prior).__name__} has parameters"
             )
         x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
         z, out = jnp.zeros((len(x), self.latent)), self.likelihood.outputs(self.shape)
@@ -74,24 +74,42 @@ class AAE:
             "encoder": self.encoder.init(named(key, "encoder"), x, None, cond, out=self.latent),
             "decoder": self.decoder.init(named(key, "decoder"), z, None, cond, out=out),
         }
-        judge = self.discriminator.init(named(key, "discriminator"), z, out=1)
-        return {"autoencoder": autoencoder, "discriminator": judge}, {}
+        discriminator = self.discriminator.init(named(key, "discriminator"), z, out=1)
+        return {"autoencoder": autoencoder, "discriminator": discriminator}, {}
 
     def players(self) -> Mapping[str, Player]:
-        """The autoencoder moves first; the discriminator then judges the codes as they are now."""
+        """The autoencoder is updated first; the discriminator then uses the updated encoder."""
         return {"autoencoder": Player(self.loss), "discriminator": Player(self.discriminator_loss)}
 
     def draw(self, key: Key, num: int) -> Latents:
         """z ~ p(z)."""
-        posterior = lambda x: (x, x)  # which a prior without parameters does not look at
-        return shared(self.prior.sample({}, named(key, "prior"), num, (self.latent,), posterior))
+        posterior = lambda x: (x, x)  # not used by a prior without parameters
+        return shard_rows(self.prior.sample({}, named(key, "prior"), num, (self.latent,), posterior))
 
     def code(self, params: Params, x: Float[Array, "b ..."], cond: Array | None) -> Latents:
-        """E(x)."""
+        """E(x).
+
+        Args:
+            params: by player.
+            x: data [b, ...].
+            cond: conditioning vectors [b, k], or None.
+
+        Returns:
+            Codes [b, latent].
+        """
         return self.encoder.apply(params["autoencoder"]["encoder"], x, None, cond, out=self.latent)
 
     def outputs(self, params: Params, z: Latents, cond: Array | None) -> Array:
-        """The likelihood's parameters given z."""
+        """The likelihood's parameters given z.
+
+        Args:
+            params: by player.
+            z: codes [b, latent].
+            cond: conditioning vectors [b, k], or None.
+
+        Returns:
+            The decoder's output [b, *likelihood.outputs(shape)].
+        """
         out = self.likelihood.outputs(self.shape)
         return self.decoder.apply(params["autoencoder"]["decoder"], z, None, cond, out=out)
 
@@ -102,7 +120,7 @@ class AAE:
     def discriminator_loss(
         self, params: Params, extra: Extra, batch: Batch, ctx: Context
     ) -> tuple[Array, Aux]:
-        """The game's and the penalties."""
+        """The game's loss plus the penalties."""
         x = batch["x"]
         z, code = self.draw(ctx.key, len(x)), self.code(params, x, condition(batch, len(x), self.classes))
         real, fake = self.logit(params, z), self.logit(params, code)
@@ -112,7 +130,7 @@ class AAE:
         return game + cost, Aux(metrics)
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """Reconstruction, nats for each dimension, and the weighted game; metrics: both, and the codes' moments."""
+        """Reconstruction in nats per dimension plus the weighted game; metrics: both, and mean and std of the codes."""
         x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
         code = self.code(params, x, cond)
         log_prob = self.likelihood.log_prob(self.outputs(params, code, cond), x)
@@ -126,12 +144,12 @@ class AAE:
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
-        """Decodes draws from the prior."""
+        """Decodes samples of the prior."""
         return self.decode(params, extra, self.draw(key, num), key, cond)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Of one example's z."""
+        """Shape of one example's z."""
         return (self.latent,)
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Latents:
@@ -141,6 +159,6 @@ class AAE:
     def decode(
         self, params: Params, extra: Extra, z: Latents, key: Key, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
-        """What the likelihood draws given z: its mean, as a rule."""
+        """Samples the likelihood given z; most likelihoods return their mean."""
         out = self.outputs(params, z, condition(cond, len(z), self.classes))
         return self.likelihood.sample(out, named(key, "likelihood"))

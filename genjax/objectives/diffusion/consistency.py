@@ -1,25 +1,25 @@
 """Consistency models: one evaluation from noise to data (Song et al. 2023, arXiv:2303.01469).
 
-The consistency function f takes any point x_t of a path of the probability-flow ODE to the path's end x_low, so
-that f(x_t, t) is the same along a path, and f(x, low) = x. Here f is one DDIM step from t to `low` with the
-network's own prediction,
+The consistency function f maps any point x_t of a path of the probability-flow ODE to the end x_low of the path, so
+that f(x_t, t) is constant along a path, and f(x, low) = x. Here f is one DDIM step from t to `low` with the network's
+prediction,
 
     f(x_t, t) = alpha_low x_0(x_t, t) + sigma_low eps(x_t, t),
 
-which is x_low at t = low whatever the network says, for every process and parameterization. With alpha = 1 and
+which is x_low at t = low for every network, process and parameterization. With alpha = 1 and
 `Preconditioned` that is c_skip x + c_out F with the paper's c_out (app. C), and with
 
     c_skip = (sigma_data^2 + sigma_low sigma) / (sigma_data^2 + sigma^2).
 
-Training compares neighbours on a grid of n intervals, low = t_0 < ... < t_n = high, equal in the process's own t
-(for `EDM` these are Karras's levels, eq. 5 there), r = sigma / alpha:
+Training compares adjacent times of a grid of n intervals, low = t_0 < ... < t_n = high, equal in t (for `EDM` these are
+Karras's levels, eq. 5 there), with r = sigma / alpha:
 
     loss = E [ w_i d( f(x_{t_{i+1}}, t_{i+1}), stopgrad f(x_{t_i}, t_i) ) ],   w_i = 1 / (r_{i+1} - r_i),
     d(a, b) = sqrt(||a - b||^2 + c^2) - c.
 
 Consistency training (alg. 3) takes x_{t_i} with the same x_0 and eps as x_{t_{i+1}}; consistency distillation
-(alg. 2) walks from x_{t_{i+1}} to t_i along a teacher's ODE. Weight w, distance d (pseudo-Huber), no average of
-parameters in the target, i from a log-normal noise level, and doubling n are Song & Dhariwal 2023
+(alg. 2) steps from x_{t_{i+1}} to t_i along a teacher's ODE. Weight w, distance d (pseudo-Huber), no EMA of parameters
+in the target, i from a log-normal noise level, and doubling n follow Song & Dhariwal 2023
 (arXiv:2310.14189, table 1): c = 0.00054 sqrt(dimensions), and the probability of interval i is that of
 log r in [log r_i, log r_{i+1}] (eq. 10): i is the interval in which a time drawn from `times` falls.
 """
@@ -47,7 +47,16 @@ from genjax.samplers.consistency import jump_and_renoise
 
 
 def pseudo_huber(a: Float[Array, "b ..."], b: Float[Array, "b ..."], c: float) -> Float[Array, " b"]:
-    """sqrt(||a - b||^2 + c^2) - c of each example: ||a - b||^2 / (2 c) near 0, ||a - b|| - c far away."""
+    """sqrt(||a - b||^2 + c^2) - c of each example: ||a - b||^2 / (2 c) near 0, ||a - b|| - c far from 0.
+
+    Args:
+        a: [b, ...].
+        b: shaped as a.
+        c: above 0.
+
+    Returns:
+        Distances [b].
+    """
     squared = sum_dims((a - b) ** 2)
     return squared / (jnp.sqrt(squared + c**2) + c)  # the difference, without cancellation
 
@@ -60,7 +69,7 @@ class Doubling:
 
     Attributes:
         first: n at step 0.
-        last: the most.
+        last: the maximum of n.
         every: steps between doublings.
     """
 
@@ -72,7 +81,7 @@ class Doubling:
         """n(k), int32.
 
         Raises:
-            UserError: a field is below 1, or `last` below `first`.
+            UserError: a field is below 1, or `last` is below `first`.
         """
         if min(self.first, self.every) < 1 or self.last < self.first:
             raise UserError(
@@ -85,23 +94,23 @@ class Doubling:
 
 @dataclass(frozen=True)
 class Consistency:
-    """Learns to jump to the end of the probability-flow ODE's paths.
+    """Learns the map from x_t to the end of the probability-flow ODE's path.
 
     Attributes:
         net: called as net(x_t, t, cond, out=shape, train=...), as `Diffusion` calls it.
         shape: of one example.
         classes: number of labels; 0 for an unconditional model.
         process: alpha and sigma.
-        predict: what the network's output means.
+        predict: the parameterization of the network's output.
         low: time of the samples, where sigma > 0.
         high: time of the prior; below 1 where alpha(1) = 0, as for RectifiedFlow.
-        times: chooses the intervals.
-        curriculum: number of intervals; evaluations use the last.
+        times: distribution of times that selects the intervals.
+        curriculum: number of intervals; evaluation uses the last.
         huber: c / sqrt(dimensions), above 0.
         teacher: a diffusion model of the same process to distil; None for consistency training.
-        solver: of the teacher's steps.
-        warm: start from the teacher's parameters, which must be of the same network.
-        steps: evaluations for a sample, at equal steps in t.
+        solver: solver of the teacher's steps.
+        warm: initialise with the teacher's parameters; requires the same network.
+        steps: evaluations per sample, at equal steps in t.
     """
 
     net: Network
@@ -120,10 +129,10 @@ class Consistency:
     steps: int = tunable(1)
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """One player, `net`; the teacher's parameters are carried in extra["teacher"].
+        """One player, `net`; the teacher's parameters are in extra["teacher"].
 
         Raises:
-            UserError: the batch has another shape than `shape`, or the teacher is of another process or network.
+            UserError: the batch does not match `shape`, or the teacher has another process or network.
         """
         check_shape(self.shape, batch, self.classes)
         x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
@@ -135,7 +144,7 @@ class Consistency:
         return (dict(jax.tree.map(jnp.copy, trained)) if self.warm else params), {"teacher": trained}
 
     def players(self) -> Mapping[str, Player]:
-        """One."""
+        """One player, `net`."""
         return {"net": Player(self.loss)}
 
     def jump(
@@ -146,24 +155,44 @@ class Consistency:
         cond: Array | None,
         **options: Any,
     ) -> Float[Array, "b ..."]:
-        """f(x_t, t), the estimate of x_low."""
+        """f(x_t, t), the estimate of x_low.
+
+        Args:
+            params: of the network.
+            x: x_t [b, ...].
+            t: times [b].
+            cond: conditioning vectors [b, k], or None.
+            **options: passed to the network.
+
+        Returns:
+            The estimate, shaped as x.
+        """
         scaled, time = self.predict.inputs(self.process, x, t)
         out = self.net.apply(params["net"], scaled, time, cond, out=self.shape, **options)
         return ddim_to(self.predict.decode(self.process, out, x, t), self.process, jnp.full_like(t, self.low))
 
-    def neighbours(self, key: Key, num: int, intervals: Int[Array, ""]) -> tuple[Array, Array]:
-        """Ends (t_i, t_{i+1}) of intervals that times drawn from `times` fall in, each [num]."""
+    def adjacent_times(self, key: Key, num: int, intervals: Int[Array, ""]) -> tuple[Array, Array]:
+        """Adjacent times (t_i, t_{i+1}): the ends of the intervals that contain times drawn from `times`.
+
+        Args:
+            key: typed PRNG key.
+            num: number of intervals drawn.
+            intervals: n, the number of intervals of the grid.
+
+        Returns:
+            (t_i [num], t_{i+1} [num]).
+        """
         drawn = (self.times.draw(self.process, key, num) - self.low) / (self.high - self.low)
         index = jnp.clip(jnp.floor(drawn * intervals), 0, intervals - 1)
         end = lambda i: self.low + (self.high - self.low) * i / intervals
         return end(index), end(index + 1)
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """Weighted distance between the jumps of neighbours."""
+        """Weighted distance between f at adjacent times; metrics: n, and the unweighted distance."""
         x0 = batch["x"]
         last = jnp.asarray(self.curriculum.last, jnp.int32)
         intervals = self.curriculum.intervals(ctx.step) if ctx.train else last
-        s, t = self.neighbours(named(ctx.key, "times"), len(x0), intervals)
+        s, t = self.adjacent_times(named(ctx.key, "times"), len(x0), intervals)
         eps = jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype)
         noisy = self.process.marginal(x0, eps, t)
         if self.teacher is None:
@@ -176,14 +205,14 @@ class Consistency:
         here = self.jump(params, noisy, t, cond, **options)
         there = jax.lax.stop_gradient(self.jump(params, cleaner, s, cond, **options))
         ratio = lambda u: jnp.exp(-0.5 * self.process.log_snr(u))
-        apart = pseudo_huber(here, there, self.huber * math.sqrt(math.prod(self.shape)))
-        metrics = {"intervals": intervals.astype(jnp.float32), "distance": jnp.mean(apart)}
-        return jnp.mean(apart / (ratio(t) - ratio(s))), Aux(metrics)
+        distance = pseudo_huber(here, there, self.huber * math.sqrt(math.prod(self.shape)))
+        metrics = {"intervals": intervals.astype(jnp.float32), "distance": jnp.mean(distance)}
+        return jnp.mean(distance / (ratio(t) - ratio(s))), Aux(metrics)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
-        """`steps` jumps from the prior, with fresh noise between them."""
+        """`steps` evaluations of f, the first from the prior, with new noise between them."""
         given = condition(cond, num, self.classes)
         times = jnp.linspace(self.high, self.low, self.steps + 1)[:-1]
         jump = lambda x, t: self.jump(params, x, jnp.broadcast_to(t, (num,)), given)

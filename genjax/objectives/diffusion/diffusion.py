@@ -5,12 +5,12 @@
 
 With `VP`, `Eps` and w = 1 this is denoising score matching of the variance-preserving SDE (Song et al. 2021,
 arXiv:2011.13456, eq. 7, with lambda(t) = sigma(t)^2): the network's output is -sigma(t) times the score.
-For classifier-free guidance the label is dropped at random while training (Ho & Salimans 2022,
-arXiv:2207.12598, alg. 1); a zero vector stands for "no label".
+For classifier-free guidance the label is randomly dropped in training (Ho & Salimans 2022,
+arXiv:2207.12598, alg. 1); a zero vector encodes "no label".
 
-With self-conditioning (Chen et al. 2022, arXiv:2208.04202, alg. 1-2) the network is given [x_t, x0_hat], where x0_hat
-is its own earlier estimate: in training, with some probability, the one at the same x_t, else zeros; in sampling, the
-last step's.
+With self-conditioning (Chen et al. 2022, arXiv:2208.04202, alg. 1-2) the network's input is [x_t, x0_hat], where x0_hat
+is its previous estimate: in training, with some probability, the estimate at the same x_t, else zeros; in sampling, the
+estimate of the previous step.
 """
 
 from collections.abc import Mapping
@@ -40,25 +40,25 @@ from genjax.samplers.self_conditioned import SelfConditioned
 
 @dataclass(frozen=True)
 class Diffusion:
-    """Learns to denoise; samples by walking from noise to data.
+    """Learns a denoiser; samples by integrating from noise to data.
 
     Attributes:
-        net: called as net(x_t, t, cond, out=shape, train=...), gives an array shaped as x_t; (x_t, t) are scaled
-            first if the parameterization says so.
+        net: called as net(x_t, t, cond, out=shape, train=...), gives an array shaped as x_t; the
+            parameterization may scale (x_t, t) first.
         shape: of one example.
         classes: number of labels; 0 for an unconditional model.
         process: alpha and sigma.
-        predict: what the network's output means.
+        predict: the parameterization of the network's output.
         times: distribution of training times.
         weight: w(t), on the squared error of the network's output.
-        coupling: which noise goes with which example.
-        self_conditioning: probability with which training shows the network its own estimate of x_0; with 0 the network
-            has no input for it.
-        label_dropout: probability of hiding the label, so that one network serves both sides of guidance.
-        guidance: how the labelled and the unlabelled denoiser make one when sampling; scale 1 is the plain model.
-        threshold: how estimates of x_0 are kept within the data's range when sampling.
-        sampler: the method and its grid.
-        likelihood: solver behind `log_prob`; with 0 steps there is no likelihood.
+        coupling: pairing of noise and examples in a batch.
+        self_conditioning: probability in training of passing the network its own estimate of x_0; with 0 the network
+            has no such input.
+        label_dropout: probability of dropping the label, so that one network is both conditional and unconditional.
+        guidance: combines the conditional and the unconditional denoiser in sampling; scale 1 is unguided.
+        threshold: keeps estimates of x_0 within the range of the data in sampling.
+        sampler: the sampler and its time grid.
+        likelihood: solver of `log_prob`; with 0 steps there is no likelihood.
     """
 
     net: Network
@@ -77,15 +77,15 @@ class Diffusion:
     likelihood: OdeLikelihood = tunable(OdeLikelihood())
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """One player, `net`. Raises UserError where the batch has another shape than `shape`."""
+        """One player, `net`. Raises UserError unless the batch matches `shape`."""
         check_shape(self.shape, batch, self.classes)
         x = batch["x"]
         cond = condition(batch, len(x), self.classes)
-        given = self._beside(x, None)
+        given = self._network_input(x, None)
         return {"net": self.net.init(key, given, jnp.zeros(len(x)), cond, out=self.shape)}, {}
 
     def players(self) -> Mapping[str, Player]:
-        """One: likelihood-free regression has nobody to play against."""
+        """One player, `net`."""
         return {"net": Player(self.loss)}
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
@@ -97,7 +97,7 @@ class Diffusion:
         eps = self.coupling.pair(named(ctx.key, "coupling"), x0, eps, labels)
         cond = training_condition(batch, self.classes, self.label_dropout, ctx.key)
         x = self.process.marginal(x0, eps, t)
-        previous = self._own_estimate(params, x, t, cond, ctx)
+        previous = self._self_estimate(params, x, t, cond, ctx)
         rngs = {"dropout": named(ctx.key, "dropout")}
         out = self._network(params, x, t, cond, previous, train=ctx.train, rngs=rngs)
         error = (out - self.predict.target(self.process, x0, eps, t)) ** 2
@@ -107,7 +107,16 @@ class Diffusion:
     def denoise(
         self, params: Params, label: Array | None = None, previous: Float[Array, "b ..."] | None = None
     ) -> Denoise:
-        """The learned denoiser, given labels [b] or for nobody in particular, and an earlier estimate of x_0 if any."""
+        """The learned denoiser.
+
+        Args:
+            params: by player.
+            label: labels [b], or None for the unconditional model.
+            previous: the previous estimate of x_0 [b, ...] for self-conditioning, or None.
+
+        Returns:
+            (x_t, t) -> Prediction.
+        """
 
         def prediction(x: Array, t: Array) -> Prediction:
             cond = condition(None if label is None else {"label": label}, len(x), self.classes)
@@ -119,7 +128,7 @@ class Diffusion:
     def guided(
         self, params: Params, label: Array | None = None, previous: Float[Array, "b ..."] | None = None
     ) -> Denoise:
-        """The denoiser that samples are drawn with: guided if there is a label, its x_0 kept in range."""
+        """The denoiser for sampling: guided if there is a label, with thresholded x_0; arguments as in `denoise`."""
         denoise = self.denoise(params, label, previous)
         if label is not None:
             denoise = self.guidance.apply(denoise, self.denoise(params, None, previous), self.process)
@@ -128,24 +137,37 @@ class Diffusion:
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
-        """Walks from the prior with the sampler, guided if a label is given."""
-        return self._walk(params, key, num, cond, trace=False)
+        """Samples from the prior with the sampler, guided if a label is given."""
+        return self._run_sampler(params, key, num, cond, trace=False)
 
     def path(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> tuple[Float[Array, " n"], Float[Array, "n b ..."]]:
-        """Times, and the walks of `sample` as x_t / sqrt(alpha^2 + sigma^2): in the scale of the data."""
-        states, times = self._walk(params, key, num, cond, trace=True), self.sampler.times(self.process)
+        """The time grid [n], and the states of `sample` as x_t / sqrt(alpha^2 + sigma^2): in the scale of the data."""
+        states, times = (
+            self._run_sampler(params, key, num, cond, trace=True),
+            self.sampler.times(self.process),
+        )
         scale = jnp.hypot(self.process.alpha(times), self.process.sigma(times))
         return times, states / expand(scale, states)
 
     def velocity(
         self, params: Params, extra: Extra, x: Float[Array, "b ..."], t: Float[Array, ""]
     ) -> Float[Array, "b ..."]:
-        """dx/dt of the probability-flow ODE at x, without a label."""
+        """dx/dt of the probability-flow ODE, unconditionally.
+
+        Args:
+            params: by player.
+            extra: unused.
+            x: states [b, ...].
+            t: time, a scalar.
+
+        Returns:
+            The velocity, shaped as x.
+        """
         return velocity(self.denoise(params)(x, t), self.process, t)
 
-    def _walk(self, params: Params, key: Key, num: int, cond: Batch | None, trace: bool) -> Array:
+    def _run_sampler(self, params: Params, key: Key, num: int, cond: Batch | None, trace: bool) -> Array:
         label = None if cond is None or not self.classes else cond["label"]
         sampler = self.sampler
         if self.self_conditioning:
@@ -153,8 +175,8 @@ class Diffusion:
         shape = (num, *self.shape)
         return sample(self.guided(params, label), self.process, sampler, key, shape, trace=trace)
 
-    def _beside(self, x: Array, previous: Array | None) -> Array:
-        """What the network is given for x: x, and the earlier estimate of x_0 beside it if the model uses one."""
+    def _network_input(self, x: Array, previous: Array | None) -> Array:
+        """The network's input: x, concatenated with the previous estimate of x_0 under self-conditioning."""
         if not self.self_conditioning:
             return x
         return jnp.concatenate([x, jnp.zeros_like(x) if previous is None else previous], axis=-1)
@@ -164,13 +186,13 @@ class Diffusion:
     ) -> Array:
         """The network's output [b, *shape] at states x and times t [b]."""
         scaled, time = self.predict.inputs(self.process, x, t)
-        given = self._beside(scaled, previous)
+        given = self._network_input(scaled, previous)
         return self.net.apply(params["net"], given, time, cond, out=self.shape, **options)
 
-    def _own_estimate(
+    def _self_estimate(
         self, params: Params, x: Array, t: Array, cond: Array | None, ctx: Context
     ) -> Array | None:
-        """The network's estimate of x_0 in the share `self_conditioning` of steps, zeros in the others."""
+        """The network's estimate of x_0 with probability `self_conditioning` (per step), else zeros."""
         if not self.self_conditioning:
             return None
 
@@ -183,13 +205,13 @@ class Diffusion:
 
     @property
     def log_prob_kind(self) -> str:
-        """Solver, steps and trace; empty if `likelihood` is off."""
+        """Solver, steps and trace estimator; empty if `likelihood` is disabled."""
         return self.likelihood.kind
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
         """log p(x), or log p(x | label) of a model with classes, in nats per example.
 
-        It is the plain model's: not guided, no threshold, no earlier estimate.
+        Without guidance, thresholding or self-conditioning.
         """
         denoise = self.denoise(params, batch.get("label"))
         return self.likelihood.log_prob(denoise, self.process, batch["x"], named(key, "likelihood"))

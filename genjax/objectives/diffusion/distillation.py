@@ -1,7 +1,7 @@
-"""What distillation shares: a frozen teacher, and steps along its probability-flow ODE at one time per example.
+"""Common parts of distillation: a frozen teacher, and steps of its probability-flow ODE at one time per example.
 
 In y = x / alpha and r = sigma / alpha every probability-flow ODE is dy/dr = eps(x, t). Euler's rule in r is DDIM
-(Song et al. 2021, arXiv:2010.02502, eq. 13); Heun's is the trapezoidal rule with a DDIM guess (Karras et al. 2022,
+(Song et al. 2021, arXiv:2010.02502, eq. 13); Heun's is the trapezoidal rule with a DDIM predictor (Karras et al. 2022,
 arXiv:2206.00364, alg. 1):
 
     DDIM:   x_s = alpha_s x_0 + sigma_s eps,
@@ -29,47 +29,56 @@ Solver = Literal["ddim", "heun"]
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained diffusion model that stays as it is.
+    """A trained diffusion model with frozen parameters.
 
     Attributes:
-        model: what was trained; its `guidance` and `threshold` are part of what is taught.
-        weights: where its parameters lie when a student's run begins.
+        model: the objective that was trained; the student learns its denoiser with `guidance` and `threshold`.
+        weights: source of its parameters, read at the start of the student's run.
     """
 
     model: Diffusion
     weights: Pretrained
 
     def load(self, key: Key, batch: Batch) -> Params:
-        """The trained parameters, to be kept in the student's `extra`; raises as `Pretrained.load` does."""
+        """The trained parameters, to be kept in the student's `extra`; raises like `Pretrained.load`."""
         return self.weights.load(self.model, key, batch)[0]
 
     def denoise(self, params: Params, batch: Batch) -> Denoise:
-        """The denoiser, guided if the model has classes; no gradient goes into it."""
+        """The denoiser, guided if the model has classes; gradients to its parameters are stopped."""
         label = batch["label"] if self.model.classes else None
         return self.model.guided(jax.lax.stop_gradient(params), label)
 
 
 def check_teacher(teacher: Teacher, process: Process, net: Network | None = None) -> None:
-    """Compares a teacher with its student.
+    """Checks that a teacher and its student match.
 
     Args:
         teacher: as configured.
-        process: the student's.
-        net: the student's, where it starts from the teacher's parameters.
+        process: the student's process.
+        net: the student's network, if it is initialised with the teacher's parameters.
 
     Raises:
-        UserError: they differ.
+        UserError: the processes or the networks differ.
     """
     if teacher.model.process != process:
         raise UserError(f"objective.process is {process}, but the teacher's is {teacher.model.process}")
     if net is not None and teacher.model.net != net:
         raise UserError(
-            "the student starts from the teacher's parameters: give objective.net as objective.teacher.model.net"
+            "the student starts with the teacher's parameters: objective.net must be objective.teacher.model.net"
         )
 
 
 def ddim_to(prediction: Prediction, process: Process, s: Time) -> State:
-    """x_s = alpha_s x_0 + sigma_s eps."""
+    """x_s = alpha_s x_0 + sigma_s eps.
+
+    Args:
+        prediction: at x_t.
+        process: alpha and sigma.
+        s: the end of the step, a scalar or [b].
+
+    Returns:
+        x_s [b, ...].
+    """
     return process.marginal(prediction.x0, prediction.eps, s)
 
 

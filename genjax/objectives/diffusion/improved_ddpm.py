@@ -1,6 +1,6 @@
-"""Improved DDPM (Nichol & Dhariwal 2021, arXiv:2102.09672): the step's variance is learned, too.
+"""Improved DDPM (Nichol & Dhariwal 2021, arXiv:2102.09672): reverse steps with a learned variance.
 
-T steps on a process, x_i at t_i = i / T. The network gives x_0's estimate, and an exponent v for each dimension:
+T steps of a process, x_i at t_i = i / T. The network gives an estimate of x_0 and an exponent v for each dimension:
 
     p(x_{i-1} | x_i) = N( c_x0 x0_hat + c_x x_i, beta^v beta_tilde^(1 - v) )            (eq. 15)
 
@@ -11,8 +11,8 @@ the second). In nats, with L_T = KL( q(x_T | x_0) || N(0, sigma(1)^2 I) ),
     L_{i-1} = KL( q(x_{i-1} | x_i, x_0) || p(x_{i-1} | x_i) ),
     L_hybrid = L_simple + weight L_vlb / D       (eq. 16; x0_hat gets no gradient from L_vlb).
 
-Both are estimated at one i for each example. The paper's program counts L_vlb / D in bits. The data are x_0 itself,
-also for a process that holds noise at t = 0.
+Both are estimated at one i for each example. The paper's code measures L_vlb / D in bits. The data are x_0 itself, also
+for a process with noise at t = 0.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ State = Float[Array, "b ..."]
 
 @dataclass(frozen=True)
 class ImprovedDDPM:
-    """Learns to denoise, and how much noise each step of the way back adds.
+    """Learns a denoiser and the variance of each reverse step.
 
     Attributes:
         net: called as net(x_t, t, cond, out=(..., 2 channels), train=...), gives the parameterization's output
@@ -55,14 +55,14 @@ class ImprovedDDPM:
         shape: of one example.
         classes: number of labels; 0 for an unconditional model.
         process: alpha and sigma.
-        predict: what the first half of the network's output means.
+        predict: the parameterization of the first half of the network's output.
         steps: T, at least 2.
-        criterion: which loss.
+        criterion: the loss, "hybrid" or "vlb".
         weight: of L_vlb / D, in nats per dimension, in the hybrid loss.
-        importance: draw times by the history of their losses instead of uniformly; the paper does with "vlb".
+        importance: importance sampling of times by the history of their losses; the paper uses it with "vlb".
         levels: number of values of discrete data, evenly spaced in [-1, 1]; 0 for continuous data.
-        threshold: keeps samples' x_0 in the data's range.
-        sampler: the method and its grid; `Ancestral` uses v.
+        threshold: keeps estimates of x_0 in the range of the data in sampling.
+        sampler: the sampler and its time grid; `Ancestral` uses v.
     """
 
     net: Network
@@ -79,7 +79,7 @@ class ImprovedDDPM:
     sampler: Sampler = tunable(Ancestral())
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """One player, `net`. Raises UserError where shape, levels or steps cannot be."""
+        """One player, `net`. Raises UserError for an invalid shape, `levels` or `steps`."""
         check_shape(self.shape, batch, self.classes)
         gaussian.check_levels(self.levels)
         if self.steps < 2:
@@ -87,20 +87,31 @@ class ImprovedDDPM:
         x = batch["x"]
         cond = condition(batch, len(x), self.classes)
         params = {"net": self.net.init(key, x, jnp.zeros(len(x)), cond, out=self._out)}
-        return params, {"history": loss_history.forgotten(self.steps)} if self.importance else {}
+        return params, {"history": loss_history.empty(self.steps)} if self.importance else {}
 
     @property
     def _out(self) -> tuple[int, ...]:
         return (*self.shape[:-1], 2 * self.shape[-1])
 
     def players(self) -> Mapping[str, Player]:
-        """One."""
+        """One player, `net`."""
         return {"net": Player(self.loss)}
 
     def predictions(
         self, params: Params, x: State, t: Values, cond: Array | None, **options: Any
     ) -> tuple[State, Prediction]:
-        """The network's raw output (its first half), and what it says of x_0, eps and v."""
+        """Evaluates the network.
+
+        Args:
+            params: by player.
+            x: x_t [b, ...].
+            t: times [b].
+            cond: conditioning vectors [b, k], or None.
+            **options: passed to the network.
+
+        Returns:
+            (the first half of the raw output [b, ...], the prediction of x_0, eps and v).
+        """
         scaled, time = self.predict.inputs(self.process, x, t)
         both = self.net.apply(params["net"], scaled, time, cond, out=self._out, **options)
         out, v = jnp.split(both, 2, axis=-1)
@@ -117,7 +128,16 @@ class ImprovedDDPM:
         return log_small, log_beta, gain
 
     def bound(self, prediction: Prediction, x0: State, index: Int[Array, " b"]) -> Values:
-        """L_i for i = `index` in 0 ... T - 1, given what the network says of x_{i+1}; nats per example."""
+        """The term L_i of the bound.
+
+        Args:
+            prediction: at x_{i+1}.
+            x0: data [b, ...].
+            index: i in 0 ... T - 1 [b].
+
+        Returns:
+            Nats per example [b].
+        """
         log_small, log_beta, gain = (expand(row[index], x0) for row in self.variances(x0.dtype))
         log_variance = prediction.v * log_beta + (1.0 - prediction.v) * log_small
         kl = gaussian.gaussian_kl(gain * (x0 - prediction.x0), log_small, log_variance)
@@ -140,16 +160,16 @@ class ImprovedDDPM:
         """Both losses at x_{i+1} = alpha x_0 + sigma eps.
 
         Args:
-            params: of the network.
-            x0: data.
+            params: by player.
+            x0: data [b, ...].
             eps: N(0, I), shaped as x0.
-            index: i in 0 ... T - 1.
-            cond: conditioning vectors, if any.
-            **options: of the network's call.
+            index: i in 0 ... T - 1 [b].
+            cond: conditioning vectors [b, k], or None.
+            **options: passed to the network.
 
         Returns:
-            (mean squared error of the network's output over dimensions; L_i in nats per example, which in the
-            hybrid loss moves v alone).
+            (mean squared error of the network's output over dimensions [b]; L_i in nats per example [b], whose gradient
+            in the hybrid loss reaches v alone).
         """
         t = (index + 1).astype(x0.dtype) / self.steps
         out, prediction = self.predictions(params, self.process.marginal(x0, eps, t), t, cond, **options)
@@ -159,10 +179,10 @@ class ImprovedDDPM:
         return simple, self.bound(prediction, x0, index)
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """L_hybrid, or L_vlb / D without L_T, which has no parameters; mean over the batch."""
+        """L_hybrid, or L_vlb / D without the constant L_T; mean over the batch."""
         x0 = batch["x"]
-        past = extra["history"] if self.importance else loss_history.forgotten(self.steps)
-        p = loss_history.probabilities(past)
+        history = extra["history"] if self.importance else loss_history.empty(self.steps)
+        p = loss_history.probabilities(history)
         index, share = loss_history.draw(p, named(ctx.key, "times"), len(x0))
         eps = jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype)
         cond = condition(batch, len(x0), self.classes)
@@ -171,12 +191,12 @@ class ImprovedDDPM:
         vlb = self.steps * step
         each = vlb / prod(self.shape)
         each = simple + self.weight * each if self.criterion == "hybrid" else each
-        past = loss_history.remember(past, index, jax.lax.stop_gradient(each))
+        history = loss_history.update(history, index, jax.lax.stop_gradient(each))
         metrics = {"simple": jnp.mean(share * simple), "vlb": jnp.mean(share * vlb)}
-        return jnp.mean(share * each), Aux(metrics, {"history": past} if self.importance else {})
+        return jnp.mean(share * each), Aux(metrics, {"history": history} if self.importance else {})
 
     def denoise(self, params: Params, label: Array | None = None) -> Denoise:
-        """The learned denoiser with its v, given labels [b] or for nobody in particular."""
+        """The learned denoiser with its v, conditional on labels [b], or unconditional."""
 
         def prediction(x: Array, t: Array) -> Prediction:
             cond = condition(None if label is None else {"label": label}, len(x), self.classes)
@@ -185,18 +205,18 @@ class ImprovedDDPM:
         return prediction
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> State:
-        """Walks from the prior with the sampler."""
+        """Samples from the prior with the sampler."""
         label = None if cond is None or not self.classes else cond["label"]
         denoise = self.threshold.constrain(self.denoise(params, label), self.process)
         return sample(denoise, self.process, self.sampler, key, (num, *self.shape))
 
     @property
     def log_prob_kind(self) -> str:
-        """All T terms, one draw of noise for each."""
+        """All T terms of the bound, with one noise sample each."""
         return f"lower bound (VLB, {self.steps} steps)"
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Values:
-        """-L_vlb, in nats per example: a log-density in the scale of x (see `bounds`)."""
+        """-L_vlb, in nats per example: a log-density in the scale of x (see `distributions.gaussian`)."""
         x0 = batch["x"]
         cond = condition(batch, len(x0), self.classes)
 
@@ -205,6 +225,6 @@ class ImprovedDDPM:
             index = jnp.full(len(x0), number)
             return total + self.terms(params, x0, eps, index, cond)[1], None
 
-        prior = self.process.prior_gap(x0, jnp.ones((), x0.dtype))
+        prior = self.process.prior_kl(x0, jnp.ones((), x0.dtype))
         bound, _ = jax.lax.scan(add, prior, jnp.arange(self.steps))
         return -bound - gaussian.log_cell_volume(self.levels, prod(self.shape))

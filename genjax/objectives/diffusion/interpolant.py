@@ -1,12 +1,12 @@
-"""Stochastic interpolants between data and any base (Albergo, Boffi & Vanden-Eijnden 2023, arXiv:2303.08797).
+"""Stochastic interpolants of data and a base distribution (Albergo, Boffi & Vanden-Eijnden 2023, arXiv:2303.08797).
 
     x_t = alpha(t) x_0 + beta(t) x_1 + gamma(t) z,      z ~ N(0, I),
     loss = E_{x_0, x_1, z, t} mean over dimensions of [ (v(x_t, t) - I')^2 + (eta(x_t, t) - z)^2 ],
 
 with I' = alpha' x_0 + beta' x_1. The minimisers are E[I' | x_t] and E[z | x_t], see `diffusion.interpolants`; one
-network gives both, side by side in its last axis. The velocity is not regressed on as a whole, I' + gamma' z, since
-gamma' is infinite at the ends where it matters most. Without latent noise there is v alone: with a normal base and
-the linear path that is rectified flow, and with a coupling its optimal-transport variant.
+network gives both, concatenated in its last axis. The regression target is not the full velocity I' + gamma' z, since
+gamma' is infinite at both ends. Without latent noise there is v alone: with a normal base and the linear path this is
+rectified flow, and with a coupling its optimal-transport variant.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,17 @@ from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion import interpolants
 from genjax.diffusion.coupling import Coupling, Independent
-from genjax.diffusion.interpolants import ODE, Base, Bridge, Estimate, Estimator, Gamma, Normal, Solver, clock
+from genjax.diffusion.interpolants import (
+    ODE,
+    Base,
+    Bridge,
+    Estimate,
+    Estimator,
+    Gamma,
+    Normal,
+    Solver,
+    time_change,
+)
 from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.diffusion.prediction import Prediction, velocity
 from genjax.diffusion.process import Process, RectifiedFlow, expand
@@ -31,20 +41,20 @@ from genjax.objectives.common import check_shape, condition
 
 @dataclass(frozen=True)
 class Interpolant:
-    """Learns the velocity and the latent noise of x_t; samples by walking from the base to the data.
+    """Learns the velocity and the latent noise of x_t; samples by integrating from the base to the data.
 
     Attributes:
-        net: called as net(x_t, t, cond, out=shape, train=...), `shape` with its last axis twice as long if there is
-            latent noise.
+        net: called as net(x_t, t, cond, out=shape, train=...), with the last axis of `shape` doubled if there
+            is latent noise.
         shape: of one example.
         classes: number of labels; 0 for an unconditional model.
         path: alpha and, as its sigma, beta; sigma(1) = 1 and alpha(1) = sigma(0) = 0.
-        gamma: the latent noise's scale.
-        base: the law of x_1.
-        coupling: which x_1 meets which x_0 in a batch.
+        gamma: the scale of the latent noise.
+        base: the distribution of x_1.
+        coupling: pairing of x_1 and x_0 in a batch.
         times: distribution of training times.
         sampler: probability flow or SDE.
-        likelihood: solver behind `log_prob`, its times being u of t = sin^2(pi u / 2); with 0 steps there is none.
+        likelihood: solver of `log_prob` over u, t = sin^2(pi u / 2); with 0 steps there is no likelihood.
     """
 
     net: Network
@@ -67,18 +77,18 @@ class Interpolant:
         return Estimate(v=v, eta=eta if self.gamma.noisy else jnp.zeros_like(v))
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """One player, `net`. Raises UserError where the batch has another shape than `shape`."""
+        """One player, `net`. Raises UserError unless the batch matches `shape`."""
         check_shape(self.shape, batch, self.classes)
         x = batch["x"]
         cond = condition(batch, len(x), self.classes)
         return {"net": self.net.init(key, x, jnp.zeros(len(x)), cond, out=self._out)}, {}
 
     def players(self) -> Mapping[str, Player]:
-        """One: both regressions are the same player's."""
+        """One player, `net`, with both regressions."""
         return {"net": Player(self.loss)}
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """Mean squared errors of v and of eta, added; logged one by one."""
+        """The sum of the mean squared errors of v and of eta; metrics: both."""
         x0 = batch["x"]
         cond = condition(batch, len(x0), self.classes)
         t = self.times.draw(self.path, named(ctx.key, "times"), len(x0))
@@ -96,7 +106,7 @@ class Interpolant:
         return sum(errors.values(), jnp.zeros(())), Aux(metrics=errors)
 
     def estimate(self, params: Params, label: Array | None = None) -> Estimator:
-        """What the network says of v and eta, given labels [b] or for nobody in particular."""
+        """The estimator of v and eta, conditional on labels [b], or unconditional."""
 
         def at(x: Array, t: Array) -> Estimate:
             cond = condition(None if label is None else {"label": label}, len(x), self.classes)
@@ -108,10 +118,10 @@ class Interpolant:
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
-        """Walks from the base with the sampler."""
+        """Samples from the base with the sampler."""
         label = None if cond is None or not self.classes else cond["label"]
         x1 = self.base.draw(named(key, "base"), (num, *self.shape))
-        t = clock(jnp.asarray(1.0 - self.sampler.margin))
+        t = time_change(jnp.asarray(1.0 - self.sampler.margin))
         start = self.path.sigma(t) * x1 + self.gamma.gamma(t) * jax.random.normal(
             named(key, "latent"), x1.shape
         )
@@ -119,7 +129,7 @@ class Interpolant:
 
     @property
     def log_prob_kind(self) -> str:
-        """Solver, steps and trace; empty if `likelihood` is off."""
+        """Solver, steps and trace estimator; empty if `likelihood` is disabled."""
         return self.likelihood.kind
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:

@@ -1,4 +1,4 @@
-"""MeanFlow: the average velocity of the flow, for samples in one step (Geng et al. 2025, arXiv:2505.13447).
+"""MeanFlow: learns the average velocity of the flow, for sampling in one step (Geng et al. 2025, arXiv:2505.13447).
 
 With the velocity v(z_t, t) of the probability-flow ODE, the average velocity from t back to r <= t is
 
@@ -8,17 +8,17 @@ Differentiating (t - r) u by t along the path gives the MeanFlow identity (eq. 6
 
     u(z_t, r, t) = v(z_t, t) - (t - r) (v du/dz + du/dt).
 
-The network learns it with its own derivative, a forward-mode product, on the right-hand side (eq. 9-11):
+The right-hand side of the regression uses the network's own derivative, a forward-mode product (eq. 9-11):
 
     loss = E [ w ||u - stopgrad(v_t - (t - r) (v_t du/dz + du/dt))||^2 ],    v_t = alpha' x_0 + sigma' eps,
     w = stopgrad(1 / (||error||^2 + c)^p)                                              (eq. 22).
 
-Guidance is learned rather than done when sampling (eq. 21, app. B): with u(., t, t) the network's own velocity,
+Guidance is learned rather than applied in sampling (eq. 21, app. B): with u(., t, t) the network's velocity,
 
     v_t <- omega v_t + kappa u(z_t, t, t | label) + (1 - omega - kappa) u(z_t, t, t).
 
-The effective guidance scale is omega / (1 - kappa). The network sees t as its time, and t - r in its
-conditioning vector: [label, t - r, cos and sin features of t - r].
+The effective guidance scale is omega / (1 - kappa). The network's time input is t, and its
+conditioning vector is [label, t - r, cos and sin features of t - r].
 """
 
 from collections.abc import Mapping
@@ -46,24 +46,24 @@ Time = Float[Array, " b"]
 
 @dataclass(frozen=True)
 class MeanFlow:
-    """Learns how far to go, rather than where to.
+    """Learns the average velocity over intervals [r, t].
 
     Attributes:
-        net: called as net(z, t, cond, out=shape, train=...), gives an array shaped as z; a smaller `time_scale` of its
+        net: called as net(z, t, cond, out=shape, train=...), gives an array shaped as z; a small `time_scale` of its
             time features keeps du/dt small.
         shape: of one example.
         classes: number of labels; 0 for an unconditional model.
         process: alpha and sigma.
-        times: of each end of the interval; the later end is t.
-        apart: probability that r < t; where r = t the loss is flow matching's.
+        times: distribution of each end of the interval; the later end is t.
+        apart: probability of r < t; for r = t the loss is that of flow matching.
         power: p of the adaptive weight; 0 is the squared error.
         offset: c of the adaptive weight.
-        guidance: omega; 1 (with mix 0) learns the plain conditional flow.
+        guidance: omega; 1 (with mix 0) learns the unguided conditional flow.
         mix: kappa, in [0, 1).
-        label_dropout: probability of hiding the label, where guidance or mix are used.
-        features: cos and sin features of t - r, even.
-        feature_scale: their `time_scale`.
-        steps: evaluations for a sample, at equal steps in t.
+        label_dropout: probability of dropping the label, where guidance or mix are used.
+        features: number of cos and sin features of t - r, even.
+        feature_scale: `time_scale` of these features.
+        steps: evaluations per sample, at equal steps in t.
     """
 
     net: Network
@@ -85,60 +85,89 @@ class MeanFlow:
         """One player, `net`.
 
         Raises:
-            UserError: the batch has another shape than `shape`, or `mix` is not in [0, 1).
+            UserError: the batch does not match `shape`, or `mix` is not in [0, 1).
         """
         check_shape(self.shape, batch, self.classes)
         if not 0.0 <= self.mix < 1.0:
             raise UserError(f"objective.mix={self.mix} must be in [0, 1)")
         x = batch["x"]
         t = jnp.zeros(len(x), x.dtype)
-        cond = self._beside(t, condition(batch, len(x), self.classes))
+        cond = self._conditioning_vector(t, condition(batch, len(x), self.classes))
         return {"net": self.net.init(key, x, t, cond, out=self.shape)}, {}
 
     def players(self) -> Mapping[str, Player]:
-        """One."""
+        """One player, `net`."""
         return {"net": Player(self.loss)}
 
-    def _beside(self, gap: Time, cond: Array | None) -> Float[Array, "b k"]:
-        """The conditioning vector: label, t - r and its features."""
+    def _conditioning_vector(self, gap: Time, cond: Array | None) -> Float[Array, "b k"]:
+        """The conditioning vector: label, t - r and the features of t - r."""
         waves = sinusoidal(gap, self.features, self.feature_scale).astype(gap.dtype)
         return jnp.concatenate([*([] if cond is None else [cond]), gap[:, None], waves], axis=-1)
 
-    def average(
+    def average_velocity(
         self, params: Params, z: State, r: Time, t: Time, cond: Array | None = None, **options: Any
     ) -> State:
-        """u(z, r, t)."""
-        return self.net.apply(params["net"], z, t, self._beside(t - r, cond), out=self.shape, **options)
+        """u(z, r, t).
 
-    def ends(self, key: Key, num: int) -> tuple[Time, Time]:
-        """Draws (r, t), r <= t, each [num]; the shares of equal and unequal are exact in a batch."""
+        Args:
+            params: by player.
+            z: states at time t [b, ...].
+            r: the earlier end of the interval [b].
+            t: the later end [b].
+            cond: conditioning vectors [b, k], or None.
+            **options: passed to the network.
+
+        Returns:
+            The average velocity, shaped as z.
+        """
+        return self.net.apply(
+            params["net"], z, t, self._conditioning_vector(t - r, cond), out=self.shape, **options
+        )
+
+    def draw_interval(self, key: Key, num: int) -> tuple[Time, Time]:
+        """Draws (r, t), r <= t, each [num]; exactly round(`apart` * num) of them have r < t."""
         one, two = (self.times.draw(self.process, named(key, name), num) for name in ("one", "two"))
-        two = jax.random.permutation(named(key, "pairs"), two)  # `times` draws in order
+        two = jax.random.permutation(named(key, "pairs"), two)  # `times` are stratified in a fixed order
         differ = jax.random.permutation(named(key, "apart"), num) < round(self.apart * num)
         return jnp.where(differ, jnp.minimum(one, two), one), jnp.where(differ, jnp.maximum(one, two), one)
 
     def target(
         self, params: Params, z: State, v: State, r: Time, t: Time, cond: Array | None = None, **options: Any
     ) -> tuple[State, State]:
-        """u(z, r, t), and what the identity says of it: v - (t - r) du/dt along the direction (v, 0, 1)."""
-        average = lambda z, r, t: self.average(params, z, r, t, cond, **options)
+        """u(z, r, t) and its regression target by the MeanFlow identity.
+
+        Args:
+            params: by player.
+            z: states at time t [b, ...].
+            v: velocities at z, shaped as z.
+            r: the earlier end of the interval [b].
+            t: the later end [b].
+            cond: conditioning vectors [b, k], or None.
+            **options: passed to the network.
+
+        Returns:
+            (u, v - (t - r) du/dt along the direction (v, 0, 1) with gradients stopped), each shaped as z.
+        """
+        average = lambda z, r, t: self.average_velocity(params, z, r, t, cond, **options)
         u, rate = jax.jvp(average, (z, r, t), (v, jnp.zeros_like(r), jnp.ones_like(t)))
         return u, jax.lax.stop_gradient(v - expand(t - r, z) * rate)
 
     def _guided(
         self, params: Params, z: State, v: State, t: Time, cond: Array, kept: Bool[Array, "b 1"], options: Any
     ) -> State:
-        """Eq. 21 where the label is shown; where it is hidden the velocity itself."""
-        own = lambda given: jax.lax.stop_gradient(self.average(params, z, t, t, given, **options))
+        """The guided velocity of eq. 21 where the label is kept; v where it is dropped."""
+        velocity_at = lambda given: jax.lax.stop_gradient(
+            self.average_velocity(params, z, t, t, given, **options)
+        )
         free = 1.0 - self.guidance - self.mix
-        mixed = self.guidance * v + free * own(jnp.zeros_like(cond))
-        mixed = mixed + self.mix * own(cond) if self.mix else mixed
+        mixed = self.guidance * v + free * velocity_at(jnp.zeros_like(cond))
+        mixed = mixed + self.mix * velocity_at(cond) if self.mix else mixed
         return jnp.where(kept.reshape(-1, *(1,) * (z.ndim - 1)), mixed, v)
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """Adaptively weighted squared error of the average velocity against the identity."""
+        """Adaptively weighted squared error of the average velocity against its target; metric: the plain error."""
         x0 = batch["x"]
-        r, t = self.ends(named(ctx.key, "times"), len(x0))
+        r, t = self.draw_interval(named(ctx.key, "times"), len(x0))
         eps = jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype)
         z, v = self.process.marginal(x0, eps, t), velocity(Prediction(x0, eps), self.process, t)
         cond = condition(batch, len(x0), self.classes)
@@ -162,6 +191,6 @@ class MeanFlow:
 
         def step(z: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
             t, r = (jnp.full(num, u) for u in now)
-            return z - expand(t - r, z) * self.average(params, z, r, t, given), None
+            return z - expand(t - r, z) * self.average_velocity(params, z, r, t, given), None
 
         return jax.lax.scan(step, z, (times[:-1], times[1:]))[0]

@@ -1,16 +1,16 @@
-"""Progressive distillation (Salimans & Ho 2022, arXiv:2202.00512, alg. 2): half the steps at each stage.
+"""Progressive distillation (Salimans & Ho 2022, arXiv:2202.00512, alg. 2): each stage halves the number of steps.
 
-A student of N steps learns to do in one DDIM step what its teacher does in two. For t one of i / N, i = 1 ... N,
-in units of [low, high], t' = t - 1 / (2 N) and t'' = t - 1 / N, the teacher's steps x_t -> x_t' -> x_t'' are landed
-on at once by the estimate of x_0 (app. G)
+A student of N steps learns to match two DDIM steps of its teacher by one. For t one of i / N, i = 1 ... N, in units of
+[low, high], t' = t - 1 / (2 N) and t'' = t - 1 / N, the end of the teacher's steps x_t -> x_t' -> x_t'' is reached in a
+single step with the estimate of x_0 (app. G)
 
     x~ = (x_t'' - (sigma_t'' / sigma_t) x_t) / (alpha_t'' - (sigma_t'' / sigma_t) alpha_t),
 
     loss = E [ max(SNR(t), 1) mean over dimensions of (x~ - x_0_hat(x_t, t))^2 ]      (truncated SNR, sec. 4).
 
-A stage takes a fixed number of optimizer steps; then the student becomes the teacher and N is halved. Which stage it
-is, and so N, follows from the step alone. The first teacher is a trained diffusion model of any parameterization; the
-student predicts what is well-conditioned at alpha = 0 too, such as v (sec. 4).
+A stage takes a fixed number of optimizer steps; then the student becomes the teacher and N is halved. The stage, and
+hence N, is a function of the step. The first teacher is a trained diffusion model of any parameterization; the student
+needs a parameterization that is well-conditioned at alpha = 0, such as v (sec. 4).
 """
 
 import dataclasses
@@ -40,7 +40,18 @@ def one_step_x0(
     landed: Float[Array, "b ..."],
     s: Float[Array, " b"],
 ) -> Float[Array, "b ..."]:
-    """x~: the estimate of x_0 with which one DDIM step goes from x at t to `landed` at s < t."""
+    """x~: the estimate of x_0 for which one DDIM step leads from x at t to `landed` at s < t (app. G).
+
+    Args:
+        process: alpha and sigma.
+        x: states at t [b, ...].
+        t: the start of the step [b].
+        landed: states at s, shaped as x.
+        s: the end of the step [b].
+
+    Returns:
+        x~, shaped as x.
+    """
     ratio = process.sigma(s) / process.sigma(t)
     gain = process.alpha(s) - ratio * process.alpha(t)
     return (landed - expand(ratio, x) * x) / expand(gain, x)
@@ -48,16 +59,16 @@ def one_step_x0(
 
 @dataclass(frozen=True)
 class Progressive:
-    """Learns to sample in ever fewer steps.
+    """Learns to sample in successively fewer steps.
 
     Attributes:
         teacher: the first teacher; the student has its network, process and classes.
-        predict: what the student's output means.
-        low: time of the samples; 0 where DDIM reaches clean data.
+        predict: the parameterization of the student's output.
+        low: time of the samples; 0 where DDIM reaches noise-free data.
         high: time of the prior.
         first: N of the first stage, whose teacher takes 2 N steps.
-        last: N of the last stage; `first` / `last` is a power of 2. Samples take this many steps.
-        every: optimizer steps for a stage; the last goes on to the end of the run.
+        last: N of the last stage; `first` / `last` is a power of 2. Sampling takes this many steps.
+        every: optimizer steps per stage; the last stage lasts to the end of the run.
     """
 
     teacher: Teacher
@@ -70,7 +81,7 @@ class Progressive:
 
     @property
     def student(self) -> Diffusion:
-        """The model that is trained: the teacher's, with another meaning of its output."""
+        """The trained model: the teacher's, with the student's parameterization."""
         return dataclasses.replace(self.teacher.model, predict=self.predict)
 
     @property
@@ -79,10 +90,10 @@ class Progressive:
         return self.teacher.model.classes
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """The student starts as its first teacher, kept in extra["teacher"]; extra["before"] is the last stage's.
+        """The student is initialised with the first teacher, extra["teacher"]; extra["before"] is the previous student.
 
         Raises:
-            UserError: the batch has another shape than the teacher's, or the stages' numbers of steps do not fit.
+            UserError: the batch does not match the teacher's shape, or `first` / `last` is not a power of 2.
         """
         ratio = self.first // max(self.last, 1)
         if min(self.last, self.every) < 1 or ratio * self.last != self.first or ratio & (ratio - 1):
@@ -95,30 +106,41 @@ class Progressive:
         return copy(), {"teacher": taught, "before": copy()}
 
     def players(self) -> Mapping[str, Player]:
-        """One."""
+        """One player, `net`."""
         return {"net": Player(self.loss)}
 
     def stage(self, step: Int[Array, ""]) -> Int[Array, ""]:
         """Number of halvings so far, int32."""
         return jnp.minimum(step // self.every, (self.first // self.last).bit_length() - 1).astype(jnp.int32)
 
-    def lesson(
+    def target(
         self, extra: Extra, stage: Array, batch: Batch, x: Float[Array, "b ..."], times: Float[Array, "3 b"]
     ) -> Float[Array, "b ..."]:
-        """x~ of two steps of the stage's teacher from x at t through the times (t, t', t'')."""
+        """The regression target x~ from two steps of the current teacher.
+
+        Args:
+            extra: "teacher", the first teacher, and "before", the previous stage's student.
+            stage: index of the stage, a scalar; in stage 0 the teacher is the first teacher.
+            batch: gives the labels.
+            x: states at t [b, ...].
+            times: (t, t', t'') [3, b].
+
+        Returns:
+            x~, shaped as x, with gradients stopped.
+        """
         process = self.student.process
 
         def two_steps(denoise: Denoise) -> Array:
             step = lambda x, ends: (solve(denoise, process, x, *ends), None)
             return jax.lax.scan(step, x, (times[:-1], times[1:]))[0]  # compiled once for both
 
-        given = lambda: two_steps(self.teacher.denoise(extra["teacher"], batch))
-        own = lambda: two_steps(self.student.denoise(extra["before"], batch.get("label")))
-        landed = jax.lax.cond(stage == 0, given, own)
+        first = lambda: two_steps(self.teacher.denoise(extra["teacher"], batch))
+        previous = lambda: two_steps(self.student.denoise(extra["before"], batch.get("label")))
+        landed = jax.lax.cond(stage == 0, first, previous)
         return jax.lax.stop_gradient(one_step_x0(process, x, times[0], landed, times[2]))
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """Weighted squared error of x_0 against where two steps of the teacher lead; the last stage's in evaluation."""
+        """Weighted squared error of x_0 against x~ of the current stage; in evaluation, of the last stage."""
         process, x0 = self.student.process, batch["x"]
         end = jnp.asarray(2**31 - 1, jnp.int32)
         stage = self.stage(ctx.step if ctx.train else end)
@@ -127,11 +149,11 @@ class Progressive:
         before = jax.tree.map(latest, dict(params), dict(extra["before"]))
         number = self.first // 2**stage
         index = jax.random.randint(named(ctx.key, "times"), (len(x0),), 1, number + 1)
-        # From the index, so that no time falls below `low` by rounding.
+        # Computed from the index, so that rounding gives no time below `low`.
         at = lambda index: self.low + (self.high - self.low) * (index / number).astype(x0.dtype)
         times = jnp.stack([at(index), at(index - 0.5), at(index - 1)])
         x = process.marginal(x0, jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype), times[0])
-        target = self.lesson({**extra, "before": before}, stage, batch, x, times)
+        target = self.target({**extra, "before": before}, stage, batch, x, times)
         error = (self.student.denoise(params, batch.get("label"))(x, times[0]).x0 - target) ** 2
         weight = jnp.maximum((process.alpha(times[0]) / process.sigma(times[0])) ** 2, 1.0)
         value = jnp.mean(weight * jnp.mean(error, axis=tuple(range(1, x.ndim))))

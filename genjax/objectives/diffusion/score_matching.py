@@ -1,4 +1,4 @@
-"""Score matching without a target: Hyvarinen's loss and its sliced estimates, at one noise level or at many.
+"""Implicit score matching: Hyvarinen's loss and its sliced estimates, at one or more noise levels.
 
 The distance of a model s(x) to the unknown score of p is, up to a constant, an expectation over data alone
 (Hyvarinen 2005; Song et al. 2019, arXiv:1905.07088, eq. 2; J = ds/dx):
@@ -11,17 +11,17 @@ The trace is a sum over dimensions or is estimated with random projections v, E[
     sliced     2 v^T J v  + (v^T s)^2     (SSM, eq. 8, times 2)
     reduced    2 v^T J v  + |s|^2         (SSM-VR, eq. 9, times 2: the same in expectation with less variance)
 
-J v is one forward-mode derivative of the network, whatever the number of dimensions.
+J v is one forward-mode derivative of the network, for any number of dimensions.
 
 Data are perturbed, x_t = alpha x_0 + sigma eps, and the loss is averaged over times with weights w(t) (Song & Ermon
-2019, arXiv:1907.05600, sec. 3.1-3.2), so that annealed Langevin dynamics and all other samplers apply:
+2019, arXiv:1907.05600, sec. 3.1-3.2), so that annealed Langevin dynamics and the other samplers apply:
 
     loss = E_{x_0, eps, t} [ w(t) (2 tr J + |s|^2) / d ] = E [ w(t) |s + eps / sigma|^2 / d ] - E [ w(t) / sigma^2 ].
 
-The right-hand side is `Diffusion`'s loss with the output `Score`: the losses differ by a constant, and what is left
-out here is the target 1 / sigma, whose variance is without bound as sigma -> 0. For data as they are take a `VE` whose
-sigma_min is imperceptible, with `UniformTimes(0, 0)`, `Unit()`, and Langevin dynamics at that level alone, started
-from N(0, sigma_max^2): `AnnealedLangevin(steps=1, grid=Uniform())`.
+The right-hand side is `Diffusion`'s loss with the output `Score`: the losses differ by a constant, and this one avoids
+the target -eps / sigma, whose variance diverges as sigma -> 0. For unperturbed data choose a `VE` with negligible
+sigma_min, `UniformTimes(0, 0)`, `Unit()`, and Langevin dynamics at that level alone, started from N(0, sigma_max^2):
+`AnnealedLangevin(steps=1, grid=Uniform())`.
 """
 
 from collections.abc import Callable
@@ -60,13 +60,13 @@ def hyvarinen(
     """2 tr J + |s|^2 of a score model, or its estimate.
 
     Args:
-        function: s, maps each example alone, [b, ...] -> [b, ...].
-        x: where.
-        probes: v [p, b, ...] or, the same for all examples, [p, 1, ...]; for the exact trace the unit vectors.
+        function: s, maps each example independently, [b, ...] -> [b, ...].
+        x: the point of evaluation [b, ...].
+        probes: v [p, b, ...] or, shared by all examples, [p, 1, ...]; for the exact trace the unit vectors.
         trace: see the module; estimates are averaged over probes, the exact trace is their sum.
 
     Returns:
-        One value for each example, not divided by dimensions.
+        One value per example [b], not divided by the number of dimensions.
     """
     value, push = jax.linearize(function, x)
 
@@ -83,19 +83,19 @@ def hyvarinen(
 
 @dataclass(frozen=True)
 class SlicedScoreMatching(Diffusion):
-    """Learns the score of perturbed data by integration by parts; samples as `Diffusion` does.
+    """Learns the score of perturbed data by implicit score matching; samples as `Diffusion` does.
 
-    The fields that it shares with `Diffusion` mean the same, but for these.
+    Fields inherited from `Diffusion` keep their meaning, except these.
 
     Attributes:
-        weight: w(t), on the squared error of the score, whatever the network predicts; `OnEps` is sigma^2.
-        likelihood: off, since a network trained at some levels is not one for all times.
-        trace: how the trace of the Jacobian is had.
-        probes: projections for each example; not used by the exact trace.
-        probe: their law.
+        weight: w(t), on the squared error of the score for every parameterization; `OnEps` is sigma^2.
+        likelihood: disabled by default, since the network is trained at a few noise levels only.
+        trace: method for the trace of the Jacobian.
+        probes: projections per example; not used by the exact trace.
+        probe: distribution of the projections.
 
     Raises:
-        UserError: no probes; or noise that depends on the data, or an input that does, which the loss leaves out.
+        UserError: `probes` is below 1; or the coupling is not `Independent`, or self-conditioning is on.
     """
 
     process: Process = VE(sigma_min=0.05, sigma_max=5.0)
@@ -110,14 +110,14 @@ class SlicedScoreMatching(Diffusion):
 
     def __post_init__(self) -> None:
         if self.probes < 1:
-            raise UserError(f"probes={self.probes} must be at least 1: choose trace='exact' for no estimate")
+            raise UserError(f"probes={self.probes} must be at least 1; trace='exact' uses no probes")
         if self.self_conditioning or self.coupling != Independent():
             raise UserError(
-                "score matching needs independent noise and no self-conditioning: leave both as they are"
+                "SlicedScoreMatching requires independent noise and no self-conditioning: keep both defaults"
             )
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """Weighted mean of (2 tr J + |s|^2) / d; negative where the model is good."""
+        """Weighted mean of (2 tr J + |s|^2) / d; negative near the optimum."""
         x0 = batch["x"]
         t = self.times.draw(self.process, named(ctx.key, "times"), len(x0))
         eps = jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype)

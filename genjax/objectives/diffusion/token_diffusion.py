@@ -2,14 +2,14 @@
 
     x_t ~ q(x_t | x_0),      loss = E_{x_0, t, x_t} [ nats(x_0, x_t, t) + hybrid * cross-entropy ],
 
-nats per example, an upper bound on -log p(x_0); see `token_bounds`. `Absorbing` with `ContinuousTime` is MDLM
+nats per example, an upper bound on -log p(x_0); see `diffusion.token_bounds`. `Absorbing` with `ContinuousTime` is MDLM
 (Sahoo et al. 2024, arXiv:2406.07524) and MD4 (Shi et al. 2024, arXiv:2406.04329); `Absorbing` or `UniformNoise` with
 `DiscreteTime` is D3PM (Austin et al. 2021, arXiv:2107.03006), whose hybrid loss adds 0.001 times the cross-entropy
 -log p(x_0 | x_t) (eq. 5).
 
-The network sees tokens as one-hot vectors, so that its first layer is the embedding, whatever network it is; and it
-gives logits for the K values alone: MASK has no probability, and a token that is left is not predicted but kept
-(MDLM's SUBS parameterisation). It is given t only where the process needs it.
+Tokens are one-hot inputs, so that the first layer of any network is the embedding. The network gives logits for the K
+clean values alone: MASK has probability 0, and unmasked tokens are kept, not predicted (MDLM's SUBS parameterisation).
+The time t is an input only where p(x_0 | x_t) depends on it.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ from genjax.diffusion.discrete import (
     classifier_free_tokens,
     log_at,
 )
-from genjax.diffusion.times import spread
+from genjax.diffusion.times import stratified
 from genjax.diffusion.token_bounds import Bound, ContinuousTime
 from genjax.objectives.common import check_shape, condition, training_condition
 from genjax.samplers.scan import Sampler, sample
@@ -42,20 +42,20 @@ from genjax.samplers.tokens import TokenAncestral
 
 @dataclass(frozen=True)
 class TokenDiffusion:
-    """Learns to restore tokens; samples by restoring them a few at a time.
+    """Learns p(x_0 | x_t); samples by reversing the noising process step by step.
 
     Attributes:
         net: called as net(x, t or None, cond, out=shape, train=...) with x one-hot: [b, n, symbols] for sequences (n,),
             [b, h, w, c symbols] for images (h, w, c); gives logits in the same layout with K for `symbols`.
         shape: of one example.
-        process: of the noise, and the number of values K of a token.
-        bound: what is minimised.
+        process: the noising process, with the number of values K of a token.
+        bound: the training loss.
         classes: number of labels; 0 for an unconditional model.
         hybrid: weight of the cross-entropy of all tokens beside the bound.
-        label_dropout: probability of hiding the label, so that one network serves both sides of guidance.
-        guidance: scale of classifier-free guidance when sampling; 1 is the plain conditional model.
-        sampler: the method and its steps.
-        draws: times, one in each of as many equal parts of (0, 1], that `log_prob` averages over for each example.
+        label_dropout: probability of dropping the label, so that one network is both conditional and unconditional.
+        guidance: scale of classifier-free guidance in sampling; 1 is the conditional model.
+        sampler: the sampler and its steps.
+        draws: number of times per example in `log_prob`, stratified over (0, 1]; 0 disables the likelihood.
     """
 
     net: Network
@@ -73,41 +73,41 @@ class TokenDiffusion:
         """One player, `net`.
 
         Raises:
-            UserError: the batch has another shape than `shape`, or no integers.
+            UserError: the batch does not match `shape`, or is not of integers.
         """
         check_shape(self.shape, batch, self.classes)
         x = batch["x"]
         if not jnp.issubdtype(x.dtype, jnp.integer):
-            raise UserError("a diffusion on tokens needs integer data: leave out transforms such as Scale")
+            raise UserError("TokenDiffusion requires integer data: remove transforms such as Scale")
         cond = condition(batch, len(x), self.classes)
-        time = jnp.zeros(len(x)) if self.process.timed else None
-        shown = self._shown(x)
-        return {"net": self.net.init(key, shown, time, cond, out=self._width(self.process.vocab))}, {}
+        time = jnp.zeros(len(x)) if self.process.time_dependent else None
+        inputs = self._one_hot(x)
+        return {"net": self.net.init(key, inputs, time, cond, out=self._width(self.process.vocab))}, {}
 
     def players(self) -> Mapping[str, Player]:
-        """One."""
+        """One player, `net`."""
         return {"net": Player(self.loss)}
 
     def _width(self, values: int) -> tuple[int, ...]:
-        """Shape of one example with an entry for each value: the channels of images take them up."""
+        """Shape of one example with an entry per value: a last axis for sequences, more channels for images."""
         if len(self.shape) == 1:
             return (*self.shape, values)
         return (*self.shape[:-1], self.shape[-1] * values)
 
-    def _shown(self, x: Tokens) -> Float[Array, "b ..."]:
-        """What the network is given for tokens."""
+    def _one_hot(self, x: Tokens) -> Float[Array, "b ..."]:
+        """The network's input: one-hot tokens."""
         return jax.nn.one_hot(x, self.process.symbols).reshape(len(x), *self._width(self.process.symbols))
 
     def _log_p(self, params: Params, x: Tokens, t: Array, cond: Array | None, **options: Any) -> LogProbs:
         """log p(x_0 | x_t) [b, *shape, K] at times t [b]."""
-        time, out = t if self.process.timed else None, self._width(self.process.vocab)
-        logits = self.net.apply(params["net"], self._shown(x), time, cond, out=out, **options)
+        time, out = t if self.process.time_dependent else None, self._width(self.process.vocab)
+        logits = self.net.apply(params["net"], self._one_hot(x), time, cond, out=out, **options)
         return jax.nn.log_softmax(logits.reshape(*x.shape, self.process.vocab))
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """The bound at one time for each example, plus `hybrid` times the cross-entropy; nats, mean over the batch."""
+        """The bound at one time per example plus `hybrid` times the cross-entropy; nats, mean over the batch."""
         x0 = batch["x"]
-        t = self.bound.time(1.0 - spread(named(ctx.key, "times"), len(x0)))
+        t = self.bound.time(1.0 - stratified(named(ctx.key, "times"), len(x0)))
         x = self.process.corrupt(named(ctx.key, "noise"), x0, t)
         cond = training_condition(batch, self.classes, self.label_dropout, ctx.key)
         rngs = {"dropout": named(ctx.key, "dropout")}
@@ -117,7 +117,7 @@ class TokenDiffusion:
         return bound + self.hybrid * cross_entropy, Aux({"bound": bound, "cross_entropy": cross_entropy})
 
     def denoise(self, params: Params, label: Array | None = None) -> TokenDenoise:
-        """The learned log p(x_0 | x_t), given labels [b] or for nobody in particular."""
+        """The learned log p(x_0 | x_t), conditional on labels [b], or unconditional."""
 
         def log_p(x: Array, t: Array) -> Array:
             cond = condition(None if label is None else {"label": label}, len(x), self.classes)
@@ -126,16 +126,16 @@ class TokenDiffusion:
         return log_p
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> Tokens:
-        """Walks from the prior with the sampler, guided if a label is given; int32."""
-        return self._walk(params, key, num, cond, trace=False)
+        """Samples from the prior with the sampler, guided if a label is given; int32."""
+        return self._run_sampler(params, key, num, cond, trace=False)
 
     def path(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> tuple[Float[Array, " n"], Int[Array, "n b ..."]]:
-        """Times, and the walks of `sample`; MASK is `vocab`."""
-        return self.sampler.times(self.process), self._walk(params, key, num, cond, trace=True)
+        """The time grid [n], and the states of `sample` [n, b, ...]; MASK is `vocab`."""
+        return self.sampler.times(self.process), self._run_sampler(params, key, num, cond, trace=True)
 
-    def _walk(self, params: Params, key: Key, num: int, cond: Batch | None, trace: bool) -> Array:
+    def _run_sampler(self, params: Params, key: Key, num: int, cond: Batch | None, trace: bool) -> Array:
         label = None if cond is None or not self.classes else cond["label"]
         denoise = self.denoise(params, label)
         if label is not None:
@@ -146,7 +146,7 @@ class TokenDiffusion:
 
     @property
     def log_prob_kind(self) -> str:
-        """Which bound, and from how many times it is estimated; empty if `draws` is 0."""
+        """The bound and the number of times of its estimate; empty if `draws` is 0."""
         return f"lower bound (ELBO, {self.bound.kind}, {self.draws} times)" if self.draws else ""
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:

@@ -10,12 +10,12 @@ With gamma(t) = -log SNR(t) learned, z_t = alpha x + sigma eps and a network eps
                   -> 1/2 E_{eps, t} [ gamma'(t) ||eps - eps_hat||^2 ],  t uniform       (eq. 16-17)
 
 p(x | z_0) is, for discrete data, proportional to N(z_0; alpha_0 x, sigma_0^2) over the values; for continuous data
-it is N(z_0 / alpha_0, sigma_0^2 / alpha_0^2), whose term is D (1 + log(2 pi) + gamma(0)) / 2. The prior is the one
-that samplers begin with; the paper's N(0, I) differs by O(alpha_1^4).
+it is N(z_0 / alpha_0, sigma_0^2 / alpha_0^2), with the term D (1 + log(2 pi) + gamma(0)) / 2. The prior is that of the
+samplers; the paper's N(0, I) differs by O(alpha_1^4).
 
-In continuous time the bound depends on gamma through its ends alone (sec. 5.1), since the network is told gamma and
-not t. So the ends descend the bound, and the interior the variance of its estimate (app. H): that of the
-diffusion term L, whose mean does not move, by descending E[L^2].
+In continuous time the bound depends on gamma through its end points alone (sec. 5.1), since the network's input is
+gamma, not t. So the end points minimise the bound, and the interior minimises the variance of its estimate (app. H):
+that of the diffusion term L, by minimising E[L^2], since its mean is constant.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ from genjax.diffusion.learned import LearnedProcess
 from genjax.diffusion.prediction import Denoise, Prediction, from_eps
 from genjax.diffusion.process import derivative
 from genjax.diffusion.threshold import NoThreshold, Threshold
-from genjax.diffusion.times import spread
+from genjax.diffusion.times import stratified
 from genjax.distributions import gaussian
 from genjax.networks.noise_schedule import Monotone, Moves, Part
 from genjax.objectives.common import check_shape, condition
@@ -49,12 +49,12 @@ State = Float[Array, "b ..."]
 
 @runtime_checkable
 class Schedule(Protocol):
-    """gamma(t) with parameters: `apply(parameters, t, moves=...)`, elementwise and rising.
+    """gamma(t) with parameters: `apply(parameters, t, moves=...)`, elementwise and increasing.
 
     Attributes:
-        learns: its parts that have parameters.
-        start: gamma(0) to begin with.
-        end: gamma(1) to begin with.
+        learns: the parts that have parameters.
+        start: gamma(0) at initialisation.
+        end: gamma(1) at initialisation.
     """
 
     learns: ClassVar[tuple[Part, ...]]
@@ -68,25 +68,25 @@ class Schedule(Protocol):
 
     @property
     def apply(self) -> Callable[..., Any]:
-        """(parameters, t, moves) -> gamma(t); parts that do not move get no gradient."""
+        """(parameters, t, moves) -> gamma(t); parts not in `moves` get no gradient."""
         ...
 
 
 @dataclass(frozen=True)
 class VDM:
-    """Learns to denoise by the variational bound, and where in time noise is added.
+    """Learns a denoiser and a noise schedule by the variational bound.
 
     Attributes:
         net: called as net(z_t, (gamma(t) - start) / (end - start), cond, out=shape, train=...), gives eps_hat;
-            `networks.FourierFeatures` around it shows it the finest levels.
+            `networks.FourierFeatures` around it adds high-frequency features.
         shape: of one example.
         classes: number of labels; 0 for an unconditional model.
-        schedule: gamma; it is a player of its own if it learns.
+        schedule: gamma; a second player if it has parameters.
         levels: number of values of discrete data, evenly spaced in [-1, 1]; 0 for continuous data.
         steps: T of the discrete-time loss; 0 for continuous time.
-        times: at which `log_prob` looks for each example; with `steps` it sums all T terms.
-        threshold: keeps samples' x_0 in the data's range.
-        sampler: the method and its grid.
+        times: number of times per example in `log_prob`; with `steps` it sums all T terms instead.
+        threshold: keeps estimates of x_0 in the range of the data in sampling.
+        sampler: the sampler and its time grid.
     """
 
     net: Network
@@ -100,7 +100,7 @@ class VDM:
     sampler: Sampler = tunable(Ancestral(variance=0.0))
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """Players `net` and, if it learns, `schedule`. Raises UserError where shape, levels or steps cannot be."""
+        """Players `net` and, if it has parameters, `schedule`. Raises UserError for invalid shape, levels or steps."""
         check_shape(self.shape, batch, self.classes)
         gaussian.check_levels(self.levels)
         if self.steps < 0:
@@ -118,24 +118,45 @@ class VDM:
         return players if self.schedule.learns else {"net": players["net"]}
 
     def process(self, params: Params, moves: Moves = "all") -> LearnedProcess:
-        """The schedule as a process; its part `moves` alone passes gradients to the parameters."""
+        """The schedule as a process; only the part `moves` passes gradients to the parameters."""
         schedule = params.get("schedule", {})
         return LearnedProcess(lambda t: self.schedule.apply(schedule, t, moves=moves))
 
     def eps(
         self, params: Params, process: LearnedProcess, z: State, t: Values, cond: Array | None, **options: Any
     ) -> State:
-        """The network's estimate of the noise in z_t."""
+        """The network's estimate of the noise in z_t.
+
+        Args:
+            params: by player.
+            process: gives gamma.
+            z: z_t [b, ...].
+            t: times [b].
+            cond: conditioning vectors [b, k], or None.
+            **options: passed to the network.
+
+        Returns:
+            eps_hat, shaped as z.
+        """
         start, end = self.schedule.start, self.schedule.end
         time = (process.gamma(t) - start) / (end - start)
         return self.net.apply(params["net"], z, time, cond, out=self.shape, **options)
 
     def prior(self, process: LearnedProcess, x: State) -> Values:
         """The bound's prior term, nats per example."""
-        return process.prior_gap(x, jnp.ones((), x.dtype))
+        return process.prior_kl(x, jnp.ones((), x.dtype))
 
     def reconstruction(self, process: LearnedProcess, x: State, eps: State) -> Values:
-        """The bound's reconstruction term at z_0 = alpha_0 x + sigma_0 eps, nats per example."""
+        """The bound's reconstruction term at z_0 = alpha_0 x + sigma_0 eps.
+
+        Args:
+            process: gives gamma.
+            x: data [b, ...].
+            eps: N(0, I), shaped as x.
+
+        Returns:
+            Nats per example [b].
+        """
         first = process.gamma(jnp.zeros((), x.dtype))
         if self.levels:
             return -sum_dims(gaussian.log_softmax(x, x + jnp.exp(0.5 * first) * eps, first, self.levels))
@@ -152,19 +173,19 @@ class VDM:
         cond: Array | None = None,
         **options: Any,
     ) -> Values:
-        """The bound's diffusion term as estimated at one time.
+        """The bound's diffusion term, estimated at one time.
 
         Args:
-            params: of the network.
+            params: by player.
             process: gives gamma.
-            x: data.
+            x: data [b, ...].
             eps: N(0, I), shaped as x.
-            t: uniform on [0, 1]; with `steps` uniform on 1 / T ... 1.
-            cond: conditioning vectors, if any.
-            **options: of the network's call.
+            t: times [b], uniform on [0, 1]; with `steps` uniform on 1 / T ... 1.
+            cond: conditioning vectors [b, k], or None.
+            **options: passed to the network.
 
         Returns:
-            Nats per example.
+            Nats per example [b].
         """
         guess = self.eps(params, process, process.marginal(x, eps, t), t, cond, **options)
         gamma, rate = derivative(process.gamma, t)
@@ -174,10 +195,20 @@ class VDM:
         return 0.5 * rate * sum_dims((eps - guess) ** 2)
 
     def terms(self, params: Params, batch: Batch, ctx: Context, moves: Moves = "all") -> dict[str, Values]:
-        """One-sample estimates of the bound's terms "prior", "reconstruction" and "diffusion", nats per example."""
+        """One-sample estimates of the bound's terms.
+
+        Args:
+            params: by player.
+            batch: data and labels.
+            ctx: of the loss.
+            moves: the part of the schedule that gets gradients.
+
+        Returns:
+            "prior", "reconstruction" and "diffusion", nats per example [b].
+        """
         x, process = batch["x"], self.process(params, moves)
         cond = condition(batch, len(x), self.classes)
-        t = spread(named(ctx.key, "times"), len(x))
+        t = stratified(named(ctx.key, "times"), len(x))
         t = (jnp.floor(t * self.steps) + 1.0) / self.steps if self.steps else t
         noise = lambda name: jax.random.normal(named(ctx.key, name), x.shape, x.dtype)
         options = {"train": ctx.train, "rngs": {"dropout": named(ctx.key, "dropout")}}
@@ -193,7 +224,7 @@ class VDM:
         return sum(means.values(), jnp.zeros(())), Aux(means)
 
     def schedule_loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """The bound, for the ends, plus E[L^2], for the interior; in discrete time the bound, for both."""
+        """The bound for the end points, plus E[L^2] for the interior; in discrete time the bound for both."""
         means = jax.tree.map(jnp.mean, self.terms(params, batch, ctx, "all" if self.steps else "ends"))
         bound = sum(means.values(), jnp.zeros(()))
         if self.steps or "interior" not in self.schedule.learns:
@@ -202,7 +233,7 @@ class VDM:
         return bound + jnp.mean(estimate**2), Aux({"variance": jnp.var(estimate)})
 
     def denoise(self, params: Params, label: Array | None = None) -> Denoise:
-        """The learned denoiser, given labels [b] or for nobody in particular."""
+        """The learned denoiser, conditional on labels [b], or unconditional."""
         process = self.process(params)
 
         def prediction(x: Array, t: Array) -> Prediction:
@@ -213,7 +244,7 @@ class VDM:
         return prediction
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> State:
-        """Walks from the prior with the sampler; at the end z_0 / alpha_0, the mean of p(x | z_0)."""
+        """Samples from the prior with the sampler; returns z_0 / alpha_0, the mean of p(x | z_0)."""
         label = None if cond is None or not self.classes else cond["label"]
         process = self.process(params)
         denoise = self.threshold.constrain(self.denoise(params, label), process)
@@ -222,13 +253,13 @@ class VDM:
 
     @property
     def log_prob_kind(self) -> str:
-        """How the bound is estimated."""
+        """The bound and the number of times of its estimate."""
         return f"lower bound (VLB, {f'{self.steps} steps' if self.steps else f'{self.times} times'})"
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Values:
-        """The bound on log p(x), in nats per example: a log-density in the scale of x (see `bounds`).
+        """The bound on log p(x), in nats per example: a log-density in the scale of x (see `distributions.gaussian`).
 
-        Each term of each example has noise of its own; times are even over an example's draws and over the batch.
+        Noise is independent for each term and example; times are stratified over the draws of an example and the batch.
         """
         x, process = batch["x"], self.process(params)
         cond = condition(batch, len(x), self.classes)
@@ -236,7 +267,7 @@ class VDM:
         if self.steps:
             times = jnp.broadcast_to((jnp.arange(number)[:, None] + 1.0) / number, (number, len(x)))
         else:
-            times = spread(named(key, "times"), number * len(x)).reshape(number, len(x))
+            times = stratified(named(key, "times"), number * len(x)).reshape(number, len(x))
 
         def at(now: tuple[Array, Array]) -> Array:
             t, index = now
