@@ -29,7 +29,7 @@ def get_experiment(variant: str = "mixture") -> Experiment:
             net=gated if variant in ("gated", "logistic") else plusplus,
             shape=data.shape,
             values=data.levels,
-            emission=LogisticMixture(10) if variant in ("mixture", "logistic") else Categorical(),
+            output=LogisticMixture(10) if variant in ("mixture", "logistic") else Categorical(),
             classes=data.classes,
         ),
         data=data,

@@ -1,7 +1,7 @@
 """Class-conditional ImageGPT (Chen et al. 2020) on MNIST through TFDS: a transformer over 784 pixels of 16 grey levels.
 
-Variants: mnist (the default), fashion_mnist. Where TFDS has not prepared the data set yet, see the README; the original
-files are taken from a folder with --config.data.source.manual_dir=DIR. Bits per dimension are those of the 16 levels.
+Variants: mnist (the default), fashion_mnist. If TFDS has not prepared the data set yet, see the README; the original
+files are read from a folder with --config.data.source.manual_dir=DIR. Bits per dimension are those of the 16 levels.
 """
 
 from genjax.data import TFDS, Data, Quantize

@@ -1,8 +1,7 @@
 """Class-conditional PixelCNN++ on MNIST through TFDS, a mixture of logistics over 256 levels.
 
-Variants: mnist (the default), fashion_mnist. Where TFDS has not prepared the data set yet, see the README; the original
-files are taken from a folder with --config.data.source.manual_dir=DIR. What it finds in minutes on
-Fashion-MNIST: docs/comparison.md.
+Variants: mnist (the default), fashion_mnist. If TFDS has not prepared the data set yet, see the README; the original
+files are read from a folder with --config.data.source.manual_dir=DIR. Results on Fashion-MNIST: docs/comparison.md.
 """
 
 from genjax.data import TFDS, Data
@@ -21,7 +20,7 @@ def get_experiment(variant: str = "mnist") -> Experiment:
             net=PixelCNNPP(width=24, blocks=1, scales=3, levels=data.levels),
             shape=data.shape,
             values=data.levels,
-            emission=LogisticMixture(5),
+            output=LogisticMixture(5),
             classes=data.classes,
         ),
         data=data,
