@@ -192,7 +192,7 @@ def test_sigterm_saves_and_the_same_command_resumes(finished, tiny, tmp_path):
         pytest.param("train", ["steps=3"], "unexpected argument 'steps=3'", marks=pytest.mark.slow),
         ("train", ["--config=difusion_digits"], "did you mean 'diffusion_digits'"),
         ("train", ["--config.steps"], "needs a value"),
-        ("sample", ["--workdir=nowhere"], "no work directory"),
+        ("sample", ["--workdir=nowhere"], "is not the work directory of a run"),
         pytest.param("sample", ["--num=3"], "workdir", marks=pytest.mark.slow),
         ("vary", ["--workdir=nowhere", "--over=steps"], "write --over=objective.sampler.steps=5,10,20"),
     ],
