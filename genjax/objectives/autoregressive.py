@@ -31,16 +31,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from genjax.conditioning.labels import condition_vector, training_vector
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Penalised, Player
+from genjax.core.objective import Conditioner, Aux, Context, Network, Penalised, Player
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions.outputs import Categorical, Emission
 from genjax.networks.layers import segments
 from genjax.networks.layers.incremental import Walker, naive
 from genjax.networks.layers.kv_cache import Kind
-from genjax.objectives.common import check_shape, condition, training_condition
+from genjax.objectives.common import check_shape
 from genjax.samplers.decoding import Decoding, Generated, Model, generate, guided
 from genjax.samplers.decoding.model import of_walker
 
@@ -55,10 +56,9 @@ class Autoregressive:
         shape: of one example of integers 0 ... values - 1.
         values: how many values an element takes.
         emission: what the network's output says.
-        classes: number of labels; 0 for an unconditional model.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         start: whether the first element is predicted, after a start symbol, or given.
         first: the first element of samples that nothing else is given for, if not `start`.
-        label_dropout: probability of hiding the label in training.
         smoothing: label smoothing s.
         z_loss: weight z.
         guidance: scale of classifier-free guidance when sampling; 1 is the plain conditional model.
@@ -73,10 +73,9 @@ class Autoregressive:
     shape: tuple[int, ...]
     values: int
     emission: Emission = Categorical()
-    classes: int = 0
+    condition: Conditioner | None = None
     start: bool = True
     first: int = tunable(0)
-    label_dropout: float = 0.0
     smoothing: float = 0.0
     z_loss: float = 0.0
     guidance: float = tunable(1.0)
@@ -112,13 +111,13 @@ class Autoregressive:
         Raises:
             UserError: the batch has another shape than `shape`, no integers, or documents that cannot be kept apart.
         """
-        check_shape(self.shape, batch, self.classes)
+        check_shape(self.shape, batch, self.condition)
         self._apart(batch)
         if not jnp.issubdtype(batch["x"].dtype, jnp.integer):
             raise UserError(
                 "an autoregressive model needs integer data: leave out transforms such as Scale, or quantise"
             )
-        cond = condition(batch, len(batch["x"]), self.classes)
+        cond = condition_vector(self.condition, batch, len(batch["x"]))
         return {"net": self.net.init(key, self._shifted(batch["x"]), None, cond, out=self._out)}, {}
 
     def players(self) -> Mapping[str, Player]:
@@ -197,7 +196,7 @@ class Autoregressive:
             UserError: smoothing or the z-loss are asked for without an emission of logits.
         """
         x = batch["x"]
-        cond = training_condition(batch, self.classes, self.label_dropout if ctx.train else 0.0, ctx.key)
+        cond = training_vector(self.condition, batch, ctx)
         options = {"train": True, "rngs": {"dropout": named(ctx.key, "dropout")}} if ctx.train else {}
         out, penalty, said = self._charged(params, x, cond, **options, **self._apart(batch))
         target = self._targets(x)
@@ -223,7 +222,7 @@ class Autoregressive:
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
         """Log-probability in nats of what counts in each example, given its label if there are labels."""
         x = batch["x"]
-        out = self.outputs(params, x, condition(batch, len(x), self.classes), **self._apart(batch))
+        out = self.outputs(params, x, condition_vector(self.condition, batch, len(x)), **self._apart(batch))
         return sum_dims(self.emission.log_prob(out, self._targets(x), self.values) * self._counted(batch))
 
     def model(self, params: Params, num: int, cond: Batch | None = None, slack: int = 0) -> Model:
@@ -241,11 +240,11 @@ class Autoregressive:
         first = None if self.start else self.first
 
         def make(given: Batch | None) -> Model:
-            walker = self._walker(params, condition(given, num, self.classes), slack)
+            walker = self._walker(params, condition_vector(self.condition, given, num), slack)
             logits = functools.partial(self.emission.logits, values=self.values)
             return of_walker(walker, logits, self.channels, self.values, first)
 
-        if cond is None or not self.classes:
+        if cond is None or self.condition is None:
             return make(None)
         return guided(make(cond), make(None), self.guidance) if self.guidance != 1.0 else make(cond)
 

@@ -23,7 +23,6 @@ from jaxtyping import Float
 from genjax.core.errors import UserError
 from genjax.core.objective import Aux, Context, HasLogProb, LossFn, Objective, Player
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
-from genjax.training.pretrained import Pretrained
 
 Factors = dict[str, dict[str, Array]]
 
@@ -75,7 +74,7 @@ class LoRA:
     """
 
     inner: Objective
-    base: Pretrained
+    base: Weights
     path: str = r"kernel$"
     rank: int = 8
     alpha: float = 16.0
@@ -93,7 +92,7 @@ class LoRA:
         """The factors of all players; `extra` holds "base" and, as "inner", the inner objective's extra.
 
         Raises:
-            UserError: no matrix path matches `path`; or as `Pretrained.load`.
+            UserError: no matrix path matches `path`; or as `Weights.load`.
         """
         params, extra = self.base.load(self.inner, key, batch)
         factors = {player: self._factors(named(key, player), own) for player, own in params.items()}
@@ -146,9 +145,9 @@ class LoRA:
         return self.inner.sample(*self.merged(params, extra), key, num, cond)
 
     @property
-    def classes(self) -> int:
+    def condition(self) -> Conditioner | None:
         """The inner objective's."""
-        return getattr(self.inner, "classes", 0)
+        return self.inner.condition
 
     @property
     def log_prob_kind(self) -> str:

@@ -18,13 +18,14 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.adversarial.path_length import PathLength
+from genjax.conditioning.labels import condition_vector
 from genjax.core.errors import UserError
 from genjax.core.objective import Aux, Context, Network, Player
 from genjax.core.sharding_rules import shard_rows
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.objectives.adversarial.gan import GAN
-from genjax.objectives.common import condition
+
 
 Styles = Float[Array, "b l w"]
 
@@ -57,9 +58,9 @@ class StyleGAN:
         return self.gan.shape
 
     @property
-    def classes(self) -> int:
+    def condition(self) -> Conditioner | None:
         """Number of labels; 0 for none."""
-        return self.gan.classes
+        return self.gan.condition
 
     @property
     def styles(self) -> int:
@@ -198,7 +199,7 @@ class StyleGAN:
         return self.gan.latent_shape
 
     def _truncated(self, params: Params, extra: Extra, z: Array, cond: Batch | None) -> Float[Array, "b w"]:
-        labels, mean = condition(cond, len(z), self.classes), extra["style"]["mean"]
+        labels, mean = condition_vector(self.condition, cond, len(z)), extra["style"]["mean"]
         w = self.mapping.apply(params["generator"]["mapping"], z, None, labels, out=self.gan.latent)
         return mean[None] + self.truncation * (w - mean[None])
 

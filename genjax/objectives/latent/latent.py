@@ -25,7 +25,6 @@ from genjax.core.errors import UserError
 from genjax.core.objective import Aux, Context, HasLatents, HasLogProb, Objective, Player
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.data.codes import CODES, FINGERPRINT, fingerprint
-from genjax.training.pretrained import Pretrained
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,13 @@ class Latent:
     """
 
     autoencoder: Objective
-    weights: Pretrained
+    weights: Weights
     model: Objective
 
     @property
-    def classes(self) -> int:
+    def condition(self) -> Conditioner | None:
         """The model's number of labels."""
-        return getattr(self.model, "classes", 0)
+        return self.model.condition
 
     @property
     def _coder(self) -> HasLatents:
