@@ -1,4 +1,4 @@
-"""Autoregressive models are distributions: sums to one, causality, and samples that follow what they say."""
+"""Autoregressive models are distributions: sums to one, causality, and samples that follow the probabilities."""
 
 import dataclasses
 import itertools
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from test_networks import filled
 
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError
 from genjax.core.objective import Context
 from genjax.networks import PixelCNN, PixelCNNPP, PixelRNN, Recurrent, TokenTransformer, WaveNet
@@ -46,7 +47,7 @@ OTHERS = {
     "learned",
     "pixelrnn",
     "experts",
-}  # like another one here in what is tested: `-m slow`
+}  # similar to another one in what is tested: `-m slow`
 LATER = OTHERS | {"pixelcnn++"}  # or in test_pixels.py
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in LATER else name for name in NETS]
 VALUES = 3
@@ -54,10 +55,10 @@ KEY = jax.random.key(0)
 
 
 def model(net, shape=(4,), **options):
-    """An objective and parameters that are nowhere zero."""
+    """An objective, and parameters without zeros."""
     objective = Autoregressive(NETS[net], shape, VALUES, **options)
     x = jnp.zeros((1, *shape), jnp.int32)
-    batch = {"x": x} | ({"label": jnp.zeros(1, jnp.int32)} if objective.classes else {})
+    batch = {"x": x} | ({"label": jnp.zeros(1, jnp.int32)} if objective.condition else {})
     params = {
         "net": filled(NETS[net], objective._shifted(x), None, conditions(objective), out=objective._out)
     }
@@ -71,11 +72,11 @@ def logits_of(objective, params, x):
 
 
 def conditions(objective):
-    return jnp.eye(objective.classes)[:1] if objective.classes else None
+    return jnp.eye(objective.condition.classes)[:1] if objective.condition else None
 
 
-def everything(shape, given=None):
-    """All sequences of `VALUES` symbols, those with another first element left out if one is given."""
+def all_sequences(shape, given=None):
+    """All sequences of `VALUES` symbols, or those with the given first element."""
     rows = np.array(list(itertools.product(range(VALUES), repeat=int(np.prod(shape)))))
     return jnp.asarray(rows[rows[:, 0] == given] if given is not None else rows).reshape(-1, *shape)
 
@@ -94,7 +95,7 @@ SHAPES = [((4,), True), ((4,), False), ((2, 1, 2), True), ((2, 2, 1), True)]
 )
 def test_probabilities_of_all_sequences_sum_to_one(net, shape, start):
     objective, params = model(net, shape, start=start)
-    x = everything(shape, None if start else 1)
+    x = all_sequences(shape, None if start else 1)
     log_p = jax.jit(lambda x: objective.log_prob(params, {}, {"x": x}, KEY))(x)
     assert abs(float(jnp.exp(log_p).sum()) - 1) < 1e-5
     assert float(jnp.ptp(log_p)) > 0.1
@@ -118,7 +119,7 @@ def test_logits_depend_on_earlier_elements_only(net):
 @pytest.mark.parametrize("shape", [(9,), (3, 3, 1)])
 @pytest.mark.parametrize("net", EACH)
 def test_logits_change_with_each_earlier_element_in_reach_and_with_no_later_one(net, shape):
-    """Every element of one sequence is changed in turn: bit for bit the same logits up to it.
+    """Every element of one sequence is changed, one at a time: bit for bit the same logits up to it.
 
     One sequence at a time, since the rows of a batch may be rounded differently.
     """
@@ -151,12 +152,12 @@ def test_logits_change_with_each_earlier_element_in_reach_and_with_no_later_one(
 def test_samples_follow_the_probabilities(net, cached):
     """All 27 sequences of three symbols, 4,000 draws, by a chi-square test; and their reported log-probability."""
     objective, params = model(net, (3,), cached=cached)
-    x = everything((3,))
+    x = all_sequences((3,))
     expected = 4000 * np.exp(np.asarray(objective.log_prob(params, {}, {"x": x}, KEY)))
     done = jax.jit(lambda key: objective.generate(params, key, 4000))(jax.random.key(5))
     code = np.asarray(done.tokens) @ np.array([9, 3, 1])
     found = np.bincount(code, minlength=27)
-    # mean 26 and standard deviation 7.2 if right
+    # mean 26 and standard deviation 7.2 under the null hypothesis
     assert ((found - expected) ** 2 / expected).sum() < 26 + 4 * 7.2
     reported = np.asarray(done.log_prob.sum(1))
     np.testing.assert_allclose(reported, np.log(expected / 4000)[code], atol=1e-5)
@@ -170,9 +171,9 @@ def test_samples_follow_the_probabilities(net, cached):
         for name in NETS
     ],
 )
-def test_walking_draws_what_running_on_everything_draws(net):
-    """Labelled, guided, images, prompts of three lengths: sample for sample."""
-    options = {"classes": 2, "guidance": 4.0, "decoding": Decoding(temperature=0.7, top_k=2)}
+def test_incremental_decoding_draws_the_same_samples_as_recomputation(net):
+    """With labels, guidance, images, prompts of three lengths: sample for sample."""
+    options = {"condition": Labels(2), "guidance": 4.0, "decoding": Decoding(temperature=0.7, top_k=2)}
     objective, params = model(net, (3, 2, 1), **options)
     cond = {
         "label": jnp.asarray([0, 1, 1, 0]),
@@ -180,15 +181,15 @@ def test_walking_draws_what_running_on_everything_draws(net):
         "count": jnp.asarray([3, 0, 1, 2]),
     }
     draw = lambda objective: jax.jit(lambda key: objective.sample(params, {}, key, 4, cond))(KEY)
-    walked = draw(objective)
-    np.testing.assert_array_equal(walked, draw(model(net, (3, 2, 1), cached=False, **options)[0]))
-    assert walked.reshape(4, 6)[0, :3].tolist() == [1, 2, 0]
+    incremental = draw(objective)
+    np.testing.assert_array_equal(incremental, draw(model(net, (3, 2, 1), cached=False, **options)[0]))
+    assert incremental.reshape(4, 6)[0, :3].tolist() == [1, 2, 0]
 
 
 @pytest.mark.slow
 def test_guidance_is_its_equation():
-    """Scale 1 is the conditional model, 0 the unconditional one, and 3 goes as far beyond."""
-    objective, params = model("llama", classes=2)
+    """Scale 1 is the conditional model, 0 the unconditional one, and 3 extrapolates."""
+    objective, params = model("llama", condition=Labels(2))
     cond = {"label": jnp.ones(5, jnp.int32)}
 
     def first(scale, given):
@@ -242,9 +243,9 @@ def test_samples_end_at_a_stop_element():
         ("integer data", lambda: Autoregressive(NETS["llama"], (2,), 3).init(KEY, {"x": jnp.zeros((1, 2))})),
         ("sequences only", lambda: Autoregressive(NETS["llama"], (2, 2, 1), 3, start=False)),
         ("out of its range", lambda: Decoding(top_p=0.0)),
-        ("causal=True", lambda: TokenTransformer().walker({}, (3,), out=3)),
+        ("causal=True", lambda: TokenTransformer().incremental({}, (3,), out=3)),
     ],
 )
-def test_what_does_not_fit_is_refused(words, call):
+def test_invalid_settings_raise(words, call):
     with pytest.raises(UserError, match=words):
         call()

@@ -29,7 +29,7 @@ def softmax(logits):
 
 
 def kept_by_mass(score, p, mass):
-    """The fewest tokens, by ascending score, of probability at least `mass`."""
+    """The smallest set of tokens, by ascending score, of probability at least `mass`."""
     total, kept = 0.0, set()
     for token in np.argsort(score, kind="stable"):
         kept.add(int(token))
@@ -101,7 +101,7 @@ SETS = {
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_what_a_filter_keeps_is_what_its_definition_keeps(name):
+def test_filters_keep_the_tokens_of_their_definitions(name):
     keep, definition = SETS[name]
     sizes = set()
     for seed in range(3):
@@ -133,8 +133,8 @@ def test_penalties_are_their_equations():
 
 
 @pytest.mark.slow
-def test_knobs_are_filters_in_their_order():
-    """Penalties see raw logits, one's own filters come next, then temperature, and truncations last."""
+def test_settings_become_filters_in_order():
+    """Penalties see raw logits; custom filters come next, then temperature, and truncations last."""
     own = filters.Banned(((0,),))
     knobs = Decoding(0.5, 3, 0.9, 0.1, 0.8, 1.2, 0.1, 0.2, 2, (own,))
     kinds = [type(keep).__name__ for keep in knobs.filters]
@@ -157,8 +157,8 @@ def test_draws_have_the_filtered_probabilities_and_greedy_takes_the_most_likely(
     assert Decoding(temperature=0.0).choose(jax.random.key(0), logits[None]).tolist() == [0]
 
 
-def test_an_automaton_for_another_vocabulary_is_refused():
-    with pytest.raises(UserError, match="reads 7 tokens, the model has 3"):
+def test_an_automaton_for_another_vocabulary_raises():
+    with pytest.raises(UserError, match="has 7 tokens, the model 3"):
         filters.Automaton(TABLE)(jnp.zeros((1, 3)), jnp.zeros((1, 4), jnp.int32), jnp.zeros(1, jnp.int32))
 
 

@@ -1,10 +1,10 @@
-"""Beam search against searching everything, and speculative decoding against the large model's own distribution."""
+"""Beam search against exhaustive search, and speculative decoding against the large model's own distribution."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_autoregressive import KEY, everything, logits_of, model
+from test_autoregressive import KEY, all_sequences, logits_of, model
 
 from genjax.core.errors import UserError
 from genjax.samplers.decoding import Decoding, generate
@@ -26,8 +26,8 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(net, penalty):
     found = jax.jit(search)()
     log_p = dict(
         zip(
-            map(tuple, everything((3,)).tolist()),
-            np.asarray(jax.nn.log_softmax(logits_of(objective, params, everything((3,))))).tolist(),
+            map(tuple, all_sequences((3,)).tolist()),
+            np.asarray(jax.nn.log_softmax(logits_of(objective, params, all_sequences((3,))))).tolist(),
             strict=True,
         )
     )
@@ -50,7 +50,7 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(net, penalty):
 
 
 @pytest.mark.slow
-def test_one_beam_is_greedy_and_prompts_search_alone():
+def test_one_beam_is_greedy_and_prompts_are_independent():
     objective, params = model("llama", (6,))
     prompts, count = jnp.asarray([[1, 0], [2, 2], [0, 0]]), jnp.asarray([2, 1, 0])
     search = lambda width, prompt, count: beam_search(
@@ -70,12 +70,12 @@ def test_one_beam_is_greedy_and_prompts_search_alone():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "knobs", [{}, pytest.param({"top_k": 2, "temperature": 0.6}, marks=pytest.mark.slow)]
+    "settings", [{}, pytest.param({"top_k": 2, "temperature": 0.6}, marks=pytest.mark.slow)]
 )
-def test_speculative_draws_have_the_large_models_distribution(knobs):
+def test_speculative_draws_have_the_large_models_distribution(settings):
     """4,000 draws of four symbols with another model's drafts, by a chi-square test over all sequences."""
     (objective, params), (other, small) = model("llama", (4,)), model("tied, window", (4,))
-    decoding = Decoding(**knobs)
+    decoding = Decoding(**settings)
     num = 4000
     draw = lambda key: speculate(
         objective.model(params, num, slack=3),
@@ -88,7 +88,7 @@ def test_speculative_draws_have_the_large_models_distribution(knobs):
         drafts=2,
     )
     done = jax.jit(draw)(jax.random.key(2))
-    x = everything((4,))
+    x = all_sequences((4,))
     logits = logits_of(objective, params, x)
     log_p = sum(
         np.log(np.maximum(1e-30, np.asarray(probabilities(decoding, logits[:, i], x, jnp.full(len(x), i)))))[
@@ -115,7 +115,7 @@ def test_speculative_draws_have_the_large_models_distribution(knobs):
     [("learned", "tied, window"), pytest.param(("tied, window", "llama"), marks=pytest.mark.slow)],
 )
 def test_greedy_speculation_is_greedy_decoding(pair):
-    """Whatever drafts, whatever the prompts' lengths; rows end at their stop."""
+    """For any drafts and prompt lengths; rows end at their stop token."""
     (objective, params), (other, small) = (model(name, (9,)) for name in pair)
     prompts, count = jnp.asarray([[1, 0, 2], [2, 2, 0], [0, 0, 0], [1, 1, 1]]), jnp.asarray([3, 1, 0, 2])
     greedy = Decoding(temperature=0.0)
@@ -156,7 +156,7 @@ def test_a_model_that_drafts_for_itself_is_always_accepted():
 
 
 def test_acceptance_and_replacement_follow_the_papers_equations():
-    """One draft of 3 tokens: the share accepted is sum min(p, q), and what comes out has the law p."""
+    """One draft of 3 tokens: the accepted share is sum min(p, q), and the result has distribution p."""
     p, q = np.array([0.5, 0.2, 0.3]), np.array([0.2, 0.7, 0.1])
     num = 40_000
     drafts = jax.random.categorical(jax.random.key(1), jnp.log(jnp.asarray(q)), shape=(num, 1))
@@ -170,8 +170,8 @@ def test_acceptance_and_replacement_follow_the_papers_equations():
     np.testing.assert_allclose(np.bincount(first, minlength=3) / num, p, atol=4 * 0.5 / num**0.5)
 
 
-def test_a_model_without_a_way_back_cannot_speculate():
+def test_a_model_without_rewind_cannot_speculate():
     objective, params = model("llama", (4,))
     stuck = objective.model(params, 1)._replace(rewind=None)
-    with pytest.raises(UserError, match="can forget"):
+    with pytest.raises(UserError, match="can rewind"):
         speculate(stuck, stuck, Decoding(), KEY, *NONE, 4)

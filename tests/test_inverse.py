@@ -25,7 +25,7 @@ from genjax.samplers.inverse import (
     restore,
 )
 from genjax.samplers.ode import DDIM
-from genjax.samplers.scan import Walk, sample
+from genjax.samplers.scan import SamplerState, sample
 
 pytestmark = pytest.mark.optimised
 
@@ -40,7 +40,7 @@ def images(index: int) -> jax.Array:
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operators_are_partial_isometries_with_their_adjoints(name):
-    """<A x, y> = <x, A^T y>, A A^T A = A, and each does what its name says."""
+    """<A x, y> = <x, A^T y>, A A^T A = A, and each equals its definition."""
     operator, x = OPERATORS[name], images(0)
     transposed, y = adjoint(operator, x), operator(images(1))
     np.testing.assert_allclose(jnp.vdot(operator(x), y), jnp.vdot(x, transposed(y)), rtol=1e-5)
@@ -55,7 +55,7 @@ def test_operators_are_partial_isometries_with_their_adjoints(name):
     np.testing.assert_allclose(operator(x), plain, rtol=1e-5, atol=1e-6)
 
 
-def test_blocks_must_fit():
+def test_blocks_must_divide_the_image():
     with pytest.raises(UserError, match="factor=4 must divide the images' 4 x 6 pixels"):
         pooled(4)(images(0))
 
@@ -71,9 +71,9 @@ def posterior(noise: float) -> tuple[np.ndarray, np.ndarray]:
     return mean + gain @ (np.array(Y) - a @ mean), PLAIN.std**2 * (np.eye(3) - gain @ a)
 
 
-def guided(process, num: int, noise: float, dtype=jnp.float32, spread: float = PLAIN.std):
+def guided(process, num: int, noise: float, dtype=jnp.float32, data_std: float = PLAIN.std):
     matrix, y = jnp.asarray(MATRIX, dtype), jnp.tile(jnp.asarray(Y, dtype)[None], (num, 1))
-    return pseudo_inverse(PLAIN.denoise(process), process, lambda x: x @ matrix.T, y, noise, spread)
+    return pseudo_inverse(PLAIN.denoise(process), process, lambda x: x @ matrix.T, y, noise, data_std)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
@@ -100,12 +100,12 @@ def test_samples_under_pseudo_inverse_guidance_have_the_posteriors_moments():
     np.testing.assert_allclose(np.cov(x.T), covariance, atol=6 * PLAIN.std**2 / np.sqrt(num) + 1e-3)
 
 
-def test_without_spread_it_is_the_likelihood_of_dps():
-    """grad of -||y - A x_0(x_t)||^2 / (2 noise^2) (Chung et al. 2023, eq. 16), by differences."""
+def test_with_zero_data_std_it_is_the_likelihood_of_dps():
+    """grad of -||y - A x_0(x_t)||^2 / (2 noise^2) (Chung et al. 2023, eq. 16), by finite differences."""
     with jax.enable_x64(True):
         process, t, noise = VP(), jnp.asarray(0.4), 0.3
         x = jax.random.normal(jax.random.key(0), (3, 3), jnp.float64)
-        ours = guided(process, 3, noise, jnp.float64, spread=0.0)(x, t)
+        ours = guided(process, 3, noise, jnp.float64, data_std=0.0)(x, t)
         plain, matrix, step = PLAIN.denoise(process), np.array(MATRIX), 1e-5
 
         def log_likelihood(x):
@@ -138,38 +138,38 @@ def filled(process, sampler, repeats: int, num: int = 4000) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_repeats_bring_replacement_to_the_conditional_law():
+def test_repeats_bring_replacement_to_the_conditional_distribution():
     mean, std = conditional()
-    bias, spread = {}, {}
+    bias, std_error = {}, {}
     for repeats in (1, 16):
         x = filled(VP(), DDIM(steps=100, eta=1.0, grid=Quadratic()), repeats)
         np.testing.assert_array_equal(x[:, 0], np.float64(np.float32(KNOWN)))
-        bias[repeats], spread[repeats] = abs(x[:, 1].mean() - mean), abs(x[:, 1].std() / std - 1)
+        bias[repeats], std_error[repeats] = abs(x[:, 1].mean() - mean), abs(x[:, 1].std() / std - 1)
     assert bias[1] > 0.2, bias
     assert bias[16] < 0.04, bias
-    assert spread[16] < 0.1 < 0.12 < spread[1], spread
+    assert std_error[16] < 0.1 < 0.12 < std_error[1], std_error
 
 
-def test_what_is_known_stays_where_the_process_ends_in_noise():
+def test_known_pixels_are_kept_if_the_process_ends_in_noise():
     x = filled(VE(sigma_max=5.0), DDIM(steps=10, eta=1.0, grid=Uniform(end=0.1)), 2, num=50)
     np.testing.assert_array_equal(x[:, 0], np.float64(np.float32(KNOWN)))
 
 
-def test_restored_images_are_measured_as_given():
+def test_restored_images_reproduce_the_measurements():
     operator, y = OPERATORS["pooled"], OPERATORS["pooled"](images(3))
     sampler, denoise = DDIM(steps=5, eta=1.0), PLAIN.denoise(VP())
     x = jax.jit(lambda key: restore(denoise, VP(), sampler, key, operator, y, IMAGES))(jax.random.key(0))
     np.testing.assert_allclose(operator(x), y, rtol=1e-5, atol=1e-5)
-    other = x - onto(operator, 0.0 * y, x)  # what A sees; the rest is the model's: N(m, s^2)
+    other = x - onto(operator, 0.0 * y, x)  # outside of A's range: the model's N(m, s^2)
     assert float(jnp.std(x - other)) > 0.1
 
 
-def test_no_repeats_are_refused():
+def test_zero_repeats_raise():
     with pytest.raises(UserError, match="repeats=0 must be at least 1"):
         filled(VP(), DDIM(steps=2), 0, num=2)
 
 
-def test_dps_brings_samples_towards_the_measurement():
+def test_dps_moves_samples_towards_the_measurement():
     """The residual falls with strength, and strength 0 is the sampler itself."""
     operator, y = OPERATORS["pooled"], OPERATORS["pooled"](0.4 * images(3))
     denoise, sampler = PLAIN.denoise(VP()), DDIM(steps=40)
@@ -187,23 +187,23 @@ def test_dps_brings_samples_towards_the_measurement():
 
 @dataclasses.dataclass(frozen=True)
 class Stay:
-    """A sampler that leaves the state where it is."""
+    """A sampler that does not change the state."""
 
     def times(self, process):
         return jnp.asarray([0.9, 0.2])
 
     def init(self, x):
-        return Walk(x=x)
+        return SamplerState(x=x)
 
-    def step(self, denoise, process, walk, t, s, key):
-        return walk
+    def step(self, denoise, process, state, t, s, key):
+        return state
 
 
 def test_repaint_noises_back_by_the_forward_transition():
-    """Between two repeats x_t = a x_s + b z, here over a long step, of which nothing else happens."""
+    """Between two repeats x_t = a x_s + b z, here over one long step."""
     process, t, s = VP(), jnp.asarray(0.9), jnp.asarray(0.2)
     keep = lambda denoise, process, x_t, x_s, t, s, key: x_s
-    start = Walk(x=jnp.full((40_000, 1), 2.0))
+    start = SamplerState(x=jnp.full((40_000, 1), 2.0))
     denoise = GaussianData().denoise(process)
     x = np.asarray(
         Repeated(Stay(), keep, 2).step(denoise, process, start, t, s, jax.random.key(0)).x, np.float64

@@ -1,4 +1,4 @@
-"""What every network promises, and what each one does exactly."""
+"""Properties of all networks, and of single ones."""
 
 import functools
 
@@ -36,7 +36,7 @@ from genjax.networks.layers.blocks import ResBlock, SelfAttention
 from genjax.networks.layers.linen import GroupNorm
 from genjax.networks.layers.resample import Downsample, Upsample
 
-pytestmark = pytest.mark.xdist_group("networks")  # one process makes what these tests share
+pytestmark = pytest.mark.xdist_group("networks")  # one process builds the shared fixtures
 
 KEY = jax.random.key(0)
 
@@ -108,7 +108,7 @@ DROPPING = [
 
 
 def filled(net, *inputs, **options):
-    """Parameters of the right shapes with no zeros in them: layers that start at zero hide what is behind."""
+    """Random parameters without zeros: layers initialised to zero would hide earlier ones."""
     leaves, tree = jax.tree.flatten(jax.eval_shape(functools.partial(net.init, **options), KEY, *inputs))
     scales = [np.prod(a.shape[:-1]) ** -0.5 if a.ndim > 1 else 1.0 for a in leaves]
     return jax.tree.unflatten(
@@ -206,7 +206,7 @@ def test_dropout_follows_its_key():
 
 
 @pytest.mark.parametrize("name", ["mlp", "unet", "encoder", "encoder to maps", "decoder", "dit", "tokens"])
-def test_the_output_layer_starts_at_zero_where_asked(name):
+def test_the_output_layer_starts_at_zero_if_requested(name):
     net, x, out = NETWORKS[name]
     for zero in (True, False):
         init = functools.partial(net.clone(zero_out=zero).init, out=out)
@@ -288,7 +288,7 @@ def test_the_encoders_output_is_affine_in_its_features():
     )
 
 
-def test_every_pixel_that_a_decoder_makes_depends_on_the_code():
+def test_every_pixel_of_a_decoder_depends_on_the_code():
     params, x, apply = made("decoder")
     assert jnp.all(apply(params, x, T, COND) != apply(params, x + 1, T, COND))
 
@@ -301,7 +301,7 @@ def test_group_norm_takes_the_most_groups_that_divide_with_four_channels_each(ch
     y = GroupNorm(epsilon=0.0).bind({"params": {"scale": jnp.ones(channels), "bias": jnp.zeros(channels)}})(x)
     means = np.asarray(y).reshape(3, groups, channels // groups).mean((0, 2))
     np.testing.assert_allclose(means, 0, atol=1e-5)
-    assert np.std(np.asarray(y).mean(1)) > 1e-3  # it is not each channel by itself
+    assert np.std(np.asarray(y).mean(1)) > 1e-3  # not each channel separately
 
 
 X = jnp.zeros((1, 6, 6, 1))
@@ -320,7 +320,7 @@ X = jnp.zeros((1, 6, 6, 1))
         ("even", lambda: MLP(time="fourier").clone(width=1).init(KEY, X, T[:1], out=1)),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line_that_says_what_would(words, call):
+def test_wrong_sizes_raise_one_line_with_the_remedy(words, call):
     with pytest.raises(UserError, match=words) as error:
         jax.eval_shape(call)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""What the networks of StyleGAN2, Pix2Pix and CycleGAN do exactly."""
+"""Exact properties of the networks of StyleGAN2, Pix2Pix and CycleGAN."""
 
 import functools
 
@@ -13,13 +13,13 @@ from genjax.core.errors import UserError
 from genjax.networks import PatchGAN, StyleDiscriminator, StyleMapping, StyleSynthesis
 from genjax.networks.layers.equalised import EqualConv, EqualDense, leaky, modulated_conv
 
-pytestmark = pytest.mark.xdist_group("networks_adversarial")  # one process makes what these tests share
+pytestmark = pytest.mark.xdist_group("networks_adversarial")  # one process builds the shared fixtures
 
 KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize("demodulate", [True, False])
-def test_modulated_convolution_is_that_with_each_examples_own_kernel(demodulate):
+def test_modulated_convolution_uses_each_examples_own_kernel(demodulate):
     """Karras et al. 2020, equations 1 and 3: kernels built one by one in float64, convolved by SciPy."""
     x, kernel, style = normal(0, 3, 6, 5, 4), normal(1, 3, 3, 4, 2), 1 + normal(2, 3, 4)
     y = np.asarray(modulated_conv(x, kernel, style, demodulate))
@@ -33,8 +33,8 @@ def test_modulated_convolution_is_that_with_each_examples_own_kernel(demodulate)
 
 
 @pytest.mark.parametrize("multiplier", [1.0, 0.01])
-def test_an_equalised_layer_keeps_unit_variance_whatever_its_multiplier(multiplier):
-    """Parameters are N(0, 1) / m and outputs have variance 1; a step of size r moves the output by m r of itself."""
+def test_an_equalised_layer_keeps_unit_variance_for_any_multiplier(multiplier):
+    """Parameters are N(0, 1) / m and outputs have variance 1; a step of size r changes the output by m r of itself."""
     layer, x = EqualDense(400, multiplier), normal(0, 50, 300)
     params = layer.init(KEY, x)
     kernel = params["params"]["kernel"]
@@ -53,7 +53,7 @@ def test_the_rectifier_keeps_the_mean_square():
     assert abs(np.mean(np.asarray(leaky(jnp.asarray(x))) ** 2) - (1 + 0.2**2)) < 0.01
 
 
-def test_a_mapping_sees_directions_only():
+def test_a_mapping_depends_on_directions_only():
     net, z = StyleMapping(width=8, depth=2), normal(0, 3, 5)
     params = net.init(KEY, z, out=6)
     np.testing.assert_allclose(
@@ -85,7 +85,7 @@ def test_without_a_key_for_noise_an_image_is_a_function_of_its_styles():
     assert not [name for name in filled(off, w, out=SHAPE)["params"] if "noise" in name]
 
 
-def test_one_style_is_all_styles_alike_and_each_acts():
+def test_one_style_equals_equal_styles_and_each_acts():
     params, w, apply = synthesis()
     one = apply(params, w[:, 0])
     np.testing.assert_array_equal(one, apply(params, jnp.repeat(w[:, :1], 4, axis=1)))
@@ -94,7 +94,7 @@ def test_one_style_is_all_styles_alike_and_each_acts():
 
 
 def test_the_last_style_acts_on_the_last_output_alone():
-    """Its image is linear in the style: skip outputs are not demodulated and have no non-linearity behind them."""
+    """Its image is linear in the style: skip outputs are not demodulated and have no non-linearity after them."""
     params, w, apply = synthesis()
     at = lambda c: apply(params, w.at[:, 3].multiply(c))
     np.testing.assert_allclose(at(3.0) - at(1.0), 2 * (at(2.0) - at(1.0)), atol=1e-4)
@@ -102,7 +102,7 @@ def test_the_last_style_acts_on_the_last_output_alone():
     assert np.abs((inner(3.0) - inner(1.0)) - 2 * (inner(2.0) - inner(1.0))).max() > 1e-2
 
 
-def test_a_discriminator_with_groups_sees_that_images_are_alike():
+def test_a_discriminator_with_groups_detects_equal_images():
     net, x = StyleDiscriminator(channels=(4, 8), width=8, group=4), normal(0, 4, 6, 6, 1)
     params = filled(net, x, out=1)
     apply = jax.jit(functools.partial(net.apply, out=1))
@@ -127,7 +127,7 @@ def test_a_logit_depends_on_its_patch_alone(channels, size, patch):
         assert rows[-1] - rows[0] + 1 == patch
 
 
-def test_what_does_not_fit_is_refused():
+def test_wrong_shapes_raise():
     w = normal(0, 1, 3, 5)
     with pytest.raises(UserError, match="1 or 4 styles, not 3"):
         SYNTHESIS.init(KEY, w, out=SHAPE)

@@ -1,4 +1,4 @@
-"""Mixtures of experts: the loop over tokens that they stand for, who is dropped, and what balance costs."""
+"""Mixtures of experts: equality with a loop over tokens, dropping, and the balance penalty."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ AMPLE = 100.0
 
 
 def parts(mixture, mlp="gelu"):
-    """The module, its parameters, and what each expert makes of each token of X, [e, b, n, c]."""
+    """The module, its parameters, and the output of each expert for each token of X, [e, b, n, c]."""
     module = Experts(hidden=5, mlp=mlp, mixture=mixture)
     params = filled(module, X)
     lone = Perceptron(hidden=5, mlp=mlp)
@@ -36,12 +36,12 @@ def parts(mixture, mlp="gelu"):
     [(2, AMPLE, "gelu"), (1, 0.5, "swiglu"), pytest.param(2, 0.7, "gelu", marks=pytest.mark.slow)],
 )
 def test_a_mixture_is_the_loop_over_its_tokens(active, capacity, mlp):
-    """Each token in turn asks its experts, the earliest first; one that is full adds nothing."""
+    """Tokens are assigned to their experts one by one, the earliest first; a full expert adds nothing."""
     mixture = Mixture(3, active, capacity)
     module, params, made = parts(mixture, mlp)
     logits = np.float64(X) @ np.float64(params["params"]["router"]["kernel"])
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    for train, room in ((True, min(6, int(np.ceil(capacity * active * 6 / 3)))), (False, 6)):
+    for train, slots in ((True, min(6, int(np.ceil(capacity * active * 6 / 3)))), (False, 6)):
         expected, dropped = np.zeros(X.shape), 0
         for row in range(2):
             taken = np.zeros(3, int)
@@ -49,9 +49,9 @@ def test_a_mixture_is_the_loop_over_its_tokens(active, capacity, mlp):
                 chosen = np.argsort(-logits[row, place])[:active]
                 gates = p[row, place, chosen] / (p[row, place, chosen].sum() if active > 1 else 1.0)
                 for number, gate in zip(chosen, gates, strict=True):
-                    if taken[number] < room:
+                    if taken[number] < slots:
                         expected[row, place] += gate * made[number, row, place]
-                    dropped += taken[number] >= room
+                    dropped += taken[number] >= slots
                     taken[number] += 1
         y, _, said = jax.jit(lambda train=train: penalised(module, params, X, train=train))()
         np.testing.assert_allclose(y, expected, atol=2e-5)
@@ -90,7 +90,7 @@ def test_a_network_of_one_expert_is_the_dense_network(mlp):
 
 
 @pytest.mark.parametrize("active", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_balance_costs_alpha_where_all_are_even_and_most_where_one_has_all(active):
+def test_the_balance_penalty_is_alpha_if_uniform_and_largest_if_one_has_all(active):
     mixture = Mixture(4, active, AMPLE, balance=0.3, router_z=0.01)
     module = Experts(hidden=2, mixture=mixture)
     x = jnp.tile(jnp.eye(4)[None], (2, 2, 1))  # each of four directions twice
@@ -110,8 +110,8 @@ def test_balance_costs_alpha_where_all_are_even_and_most_where_one_has_all(activ
     assert float(ask(uniform)[2]["balance"]) == pytest.approx(1.0)
 
 
-def test_a_token_that_no_expert_takes_passes_by_the_residual():
-    """All want the first expert, which has one slot: only the first place of each sequence is changed by it."""
+def test_a_dropped_token_keeps_only_the_residual():
+    """All choose the first expert, which has one slot: it changes only the first place of each sequence."""
     module = Experts(hidden=5, mixture=Mixture(4, 1, 0.5))
     params = filled(module, X)
     params["params"]["router"]["kernel"] = jnp.zeros((4, 4)).at[:, 0].set(1e3)
@@ -122,7 +122,7 @@ def test_a_token_that_no_expert_takes_passes_by_the_residual():
 
 
 @pytest.mark.slow
-def test_dropping_keeps_logits_causal_and_sequences_apart():
+def test_dropping_keeps_logits_causal_and_sequences_independent():
     """Capacity for half: gradients of logits i at places j > i, and in other sequences, are exact zeros."""
     net = TokenTransformer(width=8, depth=2, heads=2, causal=True, experts=Mixture(4, 2, 0.5))
     weights = normal(3, 2, 8, 4)
@@ -139,7 +139,7 @@ def test_dropping_keeps_logits_causal_and_sequences_apart():
         assert not size[row, :, 1 - row].any()
         assert not size[row, :, row][np.triu_indices(8, 1)].any()
         assert np.all(size[row, :, row][np.tril_indices(8)] > 0)
-    # who is dropped is no matter of gradients: later places that all want one expert change no earlier logit
+    # dropping has no gradient: later places that all choose one expert change no earlier logit
     moved = weights.at[:, 5:].set(weights[:, :1] * 9.0)
     before, after = (np.asarray(jax.jit(logits)(x)[0]) for x in (weights, moved))
     np.testing.assert_array_equal(before[:, :5], after[:, :5])
@@ -147,7 +147,7 @@ def test_dropping_keeps_logits_causal_and_sequences_apart():
 
 
 @pytest.mark.slow
-def test_training_adds_the_penalty_and_evaluation_only_tells_of_it():
+def test_training_adds_the_penalty_and_evaluation_only_reports_it():
     net = TokenTransformer(width=8, depth=2, heads=2, causal=True, experts=Mixture(3, 1, 1.0, 0.5, 0.1))
     objective = Autoregressive(net, (4,), 3)
     batch = {"x": jnp.asarray([[0, 1, 2, 1], [2, 2, 0, 1]])}
@@ -174,7 +174,7 @@ def test_muon_takes_each_expert_as_a_matrix_of_its_own():
 
 
 @pytest.mark.parametrize("options", [{"active": 0}, {"experts": 2, "active": 3}, {"capacity": -1.0}])
-def test_what_does_not_fit_is_refused(options):
+def test_invalid_mixtures_raise(options):
     with pytest.raises(UserError, match=next(reversed(options))):
         Mixture(**options)
 
@@ -202,7 +202,7 @@ def test_a_batch_over_devices_is_never_gathered():
 
 
 @pytest.mark.slow
-def test_experts_on_devices_of_their_own_take_the_same_steps():
+def test_experts_on_separate_devices_take_the_same_steps():
     """Four experts over four devices, the batch over two: as on one device."""
     rule = Rule("experts/each/.*kernel", ("tensor", None, None))
     runs = make_run("experts-digits", "one"), make_run("experts-digits", "data:2,tensor:4", rules=(rule,))

@@ -1,4 +1,4 @@
-"""A module of flax's other interface is a network, too."""
+"""A module of flax.nnx is a network, too."""
 
 import jax
 import jax.numpy as jnp

@@ -21,7 +21,7 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 
 def run(function, *args):
-    """Calls a function compiled as one, which for many small operations is the quicker way."""
+    """Calls a function under `jit`, which is faster for many small operations."""
     return jax.jit(function)(*args)
 
 
@@ -116,7 +116,7 @@ def test_dense_on_the_cpu_equals_the_compilers_with_all_its_derivatives():
         close(ours, theirs)
 
 
-def test_this_machine_runs_the_cpu_forms():
+def test_cpus_run_the_cpu_forms():
     x, kernel = jnp.zeros((4, 6, 6, 3)), jnp.zeros((3, 3, 3, 4))
     gradient = jax.grad(lambda kernel: ops.conv(x, kernel).sum())
     assert "scan" in str(jax.make_jaxpr(gradient)(kernel))
@@ -146,12 +146,12 @@ def test_circular_convolution_is_a_sum_of_rolls():
     close(run(lambda *args: ops.conv(*args, padding="CIRCULAR"), x, kernel), expected)
 
 
-def test_an_unknown_padding_is_refused():
+def test_an_unknown_padding_raises():
     with pytest.raises(UserError, match="VALID"):
         ops.conv(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 1, 1)), padding="SMAE")
 
 
-def test_the_way_back_through_a_convolution_keeps_its_input_and_no_patches():
+def test_the_backward_pass_of_a_convolution_keeps_its_input_and_no_patches():
     x, kernel, w = normal(0, 16, 8, 8, 4), normal(1, 3, 3, 4, 4), window((16, 8, 8, 4), (3, 3, 4, 4))[2]
     pullback = lambda *args: jax.vjp(lambda x, kernel: cpu_ops.conv(x, kernel, w), *args)[1]
     kept = jax.tree.leaves(jax.eval_shape(pullback, x, kernel))
@@ -161,7 +161,7 @@ def test_the_way_back_through_a_convolution_keeps_its_input_and_no_patches():
 @pytest.mark.parametrize(
     ("layer", "channels"),
     [
-        (Conv(1), 1),  # of such large images the kernel's gradient takes one at a time, 32 in each block
+        (Conv(1), 1),  # images this large are processed one at a time, 32 in each block
         (Conv(2, groups=2), 2),
         (Dense(1), 1),
         (Modulation(), 1),
@@ -230,7 +230,7 @@ def test_group_norm_is_the_textbooks_even_far_from_zero(shape, groups, mean):
     x = mean + normal(0, *shape)
     scale, bias = normal(1, shape[-1]), normal(2, shape[-1])
     expected = textbook_group_norm(*(np.float64(a) for a in (x, scale, bias)), groups, 1e-5)
-    # float32 holds numbers near 3000 to 1.2e-4, and the result can be no better.
+    # float32 resolves numbers near 3000 to 1.2e-4, which limits the accuracy.
     close(
         run(lambda *args: ops.group_norm(*args, groups, 1e-5), x, scale, bias),
         expected,

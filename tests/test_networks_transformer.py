@@ -1,4 +1,4 @@
-"""Transformers: blocks are their equations, the scan is the loop, positions and order mean what they say."""
+"""Transformers: blocks against their equations, the scan against a loop, positions, causality."""
 
 import functools
 
@@ -17,7 +17,7 @@ from genjax.networks.transformers.attention import Block
 from genjax.networks.transformers.dit import dit
 from genjax.networks.transformers.transformer import Transformer
 
-pytestmark = pytest.mark.xdist_group("networks_transformer")  # one process makes what these tests share
+pytestmark = pytest.mark.xdist_group("networks_transformer")  # one process builds the shared fixtures
 
 
 class Body(Transformer):
@@ -119,7 +119,7 @@ def test_the_scan_over_layers_is_the_loop_over_the_slices_of_its_parameters():
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
 @pytest.mark.slow
-def test_computing_again_changes_neither_values_nor_gradients(remat):
+def test_remat_changes_neither_values_nor_gradients(remat):
     close(value_and_gradients(remat), value_and_gradients("none")[:1], 1e-5)
     net = Body(**SMALL, remat=remat)
     program = str(jax.make_jaxpr(lambda p: net.apply(p, X, E))(filled(net, X, E)))
@@ -144,7 +144,7 @@ def test_adaln_zero_starts_as_the_identity_and_the_diffusion_transformer_as_zero
 
 
 @pytest.mark.parametrize("position", ["none", "learned", "sinusoidal", "rotary"])
-def test_the_body_commutes_with_permutations_unless_it_knows_positions(position):
+def test_the_body_commutes_with_permutations_unless_it_has_positions(position):
     net, order = Body(**SMALL, position=position), np.random.default_rng(0).permutation(6)
     params = filled(net, X, E)
     apply = jax.jit(net.apply)
@@ -188,7 +188,7 @@ def test_causal_logits_do_not_depend_on_later_tokens(causal):
 
 
 @pytest.mark.slow
-def test_tokens_are_read_from_the_table_as_one_hot_weights_are():
+def test_tokens_equal_one_hot_weights():
     net = TokenTransformer(**TOKENS, extra=2)
     x = jnp.asarray(np.random.default_rng(0).integers(0, 5, (8, 2, 3)))
     params = filled(net, x, T, out=3)
@@ -244,7 +244,7 @@ def test_norms_are_the_textbooks(kind):
     np.testing.assert_allclose(jax.jit(norm.apply)(params, x), expected, atol=1e-5)
 
 
-def test_masked_keys_are_as_good_as_absent():
+def test_masked_keys_have_no_effect():
     q, k, v = normal(0, 2, 4, 2, 3), normal(1, 2, 4, 2, 3), normal(2, 2, 4, 2, 3)
     mask = jnp.broadcast_to(jnp.arange(4) < 3, (2, 4, 4))
     y, few = jax.jit(lambda *a: (ops.attention(*a, mask=mask), ops.attention(q, *(z[:, :3] for z in a[1:]))))(
@@ -270,7 +270,7 @@ IDS = jnp.zeros((1, 6), jnp.int32)
         ("divisible by 4", lambda: DiT(width=6, heads=1).init(KEY, normal(0, 1, 4, 4, 1), T[:1], out=1)),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line_that_says_what_would(words, call):
+def test_wrong_sizes_raise_one_line_with_the_remedy(words, call):
     with pytest.raises(UserError, match=words) as error:
         jax.eval_shape(call)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Resampling is its filters and their adjoints; the options of the U-Net do what the papers say."""
+"""Resampling against its filters and their adjoints; the options of the U-Net against the papers."""
 
 import functools
 
@@ -25,7 +25,7 @@ def test_smooth_resampling_is_convolution_with_the_binomial_kernel():
     x = normal(0, 1, 6, 8, 1)
     down, up, blur = run(lambda x: (resample.down(x, "fir"), resample.up(x, "fir"), resample.blur(x)), x)
     image = np.float64(x[0, :, :, 0])
-    full = convolve2d(image, KERNEL)  # one place before the image, and so on
+    full = convolve2d(image, KERNEL)  # starts one place before the image
     np.testing.assert_allclose(blur[0, :, :, 0], full[1:-1, 1:-1], atol=1e-6)
     np.testing.assert_allclose(down[0, :, :, 0], full[2:-1:2, 2:-1:2], atol=1e-6)
     spread = np.zeros((12, 16))
@@ -77,13 +77,13 @@ def tiny(**options):
 
 
 @pytest.mark.parametrize("kind", ["pool", pytest.param("fir", marks=pytest.mark.slow)])
-def test_skip_outputs_add_up_the_images_of_all_levels(kind):
+def test_skip_outputs_sum_the_images_of_all_levels(kind):
     net, x = (
         tiny(multipliers=(1, 1, 1), outputs="skip", padding="CIRCULAR", resample=kind),
         normal(0, 1, 8, 8, 1),
     )
     params = filled(net, x, T[:1], out=2)["params"]
-    for level in range(3):  # constants, which a torus keeps
+    for level in range(3):  # constants, which are preserved on a torus
         params[f"write{level}"] = {
             "kernel": jnp.zeros((3, 3, 4, 2)),
             "bias": jnp.asarray([10.0**level, -(3.0**level)]),
@@ -177,7 +177,7 @@ def test_the_published_networks_have_the_published_numbers_of_parameters(net, si
 
 
 @pytest.mark.slow
-def test_blocks_computed_again_change_neither_parameters_nor_gradients():
+def test_remat_changes_neither_parameters_nor_gradients():
     nets = [
         UNet(channels=8, multipliers=(1, 2), blocks=1, dropout=0.3, remat=remat) for remat in (False, True)
     ]

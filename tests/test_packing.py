@@ -1,4 +1,4 @@
-"""Packed documents are worth what each is alone: probabilities, gradients, and what counts."""
+"""Packed documents equal unpacked ones: probabilities, gradients, and counts."""
 
 import jax
 import jax.numpy as jnp
@@ -19,22 +19,22 @@ RNG = np.random.default_rng(0)
 DOCUMENTS = [RNG.integers(0, VALUES, size) for size in SIZES]
 
 
-def test_documents_go_to_the_first_row_with_room():
+def test_documents_go_to_the_first_row_with_enough_space():
     assert first_fit(SIZES, LENGTH).tolist() == ROWS
     sizes = RNG.integers(1, 30, 400).tolist()
-    rows, room = [], []
+    rows, free = [], []
     for size in sizes:
-        fits = [row for row, left in enumerate(room) if left >= size]
-        row = fits[0] if fits else len(room)
-        room += [] if fits else [40]
-        room[row] -= size
+        fits = [row for row, left in enumerate(free) if left >= size]
+        row = fits[0] if fits else len(free)
+        free += [] if fits else [40]
+        free[row] -= size
         rows.append(row)
     assert first_fit(sizes, 40).tolist() == rows
     with pytest.raises(UserError, match="documents of 1 to 9 tokens do not fit rows of 8"):
         first_fit(SIZES, 8)
 
 
-def test_a_row_holds_its_documents_whole_and_in_order():
+def test_a_row_holds_whole_documents_in_order():
     rows = pack(DOCUMENTS, LENGTH).arrays
     assert rows["segment"][0].tolist() == [1] * 5 + [2] * 3 + [3] * 4
     assert rows["segment"][2].tolist() == [1] * 9 + [0] * 3
@@ -58,7 +58,7 @@ TRANSFORMERS = [
 
 
 @pytest.mark.parametrize(("net", "start"), TRANSFORMERS)
-def test_a_packed_document_has_the_probability_that_it_has_alone(net, start):
+def test_packing_does_not_change_probabilities(net, start):
     """Each of eight documents in three rows, to 1e-5 nats; and the loss is their mean."""
     objective, params = model(net, (LENGTH,), start=start)
     log_prob = jax.jit(lambda batch: objective.log_prob(params, {}, batch, KEY))
@@ -80,7 +80,7 @@ def test_a_packed_document_has_the_probability_that_it_has_alone(net, start):
 
 
 @pytest.mark.parametrize("net", ["learned", pytest.param("tied, window", marks=pytest.mark.slow)])
-def test_no_gradient_crosses_from_one_document_into_another(net):
+def test_no_gradient_crosses_documents(net):
     """Exact zeros, of the logits in the embeddings of all places of another segment, and of later ones of the same."""
     _, params = model(net, (6,))
     segment = jnp.asarray([[1, 1, 2, 2, 2, 3]])
@@ -92,8 +92,8 @@ def test_no_gradient_crosses_from_one_document_into_another(net):
     assert not size[~inside].any()
 
 
-def test_networks_that_cannot_keep_documents_apart_say_so():
+def test_networks_without_segments_raise():
     batch = {name: jnp.asarray(array) for name, array in pack(DOCUMENTS, LENGTH).arrays.items()}
     for net in ("gru", "wavenet"):
-        with pytest.raises(UserError, match="cannot keep packed documents apart: use TokenTransformer"):
+        with pytest.raises(UserError, match="cannot separate packed documents: use TokenTransformer"):
             Autoregressive(NETS[net], (LENGTH,), VALUES).init(KEY, batch)

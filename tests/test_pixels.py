@@ -1,4 +1,4 @@
-"""Networks over pixels: what each output sees, and the walk at every place and every pace."""
+"""Networks over pixels: receptive fields, and incremental evaluation with rows at different places."""
 
 import functools
 
@@ -29,14 +29,14 @@ def each(slow):
 
 
 def made(name, shape):
-    """(late images of three rows, parameters that are nowhere zero, conditions)."""
+    """(shifted images of three rows, parameters without zeros, conditions)."""
     x, cond = jax.random.randint(KEY, (3, *shape), 0, LEVELS), jnp.eye(3)
     return x, filled(NETS[name], x, None, cond, out=2), cond
 
 
 @pytest.mark.parametrize("name", each(SLOW)[:-1])
-def test_gradients_are_exactly_zero_in_what_is_not_yet_there(name):
-    """Late input p is pixel p - 1, so output p sees inputs 1 ... p, on an image that no scale divides."""
+def test_gradients_are_exactly_zero_in_later_inputs(name):
+    """Shifted input p is pixel p - 1, so output p sees inputs 1 ... p; no scale divides the image's size."""
     h, w = 5, 3
     x, params, cond = made(name, (h, w, 1))
     apply = lambda x: jnp.sin(NETS[name].apply(params, x, None, cond[:1], out=2)).sum((0, 3)).reshape(h * w)
@@ -56,18 +56,18 @@ def test_gradients_are_exactly_zero_in_what_is_not_yet_there(name):
 
 
 @pytest.mark.parametrize("name", each(SLOW | {"row LSTM", "two scales"}))
-def test_walking_gives_the_outputs_of_all_places_at_any_pace(name):
-    """Two channels; one row walks all places, one stops after seven of them for a while, one does not begin at once."""
+def test_incremental_evaluation_gives_the_outputs_of_all_places(name):
+    """Two channels; in the first call one row takes all places, one takes seven, one takes none."""
     shape = (5, 6, 2)
     n = shape[0] * shape[1]
     x, params, cond = made(name, shape)
     expected = NETS[name].apply(params, x, None, cond, out=2).reshape(3, n, 2)
-    walker = NETS[name].walker(params, shape[:2], cond, out=2, channels=2)
-    walk = jax.jit(functools.partial(walker.walk, last=False))
+    decoder = NETS[name].incremental(params, shape[:2], cond, out=2, channels=2)
+    extend = jax.jit(functools.partial(decoder.extend, last=False))
     late, count = x.reshape(3, n, 2), np.array([n, 7, 0])
-    first, memory = walk(walker.begin(3), late, jnp.asarray(count))
+    first, memory = extend(decoder.init(3), late, jnp.asarray(count))
     rest = jnp.stack([jnp.roll(row, -done, axis=0) for row, done in zip(late, count, strict=True)])
-    second, memory = walk(memory, rest, jnp.asarray(n - count))
+    second, memory = extend(memory, rest, jnp.asarray(n - count))
     for row, done in enumerate(count):
         found = jnp.concatenate([first[row, :done], second[row, : n - done]])
         np.testing.assert_allclose(found, expected[row], atol=1e-5)
@@ -76,7 +76,7 @@ def test_walking_gives_the_outputs_of_all_places_at_any_pace(name):
 
 
 @pytest.mark.slow
-def test_dropout_is_drawn_in_training_alone():
+def test_dropout_is_drawn_in_training_only():
     x, params, cond = made("one scale", (2, 2, 1))
     noisy = NETS["one scale"].clone(dropout=0.5)
     apply = jax.jit(
@@ -88,7 +88,7 @@ def test_dropout_is_drawn_in_training_alone():
     assert jnp.abs(apply(KEY, True) - apply(jax.random.key(1), True)).max() > 1e-2
 
 
-def test_what_does_not_fit_is_refused():
+def test_wrong_shapes_raise():
     for net in NETS.values():
         with pytest.raises(UserError, match="keeps the shape"):
             net.init(KEY, jnp.zeros((1, 3, 2, 1), jnp.int32), out=(2, 3, 2))

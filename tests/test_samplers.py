@@ -1,4 +1,4 @@
-"""DDIM and the sampling loop in detail; where all samplers arrive is in test_samplers_table."""
+"""DDIM and the sampling loop in detail; the distributions of all samplers are in test_samplers_table."""
 
 import dataclasses
 
@@ -21,8 +21,8 @@ def test_ddim_with_eta_one_is_the_ddpm_posterior():
     t, s = jnp.asarray(0.6), jnp.asarray(0.55)
     exact = dataclasses.replace(GaussianData(mean=x0), std=1e-6).denoise(process)
     x_t = jnp.full((200_000, 1), 1.1)
-    walk = DDIM(eta=1.0).init(x_t)
-    x_s = np.asarray(DDIM(eta=1.0).step(exact, process, walk, t, s, jax.random.key(0)).x, np.float64)
+    state = DDIM(eta=1.0).init(x_t)
+    x_s = np.asarray(DDIM(eta=1.0).step(exact, process, state, t, s, jax.random.key(0)).x, np.float64)
     bar_t, bar_s = float(process.alpha(t)) ** 2, float(process.alpha(s)) ** 2
     beta = 1 - bar_t / bar_s
     mean = np.sqrt(bar_s) * beta / (1 - bar_t) * x0 + np.sqrt(bar_t / bar_s) * (1 - bar_s) / (1 - bar_t) * 1.1
@@ -32,13 +32,13 @@ def test_ddim_with_eta_one_is_the_ddpm_posterior():
 
 
 def test_ddim_is_exact_where_the_denoiser_is_constant():
-    """Data concentrated in a point: one step of any size lands on it."""
+    """Data concentrated in a point: one step of any size reaches it."""
     point = GaussianData(mean=0.25, std=1e-5)
     x = sample(point.denoise(VP()), VP(), DDIM(steps=2), jax.random.key(0), (16, 1))
     np.testing.assert_allclose(x, 0.25, atol=1e-4)
 
 
-def test_trace_is_the_path_of_the_walk():
+def test_trace_is_the_path_of_the_states():
     arguments = (DATA.denoise(VP()), VP(), DDIM(steps=7), jax.random.key(0), (5, 2))
     path = sample(*arguments, trace=True)
     np.testing.assert_array_equal(path[-1], sample(*arguments))

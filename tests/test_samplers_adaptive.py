@@ -62,22 +62,22 @@ def test_order_of_convergence(row):
 
 @pytest.mark.parametrize("order", [3, 4])
 def test_deis_has_its_order_from_exact_starting_values(order):
-    """The first order - 1 steps are put right by the exact solution."""
+    """The first order - 1 steps are replaced by the exact solution."""
     x, process, errors = jnp.asarray(LINE), VP(), []
     for steps in (64, 128):
         sampler = DEIS(steps, Uniform(0.9, 0.1), order=order, lower_order_final=False)
         times = sampler.times(process)
 
-        def step(walk, now, sampler=sampler):
+        def step(state, now, sampler=sampler):
             t, s, early = now
-            walk = sampler.step(DATA.denoise(process), process, walk, t, s, KEY)
+            state = sampler.step(DATA.denoise(process), process, state, t, s, KEY)
             exact = DATA.transport(process, x, jnp.asarray(0.9), s)
-            return dataclasses.replace(walk, x=jnp.where(early, exact, walk.x)), None
+            return dataclasses.replace(state, x=jnp.where(early, exact, state.x)), None
 
         early = jnp.arange(steps) < order - 1
-        walk, _ = jax.lax.scan(step, sampler.init(x), (times[:-1], times[1:], early))
+        state, _ = jax.lax.scan(step, sampler.init(x), (times[:-1], times[1:], early))
         exact = DATA.transport(process, x, jnp.asarray(0.9), jnp.asarray(0.1))
-        errors.append(float(jnp.abs(walk.x - exact).max()))
+        errors.append(float(jnp.abs(state.x - exact).max()))
     assert abs(np.log2(errors[0] / errors[1]) - order) < 0.35, errors
 
 
@@ -120,7 +120,7 @@ def test_deis_of_order_one_is_ddim_and_ends_in_sigma_zero():
     ids=repr,
 )
 def test_weak_order_one_without_monte_carlo(method):
-    """On Gaussian data x_s = A x_t + B + C z: mean and variance follow a recursion, and err by O(h)."""
+    """On Gaussian data x_s = A x_t + B + C z: mean and variance follow a recursion with error O(h)."""
     errors, z = [], jax.random.normal(named(KEY, "noise"), (2, 1))
     for steps in (800, 1600):
         sampler = with_steps(dataclasses.replace(method, grid=Uniform(0.8, 0.2)), steps)
@@ -153,8 +153,8 @@ def test_weak_order_one_without_monte_carlo(method):
 
 
 @pytest.mark.parametrize("solver", [pytest.param("tsit5", marks=pytest.mark.slow), "dopri5", "dopri8"])
-def test_adaptive_ode_keeps_its_tolerance_whatever_the_batch(solver):
-    """Errors fall with the tolerance; a thousand easy examples do not spoil the hard one."""
+def test_adaptive_ode_keeps_its_tolerance_in_any_batch(solver):
+    """Errors fall with the tolerance; a thousand easy examples do not increase the error of the hard one."""
     process, x = VP(), jnp.asarray(LINE)
     exact = DATA.transport(process, x, jnp.asarray(0.9), jnp.asarray(0.01))
 
@@ -175,7 +175,7 @@ def test_adaptive_ode_keeps_its_tolerance_whatever_the_batch(solver):
 
 
 @pytest.mark.slow
-def test_adaptive_samplers_that_do_not_arrive_give_nan():
+def test_adaptive_samplers_that_do_not_finish_return_nan():
     process, start = VP(), jnp.asarray(LINE)
     for method in (AdaptiveODE(rtol=1e-8, atol=1e-8, max_steps=3), AdaptiveSDE(max_steps=3)):
         draw = lambda method=method: sample(
@@ -187,8 +187,8 @@ def test_adaptive_samplers_that_do_not_arrive_give_nan():
 
 
 @pytest.mark.slow
-def test_adaptive_sde_s_path_is_one_function_of_the_key():
-    """Two tolerances see the same noise: the finer one's samples are near the coarser one's, path by path."""
+def test_the_adaptive_sde_path_is_a_function_of_the_key():
+    """Two tolerances use the same noise: their samples are close, path by path."""
     process = RectifiedFlow()
     start = jax.random.normal(jax.random.key(1), (64, 1))
     ends = {}

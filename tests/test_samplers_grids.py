@@ -66,7 +66,7 @@ def test_inversion_is_the_inverse_and_stops_at_the_ends(process):
 
 @pytest.mark.parametrize("steps", [1, 7, 30, 999, 1000])
 def test_trailing_times_are_training_times_from_the_noisiest(steps):
-    """Lin et al. 2024: round(arange(T, 0, -T / steps)), and then clean data."""
+    """Lin et al. 2024: round(arange(T, 0, -T / steps)), then clean data."""
     times = np.asarray(Trailing().times(VP(), steps)) * 1000
     np.testing.assert_allclose(times, np.round(times), atol=1e-3)
     np.testing.assert_allclose(times[:-1], np.arange(1000, 0, -1000 / steps), atol=0.5 + 1e-3)
@@ -81,7 +81,7 @@ def test_then_zero_appends_the_last_step():
     assert times.shape == (11,)
 
 
-def test_impossible_grids_are_refused():
+def test_impossible_grids_raise():
     with pytest.raises(UserError, match="infinite log-SNR"):
         jax.jit(lambda: Karras().times(RectifiedFlow(), 10))()
     with pytest.raises(UserError, match="end=0"):

@@ -1,4 +1,4 @@
-"""Multistep solvers with the exact denoiser: their order, their ends, and where they agree with DDIM."""
+"""Multistep solvers with the exact denoiser: order of convergence, end points, and agreement with DDIM."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ named_class = lambda value: type(value).__name__
     ids=named_class,
 )
 def test_third_order_from_exact_starting_values(process, grid):
-    """The first two steps are put right by the exact solution; grids with unequal steps, too."""
+    """The first two steps are replaced by the exact solution; also on grids with unequal steps."""
     with jax.enable_x64(True):
         x = jnp.linspace(-1.5, 1.5, 9)[:, None]
         denoise, numbers, errors = DATA.denoise(process), [128, 256, 512], []
@@ -39,22 +39,22 @@ def test_third_order_from_exact_starting_values(process, grid):
             sampler = DPMSolverPP(steps=number, grid=grid, order=3, lower_order_final=False)
             times = sampler.times(process)
 
-            def step(walk, now, sampler=sampler, first=times[0]):
+            def step(state, now, sampler=sampler, first=times[0]):
                 t, s, early = now
-                walk = sampler.step(denoise, process, walk, t, s, jax.random.key(0))
+                state = sampler.step(denoise, process, state, t, s, jax.random.key(0))
                 exact = DATA.transport(process, x, first, s)
-                return dataclasses.replace(walk, x=jnp.where(early, exact, walk.x)), ()
+                return dataclasses.replace(state, x=jnp.where(early, exact, state.x)), ()
 
             early = jnp.arange(number) < 2
-            walk, _ = jax.lax.scan(step, sampler.init(x), (times[:-1], times[1:], early))
-            errors.append(float(jnp.abs(walk.x - DATA.transport(process, x, times[0], times[-1])).max()))
+            state, _ = jax.lax.scan(step, sampler.init(x), (times[:-1], times[1:], early))
+            errors.append(float(jnp.abs(state.x - DATA.transport(process, x, times[0], times[-1])).max()))
     measured = fitted_order([1 / number for number in numbers], errors)
     assert abs(measured - 3) < 0.25, f"order {measured:.3f}, errors {errors}"
 
 
 @pytest.mark.parametrize("order", [2, 3])
-def test_mixtures_are_carried_by_quantiles(order):
-    """40 steps of a whole walk on bimodal data against the exact, monotone transport."""
+def test_mixtures_are_transported_by_quantiles(order):
+    """40 steps on bimodal data against the exact, monotone transport."""
     with jax.enable_x64(True):
         x = jnp.linspace(-2.0, 2.0, 11)[:, None]
         sampler = DPMSolverPP(steps=40, order=order, grid=LogSNR(end=0.01))
@@ -75,7 +75,7 @@ def test_order_one_is_ddim():
 @pytest.mark.parametrize(("process", "final"), [(VP(), True), (RectifiedFlow(), False)], ids=named_class)
 @pytest.mark.parametrize("method", [DPMSolverPP(order=3), SDEDPMSolverPP(), UniPC(order=3)], ids=named_class)
 def test_infinite_log_snr_at_both_ends_takes_first_order(method, process, final):
-    """From alpha = 0 and to sigma = 0: data concentrated in a point come out, and the last step is DDIM's."""
+    """From alpha = 0 and to sigma = 0: data concentrated in a point are reproduced, and the last step is DDIM's."""
     point = GaussianData(mean=0.25, std=1e-5)
     method = dataclasses.replace(method, steps=5, lower_order_final=final)
     path = sample(point.denoise(process), process, method, jax.random.key(0), (16, 1), trace=True)
@@ -87,7 +87,7 @@ def test_infinite_log_snr_at_both_ends_takes_first_order(method, process, final)
 
 @pytest.mark.slow
 def test_lower_order_final_ends_with_ddim():
-    """The last step alone is DDIM's, the last but one that of order 2."""
+    """The last step is DDIM's, the last but one has order 2."""
     grid = LogSNR(start=0.9, end=0.1)
     sampler = DPMSolverPP(steps=8, order=3, grid=grid)
     path, times = (
@@ -136,7 +136,7 @@ def test_unipc_corrector_integrates_polynomials(order):
 
 @pytest.mark.slow
 def test_unipc_beats_its_predictor_and_converges():
-    """Order 2's corrector takes the error's order past 2; few steps land nearer the exact solution."""
+    """The corrector of order 2 raises the order above 2; with few steps the error is smaller."""
     process = VE(sigma_max=5.0)
     with jax.enable_x64(True):
         x = jnp.linspace(-1.5, 1.5, 9)[:, None]

@@ -52,7 +52,7 @@ def test_edm_is_the_papers_algorithm(churn):
 
 
 def test_ancestral_variances():
-    """v = 0 is DDIM's eta = 1; v = 1 is exact for data N(0, 1) under VP, whatever the steps."""
+    """v = 0 is DDIM's eta = 1; v = 1 is exact for data N(0, 1) under VP, for any number of steps."""
     arguments = (DATA.denoise(VP()), VP())
     small = sample(*arguments, Ancestral(steps=7, variance=0.0), jax.random.key(0), (16, 2))
     ddpm = sample(*arguments, DDIM(steps=7, eta=1.0), jax.random.key(0), (16, 2))
@@ -85,12 +85,12 @@ def test_langevin_is_stationary_with_its_bias(relative):
     """Mean m, variance v / (1 - e / (2 v)), lag-one correlation 1 - e / v."""
     mean, variance, num = 0.7, 0.16, 50_000
     size = relative * variance
-    walk = jax.jit(
+    sampler = jax.jit(
         lambda key: langevin(
             lambda x: -(x - mean) / variance, jnp.zeros((num, 1)), key, steps=100, step_size=size, trace=True
         )
     )
-    path = np.asarray(walk(jax.random.key(0)), np.float64)[:, :, 0]
+    path = np.asarray(sampler(jax.random.key(0)), np.float64)[:, :, 0]
     assert path.shape == (101, num)
     assert not path[0].any()
     biased = variance / (1 - relative / 2)
@@ -99,7 +99,7 @@ def test_langevin_is_stationary_with_its_bias(relative):
     assert abs(np.corrcoef(path[-2], path[-1])[0, 1] - (1 - relative)) < 4 / np.sqrt(num)
 
 
-def test_corrector_moves_any_law_to_the_marginal():
+def test_corrector_converges_to_the_marginal():
     """From a wrong mean and variance; |z| / |score| = std makes e = 2 r^2 v, so the variance is v / (1 - r^2)."""
     process, t, ratio = VP(), jnp.asarray(0.4), 0.3
     corrector = LangevinCorrector(steps=100, signal_to_noise=ratio)
@@ -113,12 +113,12 @@ def test_corrector_moves_any_law_to_the_marginal():
 
 @pytest.mark.slow
 def test_predictor_corrector_wraps_one_step_of_its_predictor():
-    """Predictor, then corrector at s; a multistep predictor keeps its memory, and sigma = 0 ends uncorrected."""
+    """Predictor, then corrector at s; a multistep predictor keeps its memory; no correction at sigma = 0."""
     pair = PredictorCorrector(DPMSolverPP(steps=6), LangevinCorrector(steps=2))
     denoise, key, t, s = DATA.denoise(VP()), jax.random.key(0), jnp.asarray(0.5), jnp.asarray(0.4)
-    walk = pair.init(jnp.linspace(-1.0, 1.0, 8)[:, None])
-    alone = pair.predictor.step(denoise, VP(), walk, t, s, key)
-    both = pair.step(denoise, VP(), walk, t, s, key)
+    state = pair.init(jnp.linspace(-1.0, 1.0, 8)[:, None])
+    alone = pair.predictor.step(denoise, VP(), state, t, s, key)
+    both = pair.step(denoise, VP(), state, t, s, key)
     np.testing.assert_array_equal(both.x, pair.corrector.correct(denoise, VP(), alone.x, s, key))
     np.testing.assert_array_equal(both.memory.estimates[0], alone.memory.estimates[0])
     path = sample(denoise, VP(), pair, key, (8, 1), trace=True)
@@ -183,7 +183,7 @@ SMALL = [with_steps(sampler, 3) for sampler in COUNTED]
 
 
 @pytest.mark.parametrize("sampler", SMALL, ids=named_class)
-def test_evaluations_are_counted_and_the_path_ends_where_the_walk_does(sampler):
+def test_evaluations_are_counted_and_the_path_ends_at_the_samples(sampler):
     calls = []
 
     def counted(x, t):

@@ -1,4 +1,4 @@
-"""Samplers of tokens with the exact denoiser of a known law, by the one loop of all samplers."""
+"""Samplers of tokens with the exact denoiser of a known distribution, by the shared sampling loop."""
 
 import itertools
 
@@ -24,19 +24,19 @@ by_name = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__
 
 
 def drawn(process, sampler, num=NUM, joint=JOINT, trace=False, seed=0):
-    """Samples, or their paths, from the prior."""
+    """Samples from the prior on, or their paths."""
 
     @jax.jit
-    def walk(key):
+    def draw_samples(key):
         shape = (num, joint.length)
         start = process.prior(jax.random.fold_in(key, 99), shape)
         return sample(joint.denoise(process), process, sampler, key, shape, start=start, trace=trace)
 
-    return np.asarray(walk(jax.random.key(seed)))
+    return np.asarray(draw_samples(jax.random.key(seed)))
 
 
 def predicted(process, steps: int) -> np.ndarray:
-    """The law of what so many ancestral steps draw, by matrices over all sequences."""
+    """The distribution of samples after `steps` ancestral steps, by matrices over all sequences."""
     with jax.enable_x64(True):
         noisy = sequences(process.symbols, JOINT.length)
         law = product(np.exp(np.asarray(process_prior(process))))
@@ -49,7 +49,7 @@ def predicted(process, steps: int) -> np.ndarray:
 
 
 def process_prior(process) -> np.ndarray:
-    """log of the law of x_1 at each position."""
+    """Log-probabilities of x_1 at each position."""
     first = np.full((JOINT.length, process.symbols), -np.inf)
     first[:, process.vocab if isinstance(process, Absorbing) else slice(None)] = 0.0
     return first - np.log(np.exp(first).sum(-1, keepdims=True))
@@ -61,8 +61,8 @@ def p_value(x: np.ndarray, law: np.ndarray) -> float:
 
 
 @by_name
-def test_few_steps_have_the_predicted_law(process):
-    """And not the data's, from which that is far."""
+def test_few_steps_have_the_predicted_distribution(process):
+    """It differs strongly from that of the data."""
     x, law = drawn(process, TokenAncestral(3)), predicted(process, 3)
     np.testing.assert_allclose(law.sum(), 1.0, rtol=1e-9)
     assert p_value(x, law) > 1e-3
@@ -72,14 +72,14 @@ def test_few_steps_have_the_predicted_law(process):
 @pytest.mark.slow
 @by_name
 def test_many_steps_draw_the_data(process):
-    """The bias of T steps falls like 1 / T, and with enough of them samples pass for the data."""
+    """The bias of T steps falls like 1 / T; with enough steps samples follow the data."""
     bias = [np.abs(predicted(process, steps) - JOINT.p).sum() for steps in (8, 16, 32)]
     assert 1.7 < bias[0] / bias[1] < 2.3
     assert 1.7 < bias[1] / bias[2] < 2.3
     assert p_value(drawn(process, TokenAncestral(150)), JOINT.p) > 1e-3
 
 
-def test_what_is_revealed_stays():
+def test_revealed_tokens_do_not_change():
     path = drawn(Absorbing(3), TokenAncestral(12), num=500, trace=True)
     before, after = path[:-1], path[1:]
     assert (path[0] == 3).all()
@@ -90,13 +90,13 @@ def test_what_is_revealed_stays():
 
 
 def test_one_token_a_step_in_random_order_is_exact():
-    """Any-order sampling, where as many ancestral steps are not."""
+    """Any-order sampling; the same number of ancestral steps is not exact."""
     random = Confidence(steps=2, choice=1e6)
     assert p_value(drawn(Absorbing(3), random), JOINT.p) > 1e-3
     assert np.abs(predicted(Absorbing(3), 2) - JOINT.p).sum() > 0.05
 
 
-def test_confidence_reveals_the_surest_and_as_many_as_the_schedule_says():
+def test_confidence_reveals_the_most_confident_as_scheduled():
     joint, process = Joint(2, 6, seed=4), Absorbing(2, CosineNoise())
     path = drawn(process, Confidence(steps=5, choice=0.0), num=64, joint=joint, trace=True)
     noise = np.sin(np.pi / 2 * np.linspace(1, 0, 6))
@@ -119,7 +119,7 @@ def test_confidence_reveals_the_surest_and_as_many_as_the_schedule_says():
 
 
 @pytest.mark.slow
-def test_temperature_and_nucleus_change_the_law_of_one_step():
+def test_temperature_and_nucleus_change_the_distribution_of_one_step():
     process = Absorbing(3)
     law = JOINT.posterior(process, 1.0)[-1]
     cold = law**2.0 / (law**2.0).sum(-1, keepdims=True)
@@ -136,18 +136,18 @@ def test_temperature_and_nucleus_change_the_law_of_one_step():
 def test_sharded_equals_one_device(sampler):
     process, mesh = Absorbing(3), make_mesh("data:8")
 
-    def walk(key):
+    def draw_samples(key):
         start = process.prior(key, (64, 2))
         return sample(JOINT.denoise(process), process, sampler, key, (64, 2), start=start)
 
-    compiled = jax.jit(walk, out_shardings=batch_sharding(mesh)).lower(jax.random.key(0)).compile()
+    compiled = jax.jit(draw_samples, out_shardings=batch_sharding(mesh)).lower(jax.random.key(0)).compile()
     sharded = compiled(jax.random.key(0))
     assert {shard.data.shape for shard in sharded.addressable_shards} == {(8, 2)}
-    np.testing.assert_array_equal(sharded, jax.jit(walk)(jax.random.key(0)))
+    np.testing.assert_array_equal(sharded, jax.jit(draw_samples)(jax.random.key(0)))
     assert "all-gather" not in compiled.as_text()
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_settings_raise():
     process = UniformNoise(3)
     x, times = jnp.zeros((1, 2), jnp.int32), (jnp.asarray(1.0), jnp.asarray(0.5))
     sampler = Confidence(2)

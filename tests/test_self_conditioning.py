@@ -1,4 +1,4 @@
-"""Self-conditioning: what the network sees beside the state, in training and along a walk."""
+"""Self-conditioning: the network's additional input in training and in sampling."""
 
 import dataclasses
 from itertools import pairwise
@@ -39,8 +39,8 @@ def out(x, previous, t):
 
 
 @pytest.mark.parametrize("probability", [1.0, 0.0])
-def test_training_shows_the_networks_own_estimate(probability):
-    """The loss written out: x0_hat = network(x_t, 0), and no gradient through it."""
+def test_training_gives_the_networks_own_estimate(probability):
+    """The loss by its definition: x0_hat = network(x_t, 0), and no gradient through it."""
     model = dataclasses.replace(MODEL, self_conditioning=max(probability, 1e-30))
     ctx = Context(key=jax.random.key(1), step=jnp.asarray(0))
     value, slope = jax.value_and_grad(lambda p: model.loss(p, {}, BATCH, ctx)[0])(PARAMS)
@@ -54,8 +54,8 @@ def test_training_shows_the_networks_own_estimate(probability):
     np.testing.assert_allclose(slope["net"]["b"], jnp.mean(2 * error * estimate), rtol=1e-4, atol=1e-7)
 
 
-def test_ddim_sees_the_last_steps_estimate():
-    """The walk written out in NumPy's way, one evaluation a step."""
+def test_ddim_uses_the_last_steps_estimate():
+    """The sampling loop in NumPy, one evaluation per step."""
     model = dataclasses.replace(MODEL, process=VP(), sampler=DDIM(steps=5))
     times, path = model.path(PARAMS, {}, jax.random.key(3), 4)
     process = model.process
@@ -69,7 +69,7 @@ def test_ddim_sees_the_last_steps_estimate():
     np.testing.assert_allclose(path[-1], model.sample(PARAMS, {}, jax.random.key(3), 4), rtol=1e-6)
 
 
-def test_heuns_second_evaluation_sees_the_steps_first_estimate():
+def test_heuns_second_evaluation_uses_the_steps_first_estimate():
     model = dataclasses.replace(MODEL, predict=X0(), sampler=Heun(steps=3))
     times, path = model.path(PARAMS, {}, jax.random.key(3), 4)
     process = model.process

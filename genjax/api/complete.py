@@ -1,4 +1,4 @@
-"""Completing prompts of text: drawn as it comes, searched with beams, or drawn with the drafts of a smaller model."""
+"""Completing prompts of text: by sampling, by beam search, or by speculative decoding with a draft model."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -19,21 +19,21 @@ from genjax.samplers.decoding.speculative import speculate
 from genjax.training.loop import Run
 from genjax.training.step import TrainState
 
-CHUNK = 8  # tokens between looks at what has been generated
+CHUNK = 8  # tokens generated between two yields of `stream`
 
 
 def encode_prompts(data: Data, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts as tokens.
+    """Encodes prompts as tokens.
 
     Args:
-        data: text.
+        data: data of text.
         prompts: at least one.
 
     Returns:
-        (tokens int32 [b, p], padded at the end; how many each has, int32 [b]).
+        (tokens int32 [b, p], padded at the end; number of tokens of each, int32 [b]).
 
     Raises:
-        UserError: the data are no text, or a prompt has a character that they lack.
+        UserError: the data are not text, or a prompt has a character outside the vocabulary.
     """
     if data.kind != "text":
         raise UserError(f"--prompt is for models of text, this one is of {data.kind}")
@@ -46,10 +46,10 @@ def encode_prompts(data: Data, prompts: Sequence[str]) -> tuple[np.ndarray, np.n
 
 
 def _open(run: Run, prompts: Sequence[str]) -> tuple[Autoregressive, jax.Array, jax.Array]:
-    """The objective of a run, and prompts on the device: tokens [b, p] and how many each has [b].
+    """The objective of a run, and prompts on the device: tokens [b, p] and the number of each [b].
 
     Raises:
-        UserError: the model is of another kind, or a prompt does not fit it.
+        UserError: the model is not autoregressive, or a prompt is too long or has unknown characters.
     """
     objective, data = run.experiment.objective, run.experiment.data
     if not isinstance(objective, Autoregressive):
@@ -61,40 +61,40 @@ def _open(run: Run, prompts: Sequence[str]) -> tuple[Autoregressive, jax.Array, 
 
 
 def _texts(run: Run, tokens: Any, lengths: Any) -> list[str]:
-    """Rows of tokens as text, each as long as it says."""
+    """Decodes rows of tokens, each up to its length."""
     vocabulary = getattr(run.experiment.data.source, "vocabulary", Vocabulary())
     rows, lengths = map(gather, (tokens, lengths))
     return [vocabulary.decode(row[:length]) for row, length in zip(rows, lengths, strict=True)]
 
 
 def stream(run: Run, state: TrainState, prompts: Sequence[str], seed: int) -> Iterator[list[str]]:
-    """Completes prompts, all in one batch, with the moving average of the parameters.
+    """Completes prompts by sampling, in one batch, with the EMA parameters.
 
     Args:
-        run: of text, its objective autoregressive.
-        state: a checkpoint.
-        prompts: texts to go on from.
-        seed: of the draws.
+        run: an autoregressive model of text.
+        state: its checkpoint.
+        prompts: texts to continue.
+        seed: seed of the draws.
 
     Yields:
-        Prompts and what follows them so far, every few tokens, until all rows are done.
+        Prompts with their continuations so far, every `CHUNK` tokens, until all rows are done.
 
     Raises:
-        UserError: the model is of another kind, or a prompt does not fit it.
+        UserError: the model is not autoregressive, or a prompt is too long or has unknown characters.
     """
     objective, tokens, count = _open(run, prompts)
-    room, key = run.experiment.data.shape[0], named(jax.random.key(seed), "decode")
+    max_length, key = run.experiment.data.shape[0], named(jax.random.key(seed), "decode")
 
-    def begin(params: Any, tokens: Any, count: Any) -> Any:
-        return start(objective.model(params, len(count)), tokens, count, room)
+    def prefill(params: Any, tokens: Any, count: Any) -> Any:
+        return start(objective.model(params, len(count)), tokens, count, max_length)
 
-    def go(params: Any, now: Any) -> Any:
+    def generate_chunk(params: Any, now: Any) -> Any:
         model = objective.model(params, len(prompts))
         return advance(model, objective.decoding, now, key, CHUNK, objective.stop)
 
     params = jax.jit(objective.ready)(state.ema)
-    now = jax.jit(begin)(params, tokens, count)
-    more: Callable[..., Any] = jax.jit(go, donate_argnums=1)
+    now = jax.jit(prefill)(params, tokens, count)
+    more: Callable[..., Any] = jax.jit(generate_chunk, donate_argnums=1)
     while True:
         yield _texts(run, now.tokens, now.length)
         if now.done.all():
@@ -103,22 +103,22 @@ def stream(run: Run, state: TrainState, prompts: Sequence[str], seed: int) -> It
 
 
 def search(run: Run, state: TrainState, prompts: Sequence[str], beam: Beam) -> list[list[tuple[str, float]]]:
-    """The best continuations of each prompt that a beam search finds, as long as the model has room.
+    """Completes prompts by beam search, up to the maximum length of the model.
 
-    Nothing is drawn, so temperature and what cuts the distribution off (top-k, top-p, min-p, typical) are left out of
-    the objective's decoding; penalties and filters of its own stay.
+    Nothing is sampled, so temperature, top-k, top-p, min-p and typical are removed from the objective's decoding;
+    penalties and custom filters are kept.
 
     Args:
-        run: of text, its objective autoregressive.
-        state: a checkpoint.
-        prompts: texts to go on from; the longest leaves room for at least one token.
-        beam: how wide, and how lengths count.
+        run: an autoregressive model of text.
+        state: its checkpoint.
+        prompts: texts to continue; shorter than the maximum length.
+        beam: hyperparameters of the search.
 
     Returns:
-        For each prompt (text with the prompt, score), best first; see `decode.beam` for the score, in nats.
+        For each prompt (text with the prompt, score), best first; score in nats, see `samplers.decoding.beam`.
 
     Raises:
-        UserError: the model is of another kind, or a prompt does not fit it.
+        UserError: the model is not autoregressive, or a prompt is too long or has unknown characters.
     """
     objective, tokens, count = _open(run, prompts)
     new = run.experiment.data.shape[0] - tokens.shape[1]
@@ -142,8 +142,8 @@ def search(run: Run, state: TrainState, prompts: Sequence[str], beam: Beam) -> l
     return results
 
 
-def _meanings(data: Data) -> list[str]:
-    """What each token of a text stands for."""
+def _token_texts(data: Data) -> list[str]:
+    """The text of each token."""
     vocabulary = getattr(data.source, "vocabulary", Vocabulary())
     return [vocabulary.decode(np.array([token])) for token in range(len(vocabulary))]
 
@@ -157,42 +157,50 @@ def with_draft(
     drafts: int,
     seed: int,
 ) -> tuple[list[str], float]:
-    """Completes prompts by speculative decoding: distributed as the model's own draws, whatever the small one says.
+    """Completes prompts by speculative decoding: distributed exactly as samples of the large model.
 
     Args:
-        run: of text, its objective autoregressive.
-        state: a checkpoint.
-        small: of a model of the same vocabulary, with as much room.
-        small_state: a checkpoint of it.
-        prompts: texts to go on from.
-        drafts: tokens that the small model drafts in a round.
-        seed: of the draws.
+        run: an autoregressive model of text.
+        state: its checkpoint.
+        small: the draft model, of the same vocabulary and at least the same maximum length.
+        small_state: its checkpoint.
+        prompts: texts to continue.
+        drafts: number of tokens drafted per round.
+        seed: seed of the draws.
 
     Returns:
-        (prompts and what follows them, share of the drafts that were accepted).
+        (prompts with their continuations, share of accepted drafts).
 
     Raises:
-        UserError: a model is of another kind, the two do not fit together, or a prompt does not fit them.
+        UserError: a model is not autoregressive, the two are incompatible, or a prompt does not fit.
     """
     objective, tokens, count = _open(run, prompts)
     other, mine, theirs = small.experiment.objective, run.experiment.data, small.experiment.data
     if not isinstance(other, Autoregressive):
         raise UserError(f"--draft needs an autoregressive model, this is {type(other).__name__}")
-    if theirs.kind != "text" or other.values != objective.values or _meanings(theirs) != _meanings(mine):
+    if (
+        theirs.kind != "text"
+        or other.values != objective.values
+        or _token_texts(theirs) != _token_texts(mine)
+    ):
         raise UserError(
             f"--draft needs a model of the same tokens: it has {other.values} of {type(theirs.source).__name__}, "
             f"the model {objective.values} of {type(mine.source).__name__}"
         )
-    room = mine.shape[0]
-    if theirs.shape[0] < room:
-        raise UserError(f"--draft reads {theirs.shape[0]} tokens, the model {room}: it must read as many")
+    max_length = mine.shape[0]
+    if theirs.shape[0] < max_length:
+        raise UserError(
+            f"--draft reads {theirs.shape[0]} tokens, the model {max_length}: it must read as many"
+        )
 
-    def go(params: Any, small_params: Any, tokens: Any, count: Any) -> Any:
+    def complete(params: Any, small_params: Any, tokens: Any, count: Any) -> Any:
         large = objective.model(params, len(count), slack=drafts + 1)
         guess = other.model(small_params, len(count), slack=drafts + 1)
         key, stop = named(jax.random.key(seed), "decode"), objective.stop
-        return speculate(large, guess, objective.decoding, key, tokens, count, room, drafts=drafts, stop=stop)
+        return speculate(
+            large, guess, objective.decoding, key, tokens, count, max_length, drafts=drafts, stop=stop
+        )
 
-    done = jax.jit(go)(state.ema, small_state.ema, tokens, count)
+    done = jax.jit(complete)(state.ema, small_state.ema, tokens, count)
     rate = jnp.sum(done.accepted) / jnp.maximum(jnp.sum(done.rounds) * drafts, 1)
     return _texts(run, done.tokens, done.length), float(rate)

@@ -1,6 +1,7 @@
 """The contract: the protocols of networks and objectives.
 
-An `Objective` defines what is learned: it initialises parameters and gives the losses of its *players*. A player is a parameter group with its own loss. Training minimises, for every player i
+An `Objective` defines what is learned: it initialises parameters and gives the losses of its *players*.
+A player is a parameter group with its own loss. Training minimises, for every player i
 with parameters theta_i,
 
     theta_i <- argmin_{theta_i} E_{batch, key} [ loss_i(theta_1, ..., theta_n) ],
@@ -79,8 +80,8 @@ class Mean:
         weight: scalar float32, the number of elements that the mean is over; 0 where there are none.
     """
 
-    value: Float[Array, ""]
-    weight: Float[Array, ""]
+    value: PyTree  # no narrower: gradients and shapes of means are `Mean`s too
+    weight: PyTree
 
 
 @record
@@ -97,7 +98,7 @@ class Aux:
 
     metrics: dict[str, PyTree] = dataclasses.field(default_factory=dict)
     extra: dict[str, PyTree] = dataclasses.field(default_factory=dict)
-    weight: Float[Array, ""] | None = None
+    weight: PyTree = None
 
 
 LossFn = Callable[[Params, Extra, Batch, Context], tuple[Array, Aux]]
@@ -133,12 +134,14 @@ class Sampling:
     Attributes:
         name: of the method: "DDIM", "direct", "token by token".
         steps: of its loop; 1 without a loop.
-        evaluations: of the network for one sample.
+        evaluations: of the network for one sample; the most that there can be where steps are adaptive.
+        stops_early: whether the loop ends before its last step where a sample is complete.
     """
 
     name: str
     steps: int = 1
     evaluations: int = 1
+    stops_early: bool = False
 
     def __str__(self) -> str:
         plural = lambda count, word: f"{count} {word}" + "s" * (count != 1)
@@ -231,6 +234,47 @@ class Samples(Protocol):
         ...
 
 
+def require_samples(objective: Objective) -> Samples:
+    """The objective as one that draws samples.
+
+    Raises:
+        UserError: it draws none.
+    """
+    if not isinstance(objective, Samples):
+        raise UserError(f"{type(objective).__name__} draws no samples")
+    return objective
+
+
+def num_classes(objective: Objective) -> int:
+    """Number of classes that samples can be asked for; 0 for none."""
+    return objective.condition.classes if objective.condition else 0
+
+
+@runtime_checkable
+class HasShape(Protocol):
+    """An objective whose configuration fixes the shape of one example."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+@runtime_checkable
+class HasValues(Protocol):
+    """An objective for integer data of a fixed number of values."""
+
+    @property
+    def values(self) -> int: ...
+
+
+@runtime_checkable
+class HasElements(Protocol):
+    """An objective whose likelihood counts the elements of each example, such as the tokens of a document."""
+
+    def elements(self, batch: Batch) -> Float[Array, " b"]:
+        """Number of elements of each example that `log_prob` covers."""
+        ...
+
+
 @runtime_checkable
 class HasLogProb(Protocol):
     """An objective that evaluates the log-likelihood of data.
@@ -315,7 +359,7 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
-class HasDecoder(Protocol):
+class HasDecoder(Objective, Protocol):
     """An objective that decodes latents to data: a generator, whose latents are N(0, I), or an autoencoder."""
 
     @property

@@ -27,7 +27,7 @@ LEAST = -7.0  # of log s: a tenth of a bin of 256
 
 
 @runtime_checkable
-class Emission(Protocol):
+class OutputDistribution(Protocol):
     """How outputs become distributions; implemented by frozen dataclasses."""
 
     def grid(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
@@ -68,14 +68,14 @@ class Categorical:
     def log_prob(
         self, out: Float[Array, "b n ..."], x: Int[Array, "b n c"], values: int
     ) -> Float[Array, "b n"]:
-        """See `Emission`."""
+        """See `OutputDistribution`."""
         log_p = jax.nn.log_softmax(out.astype(jnp.float32))
         return jnp.take_along_axis(log_p, x[..., None], axis=-1)[..., 0].sum(-1)
 
     def logits(
         self, out: Float[Array, "b ..."], before: Int[Array, "b c"], channel: int, values: int
     ) -> Float[Array, "b v"]:
-        """See `Emission`."""
+        """See `OutputDistribution`."""
         return out[:, channel].astype(jnp.float32)
 
 
@@ -108,7 +108,7 @@ class LogisticMixture:
     def log_prob(
         self, out: Float[Array, "b n ..."], x: Int[Array, "b n c"], values: int
     ) -> Float[Array, "b n"]:
-        """See `Emission`."""
+        """See `OutputDistribution`."""
         parts, channels = self._split(out, x.shape[-1]), x.shape[-1]
         scaled = 2.0 * x.astype(jnp.float32) / (values - 1) - 1.0
         log_p = jax.nn.log_softmax(parts[0])
@@ -120,7 +120,7 @@ class LogisticMixture:
     def logits(
         self, out: Float[Array, "b ..."], before: Int[Array, "b c"], channel: int, values: int
     ) -> Float[Array, "b v"]:
-        """See `Emission`."""
+        """See `OutputDistribution`."""
         parts = self._split(out, before.shape[-1])
         scaled = 2.0 * before.astype(jnp.float32) / (values - 1) - 1.0
         log_weight = jax.nn.log_softmax(parts[0])

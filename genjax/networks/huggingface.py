@@ -1,7 +1,7 @@
-"""Weights of language models in the layout of Hugging Face, in and out: `config.json` and `*.safetensors`, no pickle.
+"""Import and export of language models in the layout of Hugging Face: `config.json` and `*.safetensors`, no pickle.
 
-A table per architecture says which of our arrays is made of which of theirs. Theirs are named with the block's number;
-ours are stacked over the blocks along the first axis. GPT-2 keeps matrices as [in, out], as we do; Llama as [out, in].
+A table per architecture maps our arrays to theirs. Their names contain the block's number;
+ours are stacked over the blocks along the first axis. GPT-2 stores matrices as [in, out], as we do; Llama as [out, in].
 """
 
 import dataclasses
@@ -27,13 +27,13 @@ class Entry:
 
     Attributes:
         ours: its path in the parameters.
-        theirs: names of those that it is made of, side by side along the last axis; {i} is the block's number.
-        turned: whether theirs are transposed.
+        theirs: names of the arrays that are concatenated along the last axis; {i} is the block's number.
+        transposed: whether theirs are transposed.
     """
 
     ours: str
     theirs: tuple[str, ...]
-    turned: bool = False
+    transposed: bool = False
 
 
 GPT2 = (
@@ -69,7 +69,7 @@ HEAD = Entry("out/kernel", ("lm_head.weight",), True)
 
 
 def _need(config: Mapping[str, Any], **wanted: Any) -> None:
-    """Refuses a config that asks for what the networks here do not do."""
+    """Raises if the config has other than the supported values."""
     for name, value in wanted.items():
         if config.get(name, value) != value:
             raise UserError(f"config.json has {name}={config[name]!r}; only {value!r} is supported")
@@ -144,14 +144,14 @@ def _to_llama(net: TokenTransformer, params: Mapping[str, Any]) -> dict[str, Any
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What is known of one architecture: its table, and the way between its config and our network."""
+    """One architecture: its table of arrays, and conversions between its config and our network."""
 
     table: tuple[Entry, ...]
     network: Callable[[Mapping[str, Any]], TokenTransformer]
     config: Callable[[TokenTransformer, Mapping[str, Any]], dict[str, Any]]
 
     def entries(self, net: TokenTransformer) -> tuple[Entry, ...]:
-        """The table of a network; one that is not tied has a head of its own."""
+        """The table of a network; with an output matrix unless it is tied."""
         return self.table if net.tied else (*self.table, HEAD)
 
 
@@ -162,10 +162,10 @@ ARCHITECTURES = {
 
 
 def kind_of(net: TokenTransformer) -> str:
-    """The architecture that a network is of.
+    """The architecture of a network.
 
     Raises:
-        UserError: it is of none that the table has.
+        UserError: no known architecture has its form.
     """
     form: dict[str, Callable[..., TokenTransformer]] = {"gpt2": gpt2, "llama": llama}
     free = {
@@ -189,8 +189,8 @@ def kind_of(net: TokenTransformer) -> str:
         differing[name] = [n for n in names if getattr(net, n) != getattr(like, n)]
         if not differing[name]:
             return name
-    said = "; ".join(f"not {name} for its {', '.join(names)}" for name, names in differing.items())
-    raise UserError(f"this network has no layout to be written in: {said}")
+    reasons = "; ".join(f"not {name}: {', '.join(names)} differ" for name, names in differing.items())
+    raise UserError(f"no supported architecture has the form of this network ({reasons})")
 
 
 def to_ours(kind: str, net: TokenTransformer, theirs: Mapping[str, np.ndarray]) -> PyTree:
@@ -198,7 +198,7 @@ def to_ours(kind: str, net: TokenTransformer, theirs: Mapping[str, np.ndarray]) 
 
     Args:
         kind: "gpt2" or "llama".
-        net: as the config says.
+        net: network of the config.
         theirs: name -> array; GPT-2's may lack the prefix "transformer.".
 
     Returns:
@@ -220,7 +220,7 @@ def to_ours(kind: str, net: TokenTransformer, theirs: Mapping[str, np.ndarray]) 
         stacked = entry.ours.startswith("blocks/")
         for block in range(net.depth if stacked else 1):
             parts = [find(name.format(i=block)) for name in entry.theirs]
-            whole.append(np.concatenate([part.T if entry.turned else part for part in parts], axis=-1))
+            whole.append(np.concatenate([part.T if entry.transposed else part for part in parts], axis=-1))
         node = out
         *folders, leaf = entry.ours.split("/")
         for folder in folders:
@@ -230,7 +230,16 @@ def to_ours(kind: str, net: TokenTransformer, theirs: Mapping[str, np.ndarray]) 
 
 
 def to_theirs(kind: str, net: TokenTransformer, params: PyTree) -> Arrays:
-    """The inverse of `to_ours`: arrays by Hugging Face's names."""
+    """The inverse of `to_ours`.
+
+    Args:
+        kind: "gpt2" or "llama".
+        net: the network.
+        params: its parameters.
+
+    Returns:
+        Arrays by Hugging Face's names.
+    """
     groups = net.groups or net.heads
     d, hidden = net.width // net.heads, round(net.mlp_ratio * net.width)
     widths = {
@@ -246,7 +255,7 @@ def to_theirs(kind: str, net: TokenTransformer, params: PyTree) -> Arrays:
         for block, whole in enumerate(node if stacked else [node]):
             ends = np.cumsum(widths[entry.ours])[:-1] if len(entry.theirs) > 1 else np.array([], int)
             for name, part in zip(entry.theirs, np.split(np.asarray(whole), ends, axis=-1), strict=True):
-                theirs[name.format(i=block)] = np.ascontiguousarray(part.T if entry.turned else part)
+                theirs[name.format(i=block)] = np.ascontiguousarray(part.T if entry.transposed else part)
     return theirs
 
 
@@ -261,10 +270,10 @@ def describe(folder: Path) -> tuple[TokenTransformer, dict[str, Any]]:
     except OSError as error:
         raise UserError(f"cannot read {folder / 'config.json'}: {error.strerror}") from None
     except ValueError as error:
-        raise UserError(f"{folder / 'config.json'} is no JSON: {error}") from None
+        raise UserError(f"{folder / 'config.json'} is not valid JSON: {error}") from None
     kind = config.get("model_type")
     if kind not in ARCHITECTURES:
-        raise UserError(f"{folder} is a '{kind}': known are {', '.join(ARCHITECTURES)}")
+        raise UserError(f"{folder} is a '{kind}': supported are {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[kind].network(config), config
 
 
@@ -300,10 +309,10 @@ def write(folder: Path, net: TokenTransformer, params: PyTree, more: Mapping[str
     """Writes a model to a folder, as `read` reads it.
 
     Args:
-        folder: made if missing.
-        net: of a form that an architecture has.
+        folder: created if missing.
+        net: network of a supported architecture.
         params: its parameters.
-        more: entries of config.json besides those that the network gives, e.g. "eos_token_id".
+        more: additional entries of config.json, e.g. "eos_token_id".
 
     Returns:
         The architecture.

@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from genjax.conditioning.labels import condition_vector
 from genjax.core.errors import UserError
-from genjax.core.objective import Conditioner, Aux, Context, Player
+from genjax.core.objective import Aux, Conditioner, Context, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions.flows.base import Base, Normal
@@ -113,7 +113,9 @@ class Flow:
             (scalar loss, metrics).
         """
         x = batch["x"]
-        given = Given(condition_vector(self.condition, batch, len(x)), key=named(ctx.key, "given"), train=ctx.train)
+        given = Given(
+            condition_vector(self.condition, batch, len(x)), key=named(ctx.key, "given"), train=ctx.train
+        )
         nats = -jnp.mean(self._log_prob(params, x, given))
         return nats / math.prod(self.shape), Aux({"nats": nats})
 
@@ -145,6 +147,11 @@ class Flow:
             return self._log_prob(params, batch["x"], Given(cond, key=jax.random.fold_in(key, index)))
 
         return jax.nn.logsumexp(jax.lax.map(once, jnp.arange(draws)), axis=0) - math.log(draws)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> Array:
         """Maps draws from the base to data.
@@ -197,7 +204,9 @@ class Flow:
         Returns:
             (layer numbers [n] float32, states [n, b, *shape]).
         """
-        return self._with_times(self._inverse_states(params, z, Given(condition_vector(self.condition, None, len(z)))))
+        return self._with_times(
+            self._inverse_states(params, z, Given(condition_vector(self.condition, None, len(z))))
+        )
 
     def _draw_base(self, key: Key, num: int, cond: Batch | None) -> tuple[Array, Given]:
         z = self.base.sample(named(key, "base"), (num, *self.shape), self.temperature)

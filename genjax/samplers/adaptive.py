@@ -1,15 +1,15 @@
-"""Samplers that choose their steps by themselves, with the solvers of diffrax (Kidger 2022, arXiv:2202.02435).
+"""Samplers with adaptive step sizes, by the solvers of diffrax (Kidger 2022, arXiv:2202.02435).
 
-AdaptiveODE follows the probability-flow ODE and AdaptiveSDE the reverse-time SDE (Song et al. 2021, arXiv:2011.13456,
-eq. 13 and 6), from each of the grid's times to the next. A solver's error estimate e of one step is measured by
+AdaptiveODE solves the probability-flow ODE and AdaptiveSDE the reverse-time SDE (Song et al. 2021, arXiv:2011.13456,
+eq. 13 and 6), from each of the grid's times to the next. A step with error estimate e is accepted if
 
     max over examples of sqrt( mean over dimensions of (e / (atol + rtol |x|))^2 ) <= 1,
 
-so that no example is solved worse than the tolerance because the others are easy; the batch shares its steps, the
-hardest example's. Steps that fail are repeated with a smaller size. The Brownian path between two times is one function
-of the key, so that the SDE's repeated steps see the same path (Li et al. 2020, arXiv:2001.01328, sec. 4).
+so that every example meets the tolerance; all examples of a batch share the step sizes. Rejected steps are repeated
+with a smaller size. The Brownian path between two times is one function
+of the key, so that repeated steps of the SDE see the same path (Li et al. 2020, arXiv:2001.01328, sec. 4).
 
-What has not arrived after `max_steps` steps, or is not finite, is NaN in every example.
+If the end is not reached in `max_steps` steps, or is not finite, all examples are NaN.
 """
 
 from dataclasses import dataclass
@@ -26,22 +26,22 @@ from genjax.diffusion.ode import Solver, _end, integrate, worst_example
 from genjax.diffusion.prediction import Denoise, score, velocity
 from genjax.diffusion.process import Process
 from genjax.samplers.grids import Grid, Uniform
-from genjax.samplers.ode import OneStep
-from genjax.samplers.scan import Walk
+from genjax.samplers.ode import SingleStep
+from genjax.samplers.scan import SamplerState
 
 FINEST = 2.0**-14  # the SDE's smallest step, as a share of the interval
 
 
 @dataclass(frozen=True)
-class Adaptive(OneStep):
-    """What adaptive samplers share.
+class Adaptive(SingleStep):
+    """Base of the adaptive samplers.
 
     Attributes:
-        steps: intervals of the grid, each solved by itself; more than 1 only for the sake of a path.
+        steps: intervals of the grid, each solved separately; more than 1 only to record a path.
         grid: of the intervals.
         rtol: relative tolerance of one solver's step.
         atol: absolute tolerance of one solver's step, in x's units.
-        max_steps: most steps of the solver in an interval, failed ones included.
+        max_steps: maximum number of solver steps per interval, rejected ones included.
     """
 
     steps: int = 1
@@ -58,7 +58,7 @@ class Adaptive(OneStep):
 
     @property
     def evaluations(self) -> int:
-        """The most it may take; how many it takes depends on the denoiser."""
+        """Upper bound; the actual number depends on the denoiser."""
         return self.steps * (self.stages * self.max_steps + 2)
 
     @property
@@ -72,31 +72,33 @@ class AdaptiveODE(Adaptive):
     """The probability-flow ODE, deterministic.
 
     Attributes:
-        solver: Runge-Kutta pair; "dopri8" pays at small tolerances and in float64.
+        solver: Runge-Kutta pair; "dopri8" is faster at small tolerances and in float64.
     """
 
     solver: Solver = "tsit5"
 
     @property
     def stages(self) -> int:
-        """Of the Runge-Kutta pair."""
+        """Stages of the Runge-Kutta pair."""
         return 14 if self.solver == "dopri8" else 7
 
-    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
-        """As many evaluations as the tolerance asks for."""
+    def step(
+        self, denoise: Denoise, process: Process, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """As many evaluations as the tolerance requires; see `Sampler.step`."""
         rate = lambda u, x: velocity(denoise(x, u), process, u)
         end = integrate(
-            rate, walk.x, t, s, solver=self.solver, rtol=self.rtol, atol=self.atol, max_steps=self.max_steps
+            rate, state.x, t, s, solver=self.solver, rtol=self.rtol, atol=self.atol, max_steps=self.max_steps
         )
-        return Walk(x=end)
+        return SamplerState(x=end)
 
 
 @dataclass(frozen=True)
 class AdaptiveSDE(Adaptive):
     """The reverse-time SDE, by ShARK (Foster et al. 2023, arXiv:2305.17918, sec. 6.1).
 
-    Of strong order 1.5 for noise that does not depend on the state. The variable is v = (t - u) / (t - s) in [0, 1],
-    in which dx = (t - s) (g^2 score - f x) dv + g sqrt(t - s) dw. No step is smaller than 2^-14 of the interval.
+    Strong order 1.5 for noise that does not depend on the state. The independent variable is v = (t - u) / (t - s) in
+    [0, 1]: dx = (t - s) (g^2 score - f x) dv + g sqrt(t - s) dw. No step is smaller than 2^-14 of the interval.
     """
 
     rtol: float = 1e-2
@@ -105,11 +107,13 @@ class AdaptiveSDE(Adaptive):
 
     @property
     def stages(self) -> int:
-        """Of ShARK."""
+        """Stages of ShARK."""
         return 2
 
-    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
-        """As many evaluations as the tolerance asks for."""
+    def step(
+        self, denoise: Denoise, process: Process, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """As many evaluations as the tolerance requires; see `Sampler.step`."""
         span = t - s
 
         def drift(v: Any, x: Array, args: Any) -> Array:
@@ -122,7 +126,7 @@ class AdaptiveSDE(Adaptive):
             return lineax.DiagonalLinearOperator(jnp.broadcast_to(scale, x.shape))
 
         zero, one = jnp.zeros_like(t), jnp.ones_like(t)
-        like = jax.ShapeDtypeStruct(walk.x.shape, walk.x.dtype)
+        like = jax.ShapeDtypeStruct(state.x.shape, state.x.dtype)
         path = diffrax.VirtualBrownianTree(
             0.0, 1.0, 0.5 * FINEST, like, named(key, "noise"), diffrax.SpaceTimeLevyArea
         )
@@ -135,9 +139,9 @@ class AdaptiveSDE(Adaptive):
             zero,
             one,
             0.01 * one,
-            walk.x,
+            state.x,
             stepsize_controller=controller,
             max_steps=self.max_steps,
             throw=False,
         )
-        return Walk(x=_end(solution))
+        return SamplerState(x=_end(solution))

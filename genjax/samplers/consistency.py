@@ -1,6 +1,6 @@
 """Multistep consistency sampling (Song et al. 2023, arXiv:2303.01469, alg. 1), for any process.
 
-A consistency function f takes x_t to where its probability-flow ODE stands at the earliest time, `low`. From the
+A consistency function f maps x_t to the solution of its probability-flow ODE at the earliest time, `low`. From the
 prior at time t_0 > t_1 > ... > low, with the forward SDE's transition x_t = a x_low + b z,
 
     x <- f(sigma(t_0) z_0, t_0),        x <- f(a x + b z_i, t_i),   i = 1, 2, ...
@@ -32,8 +32,8 @@ def jump_and_renoise(
     Args:
         jump: f: (x_t [b, ...], t scalar) -> x_low.
         process: alpha and sigma.
-        times: decreasing, above `low`.
-        low: time of the samples.
+        times: decreasing, all above `low`.
+        low: time of the samples, in [0, 1].
         key: typed PRNG key.
         shape: (b, ...), the shape of the samples.
 

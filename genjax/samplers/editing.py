@@ -1,17 +1,16 @@
 """Editing by noising and denoising: SDEdit, and latents of the probability-flow ODE.
 
-SDEdit (Meng et al. 2022, arXiv:2108.01073, alg. 1) noises an image to a time t_0, and walks from there:
+SDEdit (Meng et al. 2022, arXiv:2108.01073, alg. 1) noises an image to a time t_0, and samples from there:
 
     x_{t_0} = alpha x + sigma z,        then the sampler from t_0 down.
 
-A t_0 near 0 keeps the image, t_0 = 1 nothing of it but alpha(1) x.
+A t_0 near 0 keeps the image; t_0 = 1 keeps only alpha(1) x of it.
 
 The ODE dx/dt = alpha' x_0 + sigma' eps maps data to latents and back (Song et al. 2021, arXiv:2011.13456, sec. 4.3;
-Song et al. 2021, DDIM, arXiv:2010.02502, sec. 5.4). A deterministic sampler's step solves it from t to s whichever
-is later, so that encoding is its walk upwards; the data are taken to be at a time `low` above 0.
+Song et al. 2021, DDIM, arXiv:2010.02502, sec. 5.4). A deterministic sampler's step solves it from t to s in either
+direction, so encoding runs the sampler upwards in time; the data are taken to be at a time `low` above 0.
 
-Between two latents, an angle theta apart, the way lies on an arc, where their norm does not change
-(spherical interpolation; DDIM, sec. 5.3):
+Two latents at an angle theta are interpolated along an arc, which preserves their norm (DDIM, sec. 5.3):
 
     slerp(a, b, w) = (sin((1 - w) theta) a + sin(w theta) b) / sin(theta).
 """
@@ -27,7 +26,7 @@ from genjax.core.errors import UserError
 from genjax.core.types import Array, Key, named
 from genjax.diffusion.prediction import Denoise
 from genjax.diffusion.process import Process, expand
-from genjax.samplers.scan import Sampler, Walk, sample
+from genjax.samplers.scan import Sampler, SamplerState, sample
 
 State = Float[Array, "b ..."]
 Path = Literal["spherical", "linear"]
@@ -35,13 +34,13 @@ Path = Literal["spherical", "linear"]
 
 @dataclass(frozen=True)
 class Between:
-    """A sampler whose grid is stretched to other ends, with as many steps.
+    """A sampler whose grid is rescaled to other ends, with the same number of steps.
 
     Attributes:
         sampler: the step and its grid.
-        low: last time; None is the grid's own end, brought nearer to 0 as `high` is.
+        low: last time; None scales the grid's own end by the same factor as its start.
         high: first time.
-        upwards: walk from `low` to `high`.
+        upwards: run from `low` to `high`.
     """
 
     sampler: Sampler
@@ -50,30 +49,32 @@ class Between:
     upwards: bool = False
 
     def times(self, process: Process) -> Float[Array, " n"]:
-        """From `high` to `low`, or upwards."""
+        """Times from `high` to `low`, or from `low` to `high` if `upwards`."""
         own = self.sampler.times(process)
         low = own[-1] * self.high / own[0] if self.low is None else self.low
         times = low + (self.high - low) * (own - own[-1]) / (own[0] - own[-1])
         return jnp.flip(times) if self.upwards else times
 
-    def init(self, x: State) -> Walk:
-        """The sampler's walk."""
+    def init(self, x: State) -> SamplerState:
+        """The sampler's initial state."""
         return self.sampler.init(x)
 
-    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
-        """The sampler's step."""
-        return self.sampler.step(denoise, process, walk, t, s, key)
+    def step(
+        self, denoise: Denoise, process: Process, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """The sampler's step; see `Sampler.step`."""
+        return self.sampler.step(denoise, process, state, t, s, key)
 
 
 def sdedit(
     denoise: Denoise, process: Process, sampler: Sampler, key: Key, x: State, strength: float
 ) -> State:
-    """Noises x to a time, and walks back.
+    """Noises x to a time, and samples from there; SDEdit, see the module's docstring.
 
     Args:
         denoise: (x, t) -> Prediction.
         process: alpha and sigma.
-        sampler: the step and its grid, which is stretched to begin at `strength`.
+        sampler: the step and its grid, which is rescaled to start at `strength`.
         key: typed PRNG key.
         x: data [b, ...], as the model sees them.
         strength: t_0 in (0, 1].
@@ -82,14 +83,14 @@ def sdedit(
         Edited data [b, ...].
 
     Raises:
-        UserError: `strength` is no such time.
+        UserError: `strength` is not in (0, 1].
     """
     if not 0.0 < strength <= 1.0:
         raise UserError(f"strength={strength} must be a time in (0, 1]")
     noise = jax.random.normal(named(key, "edit"), x.shape, x.dtype)
     start = process.marginal(x, noise, jnp.asarray(strength, x.dtype))
-    walk = Between(sampler, None, strength)
-    return sample(denoise, process, walk, named(key, "walk"), x.shape, start=start)
+    rescaled = Between(sampler, None, strength)
+    return sample(denoise, process, rescaled, named(key, "walk"), x.shape, start=start)
 
 
 def encode(
@@ -100,7 +101,7 @@ def encode(
     Args:
         denoise: (x, t) -> Prediction.
         process: alpha and sigma.
-        sampler: a deterministic one, such as `DDIM()` or `Heun()`; its grid is stretched.
+        sampler: a deterministic one, such as `DDIM()` or `Heun()`; its grid is rescaled.
         x: data [b, ...], as the model sees them.
         low: time at which the data are taken to be, above 0.
         high: time of the latents; below 1 where the prediction cannot be decoded at 1.
@@ -108,19 +109,40 @@ def encode(
     Returns:
         Latents [b, ...], near N(0, sigma(high)^2 I).
     """
-    walk = Between(sampler, low, high, upwards=True)
-    return sample(denoise, process, walk, jax.random.key(0), x.shape, start=x)
+    rescaled = Between(sampler, low, high, upwards=True)
+    return sample(denoise, process, rescaled, jax.random.key(0), x.shape, start=x)
 
 
 def decode(
     denoise: Denoise, process: Process, sampler: Sampler, z: State, low: float = 1e-3, high: float = 1.0
 ) -> State:
-    """The data of latents: `encode` backwards, with the same arguments."""
+    """Maps latents to data: the inverse of `encode`.
+
+    Args:
+        denoise: see `encode`.
+        process: see `encode`.
+        sampler: see `encode`.
+        z: latents [b, ...].
+        low: see `encode`.
+        high: see `encode`.
+
+    Returns:
+        Data [b, ...], as the model sees them.
+    """
     return sample(denoise, process, Between(sampler, low, high), jax.random.key(0), z.shape, start=z)
 
 
 def slerp(a: State, b: State, w: Float[Array, ""]) -> State:
-    """The point at share w of the arc from a to b, each example its own; the chord's where they are parallel."""
+    """Spherical interpolation of each example, linear where a and b are parallel.
+
+    Args:
+        a: latents [b, ...].
+        b: latents [b, ...].
+        w: weight of b, scalar in [0, 1].
+
+    Returns:
+        Latents [b, ...].
+    """
     rest = tuple(range(1, a.ndim))
     norms = jnp.sqrt(jnp.sum(a**2, axis=rest) * jnp.sum(b**2, axis=rest))
     cosine = jnp.sum(a * b, axis=rest) / jnp.where(norms > 0, norms, 1.0)
@@ -134,7 +156,16 @@ def slerp(a: State, b: State, w: Float[Array, ""]) -> State:
 
 
 def lerp(a: State, b: State, w: Float[Array, ""]) -> State:
-    """The point at share w of the chord from a to b."""
+    """Linear interpolation.
+
+    Args:
+        a: latents [b, ...].
+        b: latents [b, ...].
+        w: weight of b, scalar in [0, 1].
+
+    Returns:
+        (1 - w) a + w b.
+    """
     return (1.0 - w) * a + w * b
 
 
@@ -152,7 +183,7 @@ def interpolate(
     low: float = 1e-3,
     high: float = 1.0,
 ) -> Float[Array, "n b ..."]:
-    """What lies between data, by way of their latents.
+    """Interpolates between data in latent space.
 
     Args:
         denoise: (x, t) -> Prediction.
@@ -160,8 +191,8 @@ def interpolate(
         sampler: a deterministic one; see `encode`.
         a: data [b, ...], as the model sees them.
         b: other data [b, ...].
-        num: n, the number of points at equal shares of the way; the first and last are a and b, encoded and decoded.
-        path: the way between latents.
+        num: n, the number of equally spaced points; the first and last are a and b, encoded and decoded.
+        path: interpolation of the latents.
         low: see `encode`.
         high: see `encode`.
 

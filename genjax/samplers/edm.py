@@ -8,7 +8,7 @@ In y = x / alpha and r = sigma / alpha every probability-flow ODE is dy/dr = eps
 3. Unless sigma_s = 0, the trapezoidal rule: y_s <- y_s + (r_s - r_u) (eps_s - eps_u) / 2.
 
 Without churn it is the paper's alg. 1, of order 2. Where alpha_t = 0 the coordinate is infinite and step 3 is
-left out.
+skipped.
 """
 
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ from genjax.core.types import Array, Key, named
 from genjax.diffusion.prediction import Denoise
 from genjax.diffusion.process import Process
 from genjax.samplers.grids import Grid, Karras, ThenZero
-from genjax.samplers.ode import OneStep
-from genjax.samplers.scan import Walk
+from genjax.samplers.ode import SingleStep
+from genjax.samplers.scan import SamplerState
 from genjax.samplers.sde import transition
 
 
 @dataclass(frozen=True)
-class EDM(OneStep):
+class EDM(SingleStep):
     """Heun's second order in sigma / alpha, with churn.
 
     Attributes:
-        churn: S_churn, shared out over the steps; 0 is deterministic. The paper: 0 to 80.
+        churn: S_churn, divided among the steps; 0 is deterministic. The paper: 0 to 80.
         churn_min: S_tmin, smallest sigma / alpha with churn.
         churn_max: S_tmax, largest sigma / alpha with churn.
-        noise: S_noise, scale of the fresh noise; slightly above 1 makes up for a network's blur.
+        noise: S_noise, scale of the fresh noise; slightly above 1 compensates for blur of the network.
     """
 
     steps: int = 18
@@ -46,22 +46,24 @@ class EDM(OneStep):
 
     @property
     def evaluations(self) -> int:
-        """Two a step, and one in the last if that reaches sigma = 0 (as `ThenZero` does)."""
+        """Two per step, one in the last if it reaches sigma = 0 (as `ThenZero` does)."""
         return 2 * self.steps - isinstance(self.grid, ThenZero)
 
-    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
-        """Two evaluations, or one where sigma_s = 0."""
-        x, u = self._renoise(process, walk.x, t, key) if self.churn > 0 else (walk.x, t)
+    def step(
+        self, denoise: Denoise, process: Process, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """Two evaluations, or one where sigma_s = 0; see `Sampler.step`."""
+        x, u = self._renoise(process, state.x, t, key) if self.churn > 0 else (state.x, t)
         here = denoise(x, u)
         alpha_s, sigma_s = process.alpha(s), process.sigma(s)
         euler = alpha_s * here.x0 + sigma_s * here.eps
         alpha_u = process.alpha(u)
         half = jnp.where(alpha_u > 0, 0.5 * (sigma_s - alpha_s * process.sigma(u) / alpha_u), 0.0)
         trapezoid = lambda guess: guess + half * (denoise(guess, s).eps - here.eps)
-        return Walk(x=jax.lax.cond(sigma_s > 0, trapezoid, lambda guess: guess, euler))
+        return SamplerState(x=jax.lax.cond(sigma_s > 0, trapezoid, lambda guess: guess, euler))
 
     def _renoise(self, process: Process, x: Array, t: Array, key: Key) -> tuple[Array, Array]:
-        """Step 1: the state at time u, no later than 1, and u."""
+        """Step 1: (the state at time u, u), u <= 1."""
         gain = 1.0 + min(self.churn / self.steps, sqrt(2.0) - 1.0)
         log_snr = process.log_snr(t)
         ratio = jnp.exp(-0.5 * log_snr)

@@ -1,4 +1,4 @@
-"""Grids of times that samplers walk, from t = `start` down to t = `end`.
+"""Grids of times for samplers, from t = `start` down to t = `end`.
 
 With i = 0 ... n, n = steps, each grid is uniform in a coordinate of its own:
 
@@ -26,7 +26,7 @@ from genjax.diffusion.process import Process
 
 @runtime_checkable
 class Grid(Protocol):
-    """Chooses where a sampler evaluates the denoiser."""
+    """Chooses the times at which a sampler evaluates the denoiser."""
 
     def times(self, process: Process, steps: int) -> Float[Array, " n"]:
         """steps + 1 strictly decreasing times."""
@@ -34,12 +34,12 @@ class Grid(Protocol):
 
 
 def _pinned(times: Array, start: float, end: float) -> Array:
-    """The ends without rounding errors."""
+    """`times` with its ends set exactly to `start` and `end`."""
     return times.at[0].set(start).at[-1].set(end)
 
 
 def _check_finite(process: Process, t: float, field: str) -> None:
-    """Refuses an end of the grid where the coordinate is infinite; a traced (learned) process is trusted."""
+    """Raises if the log-SNR is infinite at an end of the grid; skipped for traced (learned) processes."""
     with jax.ensure_compile_time_eval():
         value = process.log_snr(jnp.asarray(t))
     if not isinstance(value, jax.core.Tracer) and not np.isfinite(value):
@@ -55,7 +55,7 @@ class Uniform:
 
     Attributes:
         start: first time, at most 1.
-        end: last time; 0 where the method can reach clean data, a little more where it cannot.
+        end: last time; 0 if the method can reach clean data, slightly above 0 otherwise.
     """
 
     start: float = 1.0
@@ -91,7 +91,7 @@ class Karras:
     Attributes:
         start: first time; below 1 where alpha(1) = 0, as for RectifiedFlow.
         end: last time, at least 0.
-        rho: 1 is uniform in sigma / alpha; the larger, the more steps near the data.
+        rho: 1 is uniform in sigma / alpha; larger values put more steps near the data.
     """
 
     start: float = 1.0
@@ -140,7 +140,7 @@ class LogSNR:
 class Trailing:
     """Equal steps in t among the T times k / T of a network trained in discrete time, from 1 down to 0.
 
-    The first step is taken at the last, noisiest training time, where "leading" grids miss it.
+    The first step is at the last, noisiest training time, which "leading" grids skip.
 
     Attributes:
         points: T, the number of training times.
@@ -152,7 +152,7 @@ class Trailing:
         """t_i = round(T (1 - i / steps)) / T.
 
         Raises:
-            UserError: more steps than training times.
+            UserError: there are more steps than training times.
         """
         if steps > self.points:
             raise UserError(f"{steps} steps of {self.points} training times: steps must be <= points")
@@ -162,12 +162,12 @@ class Trailing:
 
 @dataclass(frozen=True)
 class ThenZero:
-    """A grid with one step fewer, and a last step from its end to t = 0 (Karras et al. 2022, sec. 2).
+    """A grid with one step less, and a last step from its end to t = 0 (Karras et al. 2022, sec. 2).
 
-    For methods that reach sigma = 0 by grids whose coordinate does not: `ThenZero(Karras())`.
+    For methods that end at sigma = 0, with grids whose coordinate is infinite there: `ThenZero(Karras())`.
 
     Attributes:
-        grid: the steps before the last; its end is above 0.
+        grid: grid of the steps before the last; its end is above 0.
     """
 
     grid: Grid = Karras()

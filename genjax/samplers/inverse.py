@@ -1,16 +1,16 @@
-"""Linear inverse problems y = A x_0 + noise, solved by a denoiser that was trained without them.
+"""Linear inverse problems y = A x_0 + noise, solved with an unconditionally trained denoiser.
 
 A is a linear function of batches, row by row; its adjoint comes from `jax.linear_transpose`. The operators here
-(pixels kept, grey values, averages of blocks) are partial isometries, A A^T A = A, scaled so where need be.
+(masks, grey values, averages of blocks) are partial isometries, A A^T A = A, scaled where needed.
 
 Replacement (Song et al. 2021, arXiv:2011.13456, app. I.2-3, after each step to time s; A^T A is a projection):
 
     x_s <- x_s + A^T (y_s - A x_s),        y_s = alpha_s y + sigma_s A z.
 
-Each y_s is drawn alone and knows nothing of the rest of x_s: samples do not follow p(x_0 | y). RePaint
-(Lugmayr et al. 2022, arXiv:2201.09865, alg. 1) noises x_s back to x_t = a x_s + b z and steps down again, some
-times at every step, after which they nearly do; the repeats also add up what a sampler's step loses of the
-variance, so that `DDIM(eta=1)` and `Ancestral` want short steps with it.
+Each y_s is independent of the rest of x_s: samples do not follow p(x_0 | y). RePaint
+(Lugmayr et al. 2022, arXiv:2201.09865, alg. 1) noises x_s back to x_t = a x_s + b z and steps down again, several
+times per step, which reduces the error; the repeats also accumulate the sampler's loss of variance per step, so
+`DDIM(eta=1)` and `Ancestral` need short steps.
 
 Pseudo-inverse guidance (Song et al. 2023, "Pseudoinverse-guided diffusion models for inverse problems") takes
 p(x_0 | x_t) as N(x_0(x_t), r^2 I), so that with the denoiser's Jacobian J and the noise's std n
@@ -19,7 +19,7 @@ p(x_0 | x_t) as N(x_0(x_t), r^2 I), so that with the denoiser's Jacobian J and t
     r^2 = s^2 sigma^2 / (alpha^2 s^2 + sigma^2),
 
 exact for data N(m, s^2 I). With s = 0 it is the likelihood of DPS (Chung et al. 2023, arXiv:2209.14687, eq. 16),
-whose algorithm 1 instead goes a step of its own length after each of the sampler's:
+whose algorithm 1 instead takes a gradient step after each of the sampler's steps:
 
     x_s <- x_s - strength grad_{x_t} ||y - A x_0(x_t)||.
 """
@@ -38,7 +38,7 @@ from genjax.core.types import Array, Key, named
 from genjax.diffusion.guidance import with_score
 from genjax.diffusion.prediction import Denoise, Prediction
 from genjax.diffusion.process import Process
-from genjax.samplers.scan import Sampler, Walk, sample
+from genjax.samplers.scan import Sampler, SamplerState, sample
 from genjax.samplers.sde import transition
 
 State = Float[Array, "b ..."]
@@ -47,13 +47,13 @@ Linear = Callable[[Array], Array]
 
 
 def adjoint(operator: Linear, x: State) -> Linear:
-    """A^T, of an operator on arrays shaped and typed as x."""
+    """A^T of an operator on arrays of the shape and dtype of x."""
     transposed = jax.linear_transpose(operator, jax.ShapeDtypeStruct(x.shape, x.dtype))
     return lambda y: transposed(y)[0]
 
 
 def masked(mask: Float[Array, "..."]) -> Linear:
-    """A x = mask x: the pixels where `mask` is 1; it broadcasts against x [b, ...]."""
+    """A x = mask x: keeps the pixels where `mask` is 1; it broadcasts against x [b, ...]."""
     return lambda x: jnp.broadcast_to(mask, x.shape).astype(x.dtype) * x
 
 
@@ -81,12 +81,25 @@ def pooled(factor: int) -> Linear:
 
 @runtime_checkable
 class Correct(Protocol):
-    """Moves x_s after a step from x_t."""
+    """Corrects x_s after a step from x_t."""
 
     def __call__(
         self, denoise: Denoise, process: Process, x_t: Array, x_s: Array, t: Array, s: Array, key: Key
     ) -> Array:
-        """The corrected x_s."""
+        """Corrects the end of a step.
+
+        Args:
+            denoise: (x, t) -> Prediction.
+            process: alpha and sigma.
+            x_t: start of the step, [b, ...].
+            x_s: end of the step, [b, ...].
+            t: time of x_t, scalar.
+            s: time of x_s, scalar.
+            key: typed PRNG key.
+
+        Returns:
+            The corrected x_s.
+        """
         ...
 
 
@@ -96,7 +109,7 @@ class Corrected:
 
     Attributes:
         sampler: the step and its grid.
-        correct: the correction; what the sampler remembers stays as it is.
+        correct: the correction; the sampler's memory is unchanged.
     """
 
     sampler: Sampler
@@ -106,38 +119,42 @@ class Corrected:
         """The sampler's grid."""
         return self.sampler.times(process)
 
-    def init(self, x: State) -> Walk:
-        """The sampler's walk."""
+    def init(self, x: State) -> SamplerState:
+        """The sampler's initial state."""
         return self.sampler.init(x)
 
-    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
-        """The sampler's step, and the correction."""
-        after = self.sampler.step(denoise, process, walk, t, s, named(key, "step"))
-        x = self.correct(denoise, process, walk.x, after.x, t, s, named(key, "correct"))
+    def step(
+        self, denoise: Denoise, process: Process, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """The sampler's step, and the correction; see `Sampler.step`."""
+        after = self.sampler.step(denoise, process, state, t, s, named(key, "step"))
+        x = self.correct(denoise, process, state.x, after.x, t, s, named(key, "correct"))
         return dataclasses.replace(after, x=x)
 
 
 @dataclass(frozen=True)
 class Repeated(Corrected):
-    """Takes each corrected step `repeats` times, with x_s noised back to time t in between."""
+    """Takes each corrected step `repeats` times, with x_s noised back to time t in between (RePaint)."""
 
     repeats: int = 1
 
-    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
-        """`repeats` steps; each starts with what was remembered at time t."""
+    def step(
+        self, denoise: Denoise, process: Process, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """`repeats` steps; each starts with the memory at time t; see `Sampler.step`."""
         a, b = transition(process, s, t)
 
         def again(x: Array, index: Array) -> tuple[Array, None]:
             now = jax.random.fold_in(key, index)
-            down = Corrected.step(self, denoise, process, dataclasses.replace(walk, x=x), t, s, now).x
+            down = Corrected.step(self, denoise, process, dataclasses.replace(state, x=x), t, s, now).x
             return a * down + b * jax.random.normal(named(now, "back"), x.shape, x.dtype), None
 
-        x, _ = jax.lax.scan(again, walk.x, jnp.arange(1, self.repeats))
-        return super().step(denoise, process, dataclasses.replace(walk, x=x), t, s, key)
+        x, _ = jax.lax.scan(again, state.x, jnp.arange(1, self.repeats))
+        return super().step(denoise, process, dataclasses.replace(state, x=x), t, s, key)
 
 
 def replaced(operator: Linear, y: Float[Array, "b ..."]) -> Correct:
-    """Sets what is measured to its noised measurement.
+    """Replacement: sets the measured part of x_s to the noised measurement.
 
     Args:
         operator: a partial isometry.
@@ -157,7 +174,16 @@ def replaced(operator: Linear, y: Float[Array, "b ..."]) -> Correct:
 
 
 def onto(operator: Linear, y: Float[Array, "b ..."], x: State) -> State:
-    """The nearest state that is measured as y: x + A^T (y - A x), for a partial isometry."""
+    """Projects x onto {x: A x = y}.
+
+    Args:
+        operator: a partial isometry A.
+        y: measurements [b, ...] in its range.
+        x: states [b, ...].
+
+    Returns:
+        x + A^T (y - A x).
+    """
     return x + adjoint(operator, x)(y - operator(x))
 
 
@@ -171,23 +197,23 @@ def restore(
     shape: tuple[int, ...],
     repeats: int = 1,
 ) -> State:
-    """Samples that are measured as y, by replacement (`repeats` = 1) or RePaint.
+    """Draws samples with A x = y, by replacement (`repeats` = 1) or RePaint.
 
     Args:
         denoise: (x, t) -> Prediction.
         process: alpha and sigma.
-        sampler: the step and its grid; RePaint wants one that draws noise, such as `DDIM(eta=1)`.
+        sampler: the step and its grid; for RePaint a stochastic one, such as `DDIM(eta=1)`.
         key: typed PRNG key.
         operator: a partial isometry.
         y: measurements [b, ...] without noise, in the operator's range.
         shape: (b, ...), of the samples.
-        repeats: U of RePaint: how often each step is taken, at as many times the cost.
+        repeats: U of RePaint: how often each step is taken; multiplies the cost.
 
     Returns:
         Samples [b, ...] with A x = y.
 
     Raises:
-        UserError: fewer than one repeat.
+        UserError: `repeats` is below 1.
     """
     if repeats < 1:
         raise UserError(f"repeats={repeats} must be at least 1")
@@ -204,7 +230,23 @@ def inpaint(
     mask: Float[Array, "..."],
     repeats: int = 1,
 ) -> State:
-    """Samples that have the pixels of `known` where `mask` is 1, to the last bit; see `restore`."""
+    """Draws samples that equal `known`, bit for bit, where `mask` is 1.
+
+    Args:
+        denoise: see `restore`.
+        process: see `restore`.
+        sampler: see `restore`.
+        key: typed PRNG key.
+        known: data [b, ...]; only pixels where `mask` is 1 are used.
+        mask: 0 or 1, broadcasts against `known`.
+        repeats: see `restore`.
+
+    Returns:
+        Samples [b, ...].
+
+    Raises:
+        UserError: `repeats` is below 1.
+    """
     operator = masked(mask)
     x = restore(denoise, process, sampler, key, operator, operator(known), known.shape, repeats)
     return jnp.where(jnp.broadcast_to(mask, x.shape) > 0, known.astype(x.dtype), x)
@@ -216,29 +258,29 @@ def pseudo_inverse(
     operator: Linear,
     y: Float[Array, "b ..."],
     noise: float = 0.0,
-    spread: float | Scalar = 1.0,
+    data_std: float | Scalar = 1.0,
     iterations: int = 20,
 ) -> Denoise:
-    """Guides towards p(x_0 | y) by the gradient of a Gaussian log p(y | x_t).
+    """Pseudo-inverse guidance: adds the gradient of a Gaussian log p(y | x_t) to the score.
 
-    The linear system is solved by conjugate gradients: in one iteration for a partial isometry.
+    The linear system is solved by conjugate gradients; one iteration suffices for a partial isometry.
 
     Args:
-        denoise: the denoiser, which is differentiated: a step costs about three evaluations.
-        process: gives alpha and sigma.
+        denoise: the denoiser; it is differentiated, so a step costs about three evaluations.
+        process: alpha and sigma.
         operator: any linear A.
         y: measurements [b, ...].
-        noise: standard deviation of their noise; with 0, y is in the operator's range.
-        spread: s, the standard deviation of the data in each direction, as the model sees them.
-        iterations: of the solver at most.
+        noise: standard deviation of the measurement noise; with 0, y must be in the operator's range.
+        data_std: s, the standard deviation of the data in each direction, as the model sees them.
+        iterations: maximum number of iterations of the solver.
 
     Returns:
-        The guided denoiser. Where alpha = 0, as at t = 1 of `RectifiedFlow`, it is not guided yet.
+        The guided denoiser. No guidance where alpha = 0, as at t = 1 of `RectifiedFlow`.
     """
 
     def guided(x: State, t: Scalar) -> Prediction:
         alpha, sigma = process.alpha(t), process.sigma(t)
-        variance = spread**2 * sigma**2 / (alpha**2 * spread**2 + sigma**2)
+        variance = data_std**2 * sigma**2 / (alpha**2 * data_std**2 + sigma**2)
 
         def estimate(x: Array) -> tuple[Array, Prediction]:
             prediction = denoise(x, t)
@@ -246,18 +288,18 @@ def pseudo_inverse(
 
         x0, pull, prediction = jax.vjp(estimate, x, has_aux=True)
         transposed = adjoint(operator, x0)
-        spread_out = lambda u: variance * operator(transposed(u)) + noise**2 * u
+        covariance = lambda u: variance * operator(transposed(u)) + noise**2 * u
         tolerance = 10.0 * float(jnp.finfo(x0.dtype).eps)
-        weighed, _ = jax.scipy.sparse.linalg.cg(
-            spread_out, y - operator(x0), tol=tolerance, maxiter=iterations
+        solution, _ = jax.scipy.sparse.linalg.cg(
+            covariance, y - operator(x0), tol=tolerance, maxiter=iterations
         )
-        return with_score(prediction, process, pull(transposed(weighed))[0], t)
+        return with_score(prediction, process, pull(transposed(solution))[0], t)
 
     return guided
 
 
 def descended(operator: Linear, y: Float[Array, "b ..."], strength: float) -> Correct:
-    """DPS: a step down the gradient of each example's residual norm, of length `strength` times the gradient.
+    """DPS: x_s minus `strength` times the gradient of each example's residual norm.
 
     Args:
         operator: any linear (or differentiable) A.

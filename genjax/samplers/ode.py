@@ -15,62 +15,66 @@ from genjax.core.types import Array, Key, named
 from genjax.diffusion.prediction import Denoise, velocity
 from genjax.diffusion.process import Process
 from genjax.samplers.grids import Grid, Uniform
-from genjax.samplers.scan import Walk
+from genjax.samplers.scan import SamplerState
 
 
 @dataclass(frozen=True)
-class OneStep:
-    """What methods without memory share: the number of steps, the grid, and where a walk begins."""
+class SingleStep:
+    """Base of methods without memory: the number of steps, the grid, the initial state."""
 
     steps: int = 50
     grid: Grid = Uniform()
 
     @property
     def evaluations(self) -> int:
-        """Number of evaluations of the denoiser in a whole walk."""
+        """Number of evaluations of the denoiser per sample."""
         return self.steps
 
     def times(self, process: Process) -> Float[Array, " n"]:
         """steps + 1 decreasing times."""
         return self.grid.times(process, self.steps)
 
-    def init(self, x: Float[Array, "b ..."]) -> Walk:
-        """A walk that remembers nothing but x."""
-        return Walk(x=x)
+    def init(self, x: Float[Array, "b ..."]) -> SamplerState:
+        """The initial state, without memory."""
+        return SamplerState(x=x)
 
 
 @dataclass(frozen=True)
-class Euler(OneStep):
+class Euler(SingleStep):
     """x_s = x_t + (s - t) dx/dt."""
 
     grid: Grid = Uniform(end=1e-3)
 
-    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
-        """One evaluation."""
-        return Walk(x=walk.x + (s - t) * velocity(denoise(walk.x, t), process, t))
+    def step(
+        self, denoise: Denoise, process: Process, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """One evaluation; see `Sampler.step`."""
+        return SamplerState(x=state.x + (s - t) * velocity(denoise(state.x, t), process, t))
 
 
 @dataclass(frozen=True)
-class Heun(OneStep):
-    """The trapezoidal rule with an Euler guess (Karras et al. 2022, arXiv:2206.00364, alg. 1)."""
+class Heun(SingleStep):
+    """The trapezoidal rule with an Euler predictor (Karras et al. 2022, arXiv:2206.00364, alg. 1)."""
 
     grid: Grid = Uniform(end=1e-3)
 
     @property
     def evaluations(self) -> int:
-        """Two a step."""
+        """Two per step."""
         return 2 * self.steps
 
-    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
-        """Two evaluations."""
-        here = velocity(denoise(walk.x, t), process, t)
-        guess = walk.x + (s - t) * here
+    def step(
+        self, denoise: Denoise, process: Process, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """Two evaluations; see `Sampler.step`."""
+        here = velocity(denoise(state.x, t), process, t)
+        guess = state.x + (s - t) * here
         there = velocity(denoise(guess, s), process, s)
-        return Walk(x=walk.x + (s - t) * 0.5 * (here + there))
+        return SamplerState(x=state.x + (s - t) * 0.5 * (here + there))
 
 
 @dataclass(frozen=True)
-class DDIM(OneStep):
+class DDIM(SingleStep):
     """x_s = alpha_s x_0 + sqrt(sigma_s^2 - c^2) eps + c z, c^2 = eta^2 times the posterior's variance.
 
     Attributes:
@@ -79,14 +83,16 @@ class DDIM(OneStep):
 
     eta: float = 0.0
 
-    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
-        """One evaluation."""
-        prediction = denoise(walk.x, t)
+    def step(
+        self, denoise: Denoise, process: Process, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """One evaluation; see `Sampler.step`."""
+        prediction = denoise(state.x, t)
         alpha_s, sigma_s = process.alpha(s), process.sigma(s)
         if self.eta == 0.0:
-            return Walk(x=alpha_s * prediction.x0 + sigma_s * prediction.eps)
+            return SamplerState(x=alpha_s * prediction.x0 + sigma_s * prediction.eps)
         ratio = process.alpha(t) * sigma_s / (alpha_s * process.sigma(t))
         fresh = self.eta * sigma_s * jnp.sqrt(1.0 - ratio**2)
         kept = jnp.sqrt(jnp.maximum(sigma_s**2 - fresh**2, 0.0))
-        noise = jax.random.normal(named(key, "noise"), walk.x.shape, walk.x.dtype)
-        return Walk(x=alpha_s * prediction.x0 + kept * prediction.eps + fresh * noise)
+        noise = jax.random.normal(named(key, "noise"), state.x.shape, state.x.dtype)
+        return SamplerState(x=alpha_s * prediction.x0 + kept * prediction.eps + fresh * noise)

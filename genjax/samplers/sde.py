@@ -7,7 +7,7 @@ not. The others are built on the exact transition of the forward SDE from s up t
 
     x_t = a x_s + b z,    a = alpha_t / alpha_s,    b^2 = sigma_t^2 - a^2 sigma_s^2.
 
-Reverse diffusion (Song et al. 2021, app. E, eq. 46; alg. 2-3) undoes it in the forward step's own form, and
+Reverse diffusion (Song et al. 2021, app. E, eq. 46; alg. 2-3) discretises the reverse SDE as the forward one, and
 ancestral sampling (Ho et al. 2020, arXiv:2006.11239, eq. 6-7) draws from q(x_s | x_t, x_0) with x_0 estimated.
 """
 
@@ -21,67 +21,82 @@ from genjax.core.types import Array, Key, named
 from genjax.diffusion.prediction import Denoise, score, velocity
 from genjax.diffusion.process import Process
 from genjax.samplers.grids import Grid, Uniform
-from genjax.samplers.ode import OneStep
-from genjax.samplers.scan import Walk
+from genjax.samplers.ode import SingleStep
+from genjax.samplers.scan import SamplerState
 
 
 def transition(process: Process, s: Array, t: Array) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """a and b of the forward SDE's x_t = a x_s + b z from the earlier time s to the later t, alpha_s > 0."""
+    """The transition x_t = a x_s + b z of the forward SDE, see the module's docstring.
+
+    Args:
+        process: alpha and sigma.
+        s: earlier time, with alpha_s > 0.
+        t: later time.
+
+    Returns:
+        (a, b).
+    """
     a = process.alpha(t) / process.alpha(s)
     return a, jnp.sqrt(jnp.maximum(process.sigma(t) ** 2 - (a * process.sigma(s)) ** 2, 0.0))
 
 
 @dataclass(frozen=True)
-class EulerMaruyama(OneStep):
+class EulerMaruyama(SingleStep):
     """Weak order 1: x_s = x_t - (t - s) (f x - g^2 score) + g sqrt(t - s) z."""
 
     steps: int = 250
     grid: Grid = Uniform(end=1e-3)
 
-    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
-        """One evaluation."""
-        prediction = denoise(walk.x, t)
+    def step(
+        self, denoise: Denoise, process: Process, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """One evaluation; see `Sampler.step`."""
+        prediction = denoise(state.x, t)
         diffusion_squared = process.diffusion_squared(t)
         drift = velocity(prediction, process, t) - 0.5 * diffusion_squared * score(prediction, process, t)
-        noise = jax.random.normal(named(key, "noise"), walk.x.shape, walk.x.dtype)
-        return Walk(x=walk.x - (t - s) * drift + jnp.sqrt(diffusion_squared * (t - s)) * noise)
+        noise = jax.random.normal(named(key, "noise"), state.x.shape, state.x.dtype)
+        return SamplerState(x=state.x - (t - s) * drift + jnp.sqrt(diffusion_squared * (t - s)) * noise)
 
 
 @dataclass(frozen=True)
-class ReverseDiffusion(OneStep):
+class ReverseDiffusion(SingleStep):
     """Weak order 1: x_s = (2 - a) x_t + b^2 score + b z."""
 
     steps: int = 250
     grid: Grid = Uniform(end=1e-3)
 
-    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
-        """One evaluation."""
+    def step(
+        self, denoise: Denoise, process: Process, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """One evaluation; see `Sampler.step`."""
         a, b = transition(process, s, t)
-        noise = jax.random.normal(named(key, "noise"), walk.x.shape, walk.x.dtype)
-        gradient = score(denoise(walk.x, t), process, t)
-        return Walk(x=(2.0 - a) * walk.x + b**2 * gradient + b * noise)
+        noise = jax.random.normal(named(key, "noise"), state.x.shape, state.x.dtype)
+        gradient = score(denoise(state.x, t), process, t)
+        return SamplerState(x=(2.0 - a) * state.x + b**2 * gradient + b * noise)
 
 
 @dataclass(frozen=True)
-class Ancestral(OneStep):
+class Ancestral(SingleStep):
     """x_s = alpha_s x_0 + (a sigma_s^2 / sigma_t) eps + c z, with c between DDPM's two choices.
 
     c^2 = beta^v (b^2 sigma_s^2 / sigma_t^2)^(1 - v), beta = b^2 (Nichol & Dhariwal 2021, arXiv:2102.09672,
     eq. 15). No noise is added where sigma_s = 0.
 
     Attributes:
-        variance: v where the prediction brings none; 0 is the posterior's variance, which `DDIM(eta=1)` has too
-            and which is right for data that are a point, and 1 is beta, right for data N(0, I).
+        variance: v unless the prediction has its own; 0 is the posterior's variance, as in `DDIM(eta=1)`, optimal
+            for data concentrated at a point; 1 is beta, optimal for data N(0, I).
     """
 
     steps: int = 250
     variance: float = 1.0
 
-    def step(self, denoise: Denoise, process: Process, walk: Walk, t: Array, s: Array, key: Key) -> Walk:
-        """One evaluation."""
-        prediction, (a, b) = denoise(walk.x, t), transition(process, s, t)
+    def step(
+        self, denoise: Denoise, process: Process, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """One evaluation; see `Sampler.step`."""
+        prediction, (a, b) = denoise(state.x, t), transition(process, s, t)
         sigma_s, sigma_t = process.sigma(s), process.sigma(t)
         mean = process.alpha(s) * prediction.x0 + a * sigma_s**2 / sigma_t * prediction.eps
         v = self.variance if prediction.v is None else prediction.v
         fresh = jnp.where(sigma_s > 0, b * (sigma_s / sigma_t) ** (1.0 - v), 0.0)
-        return Walk(x=mean + fresh * jax.random.normal(named(key, "noise"), mean.shape, mean.dtype))
+        return SamplerState(x=mean + fresh * jax.random.normal(named(key, "noise"), mean.shape, mean.dtype))

@@ -1,15 +1,15 @@
-"""Samplers of tokens: steps from x_t to x_s for the one loop of `scan.sample`, from `process.prior` on.
+"""Samplers of tokens: steps from x_t to x_s for `scan.sample`, starting from `process.prior`.
 
 TokenAncestral draws each position from p(x_s | x_t) (Austin et al. 2021, arXiv:2107.03006; for masks Sahoo et al. 2024,
-arXiv:2406.07524, sec. 3.2.3). Positions are drawn independently of each other, which is right in the limit of many
-steps; few steps reveal many dependent tokens at once.
+arXiv:2406.07524, sec. 3.2.3). Positions are drawn independently of each other, which is exact in the limit of many
+steps; with few steps many dependent tokens are revealed at once.
 
 Confidence (MaskGIT, Chang et al. 2022, arXiv:2202.04200, sec. 3.2) fixes how many of n tokens are masked at time s,
-floor(n noise(s)), and reveals first the draws of which the network is surest. With much noise on the confidence the
-order is random; then one token a step is exact any-order sampling.
+floor(n noise(s)), and reveals the draws of highest confidence first. With much noise on the confidence the
+order is random; then one token per step is exact any-order sampling.
 
-Categorical draws use Gumbel noise of high dynamic range: float32 noise with the usual bits is cut off, which sharpens
-the distribution unseen (Zheng et al. 2024, arXiv:2409.02908).
+Categorical draws use Gumbel noise of high dynamic range: float32 noise with the usual bits is truncated, which
+silently sharpens the distribution (Zheng et al. 2024, arXiv:2409.02908).
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from jaxtyping import Float
 from genjax.core.errors import UserError
 from genjax.core.types import Array, Key, named
 from genjax.diffusion.discrete import Absorbing, LogProbs, TokenDenoise, TokenProcess, Tokens, log_at
-from genjax.samplers.scan import Walk
+from genjax.samplers.scan import SamplerState
 
 
 def nucleus(log_p: LogProbs, top_p: float) -> LogProbs:
-    """Keeps the fewest values whose probability reaches `top_p` (Holtzman et al. 2019, arXiv:1904.09751)."""
+    """Keeps the smallest set of values whose probability reaches `top_p` (Holtzman et al. 2019, arXiv:1904.09751)."""
     order = jnp.argsort(-log_p, axis=-1)
     ranked = jnp.exp(jnp.take_along_axis(log_p, order, axis=-1))
     before = jnp.cumsum(ranked, axis=-1) - ranked
@@ -35,12 +35,12 @@ def nucleus(log_p: LogProbs, top_p: float) -> LogProbs:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """What both samplers share.
+    """Base of both samplers.
 
     Attributes:
         steps: evaluations of the denoiser, at times 1, 1 - 1 / steps, ... 1 / steps.
-        temperature: p(x_0 | x_t) is raised to its inverse and made to sum to 1; 1 is the model.
-        top_p: only the most probable values are drawn, of this much probability together; 1 is the model.
+        temperature: p(x_0 | x_t) is raised to the power 1 / temperature and normalised; 1 is the model.
+        top_p: draws only from the most probable values of this total probability; 1 is the model.
     """
 
     steps: int = 64
@@ -56,16 +56,16 @@ class _Tokens:
 
     @property
     def evaluations(self) -> int:
-        """Number of evaluations of the denoiser in a whole walk."""
+        """Number of evaluations of the denoiser per sample."""
         return self.steps
 
     def times(self, process: TokenProcess) -> Float[Array, " n"]:
-        """Equal steps from 1 to 0; the process's schedule says how many tokens go in each."""
+        """Equal steps from 1 to 0; the process's schedule sets how many tokens change in each."""
         return jnp.linspace(1.0, 0.0, self.steps + 1)
 
-    def init(self, x: Tokens) -> Walk:
-        """A walk that remembers nothing but x."""
-        return Walk(x=x)
+    def init(self, x: Tokens) -> SamplerState:
+        """The initial state, without memory."""
+        return SamplerState(x=x)
 
     def _sharpened(self, log_p: LogProbs) -> LogProbs:
         if self.temperature != 1.0:
@@ -83,39 +83,39 @@ class TokenAncestral(_Tokens):
     """Draws from p(x_s | x_t) = sum_{x_0} q(x_s | x_t, x_0) p(x_0 | x_t) at each position."""
 
     def step(
-        self, denoise: TokenDenoise, process: TokenProcess, walk: Walk, t: Array, s: Array, key: Key
-    ) -> Walk:
-        """One evaluation."""
-        log_p = self._sharpened(denoise(walk.x, t))
-        return Walk(x=draw(named(key, "tokens"), process.log_backward(walk.x, log_p, t, s)))
+        self, denoise: TokenDenoise, process: TokenProcess, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """One evaluation; see `Sampler.step`."""
+        log_p = self._sharpened(denoise(state.x, t))
+        return SamplerState(x=draw(named(key, "tokens"), process.log_backward(state.x, log_p, t, s)))
 
 
 @dataclass(frozen=True)
 class Confidence(_Tokens):
-    """Reveals the surest tokens first, for `Absorbing`.
+    """Reveals the tokens of highest confidence first, for `Absorbing`.
 
     Attributes:
-        choice: how much the order is left to chance: Gumbel noise times `choice` t is added to log p of the draws.
+        choice: randomness of the order: Gumbel noise times `choice` t is added to log p of the draws.
     """
 
     choice: float = 4.5
 
     def step(
-        self, denoise: TokenDenoise, process: TokenProcess, walk: Walk, t: Array, s: Array, key: Key
-    ) -> Walk:
-        """One evaluation.
+        self, denoise: TokenDenoise, process: TokenProcess, state: SamplerState, t: Array, s: Array, key: Key
+    ) -> SamplerState:
+        """One evaluation; see `Sampler.step`.
 
         Raises:
-            UserError: the process has no masks.
+            UserError: the process is not `Absorbing`.
         """
         if not isinstance(process, Absorbing):
             raise UserError(f"Confidence is for Absorbing, not {type(process).__name__}: use TokenAncestral")
-        x = walk.x
+        x = state.x
         log_p = self._sharpened(denoise(x, t))
         drawn, masked = draw(named(key, "tokens"), log_p), process.masked(x)
         chance = self.choice * t * jax.random.gumbel(named(key, "order"), x.shape, log_p.dtype)
-        sureness = jnp.where(masked, log_at(log_p, drawn) + chance, jnp.inf).reshape(len(x), -1)
-        rank = jnp.argsort(jnp.argsort(sureness, axis=-1), axis=-1)  # 0 is the least sure
+        confidence = jnp.where(masked, log_at(log_p, drawn) + chance, jnp.inf).reshape(len(x), -1)
+        rank = jnp.argsort(jnp.argsort(confidence, axis=-1), axis=-1)  # 0 is the lowest confidence
         hidden = jnp.floor(rank.shape[-1] * process.noise(s) + 1e-4)
         again = (rank < hidden).reshape(x.shape)
-        return Walk(x=jnp.where(again, process.vocab, jnp.where(masked, drawn, x)))
+        return SamplerState(x=jnp.where(again, process.vocab, jnp.where(masked, drawn, x)))

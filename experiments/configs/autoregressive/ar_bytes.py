@@ -1,7 +1,7 @@
 """A transformer over the bytes of Python's standard library, 128 at a time; four minutes on 2 cores.
 
 ar_bytes        four blocks of width 128
-ar_bytes:moe    with four experts of the same size in each, of which every byte takes one
+ar_bytes:moe    with four experts of the same size per block, one active per byte
 """
 
 from genjax.core.errors import UserError
@@ -15,7 +15,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment(variant: str = "dense") -> Experiment:
-    """Bits per dimension are bits per byte, of windows without what comes before them."""
+    """Bits per dimension are bits per byte, of windows without preceding context."""
     if variant not in ("dense", "moe"):
         raise UserError(f"ar_bytes has the variants dense and moe, not '{variant}'")
     experts = Mixture(experts=4, active=1) if variant == "moe" else None

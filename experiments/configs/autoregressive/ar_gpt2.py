@@ -3,7 +3,7 @@
 ar_gpt2            from scratch, 85 million parameters, context 1024 bytes
 ar_gpt2:TOKENS     from scratch on token files that `prepare` has written, in their vocabulary
 ar_gpt2:FOLDER     the network and tokens of a model in Hugging Face's layout, GPT-2 or Llama; `experiments.convert`
-                   puts its weights into a work directory, which this config then trains further
+                   puts its weights into a work directory, which this config then fine-tunes
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment(variant: str = "") -> Experiment:
-    """With a FOLDER, --config.data.source.path=FILE.txt is what is learned; by default Python's standard library."""
+    """With a FOLDER, --config.data.source.path=FILE.txt is the training text; default: Python's standard library."""
     net, values, length = gpt2(extra=1, dtype="bfloat16", remat="dots"), 256, 1024
     stop: tuple[int, ...] = ()
     source: Source = StdlibBytes(length)

@@ -1,12 +1,13 @@
-"""LoRA: a trained language model learns another text by factors of rank 8; minutes on 2 cores.
+"""LoRA: fine-tunes a language model on another text by factors of rank 8; minutes on 2 cores.
 
-ar_lora            goes on from runs/ar_bytes
-ar_lora:WORKDIR    from another work directory of an autoregressive model, as `convert --source` makes one
+ar_lora            from runs/ar_bytes
+ar_lora:WORKDIR    from another work directory of an autoregressive model, as `convert --source` makes
 """
 
 import dataclasses
 
-from experiments.configs import ar_bytes
+import ar_bytes
+
 from genjax.objectives.lora import LoRA
 from genjax.training.experiment import Experiment
 from genjax.training.optimizers import AdamW, Cosine
@@ -16,7 +17,7 @@ BASE = "runs/ar_bytes"
 
 
 def get_experiment(variant: str = "") -> Experiment:
-    """Say what is learned: --config.data.source=TextFile --config.data.source.path=FILE.txt of bytes.
+    """Choose the text: --config.data.source=TextFile --config.data.source.path=FILE.txt of bytes.
 
     For the tokens of a converted model --config.data.source.path=FILE.txt is enough.
     """

@@ -1,7 +1,7 @@
 """nanoGPT's setting for CPUs on Tiny Shakespeare's characters: 4 layers, width 128, context 64; 2 minutes on 2 cores.
 
 ar_shakespeare         reads TFDS's tiny_shakespeare (--config.data.source.data_dir=DIR); the test split is the last 5 %
-ar_shakespeare:FILE    reads a text file of 65 different characters; the test split is the last 10 %, as nanoGPT's is
+ar_shakespeare:FILE    reads a text file of 65 distinct characters; the test split is the last 10 %, as in nanoGPT
 """
 
 from genjax.data import TFDS, Data, TextFile
@@ -17,7 +17,7 @@ CONTEXT, CHARACTERS = 64, 65
 def get_experiment(variant: str = "") -> Experiment:
     """Expect `nats_per_token` 1.73; https://github.com/karpathy/nanoGPT publishes 1.88 for these sizes and steps.
 
-    Its own form is --config.objective.net.position=learned --config.optimizer.learning_rate=1e-3: expect 1.89.
+    nanoGPT's own form: --config.objective.net.position=learned --config.optimizer.learning_rate=1e-3; expect 1.89.
     """
     source: TFDS | TextFile = TFDS("tiny_shakespeare", unit="char", length=CONTEXT + 1, values=CHARACTERS)
     if variant:

@@ -1,6 +1,6 @@
 """A transformer over the characters of molecules, a SMILES a line; about seven minutes on one core.
 
-ar_smiles          25 molecules of life, to see how it goes
+ar_smiles          25 common biomolecules, for a quick test
 ar_smiles:FILE     the lines of a text file, of up to 95 characters
 """
 
@@ -12,7 +12,7 @@ from genjax.training.optimizers import AdamW, Cosine
 
 
 def get_experiment(variant: str = "") -> Experiment:
-    """`molecules` of evaluation.json needs RDKit (requirements-peers.txt), else it knows brackets alone."""
+    """`molecules` of evaluation.json needs RDKit (requirements-peers.txt), otherwise only brackets are checked."""
     data = Data(Smiles(variant, length=96, packed=True))
     return Experiment(
         objective=Autoregressive(

@@ -1,8 +1,9 @@
-"""WaveNet on spoken digits at 8 kHz, given the digit; about ten minutes on 2 cores.
+"""Class-conditional WaveNet on spoken digits at 8 kHz; about ten minutes on 2 cores.
 
 ar_wavenet_digits:FILE.npz    recordings in one file, as `genjax.data.sources.clips` describes it: audio, offsets, label
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.data import Clips, Data, MuLaw
 from genjax.networks import WaveNet
 from genjax.objectives.autoregressive import Autoregressive
@@ -13,7 +14,7 @@ from genjax.training.optimizers import AdamW, Cosine
 def get_experiment(variant: str = "spoken_digits.npz") -> Experiment:
     """Bits per dimension are bits per sample of the signal in 256 levels, with the silence after a clip: 3.75 ± 0.09.
 
-    So short a training gives the loudness and the colour of speech over time, not words that can be understood.
+    After this short training samples have the envelope and spectrum of speech, but no intelligible words.
     """
     companding = MuLaw()
     data = Data(Clips(variant, length=4096, classes=10), (companding,))
@@ -22,7 +23,7 @@ def get_experiment(variant: str = "spoken_digits.npz") -> Experiment:
             net=WaveNet(width=32, gate=32, skip=64, layers=9, cycles=2),
             shape=data.shape,
             values=companding.levels,
-            classes=data.classes,
+            condition=Labels(data.classes),
         ),
         data=data,
         optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(warmup=50), clip=1.0),

@@ -1,10 +1,10 @@
 """Class-conditional PixelCNN++ on MNIST through TFDS, a mixture of logistics over 256 levels.
 
-Variants: mnist (the default), fashion_mnist. Where TFDS has not prepared the data set yet, see the README; the original
-files are taken from a folder with --config.data.source.manual_dir=DIR. What it finds in minutes on
-Fashion-MNIST: docs/comparison.md.
+Variants: mnist (the default), fashion_mnist. If TFDS has not prepared the data set yet, see the README; the original
+files are read from a folder with --config.data.source.manual_dir=DIR. Results on Fashion-MNIST: docs/comparison.md.
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.data import TFDS, Data
 from genjax.distributions.outputs import LogisticMixture
 from genjax.networks import PixelCNNPP
@@ -21,8 +21,8 @@ def get_experiment(variant: str = "mnist") -> Experiment:
             net=PixelCNNPP(width=24, blocks=1, scales=3, levels=data.levels),
             shape=data.shape,
             values=data.levels,
-            emission=LogisticMixture(5),
-            classes=data.classes,
+            output=LogisticMixture(5),
+            condition=Labels(data.classes),
         ),
         data=data,
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0),

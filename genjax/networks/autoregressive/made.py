@@ -1,10 +1,10 @@
-"""MADE, the masked autoencoder (Germain et al. 2015, arXiv:1502.03509): output i sees inputs before i alone.
+"""MADE, the masked autoencoder (Germain et al. 2015, arXiv:1502.03509): output i depends on inputs before i only.
 
-Input i has degree i (1 ... d), output i degree i, hidden unit j degree 1 + (j mod (d - 1)). A weight is there only from
-degree m to degree m' >= m (eq. 8), at the outputs m' > m (eq. 9). All hidden layers have the same degrees, so that
-residual blocks keep the order (as in Durkan et al. 2019, arXiv:1906.04032):
+Input i has degree i (1 ... d), output i degree i, hidden unit j degree 1 + (j mod (d - 1)). Weights connect
+degree m to degrees m' >= m only (eq. 8), at the outputs m' > m (eq. 9). All hidden layers have the same degrees, so
+residual blocks preserve the order (as in Durkan et al. 2019, arXiv:1906.04032):
 
-    h <- h + M_2 act(M_1 act(h) + P e),       e from time and cond, which every output sees.
+    h <- h + M_2 act(M_1 act(h) + P e),       e from time and cond, for every output.
 """
 
 import math
@@ -57,14 +57,14 @@ class MADE(nn.Module):
     """Masked residual network, autoregressive in the order of its inputs.
 
     Attributes:
-        width: units of the hidden layers; at least as many as inputs, for each to be seen.
+        width: units of the hidden layers; at least as many as inputs, so that each degree occurs.
         depth: residual blocks, each of two layers.
         activation: the non-linearity.
-        time: kind of the time features, if the network is given t.
+        time: kind of the time features, if t is given.
         time_scale: see `blocks.Conditioning.scale`.
-        zero_out: start the output layer at zero.
+        zero_out: initialise the output layer to zero.
         dropout: probability of dropping a hidden feature, in training.
-        dtype: in which everything is computed.
+        dtype: dtype of the computation.
     """
 
     width: int = 64
@@ -99,7 +99,7 @@ class MADE(nn.Module):
             [b, d, k], float32 at least.
 
         Raises:
-            UserError: `out` is for another number of dimensions.
+            UserError: `out` has another number of dimensions.
         """
         shape = (x.shape[1], out) if isinstance(out, int) else out
         if shape[0] != x.shape[1]:
@@ -110,7 +110,7 @@ class MADE(nn.Module):
         e = None if e is None else jax.nn.silu(e)
 
         def add(h: Array, name: str) -> Array:
-            """P e, without a bias, so that e = 0 is no condition."""
+            """Adds P e, without a bias, so that e = 0 is no condition."""
             if e is None:
                 return h
             return h + Dense(h.shape[-1], use_bias=False, name=name)(e).astype(h.dtype)

@@ -1,16 +1,16 @@
-"""Gated PixelCNN (van den Oord et al. 2016, arXiv:1606.05328), two stacks of masked convolutions without blind spot.
+"""Gated PixelCNN (van den Oord et al. 2016, arXiv:1606.05328), two stacks of masked convolutions without a blind spot.
 
-The vertical stack v sees whole rows, the horizontal stack h one row from the left, and what v knows of the rows above:
+The vertical stack v sees whole rows; the horizontal stack h sees its row from the left, and v of the rows above:
 
     a = V * v,     v <- gate(a + U c),     b = H * h + L shift(a) + W c,     h <- h + R gate(b),
     gate(z) = tanh(z_1) sigmoid(z_2)  (eq. 2),     shift: one row down,
 
-V of rows i - k + 1 ... i and columns j - k // 2 ... j + k // 2, H of columns j - k + 1 ... j. Inputs come one place
-late in the order of reading (a start symbol first, each row's last pixel at the beginning of the next row), so that
-"sees its own place" is causal. The gated features of all layers feed the output.
+V of rows i - k + 1 ... i and columns j - k // 2 ... j + k // 2, H of columns j - k + 1 ... j. Inputs are shifted by
+one place in raster order (a start symbol first, each row's last pixel at the start of the next row), so that
+seeing the own place is causal. The gated features of all layers feed the output.
 
-Walked pixel by pixel, a layer remembers its last rows of v, the row of L a above, and the last h of its own row. The
-vertical stack is computed once a row, when the row above is complete: a pixel costs 1 / (height width) of an image.
+For incremental evaluation a layer keeps its last rows of v, the row of L a above, and the last h of its own row. The
+vertical stack is computed once per row, when the row above is complete: a pixel costs 1 / (height width) of an image.
 """
 
 import math
@@ -24,18 +24,18 @@ from jaxtyping import Bool, Float, Int
 
 from genjax.core.types import Array, PyTree, record
 from genjax.networks.autoregressive.raster import check_image
-from genjax.networks.layers.incremental import Walker, hold, stepwise
+from genjax.networks.layers.incremental import IncrementalDecoder, hold, stepwise
 from genjax.networks.layers.linen import Conv, Dense
 
 
 @record
 class Rows:
-    """What one layer remembers.
+    """Memory of one layer.
 
     Attributes:
-        v: its last inputs of the vertical stack, the k rows above the current one.
+        v: last inputs of the vertical stack, the k rows above the current one.
         link: L a of the row above.
-        h: its last inputs of the horizontal stack, the k pixels to the left.
+        h: last inputs of the horizontal stack, the k pixels to the left.
     """
 
     v: Float[Array, "b k w c"]
@@ -44,8 +44,8 @@ class Rows:
 
 
 @record
-class Canvas:
-    """What the network remembers: by layer, the row that is being read, and the number of pixels walked."""
+class DecodeState:
+    """Memory of the network: its layers, the current row of inputs, and the number of pixels processed."""
 
     layers: tuple[Rows, ...]
     row: Int[Array, "b w ch"]
@@ -53,18 +53,18 @@ class Canvas:
 
 
 def gate(z: Float[Array, "*n two_c"]) -> Float[Array, "*n c"]:
-    """tanh of one half times the sigmoid of the other."""
-    signal, opening = jnp.split(z, 2, axis=-1)
-    return jnp.tanh(signal) * jax.nn.sigmoid(opening)
+    """tanh of the first half times the sigmoid of the second (eq. 2)."""
+    signal, gates = jnp.split(z, 2, axis=-1)
+    return jnp.tanh(signal) * jax.nn.sigmoid(gates)
 
 
 def _down(x: Array) -> Array:
-    """Each row becomes the next one; the first is zero."""
+    """Shifts rows down by one; the first is zero."""
     return jnp.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]
 
 
 class _Layer(nn.Module):
-    """One layer of both stacks; the last one's v goes nowhere, so it gets no condition."""
+    """One layer of both stacks; the last one's v is unused, so it gets no condition."""
 
     width: int
     kernel: int
@@ -89,7 +89,7 @@ class _Layer(nn.Module):
         return gate(a if cond is None else a + self.cond_v(cond)[:, None, None]), self.link(a)
 
     def horizontal(self, h: Array, link: Array, cond: Array | None) -> tuple[Array, Array]:
-        """(what R adds to h, gated features) of all pixels, given L a of the rows above."""
+        """(residual R z, gated features z) of all pixels, given L a of the rows above."""
         b = self.h(h) + link
         z = gate(b if cond is None else b + self.cond_h(cond)[:, None, None])
         return jnp.zeros_like(z) if self.last else self.residual(z), z
@@ -104,15 +104,15 @@ class _Parts(NamedTuple):
 class PixelCNN(nn.Module):
     """Gated PixelCNN from integers to an output at each pixel.
 
-    The channels of a pixel do not see each other: give images of several channels to an emission that joins them, or
-    as more columns.
+    The channels of a pixel do not see each other: use an output distribution over all channels, or
+    flatten the channels into columns.
 
     Attributes:
         width: channels of each stack.
         depth: layers.
         kernel: k, extent of the convolutions.
         hidden: features before the output.
-        levels: values of an input; `levels` itself is the start symbol.
+        levels: number of values of an input; the integer `levels` is the start symbol.
     """
 
     width: int = 64
@@ -130,20 +130,20 @@ class PixelCNN(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b h w *o"]:
-        """Maps images of integers, one place late, to float32 outputs [b, h, w, *o].
+        """Maps images of integers, shifted by one place, to float32 outputs [b, h, w, *o].
 
         Args:
             x: integers 0 ... levels.
             t: None; there is no time.
             cond: conditioning vector, or None.
             out: o, or (h, w, *o).
-            train: nothing depends on it.
+            train: ignored.
 
         Returns:
             The output at each pixel.
 
         Raises:
-            UserError: x is no image, or `out` has another shape than it.
+            UserError: unless x is [b, h, w, c], and `out` an integer or (h, w, *o).
         """
         check_image("PixelCNN", x.shape[1:], out)
 
@@ -161,7 +161,7 @@ class PixelCNN(nn.Module):
 
     @nn.compact
     def build(self, run: Callable[[_Parts], Any], out: tuple[int, ...]) -> Any:
-        """Gives the parts, with their parameters, to a function that puts them together."""
+        """Makes the submodules and calls `run` with them."""
         read = Dense(self.width, name="in")
         layers = [
             _Layer(self.width, self.kernel, index + 1 == self.depth, name=f"layer_{index}")
@@ -183,7 +183,7 @@ class PixelCNN(nn.Module):
         return run(_Parts(features, layers, finish))
 
     @nn.nowrap
-    def walker(
+    def incremental(
         self,
         params: PyTree,
         grid: tuple[int, ...],
@@ -192,56 +192,68 @@ class PixelCNN(nn.Module):
         out: int | tuple[int, ...],
         channels: int = 1,
         **options: Any,
-    ) -> Walker:
-        """The network pixel by pixel; see `walker.Walker`. It cannot forget; other options change nothing."""
+    ) -> IncrementalDecoder:
+        """Incremental evaluation, see `layers.incremental`; without rewind.
+
+        Args:
+            params: as `init` makes them.
+            grid: (h, w).
+            cond: conditioning vector of each row, or None.
+            out: as in a call.
+            channels: number of inputs at each pixel.
+            **options: ignored.
+
+        Returns:
+            A decoder over pixels, in the order of rows.
+        """
         _, columns = grid
         each = (out,) if isinstance(out, int) else out[2:]
 
-        def begin(num: int) -> Canvas:
+        def init(num: int) -> DecodeState:
             def layer() -> Rows:
                 v = jnp.zeros((num, self.kernel, columns, self.width))
                 link = jnp.zeros((num, columns, 2 * self.width))
                 return Rows(v, link, jnp.zeros((num, self.kernel, self.width)))
 
             row = jnp.zeros((num, columns, channels), jnp.int32)
-            return Canvas(tuple(layer() for _ in range(self.depth)), row, jnp.zeros(num, jnp.int32))
+            return DecodeState(tuple(layer() for _ in range(self.depth)), row, jnp.zeros(num, jnp.int32))
 
-        def step(memory: Canvas, x: Array, move: Array) -> tuple[Array, PyTree]:
-            def run(parts: _Parts) -> tuple[Array, Canvas]:
-                return _walk(parts, memory, x, move, cond)
+        def step(memory: DecodeState, x: Array, active: Array) -> tuple[Array, PyTree]:
+            def run(parts: _Parts) -> tuple[Array, DecodeState]:
+                return _step(parts, memory, x, active, cond)
 
             both: Any = self.apply(params, run, each, method="build")
             return both
 
-        return stepwise(step, begin)
+        return stepwise(step, init)
 
 
-def _walk(
-    parts: _Parts, memory: Canvas, x: Int[Array, "b c"], move: Bool[Array, " b"], cond: Array | None
-) -> tuple[Array, Canvas]:
-    """The output [b, *o] at the next pixel, and what is remembered then."""
+def _step(
+    parts: _Parts, memory: DecodeState, x: Int[Array, "b c"], active: Bool[Array, " b"], cond: Array | None
+) -> tuple[Array, DecodeState]:
+    """(the output [b, *o] at the next pixel, the new memory)."""
     rows, columns = jnp.arange(len(x)), memory.row.shape[1]
     column = memory.place % columns
-    begins = move & (column == 0)
+    new_row = active & (column == 0)
 
-    def next_row(memory: Canvas) -> Canvas:
-        """Takes the row that was read into the vertical stack, where a new one begins."""
+    def next_row(memory: DecodeState) -> DecodeState:
+        """Appends the last row to the vertical stack, for examples that start a new row."""
         v, layers = parts.features(memory.row[:, None]), []
         for layer, kept in zip(parts.layers, memory.layers, strict=True):
             stack = jnp.concatenate([kept.v[:, 1:], v], axis=1)
             after, link = layer.vertical(stack, cond)
             v = after[:, -1:]
-            above = begins & (memory.place > 0)
+            above = new_row & (memory.place > 0)
             layers.append(
                 Rows(
                     hold(above, stack, kept.v),
                     hold(above, link[:, -1], kept.link),
-                    hold(begins, jnp.zeros_like(kept.h), kept.h),
+                    hold(new_row, jnp.zeros_like(kept.h), kept.h),
                 )
             )
-        return Canvas(tuple(layers), memory.row, memory.place)
+        return DecodeState(tuple(layers), memory.row, memory.place)
 
-    memory = jax.lax.cond(jnp.any(begins), next_row, lambda memory: memory, memory)
+    memory = jax.lax.cond(jnp.any(new_row), next_row, lambda memory: memory, memory)
     h, z, layers = parts.features(x[:, None, None]), [], []
     for layer, kept in zip(parts.layers, memory.layers, strict=True):
         line = jnp.concatenate([kept.h[:, 1:], h[:, 0]], axis=1)
@@ -250,6 +262,6 @@ def _walk(
         added, features = layer.horizontal(line[:, None], padded, cond)
         h = h + added[:, :, -1:]
         z.append(features[:, :, -1:])
-        layers.append(Rows(kept.v, kept.link, hold(move, line, kept.h)))
-    row = memory.row.at[rows, jnp.where(move, column, columns)].set(x, mode="drop")
-    return parts.finish(z)[:, 0, 0], Canvas(tuple(layers), row, memory.place + move)
+        layers.append(Rows(kept.v, kept.link, hold(active, line, kept.h)))
+    row = memory.row.at[rows, jnp.where(active, column, columns)].set(x, mode="drop")
+    return parts.finish(z)[:, 0, 0], DecodeState(tuple(layers), row, memory.place + active)

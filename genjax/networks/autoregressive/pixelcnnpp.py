@@ -5,12 +5,12 @@ convolutions of 2 x 3 in u and 2 x 2 in v, down the scales
 
     u <- r(u, -),  v <- r(v, u),     and up again     u <- r(u, u'),  v <- r(v, [u, v']),
 
-u' and v' being what the same scale made on the way down, the last first. Convolutions of stride 2 lead down, transposed
-ones of 2 x 2 and stride 2 up, which are 1 x 1 convolutions and depth to space. Place (I, J) of a coarser v reads places
-up to (2I, 2J) and is read by (2I, 2J) and later ones only, so nothing need be shifted between scales. Odd sizes are
-rounded up, and cut on the way back.
+u' and v' being the outputs of the same scale on the way down, in reverse order. Convolutions of stride 2 lead down;
+transposed ones of 2 x 2 and stride 2 lead up: 1 x 1 convolutions and depth to space. Place (I, J) of a coarser v reads
+places up to (2I, 2J) and is read by (2I, 2J) and later ones only, so no shift between scales is needed. Odd sizes are
+rounded up, and cropped on the way up.
 
-The weights are plain: no weight normalisation, and no initialisation by data; C_2 starts small.
+No weight normalisation and no data-dependent initialisation; C_2 is initialised small.
 """
 
 import math
@@ -25,14 +25,23 @@ from jaxtyping import Float, Int
 
 from genjax.core.types import Array, PyTree, record
 from genjax.networks.autoregressive import raster
-from genjax.networks.autoregressive.streams import Pixels, Rows, Scale, Stream, at, blank, walk, whole
-from genjax.networks.layers.incremental import Walker, stepwise
+from genjax.networks.autoregressive.streams import (
+    Pixels,
+    Rows,
+    Scale,
+    Stream,
+    apply_step,
+    apply_whole,
+    at,
+    blank,
+)
+from genjax.networks.layers.incremental import IncrementalDecoder, stepwise
 from genjax.networks.layers.linen import Conv, Dense
 
 
 @record
-class Walked:
-    """What the network remembers: its image with the padding, both streams by scale, and the places walked."""
+class DecodeState:
+    """Memory of the network: the padded image, both streams by scale, and the number of pixels processed."""
 
     image: Float[Array, "b h w c"]
     u: tuple[Scale, ...]
@@ -52,15 +61,15 @@ class _Parts(NamedTuple):
 class PixelCNNPP(nn.Module):
     """PixelCNN++ from integers to an output at each pixel.
 
-    The channels of a pixel do not see each other: give images of several channels to an emission that joins them, or
-    as more columns.
+    The channels of a pixel do not see each other: use an output distribution over all channels, or
+    flatten the channels into columns.
 
     Attributes:
         width: channels of each stream.
-        blocks: of each stream at each scale, on the way down and as many up (one more but at the coarsest).
-        scales: 1 for no down-sampling.
+        blocks: number of blocks of each stream per scale, on the way down and up (one more up, except at the coarsest).
+        scales: number of scales; 1 for no downsampling.
         dropout: rate, before the last convolution of each block.
-        levels: values of an input.
+        levels: number of values of an input.
     """
 
     width: int = 64
@@ -78,11 +87,11 @@ class PixelCNNPP(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b h w *o"]:
-        """Maps images of integers, one place late, to float32 outputs [b, h, w, *o].
+        """Maps images of integers, shifted by one place, to float32 outputs [b, h, w, *o].
 
         Args:
-            x: integers 0 ... levels - 1, or real numbers between them, to differentiate by; the first pixel of each
-                image is the start, whatever it is.
+            x: integers 0 ... levels - 1, or real numbers in between, for gradients; the first pixel of each
+                image is the start, its value is ignored.
             t: None; there is no time.
             cond: conditioning vector, or None.
             out: o, or (h, w, *o).
@@ -92,22 +101,22 @@ class PixelCNNPP(nn.Module):
             The output at each pixel.
 
         Raises:
-            UserError: x is no image, or `out` has another shape than it.
+            UserError: unless x is [b, h, w, c], and `out` an integer or (h, w, *o).
         """
         raster.check_image("PixelCNN++", x.shape[1:], out)
         h, w = x.shape[1:3]
-        image = jnp.pad(raster.on_time(x, self.levels), ((0, 0), (2, 0), (1, 1), (0, 0)))
+        image = jnp.pad(raster.shift_back(x, self.levels), ((0, 0), (2, 0), (1, 1), (0, 0)))
 
         def run(parts: _Parts) -> Array:
-            u = whole(parts.u, parts.rows(image[:, : h + 1]), [repeat(None)] * self.scales, cond, train)
+            u = apply_whole(parts.u, parts.rows(image[:, : h + 1]), [repeat(None)] * self.scales, cond, train)
             v = parts.above(image[:, 1 : h + 1]) + parts.left(image[:, 1:, :w])
-            return parts.finish(whole(parts.v, v, u, cond, train)[0][-1])
+            return parts.finish(apply_whole(parts.v, v, u, cond, train)[0][-1])
 
         return self.build(run, (out,) if isinstance(out, int) else out[2:])
 
     @nn.compact
     def build(self, run: Callable[[_Parts], Any], out: tuple[int, ...]) -> Any:
-        """Gives the parts, with their parameters, to a function that puts them together."""
+        """Makes the submodules and calls `run` with them."""
         stream = lambda name, *extent: Stream(
             self.width, self.blocks, self.scales, extent, self.dropout, name=name
         )
@@ -122,7 +131,7 @@ class PixelCNNPP(nn.Module):
         return run(_Parts(stream("u", 2, 3), stream("v", 2, 2), *entries, finish))
 
     @nn.nowrap
-    def walker(
+    def incremental(
         self,
         params: PyTree,
         grid: tuple[int, ...],
@@ -131,42 +140,56 @@ class PixelCNNPP(nn.Module):
         out: int | tuple[int, ...],
         channels: int = 1,
         **options: Any,
-    ) -> Walker:
-        """The network pixel by pixel; see `walker.Walker`. It cannot forget; other options change nothing."""
+    ) -> IncrementalDecoder:
+        """Incremental evaluation, see `layers.incremental`; without rewind.
+
+        Args:
+            params: as `init` makes them.
+            grid: (h, w).
+            cond: conditioning vector of each row, or None.
+            out: as in a call.
+            channels: number of inputs at each pixel.
+            **options: ignored.
+
+        Returns:
+            A decoder over pixels, in the order of rows.
+        """
         each = (out,) if isinstance(out, int) else out[2:]
 
-        def step(memory: Walked, x: Array, move: Array) -> tuple[Array, PyTree]:
+        def step(memory: DecodeState, x: Array, active: Array) -> tuple[Array, PyTree]:
             seen = raster.features(x, self.levels)
-            image = raster.reveal(memory.image, memory.place, move, seen, grid[1], (2, 1))
-            here = Walked(image, memory.u, memory.v, memory.place)
-            run = lambda parts: _step(parts, here, move, grid[1], cond)
+            image = raster.reveal(memory.image, memory.place, active, seen, grid[1], (2, 1))
+            here = DecodeState(image, memory.u, memory.v, memory.place)
+            run = lambda parts: _step(parts, here, active, grid[1], cond)
             both: Any = self.apply(params, run, each, method="build")
             return both
 
-        return stepwise(step, lambda num: self._begin(num, grid, channels))
+        return stepwise(step, lambda num: self._init(num, grid, channels))
 
     @nn.nowrap
-    def _begin(self, num: int, grid: tuple[int, ...], channels: int) -> Walked:
-        """What is remembered of nothing."""
+    def _init(self, num: int, grid: tuple[int, ...], channels: int) -> DecodeState:
+        """The initial memory."""
         h, w = grid
         columns = [-(-w // 2**k) for k in range(self.scales)]
         u, v = (blank(num, self.width, self.blocks, columns, rows) for rows in (True, False))
         image = jnp.zeros((num, h + 2, w + 2, channels + 1))
-        return Walked(image, u, v, jnp.zeros(num, jnp.int32))
+        return DecodeState(image, u, v, jnp.zeros(num, jnp.int32))
 
 
-def _step(parts: _Parts, memory: Walked, move: Array, width: int, cond: Array | None) -> tuple[Array, Walked]:
-    """The output [b, *o] at the next pixel, and what is remembered then; its image is that up to there already."""
+def _step(
+    parts: _Parts, memory: DecodeState, active: Array, width: int, cond: Array | None
+) -> tuple[Array, DecodeState]:
+    """(the output [b, *o] at the next pixel, the new memory); memory.image already has the last pixel."""
     row, column = memory.place // width, memory.place % width
-    begins = move & (column == 0)
+    new_row = active & (column == 0)
 
     def next_row(u: tuple[Scale, ...]) -> tuple[Scale, ...]:
         y = parts.rows(raster.window(memory.image, raster.span(row, 2), raster.span(0 * row, width + 2)))
-        return walk(parts.u, y, [repeat(None)] * len(u), cond, u, Rows(begins, row))[1]
+        return apply_step(parts.u, y, [repeat(None)] * len(u), cond, u, Rows(new_row, row))[1]
 
-    u = jax.lax.cond(jnp.any(begins), next_row, lambda u: u, memory.u)
+    u = jax.lax.cond(jnp.any(new_row), next_row, lambda u: u, memory.u)
     aside = [[at(y, column // 2**k) for y in scale.made] for k, scale in enumerate(u)]
     image = raster.window(memory.image, raster.span(row + 1, 2), raster.span(column, 3))
     y = parts.above(image[:, :1]) + parts.left(image[:, :, :1])
-    y, v = walk(parts.v, y, aside, cond, memory.v, Pixels(move, row, column))
-    return parts.finish(y)[:, 0, 0], Walked(memory.image, u, v, memory.place + move)
+    y, v = apply_step(parts.v, y, aside, cond, memory.v, Pixels(active, row, column))
+    return parts.finish(y)[:, 0, 0], DecodeState(memory.image, u, v, memory.place + active)

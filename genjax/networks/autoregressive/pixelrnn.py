@@ -1,15 +1,15 @@
-"""PixelRNN with row LSTMs (van den Oord et al. 2016, arXiv:1601.06759, section 3.1): an LSTM that reads rows downwards.
+"""PixelRNN with row LSTMs (van den Oord et al. 2016, arXiv:1601.06759, section 3.1): LSTMs run from row to row.
 
 All pixels of row i at once, from the states h, c of the row above, * along the row:
 
     [o, f, i, g] = K_ss * h_{i-1} + K_is * y_i + B cond,     c_i = sigmoid(f) c_{i-1} + sigmoid(i) tanh(g),
     h_i = sigmoid(o) tanh(c_i)  (eq. 3),                     y <- y + R h  (figure 5),
 
-K_ss sees as many places left as right, K_is, masked, its own place and those to the left. So what a state sees of the
-image is a triangle that widens upwards. A masked convolution (mask A) makes the first y of the pixels around but not at
-or after its own. What the masks take away is not computed: a kernel of rows above and one of pixels to the left.
+K_ss sees as many places left as right; K_is, masked, its own place and those to the left. So the receptive field of a
+state is a triangle that widens upwards. A masked convolution (mask A) makes the first y of the pixels before its own.
+Masked taps are not computed: there is one kernel for the rows above and one for the pixels to the left.
 
-Walked pixel by pixel, a layer remembers the states of the row above and of its own row, and its last inputs there.
+For incremental evaluation a layer keeps the states of the row above and of its own row, and its last inputs there.
 """
 
 import math
@@ -24,18 +24,18 @@ from jaxtyping import Bool, Float, Int
 from genjax.core.types import Array, PyTree, record
 from genjax.networks.autoregressive import raster
 from genjax.networks.layers import ops
-from genjax.networks.layers.incremental import Walker, hold, stepwise
+from genjax.networks.layers.incremental import IncrementalDecoder, hold, stepwise
 from genjax.networks.layers.linen import Conv, Dense, lecun
 
 
 @record
 class Row:
-    """What one layer remembers.
+    """Memory of one layer.
 
     Attributes:
-        h: states of the row above and the current one, in the order of row mod 2, with zeros at both ends.
-        c: the cells, likewise without zeros.
-        y: its last inputs, the pixels to the left.
+        h: states of the row above and the current one, indexed by row mod 2, zero-padded at both ends.
+        c: cells, indexed likewise, without padding.
+        y: last inputs, the pixels to the left.
     """
 
     h: Float[Array, "b 2 _ s"]
@@ -44,8 +44,8 @@ class Row:
 
 
 @record
-class Walked:
-    """What the network remembers: its image with the padding, its layers, and the places walked."""
+class DecodeState:
+    """Memory of the network: the padded image, its layers, and the number of pixels processed."""
 
     image: Float[Array, "b h w c"]
     layers: tuple[Row, ...]
@@ -53,7 +53,7 @@ class Walked:
 
 
 class _RowLSTM(nn.Module):
-    """One layer; `states` and `inputs` are the taps of K_ss and of K_is."""
+    """One layer; `states` and `inputs` are the numbers of taps of K_ss and K_is."""
 
     width: int
     states: int
@@ -67,19 +67,19 @@ class _RowLSTM(nn.Module):
         self.residual = Dense(2 * self.width)
 
     def read(self, y: Array, cond: Array | None) -> Array:
-        """K_is * y + B cond, given y with what lies to the left of it."""
+        """K_is * y + B cond, for y padded on the left."""
         gates = self.is_(y)
         return gates if cond is None else gates + self.cond(cond)[:, None, None]
 
     def cell(self, gates: Array, h: Array, c: Array) -> tuple[Array, Array]:
-        """(h, c) of some places of a row [b, n, s], given h around them and c at them in the row above."""
+        """(h, c) of some places of a row [b, n, s], given the row above: h around them and c at them."""
         gates = gates + ops.conv(h, self.ss, padding=((0, 0),))
         o, f, i, g = jnp.split(gates, 4, axis=-1)
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
     def __call__(self, y: Array, cond: Array | None) -> Array:
-        """What R adds to y of the whole image [b, h, w, d]."""
+        """The residual R h for the whole image y [b, h, w, d]."""
         gates = self.read(jnp.pad(y, ((0, 0), (0, 0), (self.inputs - 1, 0), (0, 0))), cond)
         side = self.states // 2
 
@@ -103,16 +103,16 @@ class _Parts(NamedTuple):
 class PixelRNN(nn.Module):
     """Row LSTMs from integers to an output at each pixel.
 
-    The channels of a pixel do not see each other: give images of several channels to an emission that joins them, or
-    as more columns.
+    The channels of a pixel do not see each other: use an output distribution over all channels, or
+    flatten the channels into columns.
 
     Attributes:
         width: features of each state; the layers' inputs have twice as many.
         depth: layers.
-        kernel: taps of K_ss, odd; the mask leaves K_is the first half of as many and the middle.
-        reach: how many rows up and columns to each side the first convolution sees.
+        kernel: taps of K_ss, odd; the masked K_is has (kernel + 1) / 2.
+        reach: number of rows up and of columns to each side that the first convolution sees.
         hidden: features of the two layers before the output.
-        levels: values of an input.
+        levels: number of values of an input.
     """
 
     width: int = 32
@@ -131,24 +131,24 @@ class PixelRNN(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b h w *o"]:
-        """Maps images of integers, one place late, to float32 outputs [b, h, w, *o].
+        """Maps images of integers, shifted by one place, to float32 outputs [b, h, w, *o].
 
         Args:
-            x: integers 0 ... levels - 1, or real numbers between them, to differentiate by; the first pixel of each
-                image is the start, whatever it is.
+            x: integers 0 ... levels - 1, or real numbers in between, for gradients; the first pixel of each
+                image is the start, its value is ignored.
             t: None; there is no time.
             cond: conditioning vector, or None.
             out: o, or (h, w, *o).
-            train: nothing depends on it.
+            train: ignored.
 
         Returns:
             The output at each pixel.
 
         Raises:
-            UserError: x is no image, or `out` has another shape than it.
+            UserError: unless x is [b, h, w, c], and `out` an integer or (h, w, *o).
         """
         raster.check_image("PixelRNN", x.shape[1:], out)
-        image = jnp.pad(raster.on_time(x, self.levels), self._margin)
+        image = jnp.pad(raster.shift_back(x, self.levels), self._margin)
         h, w = x.shape[1:3]
 
         def run(parts: _Parts) -> Array:
@@ -162,12 +162,12 @@ class PixelRNN(nn.Module):
 
     @property
     def _margin(self) -> tuple[tuple[int, int], ...]:
-        """Zeros around an image [b, h, w, c]."""
+        """Padding of an image [b, h, w, c]."""
         return ((0, 0), (self.reach, 0), (self.reach, self.reach), (0, 0))
 
     @nn.compact
     def build(self, run: Callable[[_Parts], Any], out: tuple[int, ...]) -> Any:
-        """Gives the parts, with their parameters, to a function that puts them together."""
+        """Makes the submodules and calls `run` with them."""
         first = lambda name, *extent: Conv(2 * self.width, extent, padding="VALID", name=name)
         layers = [
             _RowLSTM(self.width, self.kernel, self.kernel // 2 + 1, name=f"layer_{index}")
@@ -186,7 +186,7 @@ class PixelRNN(nn.Module):
         return run(_Parts(above, left, layers, finish))
 
     @nn.nowrap
-    def walker(
+    def incremental(
         self,
         params: PyTree,
         grid: tuple[int, ...],
@@ -195,34 +195,46 @@ class PixelRNN(nn.Module):
         out: int | tuple[int, ...],
         channels: int = 1,
         **options: Any,
-    ) -> Walker:
-        """The network pixel by pixel; see `walker.Walker`. It cannot forget; other options change nothing."""
+    ) -> IncrementalDecoder:
+        """Incremental evaluation, see `layers.incremental`; without rewind.
+
+        Args:
+            params: as `init` makes them.
+            grid: (h, w).
+            cond: conditioning vector of each row, or None.
+            out: as in a call.
+            channels: number of inputs at each pixel.
+            **options: ignored.
+
+        Returns:
+            A decoder over pixels, in the order of rows.
+        """
         (rows, columns), each = grid, (out,) if isinstance(out, int) else out[2:]
 
-        def begin(num: int) -> Walked:
+        def init(num: int) -> DecodeState:
             def layer() -> Row:
                 h = jnp.zeros((num, 2, columns + self.kernel - 1, self.width))
                 y = jnp.zeros((num, self.kernel // 2, 2 * self.width))
                 return Row(h, jnp.zeros((num, 2, columns, self.width)), y)
 
             image = jnp.pad(jnp.zeros((num, rows, columns, channels + 1)), self._margin)
-            return Walked(image, tuple(layer() for _ in range(self.depth)), jnp.zeros(num, jnp.int32))
+            return DecodeState(image, tuple(layer() for _ in range(self.depth)), jnp.zeros(num, jnp.int32))
 
-        def step(memory: Walked, x: Array, move: Array) -> tuple[Array, PyTree]:
+        def step(memory: DecodeState, x: Array, active: Array) -> tuple[Array, PyTree]:
             seen, margin = raster.features(x, self.levels), (self.reach, self.reach)
-            image = raster.reveal(memory.image, memory.place, move, seen, columns, margin)
-            here = Walked(image, memory.layers, memory.place)
-            run = lambda parts: _step(parts, here, move, columns, self.reach, cond)
+            image = raster.reveal(memory.image, memory.place, active, seen, columns, margin)
+            here = DecodeState(image, memory.layers, memory.place)
+            run = lambda parts: _step(parts, here, active, columns, self.reach, cond)
             both: Any = self.apply(params, run, each, method="build")
             return both
 
-        return stepwise(step, begin)
+        return stepwise(step, init)
 
 
 def _step(
-    parts: _Parts, memory: Walked, move: Bool[Array, " b"], width: int, reach: int, cond: Array | None
-) -> tuple[Array, Walked]:
-    """The output [b, *o] at the next pixel, and what is remembered then; its image is that up to there already."""
+    parts: _Parts, memory: DecodeState, active: Bool[Array, " b"], width: int, reach: int, cond: Array | None
+) -> tuple[Array, DecodeState]:
+    """(the output [b, *o] at the next pixel, the new memory); memory.image already has the last pixel."""
     row, column = memory.place // width, memory.place % width
     seen = raster.window(memory.image, raster.span(row, reach + 1), raster.span(column, 2 * reach + 1))
     y, after = parts.above(seen[:, :-1]) + parts.left(seen[:, -1:, :reach]), []
@@ -237,9 +249,9 @@ def _step(
         y = y + layer.residual(h)[:, None]
         after.append(
             Row(
-                raster.write(kept.h, row % 2, column + side, move, h[:, 0]),
-                raster.write(kept.c, row % 2, column, move, c[:, 0]),
-                hold(move, line[:, 1:], kept.y),
+                raster.write(kept.h, row % 2, column + side, active, h[:, 0]),
+                raster.write(kept.c, row % 2, column, active, c[:, 0]),
+                hold(active, line[:, 1:], kept.y),
             )
         )
-    return parts.finish(y)[:, 0, 0], Walked(memory.image, tuple(after), memory.place + move)
+    return parts.finish(y)[:, 0, 0], DecodeState(memory.image, tuple(after), memory.place + active)

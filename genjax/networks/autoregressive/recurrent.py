@@ -1,4 +1,4 @@
-"""Recurrent networks over tokens: a state of fixed size in place of all that was read.
+"""Recurrent networks over tokens: a state of fixed size summarises the past.
 
     h_i^0 = E[x_i] + C c,     (h_i^l, s_i^l) = cell(s_{i-1}^l, h_i^{l-1}),     logits_i = W h_i^L + b,
 
@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from genjax.core.errors import UserError
 from genjax.core.types import Array, PyTree, record
-from genjax.networks.layers.incremental import Walker, hold, pick_last
+from genjax.networks.layers.incremental import IncrementalDecoder, hold, pick_last
 from genjax.networks.layers.linen import Dense
 
 CELLS: dict[str, Any] = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
@@ -24,14 +24,14 @@ CELLS: dict[str, Any] = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
 
 @record
 class States:
-    """What is remembered: a state for each layer, and the number of places walked."""
+    """Memory: a state for each layer, and the number of places processed."""
 
     cells: PyTree
     place: Int[Array, " b"]
 
 
 class _Layers(nn.Module):
-    """All layers at one place; rows that do not move keep their states."""
+    """All layers at one place; inactive rows keep their states."""
 
     width: int
     depth: int
@@ -39,11 +39,11 @@ class _Layers(nn.Module):
 
     @nn.compact
     def __call__(self, states: tuple, now: tuple[Array, Array]) -> tuple[tuple, Array]:
-        h, move = now
+        h, active = now
         after = []
         for number, state in enumerate(states):
             new, h = CELLS[self.cell](self.width, name=f"cell_{number}")(state, h)
-            after.append(jax.tree.map(lambda a, b: hold(move, a, b), new, state))
+            after.append(jax.tree.map(lambda a, b: hold(active, a, b), new, state))
         return tuple(after), h
 
 
@@ -52,9 +52,9 @@ class Recurrent(nn.Module):
 
     Attributes:
         width: features of each state.
-        depth: layers.
-        cell: which.
-        extra: tokens that are read but never predicted, numbered from `out` on: a start.
+        depth: number of layers.
+        cell: kind of the cell.
+        extra: number of input tokens that are never predicted, numbered from `out` on: the start symbol.
     """
 
     width: int = 256
@@ -78,7 +78,7 @@ class Recurrent(nn.Module):
             t: None; there is no time.
             cond: conditioning vector, or None.
             out: number of tokens to choose from, or the shape (*n, number).
-            train: nothing depends on it.
+            train: ignored.
 
         Returns:
             Logits.
@@ -106,7 +106,19 @@ class Recurrent(nn.Module):
         number: int,
         last: bool,
     ) -> tuple[Float[Array, "b m o"], States]:
-        """Logits after each of the first `count` tokens, or the last of them, and the states then."""
+        """Logits after each token, and the states after the first `count` tokens.
+
+        Args:
+            x: tokens.
+            cond: conditioning vector, or None.
+            count: number of tokens of each row, 0 ... k.
+            states: memory before.
+            number: number of tokens to choose from.
+            last: return the logits after the last token of each row only.
+
+        Returns:
+            (logits, the new memory).
+        """
         init = nn.initializers.normal(1.0)
         h = self.param("tokens", init, (number + self.extra, self.width), jnp.float32)[x]
         if cond is not None:
@@ -118,20 +130,20 @@ class Recurrent(nn.Module):
             in_axes=1,
             out_axes=1,
         )
-        move = jnp.arange(x.shape[1])[None] < count[:, None]
-        cells, h = scan(self.width, self.depth, self.cell, name="layers")(states.cells, (h, move))
+        active = jnp.arange(x.shape[1])[None] < count[:, None]
+        cells, h = scan(self.width, self.depth, self.cell, name="layers")(states.cells, (h, active))
         h = pick_last(h, count) if last else h
         return Dense(number, name="out")(h), States(cells, states.place + count)
 
     @nn.nowrap
     def blank(self, num: int) -> States:
-        """The states before the first place."""
+        """The initial memory, for `num` rows."""
         zeros = lambda: jnp.zeros((num, self.width))
         cells = tuple((zeros(), zeros()) if self.cell == "lstm" else zeros() for _ in range(self.depth))
         return States(cells, jnp.zeros(num, jnp.int32))
 
     @nn.nowrap
-    def walker(
+    def incremental(
         self,
         params: PyTree,
         grid: tuple[int, ...],
@@ -139,12 +151,23 @@ class Recurrent(nn.Module):
         *,
         out: int | tuple[int, ...],
         **options: Any,
-    ) -> Walker:
-        """The network place by place; see `walker.Walker`. It cannot forget; options change nothing."""
+    ) -> IncrementalDecoder:
+        """Incremental evaluation, see `layers.incremental`; without rewind.
+
+        Args:
+            params: as `init` makes them.
+            grid: ignored.
+            cond: conditioning vector of each row, or None.
+            out: as in a call.
+            **options: ignored.
+
+        Returns:
+            A decoder with inputs [b, k, 1] and outputs [b, k, 1, number].
+        """
         number = out if isinstance(out, int) else out[-1]
 
-        def walk(states: States, x: Array, count: Array, last: bool) -> tuple[Array, States]:
+        def extend(states: States, x: Array, count: Array, last: bool) -> tuple[Array, States]:
             both: Any = self.apply(params, x[..., 0], cond, count, states, number, last, method="read")
             return both[0][:, :, None], both[1]
 
-        return Walker(self.blank, walk)
+        return IncrementalDecoder(self.blank, extend)

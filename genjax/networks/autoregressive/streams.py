@@ -1,12 +1,12 @@
-"""A stream of gated residual blocks over several scales, over whole images or walked: what PixelCNN++ has two of.
+"""A stream of gated residual blocks over several scales, for whole images or incrementally; PixelCNN++ has two.
 
     r(y, a) = y + g_1 sigmoid(g_2),     g = C_2 * phi(C_1 * phi(y) + A phi(a)) + B c,     phi(y) = elu([y, -y]),
 
 with dropout before C_2 (Salimans et al. 2017, arXiv:1701.05517, section 2.3-2.5 and their code), convolutions of two
-rows, their own and the one above. See `pixelcnnpp` for how scales follow one another.
+rows, their own and the one above. See `pixelcnnpp` for the order of the scales.
 
-Walked, a convolution of u remembers the row of its inputs above, of v the current one too. Of u a row is computed when
-the one above is complete; a coarse row or pixel when the first of its places is reached.
+For incremental evaluation a convolution of u keeps the row of its inputs above, one of v the current row too. A row of
+u is computed when the one above is complete; a coarse row or pixel when the first of its places is reached.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,18 +23,18 @@ from genjax.networks.layers import ops
 from genjax.networks.layers.incremental import hold
 from genjax.networks.layers.linen import Conv, Dense
 
-Look = Callable[[Array], Array]
-Aside = Sequence[Iterable[Array | None]]  # by scale and block: a
+Context = Callable[[Array], Array]
+SideInputs = Sequence[Iterable[Array | None]]  # by scale and block: a
 
 _small = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
 
 
 @record
 class Scale:
-    """What one stream remembers at one scale.
+    """Memory of one stream at one scale.
 
     Attributes:
-        inputs: of its convolutions; of u the row above [b, 1, w, c], of v it and the current one, in the order of
+        inputs: inputs of its convolutions; in u the row above [b, 1, w, c], in v that and the current one, indexed by
             row mod 2, after a column of zeros [b, 2, w + 1, c].
         made: outputs in the current row, [b, 1, w, c]: in u of all blocks, in v of the last.
     """
@@ -49,11 +49,11 @@ def concat_elu(y: Float[Array, "*n c"]) -> Float[Array, "*n two_c"]:
 
 
 class Block(nn.Module):
-    """r(y, a), see the module.
+    """r(y, a), see the module's docstring.
 
     Attributes:
         width: channels.
-        extent: of the convolutions.
+        extent: kernel size of the convolutions.
         dropout: rate.
     """
 
@@ -62,28 +62,39 @@ class Block(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, y: Array, a: Array | None, cond: Array | None, look: Look, train: bool) -> Array:
-        """r(y, a); `look` puts around the input of a convolution what it sees there."""
+    def __call__(self, y: Array, a: Array | None, cond: Array | None, context: Context, train: bool) -> Array:
+        """Applies the block.
+
+        Args:
+            y: features [b, h, w, c].
+            a: side input of the same size, or None.
+            cond: conditioning vector, or None.
+            context: pads the input of a convolution with its context.
+            train: whether dropout is on.
+
+        Returns:
+            r(y, a).
+        """
         conv = lambda features, **options: Conv(features, self.extent, padding="VALID", **options)
-        h = conv(self.width, name="conv_1")(look(concat_elu(y)))
+        h = conv(self.width, name="conv_1")(context(concat_elu(y)))
         if a is not None:
             h = h + Dense(self.width, use_bias=False, name="aside")(concat_elu(a))
         h = nn.Dropout(self.dropout, deterministic=not train)(concat_elu(h))
-        g = conv(2 * self.width, kernel_init=_small, name="conv_2")(look(h))
+        g = conv(2 * self.width, kernel_init=_small, name="conv_2")(context(h))
         if cond is not None:
             g = g + Dense(2 * self.width, use_bias=False, name="cond")(cond)[:, None, None]
-        signal, opening = jnp.split(g, 2, axis=-1)
-        return y + signal * jax.nn.sigmoid(opening)
+        signal, gates = jnp.split(g, 2, axis=-1)
+        return y + signal * jax.nn.sigmoid(gates)
 
 
 class Stream(nn.Module):
-    """The blocks of one stream, and the ways between its scales.
+    """The blocks of one stream, and the resampling between its scales.
 
     Attributes:
         width: channels.
-        blocks: at each scale on the way down; on the way up one more but at the coarsest.
-        scales: 1 for no down-sampling.
-        extent: of the convolutions, (2, 3) for rows, (2, 2) for pixels.
+        blocks: number of blocks per scale on the way down; on the way up one more, except at the coarsest.
+        scales: number of scales; 1 for no downsampling.
+        extent: kernel size of the convolutions, (2, 3) for rows, (2, 2) for pixels.
         dropout: rate.
     """
 
@@ -94,7 +105,7 @@ class Stream(nn.Module):
     dropout: float
 
     def setup(self) -> None:
-        """Makes the parts, by scale."""
+        """Makes the submodules, by scale."""
         block = lambda: Block(self.width, self.extent, self.dropout)
         last = self.scales - 1
         self.down = [[block() for _ in range(self.blocks)] for _ in range(self.scales)]
@@ -102,8 +113,8 @@ class Stream(nn.Module):
         self.shrink = [Conv(self.width, self.extent, strides=2, padding="VALID") for _ in range(last)]
         self.widen = [Dense(4 * self.width) for _ in range(last)]
 
-    def grow(self, k: int, y: Array) -> Array:
-        """From scale k + 1 to scale k."""
+    def upsample(self, k: int, y: Array) -> Array:
+        """Upsamples from scale k + 1 to scale k."""
         return ops.depth_to_space(self.widen[k](y), 2)
 
     def scale(
@@ -112,54 +123,79 @@ class Stream(nn.Module):
         y: Array,
         aside: Iterable[Array | None],
         cond: Array | None,
-        look: Look,
-        deeper: Look,
+        context: Context,
+        deeper: Context,
         train: bool,
     ) -> list[Array]:
-        """What each block of scale k makes; `deeper` leads from what `shrink` sees through the coarser scales."""
+        """Applies the blocks of scale k.
+
+        Args:
+            k: index of the scale, 0 is the finest.
+            y: features of this scale.
+            aside: side input of each block, or None.
+            cond: conditioning vector, or None.
+            context: pads the input of a convolution with its context.
+            deeper: the coarser scales, from the input of `shrink` to the upsampled result.
+            train: whether dropout is on.
+
+        Returns:
+            The output of each block.
+        """
         others, skips, made = iter(aside), [y], []
         for block in self.down[k]:
-            y = block(y, next(others), cond, look, train)
+            y = block(y, next(others), cond, context, train)
             skips.append(y)
             made.append(y)
-        y = deeper(look(y)) if k + 1 < self.scales else skips.pop()
+        y = deeper(context(y)) if k + 1 < self.scales else skips.pop()
         for block in self.up[k]:
             parts = [a for a in (next(others), skips.pop()) if a is not None]
-            y = block(y, jnp.concatenate(parts, axis=-1), cond, look, train)
+            y = block(y, jnp.concatenate(parts, axis=-1), cond, context, train)
             made.append(y)
         return made
 
 
-def whole(
+def apply_whole(
     stream: Stream,
     y: Array,
-    aside: Aside,
+    aside: SideInputs,
     cond: Array | None,
     train: bool,
     k: int = 0,
 ) -> list[list[Array]]:
-    """What all blocks make of whole images, by scale from k on."""
+    """Applies a stream to whole images.
+
+    Args:
+        stream: the bound module.
+        y: features [b, h, w, c] at scale k.
+        aside: side inputs by scale, from k on, and block.
+        cond: conditioning vector, or None.
+        train: whether dropout is on.
+        k: first scale.
+
+    Returns:
+        Outputs of all blocks, by scale from k on.
+    """
     sides = (1, stream.extent[1] - 2)
-    look = lambda y: jnp.pad(y, ((0, 0), (1, 0), sides, (0, 0)))
+    context = lambda y: jnp.pad(y, ((0, 0), (1, 0), sides, (0, 0)))
     below: list[list[Array]] = []
 
     def deeper(seen: Array) -> Array:
-        below.extend(whole(stream, stream.shrink[k](seen), aside[1:], cond, train, k + 1))
-        return stream.grow(k, below[0][-1])[:, : y.shape[1], : y.shape[2]]
+        below.extend(apply_whole(stream, stream.shrink[k](seen), aside[1:], cond, train, k + 1))
+        return stream.upsample(k, below[0][-1])[:, : y.shape[1], : y.shape[2]]
 
-    made = stream.scale(k, y, aside[0], cond, look, deeper, train)
+    made = stream.scale(k, y, aside[0], cond, context, deeper, train)
     return [made, *below]
 
 
 def blank(num: int, width: int, blocks: int, columns: list[int], rows: bool) -> tuple[Scale, ...]:
-    """What a stream remembers of nothing.
+    """The initial memory of a stream.
 
     Args:
-        num: examples.
+        num: number of examples.
         width: channels.
         blocks: as `Stream.blocks`.
-        columns: of the image at each scale.
-        rows: whether it walks by rows (u) or by pixels (v).
+        columns: number of columns at each scale.
+        rows: whether the stream advances by rows (u) or by pixels (v).
 
     Returns:
         Zeros for each scale.
@@ -176,59 +212,59 @@ def blank(num: int, width: int, blocks: int, columns: list[int], rows: bool) -> 
 
 
 def at(row: Float[Array, "b 1 w c"], column: Int[Array, " b"]) -> Float[Array, "b 1 1 c"]:
-    """A row at the column of each example."""
+    """Entry of a row at the column of each example."""
     return jnp.take_along_axis(row, column[:, None, None, None], axis=2)
 
 
 class Rows(NamedTuple):
-    """Where u walks: the examples that move, and the row of each."""
+    """Position of u: the active examples, and the row of each."""
 
-    move: Bool[Array, " b"]
+    active: Bool[Array, " b"]
     row: Int[Array, " b"]
 
-    def look(self, past: Array, y: Array) -> tuple[Array, Array]:
-        """(what a convolution sees around y, what it remembers then)."""
+    def context(self, past: Array, y: Array) -> tuple[Array, Array]:
+        """(y with its context for a convolution, the new memory)."""
         seen = jnp.pad(jnp.concatenate([past, y], axis=1), ((0, 0), (0, 0), (1, 1), (0, 0)))
-        return seen, hold(self.move, y, past)
+        return seen, hold(self.active, y, past)
 
     def keep(self, old: Array, new: Array) -> Array:
-        """What is kept of an output."""
-        return hold(self.move, new, old)
+        """Stores an output."""
+        return hold(self.active, new, old)
 
     def coarser(self) -> "Rows":
-        """Where it walks one scale down."""
-        return Rows(self.move & (self.row % 2 == 0), self.row // 2)
+        """The position at the next coarser scale."""
+        return Rows(self.active & (self.row % 2 == 0), self.row // 2)
 
     def above(self, kept: Array) -> Array:
-        """The output of the next scale that covers this place."""
+        """The output of the next coarser scale that covers this place."""
         return kept
 
     def within(self, grown: Array, width: int) -> Array:
-        """This place's part of it, grown."""
+        """This place's part of the upsampled output."""
         return jnp.take_along_axis(grown, (self.row % 2)[:, None, None, None], axis=1)[:, :, :width]
 
 
 class Pixels(NamedTuple):
-    """Where v walks; as `Rows`, one pixel at a time."""
+    """Position of v; as `Rows`, one pixel at a time."""
 
-    move: Bool[Array, " b"]
+    active: Bool[Array, " b"]
     row: Int[Array, " b"]
     column: Int[Array, " b"]
 
-    def look(self, past: Array, y: Array) -> tuple[Array, Array]:
+    def context(self, past: Array, y: Array) -> tuple[Array, Array]:
         """See `Rows`."""
-        past = raster.write(past, self.row % 2, self.column + 1, self.move, y[:, 0, 0])
+        past = raster.write(past, self.row % 2, self.column + 1, self.active, y[:, 0, 0])
         rows = (raster.span(self.row, 2) + 1) % 2  # the one above first
         return raster.window(past, rows, raster.span(self.column, 2)), past
 
     def keep(self, old: Array, new: Array) -> Array:
         """See `Rows`."""
-        return raster.write(old, jnp.zeros_like(self.row), self.column, self.move, new[:, 0, 0])
+        return raster.write(old, jnp.zeros_like(self.row), self.column, self.active, new[:, 0, 0])
 
     def coarser(self) -> "Pixels":
         """See `Rows`."""
         first = (self.row % 2 == 0) & (self.column % 2 == 0)
-        return Pixels(self.move & first, self.row // 2, self.column // 2)
+        return Pixels(self.active & first, self.row // 2, self.column // 2)
 
     def above(self, kept: Array) -> Array:
         """See `Rows`."""
@@ -239,20 +275,33 @@ class Pixels(NamedTuple):
         return raster.window(grown, raster.span(self.row % 2), raster.span(self.column % 2))
 
 
-def walk(
+def apply_step(
     stream: Stream,
     y: Array,
-    aside: Aside,
+    aside: SideInputs,
     cond: Array | None,
     memory: tuple[Scale, ...],
     here: Rows | Pixels,
     k: int = 0,
 ) -> tuple[Array, tuple[Scale, ...]]:
-    """The output of scale k where the stream walks, and what is remembered then of it and the coarser ones."""
+    """Applies a stream at one row or pixel.
+
+    Args:
+        stream: the bound module.
+        y: features of the row or pixel at scale k.
+        aside: side inputs by scale, from k on, and block.
+        cond: conditioning vector, or None.
+        memory: of scales k, k + 1, ...
+        here: the position at scale k.
+        k: first scale.
+
+    Returns:
+        (the output of scale k there, the new memory).
+    """
     inputs, after, below = iter(memory[0].inputs), [], list(memory[1:])
 
-    def look(y: Array) -> Array:
-        seen, past = here.look(next(inputs), y)
+    def context(y: Array) -> Array:
+        seen, past = here.context(next(inputs), y)
         after.append(past)
         return seen
 
@@ -260,11 +309,11 @@ def walk(
         where = here.coarser()
 
         def further(kept: tuple[Scale, ...]) -> tuple[Scale, ...]:
-            return walk(stream, stream.shrink[k](seen), aside[1:], cond, kept, where, k + 1)[1]
+            return apply_step(stream, stream.shrink[k](seen), aside[1:], cond, kept, where, k + 1)[1]
 
-        below[:] = jax.lax.cond(jnp.any(where.move), further, lambda kept: kept, memory[1:])
-        return here.within(stream.grow(k, here.above(below[0].made[-1])), y.shape[2])
+        below[:] = jax.lax.cond(jnp.any(where.active), further, lambda kept: kept, memory[1:])
+        return here.within(stream.upsample(k, here.above(below[0].made[-1])), y.shape[2])
 
-    made = stream.scale(k, y, aside[0], cond, look, deeper, False)
+    made = stream.scale(k, y, aside[0], cond, context, deeper, False)
     kept = zip(memory[0].made, made[-len(memory[0].made) :], strict=True)
     return made[-1], (Scale(tuple(after), tuple(here.keep(old, new) for old, new in kept)), *below)

@@ -2,9 +2,9 @@
 
     z = tanh(F * h + U c) sigmoid(G * h + V c)  (eq. 3),   h <- h + A z,   s <- s + B z,   logits = D relu(C relu(s)),
 
-where * is a convolution of `kernel` taps, the dilation doubling from layer to layer in each of some cycles. A place
-sees 1 + cycles (kernel - 1) (2^layers - 1) inputs back. Walked place by place (Paine et al. 2016, arXiv:1611.09482)
-each layer keeps the dilation (kernel - 1) last inputs in a ring; a step costs the same whatever the receptive field.
+where * is a convolution of `kernel` taps, the dilation doubling from layer to layer in each cycle. The receptive field
+is 1 + cycles (kernel - 1) (2^layers - 1). For incremental evaluation (Paine et al. 2016, arXiv:1611.09482) each layer
+keeps its last dilation (kernel - 1) inputs in a ring buffer; the cost of a step does not depend on the receptive field.
 """
 
 import math
@@ -18,25 +18,25 @@ from jaxtyping import Bool, Float, Int
 from genjax.core.errors import UserError
 from genjax.core.types import Array, PyTree, record
 from genjax.networks.layers import ops
-from genjax.networks.layers.incremental import Walker, stepwise
+from genjax.networks.layers.incremental import IncrementalDecoder, stepwise
 from genjax.networks.layers.linen import Dense, lecun, zeros
 
 
 @record
 class Rings:
-    """The last inputs of each layer, and the number of places walked."""
+    """Memory: the last inputs of each layer, and the number of places processed."""
 
     rings: tuple[Float[Array, "b _ c"], ...]
     place: Int[Array, " b"]
 
 
 class CausalConv(nn.Module):
-    """Convolution whose output at a place is of inputs at that place and earlier ones; zeros come before the first.
+    """Causal convolution: outputs depend on inputs at that place and earlier ones; zero padding before the first.
 
     Attributes:
         features: output channels.
-        kernel: taps.
-        dilation: distance between them.
+        kernel: number of taps.
+        dilation: distance between taps.
     """
 
     features: int
@@ -49,24 +49,24 @@ class CausalConv(nn.Module):
         x: Float[Array, "b n c"],
         ring: Float[Array, "b s c"] | None = None,
         place: Int[Array, " b"] | None = None,
-        move: Bool[Array, " b"] | None = None,
+        active: Bool[Array, " b"] | None = None,
     ) -> Any:
-        """All places at once; or one place (n = 1), after those whose inputs are in the ring.
+        """All places at once; or, with `ring`, one place (n = 1) after those in the ring.
 
         Args:
             x: inputs.
-            ring: the last s = dilation (kernel - 1) of them; that of place p is at p mod s.
-            place: of each row.
-            move: rows that remember x.
+            ring: the last s = dilation (kernel - 1) inputs; that of place p is at p mod s.
+            place: current place of each row.
+            active: rows that store x.
 
         Returns:
-            Outputs [b, n, features]; of one place (outputs, ring).
+            Outputs [b, n, features]; with `ring`: (outputs, new ring).
         """
         shape = (self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", lecun, shape, jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32)[None, None]
         back = self.dilation * (self.kernel - 1)
-        if ring is None or place is None or move is None:
+        if ring is None or place is None or active is None:
             return ops.conv(x, kernel, padding=((back, 0),), dilation=self.dilation) + bias
         rows = jnp.arange(len(x))
         y = x[:, 0] @ kernel[-1]
@@ -74,7 +74,7 @@ class CausalConv(nn.Module):
             slot = (place - self.dilation * (self.kernel - 1 - tap)) % back
             y = y + ring[rows, slot] @ kernel[tap]
         if back:
-            ring = ring.at[rows, jnp.where(move, place % back, back)].set(x[:, 0], mode="drop")
+            ring = ring.at[rows, jnp.where(active, place % back, back)].set(x[:, 0], mode="drop")
         return y[:, None] + bias, ring
 
 
@@ -86,9 +86,9 @@ class WaveNet(nn.Module):
         gate: channels of z.
         skip: channels of s.
         kernel: taps of each convolution.
-        layers: in each cycle, with dilations 1, 2, ..., 2^(layers - 1).
-        cycles: how often they are repeated.
-        extra: tokens that are read but never predicted, numbered from `out` on: a start.
+        layers: number of layers per cycle, with dilations 1, 2, ..., 2^(layers - 1).
+        cycles: number of cycles.
+        extra: number of input tokens that are never predicted, numbered from `out` on: the start symbol.
     """
 
     width: int = 64
@@ -101,12 +101,12 @@ class WaveNet(nn.Module):
 
     @property
     def dilations(self) -> tuple[int, ...]:
-        """Of all convolutions, in order."""
+        """Dilations of all convolutions, in order."""
         return tuple(2**layer for layer in range(self.layers)) * self.cycles
 
     @property
     def receptive_field(self) -> int:
-        """Inputs that an output depends on."""
+        """Number of inputs on which an output depends."""
         return 1 + (self.kernel - 1) * sum(self.dilations)
 
     def __call__(
@@ -125,7 +125,7 @@ class WaveNet(nn.Module):
             t: None; there is no time.
             cond: conditioning vector (the paper's global one), or None.
             out: number of tokens to choose from, or the shape (*n, number).
-            train: nothing depends on it.
+            train: ignored.
 
         Returns:
             Logits.
@@ -139,18 +139,29 @@ class WaveNet(nn.Module):
                 f"this network keeps the shape {shape}, so out={out} should be {(*shape, out[-1])}"
             )
         flat = x.reshape(len(x), math.prod(shape))
-        return self.hear(flat, cond, number)[0].reshape(*x.shape, number)
+        return self.evaluate(flat, cond, number)[0].reshape(*x.shape, number)
 
     @nn.compact
-    def hear(
+    def evaluate(
         self,
         x: Int[Array, "b n"],
         cond: Float[Array, "b c"] | None,
         number: int,
         memory: Rings | None = None,
-        move: Bool[Array, " b"] | None = None,
+        active: Bool[Array, " b"] | None = None,
     ) -> tuple[Float[Array, "b n o"], Rings | None]:
-        """Logits at all places, or at one place and what is remembered then."""
+        """Logits at all places, or with `memory` at the next place.
+
+        Args:
+            x: tokens; n = 1 with `memory`.
+            cond: conditioning vector, or None.
+            number: number of tokens to choose from.
+            memory: memory before the place, or None.
+            active: rows that store x; required with `memory`.
+
+        Returns:
+            (logits, the new memory or None).
+        """
         init = nn.initializers.normal(1.0)
         h = self.param("tokens", init, (number + self.extra, self.width), jnp.float32)[x]
         total, rings = jnp.zeros((*h.shape[:2], self.skip)), []
@@ -159,7 +170,7 @@ class WaveNet(nn.Module):
             if memory is None:
                 z = conv(h)
             else:
-                z, ring = conv(h, memory.rings[index], memory.place, move)
+                z, ring = conv(h, memory.rings[index], memory.place, active)
                 rings.append(ring)
             if cond is not None:
                 z = z + Dense(2 * self.gate, use_bias=False, name=f"cond_{index}")(cond)[:, None]
@@ -169,11 +180,11 @@ class WaveNet(nn.Module):
                 h = h + Dense(self.width, name=f"residual_{index}")(z)
             total = total + Dense(self.skip, name=f"skip_{index}")(z)
         y = Dense(self.skip, name="out_1")(jax.nn.relu(total / len(self.dilations) ** 0.5))
-        after = None if memory is None or move is None else Rings(tuple(rings), memory.place + move)
+        after = None if memory is None or active is None else Rings(tuple(rings), memory.place + active)
         return Dense(number, name="out_2")(jax.nn.relu(y)), after
 
     @nn.nowrap
-    def walker(
+    def incremental(
         self,
         params: PyTree,
         grid: tuple[int, ...],
@@ -181,17 +192,28 @@ class WaveNet(nn.Module):
         *,
         out: int | tuple[int, ...],
         **options: Any,
-    ) -> Walker:
-        """The network place by place; see `walker.Walker`. It cannot forget; options change nothing."""
+    ) -> IncrementalDecoder:
+        """Incremental evaluation, see `layers.incremental`; without rewind.
+
+        Args:
+            params: as `init` makes them.
+            grid: ignored.
+            cond: conditioning vector of each row, or None.
+            out: as in a call.
+            **options: ignored.
+
+        Returns:
+            A decoder with inputs [b, k, 1] and outputs [b, k, 1, number].
+        """
         number = out if isinstance(out, int) else out[-1]
 
-        def begin(num: int) -> Rings:
+        def init(num: int) -> Rings:
             sizes = [dilation * (self.kernel - 1) for dilation in self.dilations]
             rings = tuple(jnp.zeros((num, size, self.width)) for size in sizes)
             return Rings(rings, jnp.zeros(num, jnp.int32))
 
-        def step(memory: Rings, x: Array, move: Array) -> tuple[Array, PyTree]:
-            both: Any = self.apply(params, x, cond, number, memory, move, method="hear")
+        def step(memory: Rings, x: Array, active: Array) -> tuple[Array, PyTree]:
+            both: Any = self.apply(params, x, cond, number, memory, active, method="evaluate")
             return both[0], both[1]
 
-        return stepwise(step, begin)
+        return stepwise(step, init)

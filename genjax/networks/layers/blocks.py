@@ -1,10 +1,10 @@
 """Parts that several networks share: the conditioning vector, the residual block, attention.
 
-Conditioning is one vector per example, made of time and of what the objective gives beside it,
+Conditioning is one vector per example, made of time and of the condition,
 
     e = W2 silu(W1 features(t) + b1) + b2 + C cond,
 
-and each block sees P silu(e), without a bias. So cond = 0 is the same as no cond, exactly.
+and each block gets P silu(e), without a bias. So cond = 0 is exactly the same as no cond.
 """
 
 from typing import Literal
@@ -33,12 +33,12 @@ TimeFeatures = Literal["sinusoidal", "fourier"]
 
 
 class Conditioning(nn.Module):
-    """Makes the vector e of time and cond; None where there is neither.
+    """The conditioning vector e of time and cond; None without either.
 
     Attributes:
         features: number of time features.
         width: size of e.
-        kind: which time features.
+        kind: kind of time features.
         scale: `time_scale` of the sinusoidal features, standard deviation of the Fourier frequencies.
     """
 
@@ -56,7 +56,7 @@ class Conditioning(nn.Module):
             hidden = Dense(self.width, name="time_in")(waves(t, self.features, self.scale))
             e = Dense(self.width, name="time_out")(jax.nn.silu(hidden))
         if cond is not None:
-            # Unit normal rows: the scale of an embedding table, which is what one-hot labels pick from.
+            # Unit normal rows, as in an embedding table: one-hot labels select rows.
             unit = nn.initializers.normal(1.0)
             label = Dense(self.width, use_bias=False, kernel_init=unit, name="cond")(cond.astype(jnp.float32))
             e = label if e is None else e + label
@@ -64,23 +64,28 @@ class Conditioning(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Lets e act on features: h (1 + s) + m ("scale_shift", Perez et al. 2018) or h + m ("add")."""
+    """Modulates features by e: h (1 + s) + m ("scale_shift", Perez et al. 2018) or h + m ("add")."""
 
     kind: Literal["scale_shift", "add"] = "scale_shift"
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, h: Float[Array, "b *n c"], e: Embedding) -> Float[Array, "b *n c"]:
-        """Returns h, moved by P silu(e); h itself where e is None."""
+        """Returns h modulated by P silu(e); h itself if e is None."""
         if e is None:
             return h
         parts = 2 if self.kind == "scale_shift" else 1
-        move = Dense(parts * h.shape[-1], use_bias=False, dtype=self.dtype, name="project")(jax.nn.silu(e))
-        move = move.reshape(h.shape[0], *(1,) * (h.ndim - 2), parts * h.shape[-1])
-        wide, move = h.astype(jnp.float32), move.astype(jnp.float32)  # the way back sums over space
+        modulation = Dense(parts * h.shape[-1], use_bias=False, dtype=self.dtype, name="project")(
+            jax.nn.silu(e)
+        )
+        modulation = modulation.reshape(h.shape[0], *(1,) * (h.ndim - 2), parts * h.shape[-1])
+        wide, modulation = (
+            h.astype(jnp.float32),
+            modulation.astype(jnp.float32),
+        )  # the backward pass sums over space
         if self.kind == "add":
-            return (wide + move).astype(h.dtype)
-        scale, shift = jnp.split(move, 2, axis=-1)
+            return (wide + modulation).astype(h.dtype)
+        scale, shift = jnp.split(modulation, 2, axis=-1)
         return (wide * (1 + scale) + shift).astype(h.dtype)
 
 
@@ -90,15 +95,15 @@ class ResBlock(nn.Module):
         f: norm - activation - conv - norm - modulation by e - activation - dropout - conv
 
     Attributes:
-        features: output channels; the skip gets a 1x1 convolution where the input has another number.
+        features: output channels; the skip gets a 1x1 convolution if the input has another number.
         norm: "group", or "none" for networks that must not normalise.
-        modulation: how e acts, see `Modulation`.
+        modulation: form of the modulation by e, see `Modulation`.
         rescale: divide the sum by sqrt(2), so that the variance does not grow (Song et al. 2021).
-        zero: start the last convolution at zero, so that the block starts as its skip.
+        zero: initialise the last convolution to zero, so that the block starts as its skip.
         padding: of the 3x3 convolutions.
         change: halve or double space, in f after the first activation and on the skip (Brock et al. 2019).
-        filter: how, see `resample`.
-        project: give the skip a 1x1 convolution in any case.
+        filter: resampling filter, see `resample`.
+        project: always give the skip a 1x1 convolution.
     """
 
     features: int
@@ -166,7 +171,7 @@ class SelfAttention(nn.Module):
         """
         b, c = x.shape[0], x.shape[-1]
         if c % self.heads:
-            raise UserError(f"heads={self.heads} must divide the {c} channels that attend")
+            raise UserError(f"heads={self.heads} must divide the {c} channels of the attention")
         h = GroupNorm()(x).reshape(b, -1, c)
         qkv = Dense(3 * c, dtype=self.dtype, name="qkv")(h)
         q, k, v = jnp.moveaxis(qkv.reshape(b, -1, 3, self.heads, c // self.heads), 2, 0)

@@ -7,12 +7,12 @@ x * dw is written as a product with the matrix of patches, for a few images at a
     (x * dw)[p, o] = sum_q patch(x)[p, q] dw[q, o],   p: positions,   q: taps x input channels,
 
 whose transpose is the matrix product sum_p dy[p, o] patch(x)[p, q], accumulated over images while their
-patches are in cache. Inside loops and branches (`scan`, `cond`) the gain is a hundredfold. As a `custom_jvp`
-of ordinary operations this keeps every mode of differentiation, to any order: forward, reverse, and one over
-the other; what is fast is the first reverse derivative, a second one takes the compiler's ways in part.
+patches are in cache. Inside loops and branches (`scan`, `cond`) it is up to a hundred times as fast. As a `custom_jvp`
+of ordinary operations it supports every mode of differentiation, to any order; only the first reverse derivative
+is fast, a second one partly uses the compiler's transposes.
 
-A batch that is sharded over devices stays so: the images are split in as many blocks as there are devices,
-the loop walks all blocks in parallel, and each block has its own sum until the end.
+A sharded batch stays sharded: the images are split into as many blocks as there are devices,
+the loop processes all blocks in parallel, and each block has its own partial sum.
 """
 
 import functools
@@ -28,22 +28,22 @@ from genjax.core.types import Array
 from genjax.networks.layers import plain_ops
 from genjax.networks.layers.plain_ops import Window, wide
 
-_ROWS = 512  # positions whose patches are made at once: large enough for the product, small enough for cache
+_ROWS = 512  # positions per block of patches: large enough for the product, small enough for the cache
 
 
 def dense(x: Array, kernel: Array) -> Array:
     """Multiplies x [..., i] by kernel [i, o].
 
-    The gradient of the kernel is a sum over all leading axes: as one axis the compiler reads both factors where
-    they are, with several it transposes one and recomputes the element-wise work that led to it on the way. The
-    barriers keep that work on either side apart from the product.
+    The gradient of the kernel is a sum over all leading axes: as one axis the compiler reads both factors in
+    place, with several it transposes one of them and recomputes the element-wise operations before it. The
+    barriers keep element-wise operations on both sides from being fused into the product.
     """
     y = jax.lax.optimization_barrier(x).reshape(-1, x.shape[-1]) @ kernel
     return _gradient_barrier(y.reshape(*x.shape[:-1], -1))
 
 
 def attention(q: Array, k: Array, v: Array, causal: bool, mask: Array | None, window: int) -> Array:
-    """Two products and a softmax in float32 at least; see `ops.attention`."""
+    """Two products and a softmax in float32 at least; for arguments and result see `ops.attention`."""
     b, n, heads, d = q.shape
     m, groups = k.shape[1:3]
     precise = jnp.promote_types(q.dtype, jnp.float32)
@@ -84,7 +84,7 @@ def _average_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 @jax.custom_jvp
 def _gradient_barrier(y: Array) -> Array:
-    """y itself; what comes back for it is computed before it is used."""
+    """y itself; its cotangent is materialised before it is used."""
     return y
 
 
@@ -94,10 +94,10 @@ def _gradient_barrier_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 def conv(x: Array, kernel: Array, window: Window) -> Array:
-    """Convolves x [b, *n, i] with kernel [*k, i / groups, o]; see `ops.conv`.
+    """Convolves x [b, *n, i] with kernel [*k, i / groups, o]; for arguments and result see `plain_ops.conv`.
 
     Kernels of one tap are a matrix product, depthwise kernels a sum of shifted products; other grouped
-    convolutions are left as they are.
+    convolutions use the plain form.
     """
     *taps, inputs, _ = kernel.shape
     if window.groups == 1 and math.prod(taps) == 1:
@@ -110,7 +110,7 @@ def conv(x: Array, kernel: Array, window: Window) -> Array:
 
 
 def _shifts(x: Array, taps: list[int], window: Window) -> list[Array]:
-    """For each tap of the kernel, what it sees at every output position: views [b, *m, i] of padded x."""
+    """For each tap of the kernel, its input at every output position: views [b, *m, i] of padded x."""
     stride = window.strides
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*p, 0) for p in window.pads), (0, 0, 0)))
     extents = [window.dilation * (k - 1) for k in taps]
@@ -124,7 +124,7 @@ def _shifts(x: Array, taps: list[int], window: Window) -> list[Array]:
 
 
 def _depthwise(x: Array, kernel: Array, window: Window) -> Array:
-    """Each channel by itself: no sum over channels, so a sum over taps is all there is."""
+    """Depthwise convolution as a sum over taps of shifted products."""
     *taps, _, outputs = kernel.shape
     views = _shifts(jnp.repeat(wide(x), outputs // x.shape[-1], axis=-1), taps, window)
     weights = wide(kernel).reshape(-1, *(1,) * (x.ndim - 1), outputs)
@@ -137,7 +137,7 @@ def _conv(x: Array, kernel: Array, window: Window, tangent: bool) -> Array:
     """The convolution, of a tangent of x (to be transposed) or of x itself.
 
     Transposing swaps the roles of the kernel's channels. Inside loops and branches the compiler is 7 times
-    slower at kernels stored the other way round, so what will be transposed is stored that way beforehand.
+    slower with the transposed layout, so kernels that will be transposed are stored transposed.
     """
     if tangent:
         return plain_ops.conv(x, jnp.swapaxes(kernel, -1, -2), window, "OI")
@@ -166,7 +166,7 @@ def _by_patches(x: Array, kernel: Array, window: Window) -> Array:
     matrix = wide(kernel).reshape(-1, outputs).T
     matrix = jnp.broadcast_to(matrix[None], (blocks, *matrix.shape))
 
-    @jax.checkpoint  # or else the patches of the whole batch would be kept for the way back
+    @jax.checkpoint  # otherwise the patches of the whole batch are kept for the backward pass
     def product(matrix: Array, part: Array) -> Array:
         flat = wide(part).reshape(blocks * images, *x.shape[1:])
         views = [v.reshape(blocks, images * positions, inputs) for v in _shifts(flat, taps, window)]
@@ -179,5 +179,5 @@ def _by_patches(x: Array, kernel: Array, window: Window) -> Array:
 
 
 def _divisor(n: int, most: int) -> int:
-    """Largest divisor of n that is at most `most`."""
+    """Largest divisor of n not above `most`."""
     return next(d for d in range(min(n, most), 0, -1) if n % d == 0)

@@ -1,7 +1,7 @@
 """Layers with an equalised learning rate, and convolutions modulated by a style.
 
 Equalised learning rate (Karras et al. 2018, arXiv:1710.10196, section 4.1): a kernel is kept as w ~ N(0, 1) / m and
-used as m w / sqrt(fan_in), so that optimizers whose step does not depend on the gradient's scale move every layer
+used as m w / sqrt(fan_in), so that optimizers whose step does not depend on the gradient's scale change every layer
 by the same relative amount; m is the layer's learning-rate multiplier.
 
 Modulated convolution (Karras et al. 2020, arXiv:1912.04958, equations 1 and 3), s the style of an example:
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.core.sharding_rules import gathered
+from genjax.core.sharding_rules import gather_parameter
 from genjax.core.types import Array
 from genjax.networks.layers import ops
 from genjax.networks.layers.linen import add, zeros
@@ -45,7 +45,7 @@ def modulated_conv(
     style: Float[Array, "b i"],
     demodulate: bool = True,
 ) -> Float[Array, "b *n o"]:
-    """Convolves each example with the kernel that its style makes; see the module.
+    """Convolves each example with its own modulated kernel (equations 1 and 3, see the module's docstring).
 
     Args:
         x: input, any number of spatial axes.
@@ -70,9 +70,9 @@ class EqualDense(nn.Module):
     Attributes:
         features: output size.
         multiplier: m, of kernel and bias.
-        bias: the bias at the start.
+        bias: initial value of the bias.
         use_bias: whether a bias is added.
-        dtype: in which it computes.
+        dtype: dtype of the computation.
     """
 
     features: int
@@ -85,7 +85,7 @@ class EqualDense(nn.Module):
     def __call__(self, x: Float[Array, "b *n i"]) -> Float[Array, "b *n o"]:
         """Maps [..., in] to [..., features]."""
         normal = nn.initializers.normal(1.0 / self.multiplier)
-        kernel = gathered(self.param("kernel", normal, (x.shape[-1], self.features), jnp.float32))
+        kernel = gather_parameter(self.param("kernel", normal, (x.shape[-1], self.features), jnp.float32))
         kernel = kernel * (self.multiplier * x.shape[-1] ** -0.5)
         y = ops.dense(x.astype(self.dtype), kernel.astype(self.dtype))
         if not self.use_bias:
@@ -95,14 +95,14 @@ class EqualDense(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """Convolution with an equalised learning rate, modulated where it is given a style.
+    """Convolution with an equalised learning rate, modulated if it is given a style.
 
     Attributes:
         features: output channels.
         size: extent of the kernel along each spatial axis.
         demodulate: see `modulated_conv`.
         use_bias: whether a bias is added.
-        dtype: in which it computes.
+        dtype: dtype of the computation.
     """
 
     features: int
@@ -118,10 +118,19 @@ class EqualConv(nn.Module):
         style: Float[Array, "b d"] | None = None,
         noise: Float[Array, "b *n 1"] | None = None,
     ) -> Float[Array, "b *n o"]:
-        """Convolves; `noise` is added before the bias, where the kernel's output is normalised."""
+        """Convolves x.
+
+        Args:
+            x: input.
+            style: style vector, or None for a plain convolution.
+            noise: added to the normalised output, before the bias; or None.
+
+        Returns:
+            The output in `dtype`.
+        """
         i = x.shape[-1]
         shape = (*(self.size,) * (x.ndim - 2), i, self.features)
-        kernel = gathered(self.param("kernel", nn.initializers.normal(1.0), shape, jnp.float32))
+        kernel = gather_parameter(self.param("kernel", nn.initializers.normal(1.0), shape, jnp.float32))
         kernel = kernel * (i * self.size ** (x.ndim - 2)) ** -0.5
         x = x.astype(self.dtype)
         if style is None:

@@ -1,9 +1,9 @@
-"""What attention remembers of earlier places, so that a sequence is walked one place at a time.
+"""Key-value cache of attention, for incremental decoding.
 
-Row b has walked `place[b]` places. A layer keeps their keys and values in slots, place p in slot p mod S: with as many
-slots as there are places all are kept, with S = window only the last S ("ring"), which is all that a window of S sees.
-Slot s of row b holds the place `seen[b, s]`, -1 if none. Rows need not be at the same place: each writes where it is,
-so prompts of different lengths stand in one batch without padding between them and what follows.
+Row b has processed `place[b]` places. A layer keeps their keys and values in slots, place p in slot p mod S: with as
+many slots as places all are kept, with S = window only the last S (ring buffer), which is all that a window of S sees.
+Slot s of row b holds the place `seen[b, s]`, -1 if empty. Each row writes at its own place,
+so prompts of different lengths share a batch without padding between prompt and continuation.
 
 Stored as int8, a key or value z [d] of one head becomes round(z / a), a = max |z_i| / 127, with a in float32: the error
 of each entry is at most a / 2.
@@ -25,8 +25,8 @@ Kind = Literal["float32", "bfloat16", "int8"]
 class Layer:
     """Keys and values of one layer, as attention multiplies them: one matrix for each row and group, in that order.
 
-    With rows and groups as one axis the compiler writes a place where it belongs; else it copies all there is.
-    `scale_k` and `scale_v` are there only where keys and values are int8.
+    With rows and groups as one axis the compiler updates the cache in place; with two axes it copies the whole cache.
+    `scale_k` and `scale_v` are None unless keys and values are int8.
     """
 
     k: Shaped[Array, "bg d s"]
@@ -37,12 +37,12 @@ class Layer:
 
 @record
 class Cache:
-    """All that a transformer remembers.
+    """The cache of a transformer.
 
     Attributes:
         layers: one for each block.
         seen: the place that each slot holds, -1 for none.
-        place: of each row, how many it has walked.
+        place: number of places processed in each row.
     """
 
     layers: tuple[Layer, ...]
@@ -51,13 +51,13 @@ class Cache:
 
 
 @record
-class Turn:
-    """Where the places of one call go and what they see; the same in all layers.
+class CacheUpdate:
+    """Slots and attention mask of the places of one call; the same in all layers.
 
     Attributes:
-        places: of the call, [b, k].
-        slots: where each is kept; S for nowhere.
-        mask: what each sees: of the slots after writing if k = 1, else of the slots before, then of the call's k.
+        places: the places of the call.
+        slots: the slot of each place; S (out of range) if it is not kept.
+        mask: visible entries: the slots after writing if k = 1, else the slots before writing, then the k new places.
     """
 
     places: Int[Array, "b k"]
@@ -66,22 +66,22 @@ class Turn:
 
 
 def empty(kind: Kind, num: int, slots: int, groups: int, d: int, layers: int) -> Cache:
-    """A cache that remembers nothing.
+    """Allocates an empty cache.
 
     Args:
-        kind: how keys and values are kept.
-        num: rows.
-        slots: places that are kept.
-        groups: heads of keys and values.
-        d: features of each.
-        layers: blocks.
+        kind: storage dtype of keys and values.
+        num: number of rows.
+        slots: S, number of places that are kept.
+        groups: number of heads of keys and values.
+        d: features of each head.
+        layers: number of blocks.
 
     Returns:
         The cache.
     """
     n = num * groups
 
-    def layer() -> Layer:  # arrays of its own, so that all can be donated
+    def layer() -> Layer:  # distinct arrays, so that all can be donated
         scales = [jnp.zeros((n, slots)) if kind == "int8" else None for _ in range(2)]
         return Layer(jnp.zeros((n, d, slots), kind), jnp.zeros((n, slots, d), kind), *scales)
 
@@ -92,18 +92,20 @@ def empty(kind: Kind, num: int, slots: int, groups: int, d: int, layers: int) ->
     )
 
 
-def advance(cache: Cache, k: int, count: Int[Array, " b"], total: int, window: int = 0) -> tuple[Turn, Cache]:
-    """Plans the walk of k more places, of which row b takes the first `count[b]`.
+def advance(
+    cache: Cache, k: int, count: Int[Array, " b"], total: int, window: int = 0
+) -> tuple[CacheUpdate, Cache]:
+    """Prepares a call with k more places, of which row b takes the first `count[b]`.
 
     Args:
-        cache: before.
-        k: places of the call.
-        count: 0 ... k of them for each row.
-        total: places of the whole sequence; what is walked beyond them is not remembered.
-        window: how many places, its own included, each one sees; 0 for all.
+        cache: the cache before the call.
+        k: number of places of the call.
+        count: number of places taken by each row, 0 ... k.
+        total: length of the whole sequence; places beyond it are not kept.
+        window: number of places, its own included, that each one sees; 0 for all.
 
     Returns:
-        The plan, and the cache with its places but not yet its layers moved on.
+        (slots and mask of the call; the cache with `seen` and `place` updated, its layers not yet).
     """
     rows, slots = cache.seen.shape
     ahead = jnp.arange(k)[None]
@@ -115,7 +117,7 @@ def advance(cache: Cache, k: int, count: Int[Array, " b"], total: int, window: i
     seen = cache.seen.at[jnp.arange(rows)[:, None], index].set(places, mode="drop")
 
     def visible(held: Array) -> Array:
-        """[b, k, m]: whether place (b, k) sees what is held [b, m]."""
+        """[b, k, m]: whether place (b, k) sees the places `held` [b, m]."""
         held, own = held[:, None], places[:, :, None]
         near = (held > own - window) if window else True
         return (held >= 0) & (held <= own) & near
@@ -125,11 +127,11 @@ def advance(cache: Cache, k: int, count: Int[Array, " b"], total: int, window: i
     else:
         new = jnp.where(ahead < count[:, None], places, -1)
         mask = jnp.concatenate([visible(cache.seen), visible(new)], axis=2)
-    return Turn(places, index, mask), dataclasses.replace(cache, seen=seen, place=cache.place + count)
+    return CacheUpdate(places, index, mask), dataclasses.replace(cache, seen=seen, place=cache.place + count)
 
 
 def rewind(cache: Cache, drop: Int[Array, " b"]) -> Cache:
-    """Forgets the last `drop[b]` places of each row; a ring needs so many slots more than its window."""
+    """Drops the last `drop[b]` places of each row; a ring needs as many slots more than its window."""
     place = cache.place - drop
     seen = jnp.where(cache.seen >= place[:, None], -1, cache.seen)
     return dataclasses.replace(cache, seen=seen, place=place)
@@ -143,8 +145,8 @@ def _pack(z: Array, kind: str) -> tuple[Array, Array | None]:
     return whole.astype(jnp.int8), scale
 
 
-def _remember(layer: Layer, k: Array, v: Array, slots: Array) -> Layer:
-    """The layer with keys and values [b, n, groups, d] in slots [b, n]."""
+def _store(layer: Layer, k: Array, v: Array, slots: Array) -> Layer:
+    """Writes keys and values [b, n, groups, d] to slots [b, n]."""
     (b, _, groups, _), rows = k.shape, jnp.arange(len(k))[:, None]
 
     def write(held: Array | None, z: Array | None, last: bool) -> Array | None:
@@ -164,32 +166,32 @@ def attend(
     k: Float[Array, "b k groups d"],
     v: Float[Array, "b k groups d"],
     layer: Layer,
-    turn: Turn,
+    update: CacheUpdate,
 ) -> tuple[Float[Array, "b k heads d"], Layer]:
-    """Attention of new places to themselves and to what is remembered, which then remembers them.
+    """Attention of new places to the cache and to each other; writes them to the cache.
 
     Args:
         q: queries of the new places.
-        k: their keys.
-        v: their values.
-        layer: what is remembered.
-        turn: see `advance`.
+        k: keys of the new places.
+        v: values of the new places.
+        layer: the cache before.
+        update: see `advance`.
 
     Returns:
-        (what each query sees, as `ops.attention`; the layer with the new places).
+        (output of each query, as `ops.attention`; the cache with the new places).
     """
     b, n, heads, d = q.shape
     groups, slots, precise = k.shape[2], layer.v.shape[1], jnp.promote_types(q.dtype, jnp.float32)
     by_group = lambda z: z.reshape(b, n, groups, -1, d).transpose(0, 2, 3, 1, 4).reshape(b * groups, -1, d)
     factor = lambda x, scale: x if scale is None else x * scale[:, None]
     product = lambda x, y: jnp.matmul(x, y.astype(x.dtype), preferred_element_type=precise)
-    after = _remember(layer, k, v, turn.slots)
+    after = _store(layer, k, v, update.slots)
     held, queries = after if n == 1 else layer, by_group(q)
     logits = factor(product(queries, held.k), held.scale_k)
-    if n > 1:  # old and new apart: to join them would copy what is remembered
+    if n > 1:  # cached and new keys separately: joining them would copy the cache
         logits = jnp.concatenate([logits, product(queries, by_group(k).swapaxes(1, 2))], axis=2)
     logits = logits.reshape(b, groups, -1, n, logits.shape[2]) / d**0.5
-    weights = jax.nn.softmax(jnp.where(turn.mask[:, None, None], logits, jnp.finfo(precise).min))
+    weights = jax.nn.softmax(jnp.where(update.mask[:, None, None], logits, jnp.finfo(precise).min))
     weights = weights.reshape(*queries.shape[:2], -1)
     y = product(factor(weights[..., :slots], held.scale_v).astype(v.dtype), held.v)
     if n > 1:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from genjax.core.sharding_rules import constrain, gathered
+from genjax.core.sharding_rules import constrain, gather_parameter
 from genjax.core.types import Array
 from genjax.networks.layers import ops
 from genjax.networks.layers.weight_quantization import Packed
@@ -35,23 +35,23 @@ def activate(name: Activation, x: Float[Array, "*s"]) -> Float[Array, "*s"]:
 
 
 def add(y: Array, bias: Array) -> Array:
-    """Adds in float32, in which the bias's gradient is then summed: a long sum in bfloat16 loses its tail."""
+    """Adds in float32, so that the bias's gradient is summed in float32: long sums in bfloat16 lose precision."""
     return (ops.wide(y) + ops.along_last(bias, y.ndim)).astype(y.dtype)
 
 
-def dealt(z: Float[Array, "*n o"], shares: int, parts: tuple[int, ...]) -> Float[Array, "*n o"]:
-    """Deals the parts of the last axis to equal shares: the first share gets the beginning of every part, and so on.
+def regroup(z: Float[Array, "*n o"], shares: int, parts: tuple[int, ...]) -> Float[Array, "*n o"]:
+    """Reorders the last axis so that each of `shares` equal slices holds an equal slice of every part.
 
-    Devices that split queries, keys and values, made by one matrix, then hold heads that belong together: to deal the
-    columns of the matrix moves less than to move what it makes.
+    Devices that split queries, keys and values made by one matrix then hold matching heads; reordering the
+    columns of the matrix moves less data than reordering its output.
 
     Args:
-        z: features, or the columns or the bias that make them.
-        shares: divides every part.
-        parts: widths, of sum o.
+        z: features, or the kernel or bias that make them.
+        shares: number of slices; divides every part.
+        parts: widths of the parts, of sum o.
 
     Returns:
-        z, reordered; z itself if there is one share.
+        z, reordered; z itself if `shares` is 1.
     """
     if shares == 1:
         return z
@@ -64,12 +64,12 @@ class Dense(nn.Module):
     """Affine map of the last axis: y = x kernel + bias, kernel [in, features].
 
     Attributes:
-        features: of the output.
+        features: output size.
         use_bias: whether there is a bias.
-        dtype: in which it computes.
-        kernel_init: of the kernel.
-        shares: 1, or in how many the features come: see `dealt`.
-        parts: widths of what the features hold one after the other, to be dealt each by itself.
+        dtype: dtype of the computation.
+        kernel_init: initialiser of the kernel.
+        shares: number of slices of the features, see `regroup`.
+        parts: widths of the parts of the features, see `regroup`.
         rows: whether devices of the axis `tensor` split the input instead of the features.
     """
 
@@ -86,14 +86,14 @@ class Dense(nn.Module):
         """Maps [..., in] to [..., features], computed and returned in `dtype`; the kernel may be `Packed`."""
         kernel: Any = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32) if self.use_bias else None
-        deal = lambda z: dealt(z, self.shares, self.parts)
+        regrouped = lambda z: regroup(z, self.shares, self.parts)
         x = x.astype(self.dtype)
         if isinstance(kernel, Packed):
-            y = deal(kernel.multiply(x))
+            y = regrouped(kernel.multiply(x))
         else:
-            kernel = gathered(deal(kernel), split=0 if self.rows else 1)
+            kernel = gather_parameter(regrouped(kernel), split=0 if self.rows else 1)
             y = ops.dense(x, kernel.astype(self.dtype))
-        return y if bias is None else add(y, deal(bias))
+        return y if bias is None else add(y, regrouped(bias))
 
 
 class Conv(nn.Module):
@@ -122,7 +122,7 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "b *n i"]) -> Float[Array, "b *m o"]:
         """Convolves; computed and returned in `dtype`."""
         shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
-        kernel = gathered(self.param("kernel", self.kernel_init, shape, jnp.float32))
+        kernel = gather_parameter(self.param("kernel", self.kernel_init, shape, jnp.float32))
         bias = self.param("bias", zeros, (self.features,), jnp.float32) if self.use_bias else None
         y = ops.conv(
             x.astype(self.dtype),
@@ -139,9 +139,9 @@ class GroupNorm(nn.Module):
     """Group normalisation (Wu & He 2018) with a scale and bias per channel; see `ops.group_norm`.
 
     Attributes:
-        groups: upper limit on the number of groups; the number used is the largest divisor of the
-            channels that leaves at least `min_channels` in a group (Karras et al. 2022, as in EDM).
-        min_channels: fewest channels in a group.
+        groups: maximum number of groups; the number used is the largest divisor of the
+            channels with at least `min_channels` per group (Karras et al. 2022, as in EDM).
+        min_channels: minimum number of channels per group.
         epsilon: added to the variance.
     """
 
@@ -164,7 +164,7 @@ class Norm(nn.Module):
     """Layer normalisation ("layer") or its root-mean-square form ("rms") of the last axis; see `ops.layer_norm`.
 
     Attributes:
-        kind: which; "layer" subtracts the mean, and has a bias where it has a scale.
+        kind: "layer" subtracts the mean, and has a bias if it has a scale.
         affine: multiply by a scale per channel.
         epsilon: added to the variance.
     """

@@ -1,12 +1,12 @@
-"""What a discriminator may know of the batch as a whole: parts against a generator that makes the same over and over.
+"""Batch statistics for discriminators, against mode collapse of the generator.
 
     MinibatchStd    mean over features of their standard deviation over a group of examples, as one more feature
                     (Karras et al. 2018, arXiv:1710.10196, section 3)
     Discrimination  o_b(i) = sum_{j != i} exp(-|M_{i,b} - M_{j,b}|_1),  M_i = f(x_i) T in R^{B x C}, as B more features
                     (Salimans et al. 2016, arXiv:1606.03498, section 3.2)
 
-They couple the examples of a batch, as no other network here does: a penalty of slopes then counts what an example does
-to its group, too. `WithMinibatch` puts either behind any network.
+They couple the examples of a batch, unlike all other networks here: gradient penalties then include the effect of an
+example on its group. `WithMinibatch` appends either to any network.
 """
 
 from typing import Literal
@@ -21,14 +21,14 @@ from genjax.networks.layers.linen import Activation, Dense, activate
 
 
 def group_std(x: Float[Array, "b *n c"], size: int = 4) -> Float[Array, " b"]:
-    """How much examples differ: the standard deviation of each feature over a group, averaged over features.
+    """The standard deviation of each feature over a group, averaged over features.
 
     Args:
         x: features.
-        size: of a group, the most that divides b is taken; example i is in group i mod (b / size).
+        size: maximum size of a group; the largest divisor of b is used. Example i is in group i mod (b / size).
 
     Returns:
-        The number of each example's group.
+        The value of each example's group.
     """
     b = x.shape[0]
     members = max(n for n in range(1, min(size, b) + 1) if b % n == 0)
@@ -38,17 +38,17 @@ def group_std(x: Float[Array, "b *n c"], size: int = 4) -> Float[Array, " b"]:
 
 
 class MinibatchStd(nn.Module):
-    """Adds a channel that says how much the examples of a group differ.
+    """Appends the standard deviation within a group as a channel.
 
     Attributes:
-        group: examples in a group, at most.
+        group: maximum size of a group.
     """
 
     group: int = 4
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *n c"]) -> Float[Array, "b *n d"]:
-        """Appends `group_std` to the channels, everywhere the same."""
+        """Appends `group_std` to the channels, constant over space."""
         std = group_std(x, self.group).reshape(-1, *(1,) * (x.ndim - 1))
         return jnp.concatenate([x, jnp.broadcast_to(std, (*x.shape[:-1], 1))], axis=-1)
 
@@ -61,11 +61,11 @@ def closeness(m: Float[Array, "b B C"]) -> Float[Array, "b B"]:
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Adds features that say how many of the other examples are near.
+    """Appends features that measure the closeness to the other examples.
 
     Attributes:
-        kernels: B.
-        dims: C.
+        kernels: B, number of features.
+        dims: C, dimensions of the space of each feature.
     """
 
     kernels: int = 16
@@ -79,13 +79,13 @@ class MinibatchDiscrimination(nn.Module):
 
 
 class WithMinibatch(nn.Module):
-    """Any network as a discriminator that knows its batch: network, activation, minibatch part, affine layer.
+    """Any network as a discriminator with batch statistics: network, activation, minibatch part, affine layer.
 
     Attributes:
-        net: makes the features, called with out=width.
-        part: which of the parts.
+        net: feature network, called with out=width.
+        part: the minibatch part.
         width: number of features.
-        activation: of the features.
+        activation: activation of the features.
         group: see `MinibatchStd`.
         kernels: see `MinibatchDiscrimination`.
         dims: see `MinibatchDiscrimination`.
@@ -109,7 +109,18 @@ class WithMinibatch(nn.Module):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b *m"]:
-        """Maps x to float32 [b, out] or [b, *out], each row a function of the whole batch."""
+        """Maps x to outputs, each row a function of the whole batch.
+
+        Args:
+            x: input of the network.
+            t: times, or None.
+            cond: conditioning vector, or None.
+            out: shape of the output of an example, or its size.
+            train: passed to the network.
+
+        Returns:
+            float32 [b, out] or [b, *out].
+        """
         shape = (out,) if isinstance(out, int) else out
         h = activate(self.activation, self.net(x, t, cond, out=self.width, train=train))
         if self.part == "std":

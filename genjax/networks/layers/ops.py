@@ -1,9 +1,8 @@
-"""The operations that networks are made of: one `conv`, one `dense`, one `group_norm`, one `attention`.
+"""The operations of all networks: `conv`, `dense`, `group_norm`, `attention`, and resizing.
 
-Each is a pure function of arrays. GPUs and TPUs run the compiler's own operations (`plain`), CPUs run forms
-that are faster there (`cpu`) and equal them; which one is decided when a function is traced. Images are
-[b, h, w, c], and every function that speaks of space takes any number of spatial axes between the batch and
-the channels.
+Each is a pure function of arrays. GPUs and TPUs run the compiler's own operations (`plain_ops`), CPUs run equivalent
+forms that are faster there (`cpu_ops`); the choice is made when a function is traced. Images are
+[b, h, w, c]; spatial operations take any number of spatial axes between batch and channels.
 """
 
 import math
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from genjax.core.errors import UserError
-from genjax.core.sharding_rules import AXES, ways
+from genjax.core.sharding_rules import AXES, num_splits
 from genjax.core.types import Array
 from genjax.networks.layers import cpu_ops, plain_ops
 from genjax.networks.layers.plain_ops import Window, wide
@@ -23,12 +22,12 @@ Padding = str | tuple[tuple[int, int], ...]
 
 
 def _forms() -> ModuleType:
-    """The forms for this machine; they differ in speed and rounding only.
+    """The forms for this platform; they differ in speed and rounding only.
 
-    Those for CPUs are made for one device, or a batch over several; what a mesh does with other axes is left to the
-    compiler, which knows the plain forms.
+    Those for CPUs support one device, or a batch split over several; with other mesh axes the plain forms are used,
+    which the compiler can partition.
     """
-    return cpu_ops if jax.default_backend() == "cpu" and ways(AXES[1:]) == 1 else plain_ops
+    return cpu_ops if jax.default_backend() == "cpu" and num_splits(AXES[1:]) == 1 else plain_ops
 
 
 def along_last(vector: Float[Array, " c"], ndim: int) -> Array:
@@ -65,7 +64,7 @@ def conv(
         The output in the dtype of the arguments.
 
     Raises:
-        UserError: the padding's name is unknown.
+        UserError: `padding` is an unknown name.
     """
     spatial = x.shape[1:-1]
     if padding == "CIRCULAR":
@@ -101,8 +100,8 @@ def group_norm(
 
         y = (x - mean) / sqrt(variance + epsilon) * scale + bias.
 
-    The sums are taken per channel first, about the channel's first value, which costs one pass over x and
-    does not cancel when the mean is large; mean and variance fold into one multiply-add per channel.
+    The sums are taken per channel first, relative to the channel's first value: one pass over x, without
+    cancellation when the mean is large; mean and variance fold into one multiply-add per channel.
 
     Args:
         x: input with the channels last.
@@ -122,8 +121,8 @@ def group_norm(
     within = (shifted * shifted).mean(axis=1) - first * first  # variance of each channel
     mean_c = (first + origin[:, 0]).reshape(b, groups, c // groups)
     mean = mean_c.mean(axis=-1, keepdims=True)
-    spread = ((mean_c - mean) ** 2).mean(axis=-1, keepdims=True)
-    variance = within.reshape(b, groups, c // groups).mean(axis=-1, keepdims=True) + spread
+    between = ((mean_c - mean) ** 2).mean(axis=-1, keepdims=True)
+    variance = within.reshape(b, groups, c // groups).mean(axis=-1, keepdims=True) + between
     inverse = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + epsilon)
 
     def per_channel(statistic: Array) -> Array:
@@ -151,14 +150,13 @@ def attention(
         v: values.
         causal: position i sees positions j <= i only.
         mask: whether query n sees key m, for each example; every query must see at least one key.
-        window: position i sees positions j > i - window only; 0 for no such limit. Needs `causal`.
+        window: position i sees positions j > i - window only; 0 for no limit. Requires `causal`.
 
     Returns:
-        For each query the mean of the values that it sees, weighted by softmax(q k / sqrt(d)).
+        For each query the mean of the visible values, weighted by softmax(q k / sqrt(d)).
     """
-    forms = (
-        cpu_ops if q.dtype == jnp.float64 else _forms()
-    )  # the library's softmax is float32 whatever the dtype
+    # jax.nn.dot_product_attention computes its softmax in float32 for every dtype
+    forms = cpu_ops if q.dtype == jnp.float64 else _forms()
     return forms.attention(q, k, v, causal, mask, window)
 
 
@@ -166,7 +164,7 @@ def attention(
 def gelu(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """x/2 (1 + tanh(c (x + 0.044715 x^3))), c = sqrt(2 / pi) (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2).
 
-    Its derivative is given in one piece, so that one array is kept for the way back and not each step's.
+    Its derivative is defined as one expression of x, so that only x is kept for the backward pass.
     """
     return jax.nn.gelu(x)
 
@@ -206,7 +204,7 @@ def upsample(x: Float[Array, "b *n c"], factor: int = 2) -> Float[Array, "b *m c
 
 
 def average_pool(x: Float[Array, "b *n c"], factor: int = 2) -> Float[Array, "b *m c"]:
-    """Averages blocks of `factor` positions along every spatial axis; the sizes must be divisible."""
+    """Averages blocks of `factor` positions along every spatial axis; `factor` must divide the sizes."""
     for axis in range(1, x.ndim - 1):
         shape = (*x.shape[:axis], x.shape[axis] // factor, factor, *x.shape[axis + 1 :])
         x = x.reshape(shape).mean(axis=axis + 1)
@@ -214,7 +212,7 @@ def average_pool(x: Float[Array, "b *n c"], factor: int = 2) -> Float[Array, "b 
 
 
 def depth_to_space(x: Float[Array, "b h w c"], factor: int = 2) -> Float[Array, "b hf wf d"]:
-    """Spreads channels over space: y[f h + i, f w + j, d] = x[h, w, (i f + j) c / f^2 + d]."""
+    """Rearranges channels into space: y[f h + i, f w + j, d] = x[h, w, (i f + j) c / f^2 + d]."""
     b, h, w, c = x.shape
     x = x.reshape(b, h, w, factor, factor, c // factor**2).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(b, h * factor, w * factor, c // factor**2)

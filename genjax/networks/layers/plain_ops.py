@@ -1,4 +1,4 @@
-"""Convolution and matrix product as the compiler offers them: what every other form must equal."""
+"""Convolution, matrix product and attention by the compiler's own operations: the reference for all other forms."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from genjax.core.types import Array
 
 
 class Window(NamedTuple):
-    """How a kernel walks: the same stride and dilation along every axis, explicit padding for each."""
+    """Geometry of a convolution: one stride and dilation for all axes, explicit padding for each."""
 
     strides: int
     pads: tuple[tuple[int, int], ...]
@@ -18,7 +18,17 @@ class Window(NamedTuple):
 
 
 def conv(x: Array, kernel: Array, window: Window, channels: str = "IO") -> Array:
-    """Convolves x [b, *n, i] with kernel [*k, i / groups, o] (channels "OI": [*k, o, i]); see `ops.conv`."""
+    """Convolution, see `ops.conv`.
+
+    Args:
+        x: [b, *n, i].
+        kernel: [*k, i / groups, o], or [*k, o, i] if `channels` is "OI".
+        window: geometry.
+        channels: order of the kernel's channels.
+
+    Returns:
+        [b, *m, o].
+    """
     axes = "DHW"[-len(window.pads) :]
     return jax.lax.conv_general_dilated(
         x,
@@ -32,7 +42,7 @@ def conv(x: Array, kernel: Array, window: Window, channels: str = "IO") -> Array
 
 
 def wide(x: Array) -> Array:
-    """x in float32 at least: in which long sums are made, as one in bfloat16 loses its tail, and norms and softmax."""
+    """x in float32 at least, for long sums, norms and softmax: a long sum in bfloat16 loses precision."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -42,7 +52,7 @@ def dense(x: Array, kernel: Array) -> Array:
 
 
 def attention(q: Array, k: Array, v: Array, causal: bool, mask: Array | None, window: int) -> Array:
-    """See `ops.attention`; window = 0 is none."""
+    """For arguments and result see `ops.attention`; window = 0 for no limit."""
     seen = None if mask is None else mask[:, None]
     near = (window - 1, 0) if window else None
     return jax.nn.dot_product_attention(q, k, v, mask=seen, is_causal=causal, local_window_size=near)

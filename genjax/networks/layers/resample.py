@@ -6,9 +6,9 @@ Three pairs of fixed filters, each other's adjoints up to the factor 2 per axis:
     fir:   down(x)_i = (x_{2i-1} + 3 x_{2i} + 3 x_{2i+1} + x_{2i+2}) / 8,
            up(x)_{2i} = (x_{i-1} + 3 x_i) / 4,   up(x)_{2i+1} = (3 x_i + x_{i+1}) / 4,
 
-the second with the binomial filter [1, 3, 3, 1] against aliasing (Zhang 2019; Karras et al. 2020, arXiv:1912.04958,
+the second with the anti-aliasing binomial filter [1, 3, 3, 1] (Zhang 2019; Karras et al. 2020, arXiv:1912.04958,
 as in NCSN++). Outside the image is zero, as in the published networks, so constants stay constant except at
-the borders; or the grid is a torus.
+the borders; with padding "CIRCULAR" the grid is a torus.
 """
 
 from typing import Literal
@@ -41,7 +41,16 @@ def _taps(x: Array, axis: int, count: int, stride: int) -> Array:
 def down(
     x: Float[Array, "b *n c"], kind: Filter = "box", padding: ops.Padding = "SAME"
 ) -> Float[Array, "b *m c"]:
-    """Halves every spatial axis, of even size, with a fixed filter."""
+    """Halves every spatial axis with a fixed filter.
+
+    Args:
+        x: input, of even sizes.
+        kind: the filter.
+        padding: "CIRCULAR" for a torus, otherwise zeros outside.
+
+    Returns:
+        [b, *n / 2, c].
+    """
     if kind == "box":
         return ops.average_pool(x)
     for axis in range(1, x.ndim - 1):
@@ -52,7 +61,16 @@ def down(
 def up(
     x: Float[Array, "b *n c"], kind: Filter = "box", padding: ops.Padding = "SAME"
 ) -> Float[Array, "b *m c"]:
-    """Doubles every spatial axis with a fixed filter."""
+    """Doubles every spatial axis with a fixed filter.
+
+    Args:
+        x: input.
+        kind: the filter.
+        padding: "CIRCULAR" for a torus, otherwise zeros outside.
+
+    Returns:
+        [b, *2 n, c].
+    """
     if kind == "box":
         return ops.upsample(x)
     for axis in range(1, x.ndim - 1):
@@ -74,10 +92,10 @@ class Downsample(nn.Module):
     """Halves space: a 3x3 convolution of stride 2, the same after a blur ("fir"), or the mean of 2x2 blocks ("pool").
 
     Attributes:
-        kind: which.
-        padding: of the convolution.
-        dtype: in which it computes.
-        features: output channels; 0 for those of the input. "pool" keeps them.
+        kind: form of the downsampling.
+        padding: padding of the convolution.
+        dtype: dtype of the computation.
+        features: output channels; 0 for those of the input, which "pool" always keeps.
     """
 
     kind: Literal["conv", "pool", "fir"] = "conv"

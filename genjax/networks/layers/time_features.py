@@ -1,7 +1,7 @@
-"""Features of time: what lets a network tell nearby times apart.
+"""Embeddings of time.
 
 Sinusoidal features (Vaswani et al. 2017, section 3.5; Ho et al. 2020, appendix B), with n frequencies
-falling geometrically from 1 towards 1 / max_period, for a time t in [0, 1] stretched by `time_scale`:
+falling geometrically from 1 towards 1 / max_period, for a time t in [0, 1] scaled by `time_scale`:
 
     omega_i = max_period^(-i / n),   i = 0 ... n - 1
     features(t) = (cos(omega_i s t), sin(omega_i s t)),   s = time_scale
@@ -34,13 +34,13 @@ def _pairs(dim: int) -> int:
 def sinusoidal(
     t: Float[Array, " b"], dim: int, time_scale: float = 1000.0, max_period: float = 10_000.0
 ) -> Float[Array, "b dim"]:
-    """Embeds times in waves of geometrically spaced frequencies.
+    """Sinusoidal features with geometrically spaced frequencies.
 
     Args:
         t: times, usually in [0, 1].
         dim: number of features, even.
-        time_scale: factor on t; 1000 turns t in [0, 1] into the steps of a discrete-time model.
-        max_period: longest wave length over 2 pi, in units of `time_scale * t`.
+        time_scale: factor on t; 1000 maps [0, 1] to the steps of a discrete-time model.
+        max_period: longest wavelength over 2 pi, in units of `time_scale * t`.
 
     Returns:
         float32 features: dim / 2 cosines, then dim / 2 sines.
@@ -54,13 +54,13 @@ def sinusoidal(
 
 
 def fourier(t: Float[Array, " b"], dim: int, scale: float = 16.0, seed: int = 0) -> Float[Array, "b dim"]:
-    """Embeds times in waves of fixed random frequencies.
+    """Random Fourier features with fixed frequencies.
 
     Args:
         t: times, or any scalar such as a log noise level.
         dim: number of features, even.
         scale: standard deviation of the frequencies, in cycles per unit of t.
-        seed: which frequencies; they are constants of the network, not parameters.
+        seed: seed of the frequencies, which are constants of the network, not parameters.
 
     Returns:
         float32 features: dim / 2 cosines, then dim / 2 sines.
@@ -68,6 +68,6 @@ def fourier(t: Float[Array, " b"], dim: int, scale: float = 16.0, seed: int = 0)
     Raises:
         UserError: `dim` is odd.
     """
-    # RandomState's stream is frozen for ever; a Generator's may change and would spoil old checkpoints.
+    # RandomState's stream is frozen; a Generator's may change between versions and break old checkpoints.
     draws = np.random.RandomState(seed).standard_normal(_pairs(dim))
     return _waves(t, jnp.asarray(2 * np.pi * scale * draws, jnp.float32))

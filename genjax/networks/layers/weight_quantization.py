@@ -1,4 +1,4 @@
-"""Matrices that are kept in fewer bytes: what decoding waits for is reading them.
+"""Matrices stored in fewer bytes: decoding is bound by reading them.
 
 Stored as int8, column o of a matrix W [i, o] becomes round(W_io / a_o), a_o = max_i |W_io| / 127, with a in float32:
 the error of each entry is at most a_o / 2. Products accumulate in float32.
@@ -13,12 +13,12 @@ from jaxtyping import Float, Shaped
 from genjax.core.types import Array, PyTree, record
 from genjax.networks.layers.kv_cache import Kind
 
-_FEW = 4  # rows up to which a CPU is faster without a float32 copy of the matrix
+_FEW = 4  # maximum number of rows for which a CPU is faster without a float32 copy of the matrix
 
 
 @record
 class Packed:
-    """A matrix, or a stack of them along the first axis; `scale` only where it is int8."""
+    """A matrix, or a stack of them along the first axis; `scale` is None unless int8."""
 
     values: Shaped[Array, "*n i o"]
     scale: Float[Array, "*n o"] | None = None
@@ -36,7 +36,7 @@ class Packed:
 
 
 def pack(matrix: Float[Array, "*n i o"], kind: Kind) -> Any:
-    """The matrix as it is kept: itself for "float32"."""
+    """Quantises a matrix: itself for "float32", else `Packed`."""
     if kind == "float32":
         return matrix
     if kind == "bfloat16":
@@ -46,7 +46,7 @@ def pack(matrix: Float[Array, "*n i o"], kind: Kind) -> Any:
 
 
 def pack_kernels(params: PyTree, kind: Kind) -> PyTree:
-    """Packs every leaf named "kernel" of a network whose kernels are all those of dense layers."""
+    """Packs every leaf named "kernel"; all kernels of the network must be those of dense layers."""
 
     def one(path: tuple[Any, ...], leaf: Array) -> Any:
         return pack(leaf, kind) if getattr(path[-1], "key", None) == "kernel" else leaf

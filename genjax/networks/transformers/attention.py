@@ -1,4 +1,4 @@
-"""One block of a transformer: attention among places, then a perceptron at each; see `transformer`."""
+"""One block of a transformer: attention among positions, then a perceptron at each; see `transformer`."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from genjax.core.errors import UserError
-from genjax.core.sharding_rules import BATCH, constrain, shares
+from genjax.core.sharding_rules import BATCH, constrain, even_splits
 from genjax.core.types import Array
 from genjax.networks.layers import kv_cache, ops, positions
 from genjax.networks.layers.blocks import Embedding
@@ -20,16 +20,26 @@ Mask = Bool[Array, "b n n"] | None
 
 
 def ada_norm(
-    kind: Literal["layer", "rms"], name: str, x: Array, move: Array | None, epsilon: float = 1e-6
+    kind: Literal["layer", "rms"], name: str, x: Array, modulation: Array | None, epsilon: float = 1e-6
 ) -> Array:
-    """norm(x) (1 + s) + m for x [b, n, c] and move = (m, s) [b, 2, c]; without it a norm with its own scale.
+    """norm(x) (1 + s) + m for x [b, n, c] and modulation (m, s) [b, 2, c].
 
-    To be called inside a compact method, of which the norm becomes a part.
+    Must be called inside a compact method; the norm becomes its submodule.
+
+    Args:
+        kind: which normalisation.
+        name: name of the norm's submodule.
+        x: features [b, n, c].
+        modulation: (m, s), or None for a norm with its own scale.
+        epsilon: added to the variance.
+
+    Returns:
+        [b, n, c] in the dtype of x.
     """
-    y = Norm(kind, affine=move is None, epsilon=epsilon, name=name)(x)
-    if move is None:
+    y = Norm(kind, affine=modulation is None, epsilon=epsilon, name=name)(x)
+    if modulation is None:
         return y
-    shift, scale = ops.wide(move[:, None, 0]), ops.wide(move[:, None, 1])
+    shift, scale = ops.wide(modulation[:, None, 0]), ops.wide(modulation[:, None, 1])
     return (ops.wide(y) * (1 + scale) + shift).astype(x.dtype)
 
 
@@ -37,21 +47,21 @@ class Block(nn.Module):
     """One block: attention, then a perceptron for each position.
 
     Attributes:
-        heads: attention heads; divides the width.
-        groups: heads of keys and values, each shared by heads / groups heads of queries (GQA, Ainslie et al. 2023,
-            arXiv:2305.13245); 0 for as many as heads.
+        heads: number of attention heads; divides the width.
+        groups: number of heads of keys and values, each shared by heads / groups heads of queries (GQA, Ainslie et al.
+            2023, arXiv:2305.13245); 0 for as many as heads.
         hidden: features inside the perceptron.
         mlp: form of the perceptron, see `experts.Perceptron`.
-        experts: a mixture of perceptrons in place of the one.
+        experts: a mixture of experts instead of the perceptron, or None.
         norm: which normalisation.
         qk_norm: normalise queries and keys of each head (Henry et al. 2020; "rms" with a scale).
         causal: position i sees positions j <= i only.
-        window: how many positions, its own included, each one sees back; 0 for all. Needs `causal`.
+        window: number of positions, its own included, that each one sees; 0 for all. Requires `causal`.
         bias: whether the matrices of attention and perceptron have biases.
-        residual: variance of the initial values of what is added to x, relative to one without this factor.
-        dropout: probability of dropping a feature of what is added to x, in training.
+        residual: factor on the initial variance of the matrices before each residual sum.
+        dropout: probability of dropping a feature before each residual sum, in training.
         epsilon: added to the variance by the norms.
-        init_std: standard deviation of the matrices' initial values; 0 keeps the variance of their inputs.
+        init_std: standard deviation of the matrices' initial values; 0 for variance-preserving ones.
         dtype: in which products are computed; norms, softmax and modulation are float32.
     """
 
@@ -80,7 +90,7 @@ class Block(nn.Module):
         mask: Mask = None,
         train: bool = False,
         memory: kv_cache.Layer | None = None,
-        turn: kv_cache.Turn | None = None,
+        update: kv_cache.CacheUpdate | None = None,
     ) -> Any:
         """Applies the block.
 
@@ -88,43 +98,53 @@ class Block(nn.Module):
             x: features of each position.
             e: conditioning vector, or None for a block without adaLN.
             angles: rotary positions, see `positions.angles`.
-            mask: which positions each one sees, see `ops.attention`.
+            mask: visible positions, see `ops.attention`.
             train: whether dropout is on.
-            memory: keys and values of earlier positions, for a block that walks.
-            turn: where x belongs among them.
+            memory: cached keys and values of earlier positions, for incremental decoding; or None.
+            update: slots and mask of x's positions, see `kv_cache.advance`.
 
         Returns:
-            The new features [b, n, c], in `dtype`; of a block that walks (features, memory).
+            The new features [b, n, c], in `dtype`; with `memory`: (features, memory).
 
         Raises:
             UserError: `heads` does not divide the width, or `groups` the heads.
         """
         x = constrain(x.astype(self.dtype), BATCH, "sequence", None)
-        moves: list[Array | None] = [None] * 2
+        modulations: list[Array | None] = [None] * 2
         gates: list[Array | None] = [None] * 2
         if e is not None:
-            move = Dense(6 * x.shape[-1], dtype=self.dtype, kernel_init=zeros, name="modulate")(
+            modulation = Dense(6 * x.shape[-1], dtype=self.dtype, kernel_init=zeros, name="modulate")(
                 jax.nn.silu(e)
             )
-            move = ops.wide(move).reshape(x.shape[0], 2, 3, x.shape[-1])
-            moves, gates = [move[:, i, :2] for i in range(2)], [move[:, i, 2] for i in range(2)]
-        h = ada_norm(self.norm, "norm1", x, moves[0], self.epsilon)
-        h, memory = self._attention(h, angles, mask, memory, turn)
+            modulation = ops.wide(modulation).reshape(x.shape[0], 2, 3, x.shape[-1])
+            modulations, gates = (
+                [modulation[:, i, :2] for i in range(2)],
+                [modulation[:, i, 2] for i in range(2)],
+            )
+        h = ada_norm(self.norm, "norm1", x, modulations[0], self.epsilon)
+        h, memory = self._attention(h, angles, mask, memory, update)
         x = self._add(x, h, gates[0], train)
-        h = ada_norm(self.norm, "norm2", x, moves[1], self.epsilon)
+        h = ada_norm(self.norm, "norm2", x, modulations[1], self.epsilon)
         x = self._add(x, self._perceptron(h, train), gates[1], train)
         return x if memory is None else (x, memory)
 
-    def _dense(self, features: int, name: str, factor: float = 1.0, **dealt: Any) -> Dense:
-        return Dense(features, self.bias, self.dtype, matrix_init(self.init_std, factor), name=name, **dealt)
+    def _dense(self, features: int, name: str, factor: float = 1.0, **options: Any) -> Dense:
+        return Dense(
+            features, self.bias, self.dtype, matrix_init(self.init_std, factor), name=name, **options
+        )
 
     def _add(self, x: Array, h: Array, gate: Array | None, train: bool) -> Array:
-        """x + gate * dropout(h); the way back to the gate sums over positions, so it is float32."""
+        """x + gate * dropout(h); the gate's gradient sums over positions, so it is float32."""
         h = nn.Dropout(self.dropout, deterministic=not train)(h)
         return x + (h if gate is None else (ops.wide(h) * gate[:, None]).astype(h.dtype))
 
     def _attention(
-        self, h: Array, angles: Angles, mask: Mask, memory: kv_cache.Layer | None, turn: kv_cache.Turn | None
+        self,
+        h: Array,
+        angles: Angles,
+        mask: Mask,
+        memory: kv_cache.Layer | None,
+        update: kv_cache.CacheUpdate | None,
     ) -> tuple[Array, kv_cache.Layer | None]:
         b, n, c = h.shape
         groups = self.groups or self.heads
@@ -133,7 +153,7 @@ class Block(nn.Module):
                 f"heads={self.heads} must divide the width {c}, and groups={self.groups} must divide the heads"
             )
         d = c // self.heads
-        parts, ways = (self.heads * d, groups * d, groups * d), shares("tensor", self.heads, groups)
+        parts, ways = (self.heads * d, groups * d, groups * d), even_splits("tensor", self.heads, groups)
         qkv = self._dense(sum(parts), "qkv", shares=ways, parts=parts)(h).reshape(b, n, ways, -1, d)
         borders = (self.heads // ways, (self.heads + groups) // ways)
         q, k, v = (z.reshape(b, n, -1, d) for z in jnp.split(qkv, borders, axis=3))
@@ -145,8 +165,8 @@ class Block(nn.Module):
             q, k = positions.rotate(q, angles), positions.rotate(k, angles)
         q = constrain(q, BATCH, "sequence", "tensor", None)
         k, v = (constrain(z, BATCH, None, "tensor", None) for z in (k, v))
-        if memory is not None and turn is not None:
-            h, memory = kv_cache.attend(q, k, v, memory, turn)
+        if memory is not None and update is not None:
+            h, memory = kv_cache.attend(q, k, v, memory, update)
         else:
             h = ops.attention(q, k, v, causal=self.causal, mask=mask, window=self.window)
         h = constrain(h.reshape(b, n, c), BATCH, "sequence", "tensor")
@@ -157,5 +177,5 @@ class Block(nn.Module):
         if self.experts is not None:
             return Experts(*form, self.experts, name="experts")(h, train)
         perceptron = Perceptron(*form)
-        nn.share_scope(self, perceptron)  # its parameters are the block's own
+        nn.share_scope(self, perceptron)  # its parameters belong to the block
         return perceptron(h)

@@ -2,8 +2,8 @@
 
     h = W patch + position,   h <- blocks(h, e),   patch' = W' (norm(h) (1 + s) + m) + b',
 
-with adaLN-zero blocks, see `transformer`; e is made of time and cond. Output layer and gates start at zero, so
-the network starts as zero.
+with adaLN-zero blocks, see `transformer`; e is made of time and cond. Output layer and gates are initialised to
+zero, so the output is zero at first.
 """
 
 import math
@@ -24,7 +24,7 @@ class DiT(Transformer):
 
     Attributes:
         patch: side of the square patches; divides the sides of the image.
-        zero_out: start the output layer at zero.
+        zero_out: initialise the output layer to zero.
     """
 
     patch: int = 2
@@ -40,7 +40,17 @@ class DiT(Transformer):
         out: int | tuple[int, ...],
         train: bool = False,
     ) -> Float[Array, "b h w o"]:
-        """Maps images to float32 [b, h, w, out]; a tuple `out` must be (h, w, features).
+        """Maps images to images.
+
+        Args:
+            x: images.
+            t: times, or None.
+            cond: conditioning vector, or None.
+            out: number of output channels, or (h, w, channels).
+            train: whether dropout is on.
+
+        Returns:
+            float32 [b, h, w, channels].
 
         Raises:
             UserError: `patch` does not divide the sides of the image, or `out` has another shape.
@@ -69,7 +79,7 @@ def dit(size: Literal["S", "B", "L", "XL"], patch: int = 2, dtype: str = "float3
     Args:
         size: "S", "B", "L" or "XL".
         patch: 2, 4 or 8 in the paper.
-        dtype: in which the blocks compute.
+        dtype: dtype of the blocks' computation.
 
     Returns:
         The network.

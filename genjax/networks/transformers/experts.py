@@ -1,24 +1,24 @@
-"""Perceptrons of a transformer's blocks: one for all places, or a mixture of experts of which each place takes a few.
+"""Perceptrons of a transformer's blocks: one for all places, or a mixture of experts with a few active per place.
 
-A router gives each place x the logits l = W_r x in float32, p = softmax(l). Its k = `active` experts of largest l give
+A router computes logits l = W_r x in float32 for each place x, p = softmax(l). Its k = `active` largest experts give
 
     y = sum_chosen g_e E_e(x),   g = p_e of the one           if k = 1 (Switch, Fedus et al. 2021, arXiv:2101.03961),
                                  g = softmax of the chosen l  if k > 1 (Mixtral, Jiang et al. 2024, arXiv:2401.04088).
 
-In training an expert takes C = ceil(capacity k n / E) places of each sequence of n (Fedus et al., eq. 3), the earliest
-that ask for it; for later ones its term is left out, and a place that no expert takes passes by the residual alone.
-The order keeps logits causal: whether a place is taken depends on earlier places only. Sequences do not compete with
-one another. Outside of training C = n: nothing is dropped, so that p(x) is one distribution, walked or not; this
-computes every expert at every place, E / k times the work that is needed.
+In training an expert processes at most C = ceil(capacity k n / E) places of a sequence of n (Fedus et al., eq. 3),
+the earliest routed to it; for later ones its term is dropped, and a place without any expert keeps only the residual.
+The order keeps logits causal: whether a place is dropped depends on earlier places only. Sequences do not compete with
+each other. Outside of training C = n: nothing is dropped, so p(x) is the same with and without incremental decoding;
+this computes every expert at every place, E / k times the necessary work.
 
-Places are dispatched by their rank, a cumulative count: scattered into the experts' slots [b, E, C, c], gathered back.
+Places are dispatched by rank (a cumulative count): scattered into the experts' slots [b, E, C, c], and gathered back.
 
-What keeps the router balanced is added to the loss, for each layer, with means over all places of the batch:
+Two penalties per layer are added to the loss, with means over all places of the batch:
 
-    balance E sum_e f_e P_e,         f_e = choices that fall on e / all choices,   P_e = mean p_e      (eqs. 4-6),
+    balance E sum_e f_e P_e,         f_e = share of choices of e,   P_e = mean p_e      (eqs. 4-6),
     router_z mean (log sum_e exp l_e)^2                                (Zoph et al. 2022, arXiv:2202.08906, eq. 5).
 
-sum_e E f_e P_e is 1 where all are even, and E where one expert (k = 1) has all. `penalised` gives the sum of both.
+E sum_e f_e P_e is 1 for a uniform router, and E if one expert (k = 1) is always chosen. `penalised` returns the sum.
 """
 
 import dataclasses
@@ -32,23 +32,23 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.core.errors import UserError
-from genjax.core.sharding_rules import BATCH, constrain, shares, ways
+from genjax.core.sharding_rules import BATCH, constrain, even_splits, num_splits
 from genjax.core.types import Array, PyTree
 from genjax.networks.layers import ops
 from genjax.networks.layers.linen import Dense
 
 Form = Literal["gelu", "swiglu"]
-ROUTING = "routing"  # what a router says of itself, in flax's collection of intermediate values
+ROUTING = "routing"  # a router's statistics, in flax's collection of intermediate values
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """How a mixture of experts is made.
+    """Hyperparameters of a mixture of experts.
 
     Attributes:
-        experts: E of each layer.
-        active: k that each place takes.
-        capacity: places that an expert can take in training, relative to an even share; 0 for all.
+        experts: E, number of experts per layer.
+        active: k, number of experts per place.
+        capacity: maximum number of places per expert in training, relative to an even share; 0 for no limit.
         balance: weight of the load-balancing loss.
         router_z: weight of the router's z-loss.
     """
@@ -71,14 +71,14 @@ class Mixture:
 
 
 def matrix_init(init_std: float, factor: float = 1.0) -> nn.initializers.Initializer:
-    """Of a matrix: normal of `init_std`, else such that the inputs' variance is kept; times `factor` in variance."""
+    """Initialiser of a matrix: normal of `init_std`, variance-preserving if that is 0; `factor` scales the variance."""
     if init_std:
         return nn.initializers.normal(init_std * factor**0.5)
     return nn.initializers.variance_scaling(factor, "fan_in", "truncated_normal")
 
 
 def largest(x: Float[Array, "b n e"], k: int) -> Int[Array, "b n k"]:
-    """Where the k largest entries are, as `jax.lax.top_k`, which on CPUs gathers a batch that is split over devices."""
+    """Indices of the k largest entries; `jax.lax.top_k` would gather a batch that is split over devices, on CPUs."""
     chosen = []
     for _ in range(k):
         chosen.append(jnp.argmax(x, axis=-1))
@@ -101,12 +101,12 @@ class Perceptron(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-        """At each place alone."""
-        dense = lambda features, name, factor, **dealt: Dense(
-            features, self.bias, self.dtype, matrix_init(self.init_std, factor), name=name, **dealt
+        """Applies it at each place."""
+        dense = lambda features, name, factor, **options: Dense(
+            features, self.bias, self.dtype, matrix_init(self.init_std, factor), name=name, **options
         )
         if self.mlp == "swiglu":
-            ways = shares("tensor", self.hidden)
+            ways = even_splits("tensor", self.hidden)
             both = dense(2 * self.hidden, "mlp_in", 1.0, shares=ways, parts=(self.hidden,) * 2)(x)
             gate, h = jnp.split(both.reshape(*x.shape[:-1], ways, -1), 2, axis=-1)
             h = (jax.nn.silu(gate) * h).reshape(*x.shape[:-1], self.hidden)
@@ -117,17 +117,17 @@ class Perceptron(nn.Module):
 
 
 class Experts(Perceptron):
-    """A mixture of perceptrons; its parameters are theirs with a leading axis of experts, and the router's.
+    """A mixture of perceptrons, whose parameters have a leading axis of experts, and a router.
 
     Attributes:
-        mixture: how many, and how they are chosen.
+        mixture: hyperparameters.
     """
 
     mixture: Mixture = Mixture()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"], train: bool = False) -> Float[Array, "b n c"]:
-        """Applies to each place the experts that it chooses.
+        """Applies to each place its chosen experts.
 
         Args:
             x: features of each place.
@@ -148,7 +148,7 @@ class Experts(Perceptron):
         rank = of_chosen(jnp.cumsum(wanted, axis=1) - wanted)
         self._note(logits, p, wanted, rank, slots)
         nothing = jnp.zeros((mixture.experts, slots, c), x.dtype)
-        # For each sequence by itself, which keeps a batch that is split over devices where it is.
+        # Mapped over sequences, so that a batch that is split over devices is not gathered.
         send = jax.vmap(lambda x, *where: nothing.at[where].set(x[:, None], mode="drop"))
         fetch = jax.vmap(lambda done, *where: done.at[where].get(mode="fill", fill_value=0.0))
         held = send(x, chosen, rank)
@@ -158,7 +158,7 @@ class Experts(Perceptron):
             split_rngs={"params": True},
             in_axes=1,
             out_axes=1,
-            spmd_axis_name="expert" if ways("expert") > 1 else None,
+            spmd_axis_name="expert" if num_splits("expert") > 1 else None,
         )
         form = (self.hidden, self.mlp, self.bias, self.residual, self.init_std, self.dtype)
         done = each(*form, name="each")(held)
@@ -173,44 +173,44 @@ class Experts(Perceptron):
         rank: Int[Array, "b n k"],
         slots: int,
     ) -> None:
-        """Keeps, for `penalised`, what the module's docstring defines."""
+        """Sows penalty and metrics of this layer for `penalised`; see the module's docstring."""
         number, mixture = self.mixture.experts, self.mixture
         share = jnp.mean(wanted.astype(jnp.float32), axis=(0, 1)) / mixture.active
         balance = number * jnp.sum(share * jnp.mean(p, axis=(0, 1)))
         z = jnp.mean(jax.nn.logsumexp(logits, axis=-1) ** 2)
-        said = {
+        collected = {
             "penalty": mixture.balance * balance + mixture.router_z * z,
             "balance": balance,
             "router_z": z,
             "dropped": jnp.mean((rank >= slots).astype(jnp.float32)),
             "load": number * jnp.max(share),
         }
-        self.sow("intermediates", ROUTING, said)
+        self.sow("intermediates", ROUTING, collected)
 
 
 def penalised(
     net: nn.Module, params: PyTree, *inputs: Any, **options: Any
 ) -> tuple[Any, Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Runs a network, and collects what its mixtures of experts say.
+    """Runs a network, and collects penalties and metrics of its mixtures of experts.
 
     Args:
         net: any network of blocks.
         params: its parameters.
-        *inputs: as of `net.apply`.
-        **options: as of `net.apply`.
+        *inputs: passed to `net.apply`.
+        **options: passed to `net.apply`.
 
     Returns:
-        (output, sum of the layers' penalties, metrics: "balance" E sum f P, "router_z" before weights, "dropped" share
-        of the choices that no expert took, as means over the layers, and "load", the largest expert's share of the
-        choices over an even one, its largest over the layers). Zero and nothing without a mixture.
+        (output, sum of the layers' penalties, metrics). Metrics: "balance" E sum f P, "router_z" without its weight,
+        "dropped" share of dropped choices, as means over the layers; "load", the largest expert's share relative to
+        an even one, as the maximum over the layers. Without a mixture the penalty is 0 and there are no metrics.
     """
     out, kept = net.apply(params, *inputs, mutable="intermediates", **options)
-    said: dict[str, list[Array]] = {}
+    collected: dict[str, list[Array]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(kept):
         names = [getattr(key, "key", "") for key in path]
         if ROUTING in names:
-            said.setdefault(names[-1], []).append(leaf.reshape(-1))
-    layers = {name: jnp.concatenate(values) for name, values in said.items()}
+            collected.setdefault(names[-1], []).append(leaf.reshape(-1))
+    layers = {name: jnp.concatenate(values) for name, values in collected.items()}
     penalty = jnp.sum(layers.pop("penalty", jnp.zeros(0)))
-    worst = {"load": jnp.max}
-    return out, penalty, {name: worst.get(name, jnp.mean)(values) for name, values in layers.items()}
+    reductions = {"load": jnp.max}
+    return out, penalty, {name: reductions.get(name, jnp.mean)(values) for name, values in layers.items()}

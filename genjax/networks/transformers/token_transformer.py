@@ -2,8 +2,8 @@
 
     h = E[token] + position,   h <- blocks(h, e),   logits = W norm(h) + b   (tied: E norm(h)),
 
-see `transformer`. Bidirectional unless `causal`. With `causal`, GPT-2's form (Radford et al. 2019) is
-`gpt2(...)` and Llama's (Touvron et al. 2023, arXiv:2302.13971) `llama(...)`.
+see `transformer`. Bidirectional unless `causal`. Causal forms: `gpt2(...)` (Radford et al. 2019) and
+`llama(...)` (Touvron et al. 2023, arXiv:2302.13971).
 """
 
 import functools
@@ -20,22 +20,23 @@ from genjax.core.sharding_rules import constrain
 from genjax.core.types import Array, PyTree
 from genjax.networks.layers import kv_cache as caches
 from genjax.networks.layers import segments
-from genjax.networks.layers.incremental import Walker, pick_last
+from genjax.networks.layers.incremental import IncrementalDecoder, pick_last
 from genjax.networks.layers.kv_cache import Cache
 from genjax.networks.layers.weight_quantization import pack, pack_kernels
 from genjax.networks.transformers.transformer import Transformer
 
 
 class TokenTransformer(Transformer):
-    """Transformer from tokens to logits, conditioned on time and on a vector, or on neither.
+    """Transformer from tokens to logits, optionally conditioned on time and on a vector.
 
-    The number of tokens that are predicted is the objective's, `out`; those that are read are `extra` more.
+    The objective chooses the number of predicted tokens, `out`; the input vocabulary has `extra` more.
 
     Attributes:
         causal: the logits at position i depend on tokens at positions j <= i only.
-        window: and on j > i - depth (window - 1) only, as each block sees no further back than that; 0 for no limit.
-        extra: tokens that are read but never predicted, numbered from `out` on: a mask, a start.
-        tied: the rows of E are also those of W, and there is no b.
+        window: number of positions, its own included, that a block sees: the receptive field is 1 + depth (window - 1);
+            0 for no limit.
+        extra: number of input tokens that are never predicted, numbered from `out` on: mask, start symbol.
+        tied: W = E, without b.
     """
 
     causal: bool = False
@@ -59,17 +60,17 @@ class TokenTransformer(Transformer):
             x: tokens on a grid of any number of axes, in the order of its flattening; or weights [b, *n, out + extra]
                 of the tokens' embeddings (one-hot rows are the same as tokens).
             t: times, or None.
-            cond: conditioning vector, or None; zeros are the same as none where t is given.
+            cond: conditioning vector, or None; zeros are the same as None if t is given.
             out: number of tokens to choose from, or the shape (*n, number).
             train: whether dropout is on.
-            segment: tokens that follow one another and have one number are a sequence by itself: they see no others,
-                and their positions count from its first.
+            segment: runs of equal integers are separate sequences: their tokens see no others,
+                and positions count from their first token.
 
         Returns:
             Logits.
 
         Raises:
-            UserError: `out` has another shape than x, or x weighs another number of tokens.
+            UserError: `out` has another shape than x, or the weights are of another number of tokens.
         """
         weights = jnp.issubdtype(x.dtype, jnp.floating)
         shape = x.shape[1:-1] if weights else x.shape[1:]
@@ -93,10 +94,10 @@ class TokenTransformer(Transformer):
     def _logits(
         self, x: Array, t: Array | None, cond: Array | None, number: int, blocks: Callable[..., Any]
     ) -> tuple[Array, Any]:
-        """From tokens [b, n], or their weights, to logits [b, n, number], and what else the blocks give."""
+        """Maps tokens [b, n], or their weights, to (logits [b, n, number], second output of `blocks` or None)."""
         shape = (number + self.extra, self.width)
         table, e = self.param("tokens", self.embedding_init, shape, jnp.float32), self.embed(t, cond)
-        rows = constrain(table, "tensor", None)  # gathered before the look-up, not what it finds
+        rows = constrain(table, "tensor", None)  # gathers the table before the look-up, not the result
         h, more = blocks(rows[x] if x.ndim == 2 else x @ rows, e), None
         if isinstance(h, tuple):
             h, more = h
@@ -113,26 +114,39 @@ class TokenTransformer(Transformer):
         number: int,
         last: bool,
     ) -> tuple[Float[Array, "b m o"], Cache]:
-        """Logits at the places after those in memory; see `walker`. Its parameters are those of `unrolled`."""
-        turn, memory = caches.advance(memory, x.shape[1], count, math.prod(grid), self.window)
+        """Logits at the places after those in memory; the parameters must be those of `ready`.
+
+        Args:
+            x: tokens.
+            cond: conditioning vector of each row, or None.
+            count: number of tokens of each row, 0 ... k.
+            memory: the cache.
+            grid: shape of all places.
+            number: number of tokens to choose from.
+            last: return the logits at the last token of each row only.
+
+        Returns:
+            (logits, the new cache).
+        """
+        update, memory = caches.advance(memory, x.shape[1], count, math.prod(grid), self.window)
 
         def blocks(h: Array, e: Array | None) -> tuple[Array, Cache]:
-            h, after = self.walk(h, e, grid, memory, turn)
+            h, after = self.body_step(h, e, grid, memory, update)
             return pick_last(h, count) if last else h, after
 
         return self._logits(x, None, cond, number, blocks)
 
     @nn.nowrap
     def ready(self, params: PyTree, number: int, weights: caches.Kind = "float32") -> PyTree:
-        """The parameters as walking reads them: to be made once where a walk is cut into several calls.
+        """Converts parameters for incremental decoding; call it once before several calls.
 
         Args:
-            params: as `init` makes them; or ready, which leaves them as they are.
-            number: of tokens to choose from.
-            weights: how matrices are kept; fewer bytes are read sooner, and change the logits a little.
+            params: as `init` makes them, or already converted (then returned unchanged).
+            number: number of tokens to choose from.
+            weights: storage dtype of matrices; fewer bytes are read faster, and change the logits slightly.
 
         Returns:
-            Each block's parameters apart, and matrices as they are kept.
+            Parameters with separate blocks and quantised matrices.
         """
         if "blocks" not in params["params"]:
             return params
@@ -142,7 +156,7 @@ class TokenTransformer(Transformer):
         return apart
 
     @nn.nowrap
-    def walker(
+    def incremental(
         self,
         params: PyTree,
         grid: tuple[int, ...],
@@ -153,53 +167,53 @@ class TokenTransformer(Transformer):
         weights: caches.Kind = "float32",
         slack: int = 0,
         channels: int = 1,
-    ) -> Walker:
-        """The network place by place; see `walker.Walker`.
+    ) -> IncrementalDecoder:
+        """Incremental evaluation, see `layers.incremental`.
 
         Args:
             params: as `init` or `ready` makes them.
-            grid: on which the places lie, as x in a call; at most so many places are walked.
+            grid: shape of the places, as x in a call; their number is the maximum length.
             cond: conditioning vector of each row, or None.
             out: as in a call.
-            kind: how keys and values are kept; "int8" changes the logits a little.
-            weights: how matrices are kept, see `ready`.
-            slack: how many places can be forgotten again.
-            channels: inputs at each place: 1.
+            kind: storage dtype of keys and values; "int8" changes the logits slightly.
+            weights: storage dtype of matrices, see `ready`.
+            slack: number of places that can be rewound.
+            channels: number of inputs at each place: 1.
 
         Returns:
-            A walker with inputs [b, k, 1] and outputs [b, k, 1, number].
+            A decoder with inputs [b, k, 1] and outputs [b, k, 1, number].
 
         Raises:
             UserError: the network is not causal.
         """
         if not self.causal:
-            raise UserError("only a causal network walks place by place: set causal=True")
+            raise UserError("incremental decoding needs a causal network: set causal=True")
         number, places = out if isinstance(out, int) else out[-1], math.prod(grid)
         apart, groups = self.ready(params, number, weights), self.groups or self.heads
         slots = min(self.window + slack if self.window else places, places)
 
-        def begin(num: int) -> Cache:
+        def init(num: int) -> Cache:
             return caches.empty(kind, num, slots, groups, self.width // self.heads, self.depth)
 
-        def walk(memory: Cache, x: Array, count: Array, last: bool) -> tuple[Array, Cache]:
+        def extend(memory: Cache, x: Array, count: Array, last: bool) -> tuple[Array, Cache]:
             given = (x[..., 0], cond, count, memory, grid, number, last)
             both: Any = self.apply(apart, *given, method="step")
             return both[0][:, :, None], both[1]
 
-        return Walker(begin, walk, caches.rewind)
+        return IncrementalDecoder(init, extend, caches.rewind)
 
 
 def gpt2(depth: int = 12, width: int = 768, heads: int = 12, **options: object) -> TokenTransformer:
-    """GPT-2 (Radford et al. 2019): learned positions, pre-norm, tanh-GELU, biases, tied; 124M as it stands.
+    """GPT-2 (Radford et al. 2019): learned positions, pre-norm, tanh-GELU, biases, tied; 124M by default.
 
     Args:
         depth: number of blocks.
         width: features of each position.
-        heads: attention heads.
-        **options: of `TokenTransformer`.
+        heads: number of attention heads.
+        **options: fields of `TokenTransformer`.
 
     Returns:
-        The network, without a token for a start of its own.
+        The network, without an extra start token.
     """
     form = {
         "position": "learned",
@@ -220,12 +234,12 @@ def llama(
     Args:
         depth: number of blocks.
         width: features of each position.
-        heads: attention heads.
-        groups: heads of keys and values.
-        **options: of `TokenTransformer`.
+        heads: number of attention heads.
+        groups: number of heads of keys and values.
+        **options: fields of `TokenTransformer`.
 
     Returns:
-        The network, without a token for a start of its own.
+        The network, without an extra start token.
     """
     form = {
         "position": "rotary",

@@ -1,12 +1,12 @@
-"""The body of all transformers here: pre-norm blocks (Xiong et al. 2020), scanned over depth.
+"""The body of all transformers: pre-norm blocks (Xiong et al. 2020), scanned over depth.
 
 With norm a layer or root-mean-square normalisation, each block is
 
     x <- x + g1 attention(norm(x) (1 + s1) + m1),
     x <- x + g2 mlp(norm(x) (1 + s2) + m2).
 
-Where there is a conditioning vector e, (m1, s1, g1, m2, s2, g2) = W silu(e) + b start at zero and the norms have no
-parameters: "adaLN-zero" (Peebles & Xie 2022, arXiv:2212.09748, section 3.2), each block starts as the identity.
+Where there is a conditioning vector e, (m1, s1, g1, m2, s2, g2) = W silu(e) + b are zero at first and the norms have no
+parameters: "adaLN-zero" (Peebles & Xie 2022, arXiv:2212.09748, section 3.2), so each block starts as the identity.
 Without e the norms have their own scale (and bias), and g = 1.
 
 The parameters of all blocks are stacked along a leading axis, layer by layer; block l is
@@ -26,41 +26,43 @@ from genjax.core.sharding_rules import Rule
 from genjax.core.types import Array, PyTree
 from genjax.networks.layers import ops, positions
 from genjax.networks.layers.blocks import Conditioning, Embedding
-from genjax.networks.layers.kv_cache import Cache, Turn
+from genjax.networks.layers.kv_cache import Cache, CacheUpdate
 from genjax.networks.layers.linen import Dense, lecun, zeros
 from genjax.networks.layers.weight_quantization import Packed
 from genjax.networks.transformers.attention import Angles, Block, Mask, ada_norm
 from genjax.networks.transformers.experts import Form, Mixture, penalised
 
-unit = nn.initializers.normal(0.5**0.5)  # of tokens and of places, so that their sum has variance 1
+unit = nn.initializers.normal(
+    0.5**0.5
+)  # embeddings of tokens and positions, so that their sum has variance 1
 
 
 class Transformer(nn.Module):
-    """What the transformers of this library have in common: the hyperparameters, and the body.
+    """Base of all transformers: the hyperparameters, and the body.
 
     Attributes:
         width: features of each position.
         depth: number of blocks.
-        heads: attention heads; divides the width.
-        groups: heads of keys and values, see `Block`; 0 for as many as heads.
+        heads: number of attention heads; divides the width.
+        groups: number of heads of keys and values, see `Block`; 0 for as many as heads.
         mlp: form of the perceptrons, see `Block`.
-        experts: a mixture of perceptrons in place of each; whoever trains it adds what `penalised` asks for.
-        mlp_ratio: their hidden features, relative to the width (8/3 gives "swiglu" the size of "gelu" with 4).
+        experts: a mixture of experts instead of each perceptron; objectives must add the penalty of `penalised`.
+        mlp_ratio: hidden features of the perceptrons over the width (8/3 gives "swiglu" the size of "gelu" with 4).
         norm: which normalisation.
         qk_norm: normalise queries and keys.
         bias: whether the matrices of the blocks have biases.
-        position: how places are told apart, see `positions`; "none" makes the body blind to order.
-        places: rows of the table of learned positions, of which a shorter sequence takes the first; 0 for as many as
+        position: position encoding, see `positions`; "none" makes the body permutation-equivariant.
+        places: rows of the table of learned positions, of which shorter sequences use the first; 0 for as many as
             the grid has places.
-        rotary_base: longest wave length of rotary positions over 2 pi.
+        rotary_base: longest wavelength of rotary positions over 2 pi.
         time_features: number of time features, if the network is given t.
         time_scale: see `blocks.Conditioning.scale`: 1000 for t in [0, 1].
-        zero_out: start the output layer at zero.
+        zero_out: initialise the output layer to zero.
         dropout: see `Block`.
         epsilon: added to the variance by the norms.
-        init_std: standard deviation of all matrices' initial values (GPT-2's is 0.02); 0 keeps the variance of inputs.
-        unroll: how many blocks stand in one turn of the loop over depth: faster on CPUs, and longer to compile.
-        remat: what the way back computes again: "none"; all but matrix products ("dots"); each block ("full").
+        init_std: standard deviation of all matrices' initial values (GPT-2's is 0.02); 0 for variance-preserving ones.
+        unroll: number of blocks per iteration of the loop over depth; more are faster on CPUs, and slower to compile.
+        remat: recomputed in the backward pass: "none"; all but matrix products ("dots"); each block ("full").
         dtype: in which the blocks compute; parameters, norms, softmax and the output layer are float32.
     """
 
@@ -105,7 +107,7 @@ class Transformer(nn.Module):
 
     @property
     def embedding_init(self) -> nn.initializers.Initializer:
-        """Of the tables of tokens and places."""
+        """Initialiser of the tables of tokens and positions."""
         return nn.initializers.normal(self.init_std) if self.init_std else unit
 
     def body(
@@ -125,11 +127,11 @@ class Transformer(nn.Module):
         Args:
             x: features of each position.
             e: conditioning vector, or None.
-            shape: of the grid on which the n positions lie.
+            shape: shape of the grid of the n positions.
             causal: position i sees positions j <= i only.
             window: and j > i - window, unless it is 0.
-            mask: which positions each one sees, see `ops.attention`.
-            places: where on the grid the positions lie, if not one after the other.
+            mask: visible positions, see `ops.attention`.
+            places: index on the grid of each position; None for 0 ... n - 1.
             train: whether dropout is on.
 
         Returns:
@@ -154,31 +156,36 @@ class Transformer(nn.Module):
         )
         return scan(block, x.astype(self.dtype), e, angles, mask)[0]
 
-    def walk(
-        self, x: Float[Array, "b k c"], e: Embedding, shape: tuple[int, ...], cache: Cache, turn: Turn
+    def body_step(
+        self,
+        x: Float[Array, "b k c"],
+        e: Embedding,
+        shape: tuple[int, ...],
+        cache: Cache,
+        update: CacheUpdate,
     ) -> tuple[Float[Array, "b k c"], Cache]:
-        """What `body` does, causally, at some places only; its parameters are those of `unrolled`.
+        """`body` with a causal mask at new places only; the parameters must be those of `unrolled`.
 
         Args:
-            x: features of the places.
+            x: features of the new places.
             e: conditioning vector, or None.
-            shape: of the grid on which all places lie.
-            cache: what is remembered of earlier places, moved on by `cache.advance`.
-            turn: the places.
+            shape: shape of the grid of all places.
+            cache: earlier places, already updated by `kv_cache.advance`.
+            update: slots and mask of the new places, from `kv_cache.advance`.
 
         Returns:
-            (the features after the last block, in `dtype`; the cache with these places in all layers).
+            (the features after the last block, in `dtype`; the cache with the new places in all layers).
         """
-        x, angles = self._place(x, shape, turn.places)
+        x, angles = self._place(x, shape, update.places)
         x, layers = x.astype(self.dtype), []
         for number, memory in enumerate(cache.layers):
             block = self.block(True, gated=e is not None, name=f"blocks_{number}")
-            x, memory = block(x, e, angles, memory=memory, turn=turn)
+            x, memory = block(x, e, angles, memory=memory, update=update)
             layers.append(memory)
         return x, dataclasses.replace(cache, layers=tuple(layers))
 
     def unrolled(self, params: PyTree) -> PyTree:
-        """The parameters with each block's apart: slices of stacked ones would be copied in each step of a loop."""
+        """Parameters with separate blocks: slices of stacked ones would be copied in each step of a loop."""
         rest = {name: value for name, value in params["params"].items() if name != "blocks"}
         blocks = {
             f"blocks_{number}": jax.tree.map(lambda a, number=number: a[number], params["params"]["blocks"])
@@ -189,7 +196,7 @@ class Transformer(nn.Module):
     def _place(
         self, x: Array, shape: tuple[int, ...], places: Int[Array, "b k"] | None = None
     ) -> tuple[Array, Angles]:
-        """Adds positions to x, or gives the angles that stand for them; all places of the grid, or some."""
+        """(x with position encodings added, rotary angles or None), for all places of the grid or for `places`."""
         grid = positions.grid(shape)
         chosen = lambda table: table[None] if places is None else table.at[places].get(mode="clip")
         if self.position == "rotary":
@@ -200,7 +207,7 @@ class Transformer(nn.Module):
         if self.position == "learned":
             rows = self.places or len(grid)
             if rows < len(grid):
-                raise UserError(f"{len(grid)} places are more than the {rows} that this network has learned")
+                raise UserError(f"{len(grid)} places exceed the {rows} learned positions of this network")
             table = self.param("positions", self.embedding_init, (rows, self.width), jnp.float32)
             x = x + chosen(table[: len(grid)]).astype(x.dtype)
         return x, None
@@ -212,11 +219,21 @@ class Transformer(nn.Module):
         """See `objective.Penalised` and `experts.penalised`."""
         return penalised(self, params, *inputs, **options)
 
-    @nn.nowrap  # so that a network without parameters can be asked for it
+    @nn.nowrap  # callable without bound parameters
     def block(
         self, causal: bool = False, window: int = 0, gated: bool = True, name: str | None = None
     ) -> Block:
-        """One of the blocks that `body` scans over; without gates the sum of 2 depth parts keeps its variance."""
+        """The block that `body` scans over.
+
+        Args:
+            causal: see `Block`.
+            window: see `Block`.
+            gated: whether adaLN gates it; without gates the 2 depth residual terms are initialised to total variance 1.
+            name: name of the submodule.
+
+        Returns:
+            The block.
+        """
         return Block(
             self.heads,
             self.groups,
@@ -245,24 +262,24 @@ class Transformer(nn.Module):
         table: Float[Array, "features c"] | Packed | None = None,
         bias: bool = True,
     ) -> Float[Array, "b n o"]:
-        """Normalises, moved by e if there is one, and maps to `features` in float32.
+        """Normalises, modulated by e if it is given, and maps to `features` in float32.
 
         Args:
             x: features after the last block.
             e: conditioning vector, or None.
-            features: of the output.
-            table: rows to multiply by, instead of a matrix with a bias ("tied", Press & Wolf 2017); packed, it
-                is their transpose.
-            bias: whether the matrix of its own has one.
+            features: output size.
+            table: tied embeddings to multiply by (Press & Wolf 2017) instead of an own matrix; if `Packed`, their
+                transpose.
+            bias: whether the own matrix has a bias.
 
         Returns:
             The output.
         """
-        move = None
+        modulation = None
         if e is not None:
-            move = Dense(2 * self.width, kernel_init=zeros, name="out_modulate")(jax.nn.silu(e))
-            move = move.reshape(x.shape[0], 2, self.width)
-        h = ada_norm(self.norm, "out_norm", ops.wide(x), move, self.epsilon)
+            modulation = Dense(2 * self.width, kernel_init=zeros, name="out_modulate")(jax.nn.silu(e))
+            modulation = modulation.reshape(x.shape[0], 2, self.width)
+        h = ada_norm(self.norm, "out_norm", ops.wide(x), modulation, self.epsilon)
         if table is not None:
             return table.multiply(h) if isinstance(table, Packed) else ops.dense(h, table.T)
         init = zeros if self.zero_out else nn.initializers.normal(self.init_std) if self.init_std else lecun

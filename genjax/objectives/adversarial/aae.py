@@ -18,7 +18,7 @@ from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import R1, Penalty, total
 from genjax.conditioning.labels import condition_vector
 from genjax.core.errors import UserError
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.sharding_rules import shard_rows
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions.likelihoods import Gaussian, Likelihood
@@ -123,7 +123,10 @@ class AAE:
     ) -> tuple[Array, Aux]:
         """The game's loss plus the penalties."""
         x = batch["x"]
-        z, code = self.draw(ctx.key, len(x)), self.code(params, x, condition_vector(self.condition, batch, len(x)))
+        z, code = (
+            self.draw(ctx.key, len(x)),
+            self.code(params, x, condition_vector(self.condition, batch, len(x))),
+        )
         real, fake = self.logit(params, z), self.logit(params, code)
         cost, metrics = total(self.penalties, lambda z: self.logit(params, z), z, code, ctx)
         game = self.game.discriminator(real, fake)
@@ -141,6 +144,11 @@ class AAE:
         metrics = {"reconstruction": reconstruction, "fooled": fooled}
         metrics |= {"code_mean": jnp.mean(code), "code_std": jnp.std(code)}
         return reconstruction + self.weight * fooled, Aux(metrics)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import R1, Penalty, total
 from genjax.conditioning.labels import condition_vector
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.sharding_rules import shard_rows
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.objectives.common import check_shape
@@ -141,6 +141,11 @@ class BiGAN:
         sides = self.game.generator(real, fake) + self.game.generator(mirror - fake, mirror - real)
         inversion = jnp.mean((z - self.infer(params, generated, cond)) ** 2)
         return 0.5 * sides, Aux({"inversion": inversion})
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

@@ -21,7 +21,7 @@ from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import R1, Penalty, total
 from genjax.adversarial.spectral import SpectralNorm
 from genjax.conditioning.labels import condition_vector
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.sharding_rules import shard_rows
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.objectives.common import check_shape
@@ -206,6 +206,11 @@ class GAN:
         real = self.conditioning.logit(outputs(x, "real"), cond) if self.game.paired else None
         label_cost, metrics = self.conditioning.cost(out, cond)
         return self.game.generator(real, self.conditioning.logit(out, cond)) + label_cost, Aux(metrics)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

@@ -20,12 +20,11 @@ from jaxtyping import Float
 from genjax.adversarial.path_length import PathLength
 from genjax.conditioning.labels import condition_vector
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.sharding_rules import shard_rows
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.objectives.adversarial.gan import GAN
-
 
 Styles = Float[Array, "b l w"]
 
@@ -185,6 +184,11 @@ class StyleGAN:
             state["mean"] = self.decay * style["mean"] + (1.0 - self.decay) * now
         extras: dict[str, PyTree] = {**aux.extra, **({"style": state} if ctx.train else {})}
         return loss, Aux(metrics, extras)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

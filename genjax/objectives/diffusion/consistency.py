@@ -36,7 +36,7 @@ from jaxtyping import Float, Int
 from genjax.conditioning.labels import condition_vector
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.prediction import Parameterization, Preconditioned
@@ -209,6 +209,11 @@ class Consistency:
         distance = pseudo_huber(here, there, self.huber * math.sqrt(math.prod(self.shape)))
         metrics = {"intervals": intervals.astype(jnp.float32), "distance": jnp.mean(distance)}
         return jnp.mean(distance / (ratio(t) - ratio(s))), Aux(metrics)
+
+    @property
+    def sampling(self) -> Sampling:
+        """Multistep consistency sampling (Song et al. 2023, alg. 1)."""
+        return Sampling("consistency", self.steps, self.steps)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

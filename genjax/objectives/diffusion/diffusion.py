@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.conditioning.labels import condition_vector, training_vector
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.coupling import Coupling, Independent
@@ -35,7 +35,7 @@ from genjax.diffusion.times import Times, UniformTimes
 from genjax.diffusion.weighting import Unit, Weighting
 from genjax.objectives.common import check_shape
 from genjax.samplers.ode import DDIM
-from genjax.samplers.scan import Sampler, sample
+from genjax.samplers.scan import Sampler, Stepper, sample, sampling_of
 from genjax.samplers.self_conditioned import SelfConditioned
 
 
@@ -118,8 +118,8 @@ class Diffusion:
         """
 
         def prediction(x: Array, t: Array) -> Prediction:
-            cond = condition_vector(self.condition, cond, len(x))
-            out = self._network(params, x, jnp.broadcast_to(t, (len(x),)), cond, previous)
+            vector = condition_vector(self.condition, cond, len(x))
+            out = self._network(params, x, jnp.broadcast_to(t, (len(x),)), vector, previous)
             return self.predict.decode(self.process, out, x, t)
 
         return prediction
@@ -132,6 +132,11 @@ class Diffusion:
         if cond is not None:
             denoise = self.guidance.apply(denoise, self.denoise(params, None, previous), self.process)
         return self.threshold.constrain(denoise, self.process)
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampler's."""
+        return sampling_of(self.sampler)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
@@ -168,9 +173,9 @@ class Diffusion:
 
     def _run_sampler(self, params: Params, key: Key, num: int, cond: Batch | None, trace: bool) -> Array:
         cond = cond if self.condition else None
-        sampler = self.sampler
+        sampler: Stepper = self.sampler
         if self.self_conditioning:
-            sampler = SelfConditioned(sampler, lambda previous: self.guided(params, cond, previous))
+            sampler = SelfConditioned(self.sampler, lambda previous: self.guided(params, cond, previous))
         shape = (num, *self.shape)
         return sample(self.guided(params, cond), self.process, sampler, key, shape, trace=trace)
 

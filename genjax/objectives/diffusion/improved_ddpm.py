@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 from genjax.conditioning.labels import condition_vector
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion import loss_history
@@ -39,7 +39,7 @@ from genjax.diffusion.tables import discretise
 from genjax.diffusion.threshold import NoThreshold, Threshold
 from genjax.distributions import gaussian
 from genjax.objectives.common import check_shape
-from genjax.samplers.scan import Sampler, sample
+from genjax.samplers.scan import Sampler, sample, sampling_of
 from genjax.samplers.sde import Ancestral
 
 Values = Float[Array, " b"]
@@ -200,10 +200,15 @@ class ImprovedDDPM:
         """The learned denoiser with its v, conditional on labels [b], or unconditional."""
 
         def prediction(x: Array, t: Array) -> Prediction:
-            cond = condition_vector(self.condition, cond, len(x))
-            return self.predictions(params, x, jnp.broadcast_to(t, (len(x),)), cond)[1]
+            vector = condition_vector(self.condition, cond, len(x))
+            return self.predictions(params, x, jnp.broadcast_to(t, (len(x),)), vector)[1]
 
         return prediction
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampler's."""
+        return sampling_of(self.sampler)
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> State:
         """Samples from the prior with the sampler."""

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.conditioning.labels import condition_vector
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion import interpolants
@@ -110,11 +110,16 @@ class Interpolant:
         """The estimator of v and eta, conditional on labels [b], or unconditional."""
 
         def at(x: Array, t: Array) -> Estimate:
-            cond = condition_vector(self.condition, cond, len(x))
+            vector = condition_vector(self.condition, cond, len(x))
             time = jnp.broadcast_to(t, (len(x),))
-            return self._split(self.net.apply(params["net"], x, time, cond, out=self._out))
+            return self._split(self.net.apply(params["net"], x, time, vector, out=self._out))
 
         return at
+
+    @property
+    def sampling(self) -> Sampling:
+        """The solver's."""
+        return Sampling(type(self.sampler).__name__, self.sampler.steps, self.sampler.evaluations)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

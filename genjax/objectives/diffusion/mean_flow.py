@@ -32,7 +32,7 @@ from jaxtyping import Bool, Float
 from genjax.conditioning.labels import condition_vector, draw_kept
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.prediction import Prediction, velocity
@@ -171,7 +171,7 @@ class MeanFlow:
         z, v = self.process.marginal(x0, eps, t), velocity(Prediction(x0, eps), self.process, t)
         cond = condition_vector(self.condition, batch, len(x0))
         options = {"train": ctx.train, "rngs": {"dropout": named(ctx.key, "dropout")}}
-        if cond is not None and (self.guidance != 1.0 or self.mix):
+        if self.condition is not None and cond is not None and (self.guidance != 1.0 or self.mix):
             kept = draw_kept(self.condition, ctx, len(x0))
             v = self._guided(params, z, v, t, cond, kept, options)
             cond = cond * kept[:, None]
@@ -179,6 +179,11 @@ class MeanFlow:
         squared = sum_dims((u - target) ** 2)
         weight = jax.lax.stop_gradient(squared + self.offset) ** -self.power
         return jnp.mean(weight * squared), Aux({"error": jnp.mean(squared)})
+
+    @property
+    def sampling(self) -> Sampling:
+        """Equal steps of the average velocity."""
+        return Sampling("mean flow", self.steps, self.steps)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

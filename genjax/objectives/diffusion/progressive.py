@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.core.errors import UserError
-from genjax.core.objective import Conditioner, Aux, Context, Player
+from genjax.core.objective import Aux, Conditioner, Context, Player, Sampling
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.prediction import Denoise, Parameterization, V
 from genjax.diffusion.process import Process, expand
@@ -158,6 +158,11 @@ class Progressive:
         weight = jnp.maximum((process.alpha(times[0]) / process.sigma(times[0])) ** 2, 1.0)
         value = jnp.mean(weight * jnp.mean(error, axis=tuple(range(1, x.ndim))))
         return value, Aux({"steps": number.astype(jnp.float32)}, {"before": before})
+
+    @property
+    def sampling(self) -> Sampling:
+        """`last` DDIM steps."""
+        return Sampling("DDIM", self.last, self.last)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

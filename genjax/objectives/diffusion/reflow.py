@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.prediction import Velocity, velocity
@@ -100,6 +100,11 @@ class Reflow:
         denoise = self.flow.denoise(params, batch)
         out = velocity(denoise(FLOW.marginal(x0, z, t), t), FLOW, t)
         return jnp.mean((out - (z - x0)) ** 2), Aux()
+
+    @property
+    def sampling(self) -> Sampling:
+        """The flow's."""
+        return self.flow.sampling
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

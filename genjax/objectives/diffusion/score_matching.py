@@ -44,7 +44,6 @@ from genjax.diffusion.prediction import Eps, Parameterization, Score, score
 from genjax.diffusion.process import VE, Process
 from genjax.diffusion.times import DiscreteTimes, Times
 from genjax.diffusion.weighting import OnEps, Weighting
-
 from genjax.objectives.diffusion.diffusion import Diffusion
 from genjax.samplers.langevin import AnnealedLangevin
 from genjax.samplers.scan import Sampler

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from genjax.conditioning.labels import condition_vector, training_vector
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.discrete import (
@@ -37,7 +37,7 @@ from genjax.diffusion.discrete import (
 from genjax.diffusion.times import stratified
 from genjax.diffusion.token_bounds import Bound, ContinuousTime
 from genjax.objectives.common import check_shape
-from genjax.samplers.scan import Sampler, sample
+from genjax.samplers.scan import Sampler, sample, sampling_of
 from genjax.samplers.tokens import TokenAncestral
 
 
@@ -119,10 +119,15 @@ class TokenDiffusion:
         """The learned log p(x_0 | x_t), conditional on labels [b], or unconditional."""
 
         def log_p(x: Array, t: Array) -> Array:
-            cond = condition_vector(self.condition, cond, len(x))
-            return self._log_p(params, x, jnp.broadcast_to(t, (len(x),)), cond)
+            vector = condition_vector(self.condition, cond, len(x))
+            return self._log_p(params, x, jnp.broadcast_to(t, (len(x),)), vector)
 
         return log_p
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampler's."""
+        return sampling_of(self.sampler)
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> Tokens:
         """Samples from the prior with the sampler, guided if a label is given; int32."""

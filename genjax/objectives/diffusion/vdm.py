@@ -30,7 +30,7 @@ from jaxtyping import Float
 from genjax.conditioning.labels import condition_vector
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.diffusion.learned import LearnedProcess
@@ -41,7 +41,7 @@ from genjax.diffusion.times import stratified
 from genjax.distributions import gaussian
 from genjax.networks.noise_schedule import Monotone, Moves, Part
 from genjax.objectives.common import check_shape
-from genjax.samplers.scan import Sampler, sample
+from genjax.samplers.scan import Sampler, sample, sampling_of
 from genjax.samplers.sde import Ancestral
 
 Values = Float[Array, " b"]
@@ -238,11 +238,16 @@ class VDM:
         process = self.process(params)
 
         def prediction(x: Array, t: Array) -> Prediction:
-            cond = condition_vector(self.condition, cond, len(x))
-            eps = self.eps(params, process, x, jnp.broadcast_to(t, (len(x),)), cond)
+            vector = condition_vector(self.condition, cond, len(x))
+            eps = self.eps(params, process, x, jnp.broadcast_to(t, (len(x),)), vector)
             return from_eps(process, eps, x, t)
 
         return prediction
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampler's."""
+        return sampling_of(self.sampler)
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> State:
         """Samples from the prior with the sampler; returns z_0 / alpha_0, the mean of p(x | z_0)."""

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from genjax.conditioning.labels import condition_vector
 from genjax.core.arrays import sum_dims
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions import likelihoods
@@ -142,6 +142,11 @@ class LadderVAE:
             return (likelihood.log_prob(out, rows) + log_ratio).reshape(-1, samples)
 
         return importance_bound(log_weights, key, self.samples)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

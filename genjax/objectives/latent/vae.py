@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.conditioning.labels import condition_vector
-from genjax.core.objective import Conditioner, Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
@@ -201,6 +201,11 @@ class VAE:
 
         return importance_bound(log_weights, key, self.samples)
 
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
+
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
@@ -232,7 +237,9 @@ class VAE:
         Returns:
             z [b, *latent].
         """
-        mean, log_std = self.posterior(params, batch["x"], condition_vector(self.condition, batch, len(batch["x"])))
+        mean, log_std = self.posterior(
+            params, batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
+        )
         return reparameterise(mean, log_std, key, 1)[0][:, 0]
 
     def decode(

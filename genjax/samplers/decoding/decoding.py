@@ -1,4 +1,4 @@
-"""How tokens are chosen: the usual knobs as one flat record of flags, and a place for filters of one's own."""
+"""How tokens are chosen: the usual hyperparameters as one flat record, and a field for custom filters."""
 
 from dataclasses import dataclass
 
@@ -14,19 +14,19 @@ from genjax.samplers.decoding.filters import Filter
 
 @dataclass(frozen=True)
 class Decoding:
-    """Knobs of decoding; each default leaves the model's distribution as it is. See `filters` for their equations.
+    """Hyperparameters of decoding; the defaults leave the model's distribution unchanged. Equations: see `filters`.
 
     Attributes:
-        temperature: 0 takes the most likely token ("greedy").
-        top_k: 0 for all.
-        top_p: 1 for all.
-        min_p: 0 for all.
-        typical: 1 for all.
-        repetition: penalty; 1 for none.
-        presence: penalty; 0 for none.
-        frequency: penalty; 0 for none.
-        no_repeat: size of n-grams that do not occur twice; 0 for none.
-        more: other filters, applied before temperature and what follows it.
+        temperature: 1 is the model; 0 takes the most likely token ("greedy").
+        top_k: number of tokens kept; 0 keeps all.
+        top_p: probability kept; 1 keeps all.
+        min_p: smallest probability kept, relative to the largest; 0 keeps all.
+        typical: probability of the typical set; 1 keeps all.
+        repetition: penalty, a factor; 1 for none.
+        presence: penalty in nats; 0 for none.
+        frequency: penalty in nats per occurrence; 0 for none.
+        no_repeat: size of n-grams that must not repeat; 0 for none.
+        more: custom filters, applied before temperature and the filters below it.
     """
 
     temperature: float = 1.0
@@ -56,7 +56,7 @@ class Decoding:
 
     @property
     def filters(self) -> tuple[Filter, ...]:
-        """The filters that these knobs stand for, in the order in which they are applied."""
+        """The filters, in the order in which they are applied."""
         chosen: list[Filter] = []
         if self.repetition != 1.0:
             chosen.append(filters.Repetition(self.repetition))
@@ -80,13 +80,22 @@ class Decoding:
     def filtered(
         self, logits: Float[Array, "b v"], tokens: Int[Array, "b n"], length: Int[Array, " b"]
     ) -> Float[Array, "b v"]:
-        """The logits after all filters."""
+        """Applies all filters.
+
+        Args:
+            logits: float32.
+            tokens: the rows so far, prompt included.
+            length: number of tokens of each row.
+
+        Returns:
+            Filtered logits.
+        """
         for keep in self.filters:
             logits = keep(logits, tokens, length)
         return logits
 
     def choose(self, key: Key, logits: Float[Array, "b v"]) -> Int[Array, " b"]:
-        """Draws one token for each row from filtered logits, or takes the most likely one; int32."""
+        """Draws one token per row from filtered logits, or takes the most likely one; int32."""
         if self.temperature == 0.0:
             return jnp.argmax(logits, axis=-1).astype(jnp.int32)
         return jax.random.categorical(key, logits, mode="high").astype(jnp.int32)

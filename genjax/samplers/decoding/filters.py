@@ -1,18 +1,18 @@
-"""Filters of logits: what may be drawn next, and how likely.
+"""Filters of logits, applied before a token is drawn.
 
 A filter maps (logits [b, v], tokens [b, n], length [b]) to logits [b, v]: row b has the tokens `tokens[b, :length[b]]`,
-its prompt among them; what lies after means nothing. -inf forbids a token. Filters compose in the order of a tuple.
+its prompt included; later entries are undefined. -inf forbids a token. Filters are applied in the order of a tuple.
 
     temperature T:        l / T
-    top-k:                the k largest l stay, with those equal to the k-th
-    top-p:                the fewest most probable tokens of probability >= p stay (Holtzman et al. 2020,
+    top-k:                keeps the k largest l, ties with the k-th included
+    top-p:                keeps the smallest set of most probable tokens of probability >= p (Holtzman et al. 2020,
                           arXiv:1904.09751)
-    min-p:                p_i >= p max_j p_j stay (Nguyen et al. 2024, arXiv:2407.01082)
-    typical, mass m:      the fewest tokens of probability >= m whose -log p_i are nearest to the entropy
+    min-p:                keeps p_i >= p max_j p_j (Nguyen et al. 2024, arXiv:2407.01082)
+    typical, mass m:      keeps the smallest set of probability >= m with -log p_i nearest to the entropy
                           (Meister et al. 2023, arXiv:2202.00666)
     repetition, r:        l / r if l > 0, r l otherwise, of tokens that occurred (Keskar et al. 2019, arXiv:1909.05858)
     presence, frequency:  l - presence [count > 0] - frequency count
-    no n-gram twice:      no token that would complete an n-gram that occurred (Paulus et al. 2018, arXiv:1705.04304)
+    no n-gram twice:      forbids tokens that would repeat an n-gram (Paulus et al. 2018, arXiv:1705.04304)
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,16 @@ class Filter(Protocol):
     """One filter; implemented by frozen dataclasses."""
 
     def __call__(self, logits: Logits, tokens: Tokens, length: Lengths) -> Logits:
-        """The new logits; see the module's docstring."""
+        """Filters logits.
+
+        Args:
+            logits: of the next token.
+            tokens: the rows so far, prompt included.
+            length: number of tokens of each row.
+
+        Returns:
+            The new logits; -inf forbids a token.
+        """
         ...
 
 
@@ -46,24 +55,33 @@ def _keep(logits: Array, kept: Bool[Array, "b v"]) -> Array:
 
 
 def _forbid(logits: Array, tokens: Int[Array, "b m"], where: Bool[Array, "b m"]) -> Array:
-    """-inf at the tokens of each row where it says so; tokens outside the vocabulary are passed over."""
+    """Sets the logits of `tokens` to -inf where `where`; tokens outside the vocabulary are ignored."""
     rows, width = jnp.arange(len(logits))[:, None], logits.shape[1]
     return logits.at[rows, jnp.where(where, tokens, width)].set(-jnp.inf, mode="drop")
 
 
 def counts(tokens: Tokens, length: Lengths, width: int) -> Int[Array, "b v"]:
-    """How often each token occurred in each row."""
+    """Counts the occurrences of each token in each row.
+
+    Args:
+        tokens: the rows.
+        length: number of tokens of each row.
+        width: v, size of the vocabulary.
+
+    Returns:
+        int32 [b, v].
+    """
     rows, there = jnp.arange(len(tokens))[:, None], jnp.arange(tokens.shape[1])[None] < length[:, None]
     none = jnp.zeros((len(tokens), width), jnp.int32)
     return none.at[rows, jnp.where(there, tokens, width)].add(1, mode="drop")
 
 
-def _tail_is(tokens: Tokens, length: Lengths, words: Sequence[int]) -> Bool[Array, " b"]:
+def _ends_with(tokens: Tokens, length: Lengths, suffix: Sequence[int]) -> Bool[Array, " b"]:
     """Whether each row ends with these tokens."""
-    match = length >= len(words)
-    for back, word in enumerate(reversed(words)):
+    match = length >= len(suffix)
+    for back, token in enumerate(reversed(suffix)):
         index = jnp.maximum(length - 1 - back, 0)[:, None]
-        match &= jnp.take_along_axis(tokens, index, axis=1)[:, 0] == word
+        match &= jnp.take_along_axis(tokens, index, axis=1)[:, 0] == token
     return match
 
 
@@ -80,7 +98,7 @@ class Temperature:
 
 @dataclass(frozen=True)
 class TopK:
-    """The k largest, with those equal to the k-th."""
+    """Keeps the k largest logits, ties with the k-th included."""
 
     k: int
 
@@ -92,15 +110,13 @@ class TopK:
 
 @dataclass(frozen=True)
 class TopP:
-    """The fewest most probable tokens of probability at least p."""
+    """Keeps the smallest set of most probable tokens whose probability is at least p."""
 
     p: float
 
     def __call__(self, logits: Logits, tokens: Tokens, length: Lengths) -> Logits:
-        """See the module's docstring; the most probable token always stays."""
-        order = jnp.argsort(
-            logits, axis=1
-        )  # the least probable first, so that small numbers are summed first
+        """See the module's docstring; the most probable token is always kept."""
+        order = jnp.argsort(logits, axis=1)  # ascending, so that small numbers are summed first
         ranked = jax.nn.softmax(jnp.take_along_axis(logits, order, axis=1))
         kept = jnp.cumsum(ranked, axis=1) > 1.0 - self.p
         kept = kept.at[:, -1].set(True)
@@ -109,7 +125,7 @@ class TopP:
 
 @dataclass(frozen=True)
 class MinP:
-    """Tokens at least p times as probable as the most probable one."""
+    """Keeps tokens at least p times as probable as the most probable one."""
 
     p: float
 
@@ -121,7 +137,7 @@ class MinP:
 
 @dataclass(frozen=True)
 class Typical:
-    """The fewest tokens of probability `mass` whose information is nearest to the entropy."""
+    """Keeps the smallest set of probability `mass` whose information is nearest to the entropy."""
 
     mass: float
 
@@ -140,7 +156,7 @@ class Typical:
 
 @dataclass(frozen=True)
 class Repetition:
-    """Makes tokens that occurred less likely by a factor on their logits."""
+    """Scales down the logits of tokens that occurred."""
 
     penalty: float
 
@@ -152,7 +168,7 @@ class Repetition:
 
 @dataclass(frozen=True)
 class Presence:
-    """Takes something from the logits of tokens that occurred, once and for each time."""
+    """Subtracts from the logits of tokens that occurred, once (`presence`) and per occurrence (`frequency`)."""
 
     presence: float = 0.0
     frequency: float = 0.0
@@ -165,7 +181,7 @@ class Presence:
 
 @dataclass(frozen=True)
 class NoRepeat:
-    """No n-gram twice."""
+    """Forbids repeated n-grams."""
 
     n: int
 
@@ -181,34 +197,34 @@ class NoRepeat:
 
 @dataclass(frozen=True)
 class Banned:
-    """Sequences of tokens that must not occur: the last token of each is forbidden where the others stand.
+    """Forbids sequences of tokens: the last token of each is forbidden after the others.
 
     Attributes:
-        sequences: each at least one token.
+        sequences: each of at least one token.
     """
 
     sequences: tuple[tuple[int, ...], ...]
 
     def __call__(self, logits: Logits, tokens: Tokens, length: Lengths) -> Logits:
-        """See the class."""
-        for *words, last in self.sequences:
-            match = _tail_is(tokens, length, words)
+        """See the class's docstring."""
+        for *prefix, last in self.sequences:
+            match = _ends_with(tokens, length, prefix)
             logits = logits.at[:, last].set(jnp.where(match, -jnp.inf, logits[:, last]))
         return logits
 
 
 @dataclass(frozen=True)
 class Forced:
-    """Tokens that must stand at given places, counted from the start of the prompt.
+    """Forces tokens at given positions, counted from the start of the prompt.
 
     Attributes:
-        tokens: (place, token) pairs.
+        tokens: (position, token) pairs.
     """
 
     tokens: tuple[tuple[int, int], ...]
 
     def __call__(self, logits: Logits, tokens: Tokens, length: Lengths) -> Logits:
-        """Everything but the token is forbidden at its place."""
+        """Forbids all other tokens at its position."""
         for place, token in self.tokens:
             only = jnp.full(logits.shape[1], -jnp.inf).at[token].set(0.0)
             logits = jnp.where((length == place)[:, None], only[None], logits)
@@ -217,43 +233,43 @@ class Forced:
 
 @dataclass(frozen=True)
 class NotBefore:
-    """Tokens, such as the stop, that are forbidden until there are enough.
+    """Forbids tokens, such as the stop token, in short sequences.
 
     Attributes:
-        tokens: which.
-        length: how many tokens a row must have, prompt included.
+        tokens: the forbidden tokens.
+        length: minimum length of a row, prompt included.
     """
 
     tokens: tuple[int, ...]
     length: int
 
     def __call__(self, logits: Logits, tokens: Tokens, length: Lengths) -> Logits:
-        """See the class."""
+        """See the class's docstring."""
         wanted = jnp.broadcast_to(jnp.asarray(self.tokens), (len(logits), len(self.tokens)))
         return _forbid(logits, wanted, jnp.broadcast_to((length < self.length)[:, None], wanted.shape))
 
 
 @dataclass(frozen=True)
 class Automaton:
-    """Only sequences that a finite automaton accepts, a regular expression or a grammar of bounded depth made into one.
+    """Allows only sequences that a finite automaton accepts (a regular expression, a grammar of bounded depth).
 
     Attributes:
-        table: table[state][token] is the next state, -1 forbids the token. State 0 comes before the first token.
-        begins: place of the first token that the automaton reads, counted from the start of the prompt.
+        table: table[state][token] is the next state, -1 forbids the token. The initial state is 0.
+        begins: position of the first token that the automaton reads, counted from the start of the prompt.
     """
 
     table: tuple[tuple[int, ...], ...]
     begins: int = 0
 
     def __call__(self, logits: Logits, tokens: Tokens, length: Lengths) -> Logits:
-        """Forbids what has no next state.
+        """Forbids tokens without a next state.
 
         Raises:
-            UserError: the table is for another vocabulary.
+            UserError: the table has another vocabulary size.
         """
         table = jnp.asarray(np.array(self.table, np.int32))
         if table.shape[1] != logits.shape[1]:
-            raise UserError(f"the automaton reads {table.shape[1]} tokens, the model has {logits.shape[1]}")
+            raise UserError(f"the automaton has {table.shape[1]} tokens, the model {logits.shape[1]}")
 
         def read(state: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
             place, token = now

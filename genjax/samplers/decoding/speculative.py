@@ -1,15 +1,15 @@
 """Speculative decoding (Leviathan et al. 2023, arXiv:2211.17192; Chen et al. 2023, arXiv:2302.01318).
 
-A small model q drafts g tokens, one by one; the model p itself then looks at all of them in one call. The draft x_i is
-accepted with probability min(1, p(x_i) / q(x_i)). The first that is not is replaced by a draw from
+A small model q drafts g tokens, one by one; the large model p evaluates all of them in one call. The draft x_i is
+accepted with probability min(1, p(x_i) / q(x_i)). The first rejected one is replaced by a draw from
 
     (p - q)^+ / sum (p - q)^+,
 
-and if all are accepted one more token is drawn from p. What comes out is distributed exactly as p's own draws (the
-former paper's appendix A.1), whatever q; p and q are the distributions after filters, and greedy ones have all their
-mass on one token. In expectation a round yields (1 - a^(g + 1)) / (1 - a) tokens, a the mean of sum min(p, q).
+and if all are accepted one more token is drawn from p. The result is distributed exactly as draws from p (the
+former paper's appendix A.1), for any q; p and q are the distributions after filters, one-hot if greedy.
+In expectation a round yields (1 - a^(g + 1)) / (1 - a) tokens, a the mean of sum min(p, q).
 
-Between rounds both models have taken in all tokens but the last one of each row.
+Between rounds the memories of both models cover all tokens but the last one of each row.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ from genjax.samplers.decoding.model import Model
 
 @record
 class Speculated:
-    """Sequences, and how well the drafts did.
+    """Sequences, and how many drafts were accepted.
 
     Attributes:
-        tokens: prompt and what was generated; what lies after `length` means nothing.
-        length: tokens of each row, a stop token included.
-        rounds: calls of the large model that each row took part in.
-        accepted: drafts of each row that were accepted.
-        memories: of the large and the small model.
+        tokens: prompt and generated tokens; entries after `length` are undefined.
+        length: number of tokens of each row, a stop token included.
+        rounds: number of rounds in which each row was active.
+        accepted: number of accepted drafts of each row.
+        memories: memories of the large and the small model.
     """
 
     tokens: Int[Array, "b n"]
@@ -47,7 +47,17 @@ class Speculated:
 def probabilities(
     decoding: Decoding, logits: Float[Array, "b v"], tokens: Int[Array, "b n"], length: Int[Array, " b"]
 ) -> Float[Array, "b v"]:
-    """What `decoding` draws from, [b, v]."""
+    """The distribution from which `decoding` draws.
+
+    Args:
+        decoding: filters and temperature.
+        logits: of the model.
+        tokens: the rows so far, prompt included.
+        length: number of tokens of each row.
+
+    Returns:
+        Probabilities.
+    """
     kept = decoding.filtered(logits, tokens, length)
     if decoding.temperature == 0.0:
         return jax.nn.one_hot(jnp.argmax(kept, axis=-1), kept.shape[-1])
@@ -57,16 +67,16 @@ def probabilities(
 def verify(
     key: Key, p: Float[Array, "b m v"], q: Float[Array, "b g v"], drafts: Int[Array, "b g"]
 ) -> tuple[Int[Array, " b"], Int[Array, " b"]]:
-    """Accepts drafts, and draws the token after the last accepted one.
+    """Accepts or rejects drafts, and draws the token after the last accepted one.
 
     Args:
         key: typed PRNG key.
-        p: of the large model at the g drafts and after them; m = g + 1.
-        q: of the small model, that the drafts are drawn from.
-        drafts: the tokens.
+        p: probabilities of the large model at the g drafts and after them; m = g + 1.
+        q: probabilities of the small model, from which the drafts were drawn.
+        drafts: the drafted tokens.
 
     Returns:
-        (how many were accepted, 0 ... g; the next token).
+        (number of accepted drafts, 0 ... g; the next token).
     """
     b, g = drafts.shape
     take = lambda table: jnp.take_along_axis(table, drafts[..., None], axis=2)[..., 0]
@@ -74,9 +84,7 @@ def verify(
     kept = chance * take(q) < take(p[:, :g])
     number = jnp.sum(jnp.cumprod(kept.astype(jnp.int32), axis=1), axis=1)
     at = lambda table: jnp.take_along_axis(table, number[:, None, None], axis=1)[:, 0]
-    padded = jnp.concatenate(
-        [q, jnp.zeros_like(q[:, :1])], axis=1
-    )  # after the last draft nothing is taken off p
+    padded = jnp.concatenate([q, jnp.zeros_like(q[:, :1])], axis=1)  # q = 0 after the last draft
     rest = jnp.maximum(at(p) - at(padded), 0.0)
     rest = jnp.where(jnp.sum(rest, axis=1, keepdims=True) > 0, rest, at(p))  # p = q up to rounding
     drawn = jax.random.categorical(named(key, "rest"), jnp.log(rest), mode="high")
@@ -90,43 +98,45 @@ def speculate(
     key: Key,
     prompt: Int[Array, "b p"],
     count: Int[Array, " b"],
-    room: int,
+    max_length: int,
     *,
     drafts: int = 4,
     stop: tuple[int, ...] = (),
 ) -> Speculated:
-    """Draws continuations from the large model with the help of a small one.
+    """Draws continuations from the large model, with drafts from a small one.
 
     Args:
-        large: whose distribution is drawn from; can rewind `drafts` tokens.
-        small: of the same vocabulary; can rewind as many.
+        large: the model; must be able to rewind `drafts` tokens.
+        small: draft model of the same vocabulary; must be able to rewind as many.
         decoding: how tokens are chosen.
         key: typed PRNG key.
-        prompt: tokens, from the left; p may be 0.
-        count: how many of them each row has.
-        room: tokens that each row may have in the end, prompt included.
-        drafts: g, tokens drafted in a round.
-        stop: tokens after which a row is done.
+        prompt: tokens, left-aligned; p may be 0.
+        count: number of prompt tokens of each row.
+        max_length: maximum number of tokens of a row, prompt included.
+        drafts: g, number of tokens drafted per round.
+        stop: tokens that finish a row.
 
     Returns:
         The sequences.
 
     Raises:
-        UserError: a model cannot rewind, there is no room, or no draft.
+        UserError: a model cannot rewind, the prompts exceed `max_length`, or `drafts` is below 1.
     """
-    forget_large, forget_small = large.rewind, small.rewind
-    if forget_large is None or forget_small is None:
+    rewind_large, rewind_small = large.rewind, small.rewind
+    if rewind_large is None or rewind_small is None:
         raise UserError(
-            "speculative decoding needs models that can forget what they have taken in, as attention can"
+            "speculative decoding needs models that can rewind their memory, such as transformers"
         )
     b, width = prompt.shape
-    if width > room or drafts < 1:
-        raise UserError(f"prompts of {width} tokens, a room of {room} and {drafts} drafts do not fit")
-    rows, wide = jnp.arange(b)[:, None], room + drafts + 1
+    if width > max_length or drafts < 1:
+        raise UserError(
+            f"need drafts >= 1 and prompts of at most {max_length} tokens, not {drafts} drafts and {width} tokens"
+        )
+    rows, wide = jnp.arange(b)[:, None], max_length + drafts + 1
 
     def first() -> Speculated:
-        """Draws the first token of empty prompts; the models take in all but the last of the others."""
-        (logits, memory), (_, other) = large.begin(b), small.begin(b)
+        """Draws the first token of empty prompts; processes all but the last token of the others."""
+        (logits, memory), (_, other) = large.init(b), small.init(b)
         tokens = jnp.zeros((b, wide), jnp.int32).at[:, :width].set(prompt)
         chosen = probabilities(decoding, logits, tokens, jnp.zeros(b, jnp.int32))
         drawn = jax.random.categorical(named(key, "first"), jnp.log(chosen), mode="high")
@@ -138,18 +148,18 @@ def speculate(
         none = jnp.zeros(b, jnp.int32)
         return Speculated(tokens, jnp.maximum(count, 1), none, none, (memory, other))
 
-    def over(now: Speculated) -> Bool[Array, " b"]:
+    def finished(now: Speculated) -> Bool[Array, " b"]:
         last = jnp.take_along_axis(now.tokens, now.length[:, None] - 1, axis=1)[:, 0]
         met = jnp.isin(last, jnp.asarray(stop, jnp.int32)) & (now.length > count)
-        return met | (now.length >= room)
+        return met | (now.length >= max_length)
 
-    def round(carry: tuple[Array, Speculated]) -> tuple[Array, Speculated]:
+    def speculative_round(carry: tuple[Array, Speculated]) -> tuple[Array, Speculated]:
         number, now = carry
-        keys, walks = jax.random.fold_in(key, number), (~over(now)).astype(jnp.int32)
+        keys, active = jax.random.fold_in(key, number), (~finished(now)).astype(jnp.int32)
 
         def draft(state: tuple[Array, Any, Array], i: Array) -> tuple[tuple[Array, Any, Array], Array]:
             tokens, memory, last = state
-            logits, memory = small.extend(memory, last[:, None], walks, True)
+            logits, memory = small.extend(memory, last[:, None], active, True)
             q = probabilities(decoding, logits[:, 0], tokens, now.length + i)
             drawn = jax.random.categorical(
                 jax.random.fold_in(named(keys, "draft"), i), jnp.log(q), mode="high"
@@ -158,36 +168,38 @@ def speculate(
             return (tokens.at[rows[:, 0], now.length + i].set(drawn), memory, drawn), q
 
         last = jnp.take_along_axis(now.tokens, now.length[:, None] - 1, axis=1)[:, 0]
-        begun = (now.tokens, now.memories[1], last)
-        (tokens, memory, last_draft), q = jax.lax.scan(draft, begun, jnp.arange(drafts))
-        _, other = small.extend(memory, last_draft[:, None], walks, True)
+        start = (now.tokens, now.memories[1], last)
+        (tokens, memory, last_draft), q = jax.lax.scan(draft, start, jnp.arange(drafts))
+        _, other = small.extend(memory, last_draft[:, None], active, True)
         places = now.length[:, None] - 1 + jnp.arange(drafts + 1)[None]
         seen = jnp.take_along_axis(tokens, places, axis=1)
-        logits, memory = large.extend(now.memories[0], seen, walks * (drafts + 1), False)
+        logits, memory = large.extend(now.memories[0], seen, active * (drafts + 1), False)
         p = jnp.stack(
             [probabilities(decoding, logits[:, i], tokens, now.length + i) for i in range(drafts + 1)], axis=1
         )
         accepted, extra = verify(keys, p, jnp.moveaxis(q, 0, 1), seen[:, 1:])
         tokens = tokens.at[rows[:, 0], now.length + accepted].set(extra)
-        length = _ended(tokens, now.length, accepted + 1, room, stop)
-        drop = walks * (drafts - accepted)
-        walking = walks > 0
+        length = _ended(tokens, now.length, accepted + 1, max_length, stop)
+        drop = active * (drafts - accepted)
+        is_active = active > 0
         return number + 1, Speculated(
-            tokens=jnp.where(walking[:, None], tokens, now.tokens),
-            length=jnp.where(walking, length, now.length),
-            rounds=now.rounds + walks,
-            accepted=now.accepted + walks * accepted,
-            memories=(forget_large(memory, drop), forget_small(other, drop)),
+            tokens=jnp.where(is_active[:, None], tokens, now.tokens),
+            length=jnp.where(is_active, length, now.length),
+            rounds=now.rounds + active,
+            accepted=now.accepted + active * accepted,
+            memories=(rewind_large(memory, drop), rewind_small(other, drop)),
         )
 
-    _, done = jax.lax.while_loop(lambda carry: ~jnp.all(over(carry[1])), round, (jnp.int32(0), first()))
-    return dataclasses.replace(done, tokens=done.tokens[:, :room])
+    _, done = jax.lax.while_loop(
+        lambda carry: ~jnp.all(finished(carry[1])), speculative_round, (jnp.int32(0), first())
+    )
+    return dataclasses.replace(done, tokens=done.tokens[:, :max_length])
 
 
-def _ended(tokens: Array, length: Array, new: Array, room: int, stop: tuple[int, ...]) -> Array:
-    """The length after `new` more tokens, cut after the first stop token among them and at the room."""
+def _ended(tokens: Array, length: Array, new: Array, max_length: int, stop: tuple[int, ...]) -> Array:
+    """The length after `new` more tokens, cut after the first stop token among them and at `max_length`."""
     places = jnp.arange(tokens.shape[1])[None]
     fresh = (places >= length[:, None]) & (places < (length + new)[:, None])
     stops = fresh & jnp.isin(tokens, jnp.asarray(stop, jnp.int32))
     first = jnp.argmax(stops, axis=1) + 1
-    return jnp.minimum(jnp.where(jnp.any(stops, axis=1), first, length + new), room)
+    return jnp.minimum(jnp.where(jnp.any(stops, axis=1), first, length + new), max_length)

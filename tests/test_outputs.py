@@ -1,4 +1,4 @@
-"""Emissions are distributions, and their logits element by element are their joint probability."""
+"""Output distributions are normalised, and their logits element by element give their joint probability."""
 
 import itertools
 
@@ -33,33 +33,33 @@ def test_bins_are_differences_of_the_logistic_function_and_sum_to_one(log_scale)
 
 
 @pytest.mark.parametrize(
-    ("emission", "channels"), [(Categorical(), 1), (LogisticMixture(2), 1), (LogisticMixture(3), 3)]
+    ("output", "channels"), [(Categorical(), 1), (LogisticMixture(2), 1), (LogisticMixture(3), 3)]
 )
-def test_all_pixels_sum_to_one_and_channels_multiply(emission, channels):
+def test_all_pixels_sum_to_one_and_channels_multiply(output, channels):
     values, rng = 5, np.random.default_rng(0)
-    out = jnp.asarray(rng.normal(size=(1, 1, *emission.features(channels, values))), jnp.float32)
+    out = jnp.asarray(rng.normal(size=(1, 1, *output.features(channels, values))), jnp.float32)
     x = jnp.asarray(list(itertools.product(range(values), repeat=channels)))
     wide = jnp.broadcast_to(out, (len(x), *out.shape[1:]))
-    log_p = jax.jit(lambda out, x: emission.log_prob(out, x, values))(wide, x[:, None])[:, 0]
+    log_p = jax.jit(lambda out, x: output.log_prob(out, x, values))(wide, x[:, None])[:, 0]
     assert abs(float(jnp.exp(log_p).sum()) - 1) < 1e-5
     total = 0.0
     for channel in range(channels):
-        logits = jax.nn.log_softmax(emission.logits(wide[:, 0], x, channel, values))
+        logits = jax.nn.log_softmax(output.logits(wide[:, 0], x, channel, values))
         total = total + np.asarray(logits)[np.arange(len(x)), np.asarray(x)[:, channel]]
     np.testing.assert_allclose(total, log_p, atol=2e-5)
     if channels > 1:  # what comes later must not matter
         later = x.at[:, 1:].set(0)
         np.testing.assert_array_equal(
-            emission.logits(wide[:, 0], x, 0, values), emission.logits(wide[:, 0], later, 0, values)
+            output.logits(wide[:, 0], x, 0, values), output.logits(wide[:, 0], later, 0, values)
         )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cached", [True, False])
-def test_colour_images_are_drawn_channel_by_channel_as_they_are_scored(cached):
+def test_samples_of_colour_images_follow_their_log_probability(cached):
     """Two pixels of two channels of three values: 81 images, 4,000 draws, by a chi-square test."""
     net = PixelCNN(width=4, depth=2, hidden=4, levels=3)
-    objective = Autoregressive(net, (2, 1, 2), 3, emission=LogisticMixture(2), cached=cached)
+    objective = Autoregressive(net, (2, 1, 2), 3, output=LogisticMixture(2), cached=cached)
     x = jnp.asarray(list(itertools.product(range(3), repeat=4))).reshape(81, 2, 1, 2)
     params = {"net": filled(net, objective._shifted(x), None, None, out=objective._out)}
     log_p = np.asarray(jax.jit(lambda x: objective.log_prob(params, {}, {"x": x}, KEY))(x))
