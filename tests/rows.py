@@ -14,6 +14,7 @@ from genjax.adversarial.losses import Hinge, LeastSquares
 from genjax.adversarial.path_length import PathLength
 from genjax.adversarial.penalties import R1, Lazy
 from genjax.adversarial.spectral import SpectralNorm
+from genjax.conditioning.labels import Labels
 from genjax.data import Data, DigitOutlines, Digits, GaussianMixture, Lines, Scale
 from genjax.diffusion.coupling import MinibatchOT
 from genjax.diffusion.discrete import Absorbing
@@ -115,13 +116,14 @@ def _experiment(objective, data) -> Experiment:
 
 ROWS = {
     "diffusion-digits": _experiment(
-        Diffusion(UNET, (8, 8, 1), 10, sampler=DDIM(steps=3), likelihood=OdeLikelihood(steps=3)), DIGITS
+        Diffusion(UNET, (8, 8, 1), Labels(10, 0.1), sampler=DDIM(steps=3), likelihood=OdeLikelihood(steps=3)),
+        DIGITS,
     ),
     "diffusion-points": _experiment(
         Diffusion(SMALL, (2,), sampler=DDIM(steps=3), likelihood=OdeLikelihood(steps=3)), POINTS
     ),
     "vae-digits": _experiment(
-        VAE(ConvEncoder((16,)), ConvDecoder((16,)), (8, 8, 1), 4, 10, Bernoulli()), UNIT_DIGITS
+        VAE(ConvEncoder((16,)), ConvDecoder((16,)), (8, 8, 1), 4, Labels(10), Bernoulli()), UNIT_DIGITS
     ),
     "vae-points": _experiment(VAE(SMALL, SMALL, (2,), 2), POINTS),
     "flow-points": _experiment(
@@ -131,7 +133,7 @@ ROWS = {
         Flow(
             Chain((Logit(), models.glow(ResNet(width=16, depth=1), steps=2))),
             (8, 8, 1),
-            classes=10,
+            condition=Labels(10),
             levels=17,
             dequantize=Variational(Coupling(ResNet(width=16, depth=1), mask=Checkerboard())),
         ),
@@ -143,7 +145,7 @@ ROWS = {
             ConvEncoder((16,), norm="none"),
             (8, 8, 1),
             4,
-            10,
+            Labels(10),
             penalties=(Lazy(R1(1.0), 2),),
             augment=Adaptive(target=0.0, speed=0.2),
             spectral=SpectralNorm(),
@@ -151,9 +153,11 @@ ROWS = {
         ),
         DIGITS,
     ),
-    "gan-points": _experiment(GAN(SMALL, SMALL, (2,), 2, 8, Hinge(), (), conditioning=Auxiliary()), POINTS),
+    "gan-points": _experiment(
+        GAN(SMALL, SMALL, (2,), 2, Labels(8), Hinge(), (), conditioning=Auxiliary()), POINTS
+    ),
     "bigan-points": _experiment(
-        BiGAN(SMALL, SMALL, SMALL, (2,), 2, 8, game=LeastSquares(), penalties=(), every=2), POINTS
+        BiGAN(SMALL, SMALL, SMALL, (2,), 2, Labels(8), game=LeastSquares(), penalties=(), every=2), POINTS
     ),
     "aae-points": _experiment(AAE(SMALL, SMALL, SMALL, (2,), 2, penalties=()), POINTS),
     "stylegan-digits": _experiment(
@@ -163,7 +167,7 @@ ROWS = {
                 StyleDiscriminator((8, 8), 16),
                 (8, 8, 1),
                 16,
-                10,
+                Labels(10),
                 conditioning=Projection(),
             ),
             StyleMapping(16, 2),
@@ -194,7 +198,14 @@ ROWS = {
         POINTS,
     ),
     "tokens-digits": _experiment(
-        TokenDiffusion(SMALL, (8, 8, 1), Absorbing(17), classes=10, sampler=TokenAncestral(steps=3), draws=2),
+        TokenDiffusion(
+            SMALL,
+            (8, 8, 1),
+            Absorbing(17),
+            condition=Labels(10, 0.1),
+            sampler=TokenAncestral(steps=3),
+            draws=2,
+        ),
         Data(Digits()),
     ),
     "vdm-points": _experiment(
@@ -207,7 +218,7 @@ ROWS = {
         Consistency(SMALL, (2,), process=VP(), low=0.02, curriculum=Doubling(4, 8, 2), huber=0.1), POINTS
     ),
     "autoregressive-digits": _experiment(
-        Autoregressive(PixelCNN(width=8, depth=2, hidden=32, levels=17), (8, 8, 1), 17, classes=10),
+        Autoregressive(PixelCNN(width=8, depth=2, hidden=32, levels=17), (8, 8, 1), 17, condition=Labels(10)),
         Data(Digits()),
     ),
     "pixels-digits": _experiment(
@@ -216,7 +227,7 @@ ROWS = {
             (8, 8, 1),
             17,
             LogisticMixture(2),
-            classes=10,
+            condition=Labels(10),
         ),
         Data(Digits()),
     ),
@@ -225,7 +236,10 @@ ROWS = {
     ),
     "experts-digits": _experiment(
         Autoregressive(
-            TokenTransformer(16, 2, 2, causal=True, experts=Mixture(4, 2)), (8, 8, 1), 17, classes=10
+            TokenTransformer(16, 2, 2, causal=True, experts=Mixture(4, 2)),
+            (8, 8, 1),
+            17,
+            condition=Labels(10),
         ),
         Data(Digits()),
     ),
@@ -237,7 +251,8 @@ ROWS = {
         VAE(SMALL, SMALL, (2,), 2, prior=VampPrior(4), bound=DReG(3), samples=3), POINTS
     ),
     "ladder-digits": dataclasses.replace(
-        _experiment(LadderVAE(Ladder(8, 2, (1, 1)), (8, 8, 1), 10), DIGITS), optimizer=SGD(learning_rate=1e-3)
+        _experiment(LadderVAE(Ladder(8, 2, (1, 1)), (8, 8, 1), Labels(10)), DIGITS),
+        optimizer=SGD(learning_rate=1e-3),
     ),
     "vqvae-points": _experiment(dataclasses.replace(CODED, quantizer=Residual(Codebook(16, 4))), POINTS),
     "vqvae2-points": _experiment(

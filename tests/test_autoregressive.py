@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from test_networks import filled
 
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError
 from genjax.core.objective import Context
 from genjax.networks import PixelCNN, PixelCNNPP, PixelRNN, Recurrent, TokenTransformer, WaveNet
@@ -57,7 +58,7 @@ def model(net, shape=(4,), **options):
     """An objective, and parameters without zeros."""
     objective = Autoregressive(NETS[net], shape, VALUES, **options)
     x = jnp.zeros((1, *shape), jnp.int32)
-    batch = {"x": x} | ({"label": jnp.zeros(1, jnp.int32)} if objective.classes else {})
+    batch = {"x": x} | ({"label": jnp.zeros(1, jnp.int32)} if objective.condition else {})
     params = {
         "net": filled(NETS[net], objective._shifted(x), None, conditions(objective), out=objective._out)
     }
@@ -71,7 +72,7 @@ def logits_of(objective, params, x):
 
 
 def conditions(objective):
-    return jnp.eye(objective.classes)[:1] if objective.classes else None
+    return jnp.eye(objective.condition.classes)[:1] if objective.condition else None
 
 
 def all_sequences(shape, given=None):
@@ -172,7 +173,7 @@ def test_samples_follow_the_probabilities(net, cached):
 )
 def test_incremental_decoding_draws_the_same_samples_as_recomputation(net):
     """With labels, guidance, images, prompts of three lengths: sample for sample."""
-    options = {"classes": 2, "guidance": 4.0, "decoding": Decoding(temperature=0.7, top_k=2)}
+    options = {"condition": Labels(2), "guidance": 4.0, "decoding": Decoding(temperature=0.7, top_k=2)}
     objective, params = model(net, (3, 2, 1), **options)
     cond = {
         "label": jnp.asarray([0, 1, 1, 0]),
@@ -188,7 +189,7 @@ def test_incremental_decoding_draws_the_same_samples_as_recomputation(net):
 @pytest.mark.slow
 def test_guidance_is_its_equation():
     """Scale 1 is the conditional model, 0 the unconditional one, and 3 extrapolates."""
-    objective, params = model("llama", classes=2)
+    objective, params = model("llama", condition=Labels(2))
     cond = {"label": jnp.ones(5, jnp.int32)}
 
     def first(scale, given):

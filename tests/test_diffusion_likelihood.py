@@ -8,6 +8,7 @@ from oracles import CorrelatedData, GaussianData, fitted_order
 from scipy import stats
 from test_diffusion import PROCESSES
 
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError
 from genjax.core.objective import HasLogProb
 from genjax.diffusion.ode_likelihood import OdeLikelihood, basis, draw_probes, quadratic_forms
@@ -164,7 +165,9 @@ class Oracle:
 @pytest.mark.parametrize("classes", [0, 2])
 def test_the_objective_gives_the_model_s_density_given_the_label(classes):
     solver = OdeLikelihood(steps=200, method="rk4", low=1e-8)
-    objective = Diffusion(Oracle(), (3,), classes, process=FADED, likelihood=solver)
+    objective = Diffusion(
+        Oracle(), (3,), Labels(classes, 0.1) if classes else None, process=FADED, likelihood=solver
+    )
     x, label = points(), jnp.asarray([0, 1, 0, 1, 0, 1])
     batch = {"x": x, "label": label} if classes else {"x": x}
     ours = jax.jit(lambda: objective.log_prob({"net": {}}, {}, batch, KEY))()

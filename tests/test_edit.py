@@ -112,6 +112,7 @@ def test_sdedit_keeps_x_at_strength_zero_and_is_independent_of_x_at_one():
 
 
 TINY = '''"""A tiny diffusion model of digits, for tests."""
+from genjax.conditioning.labels import Labels
 from genjax.data import Data, Digits, Scale
 from genjax.diffusion.threshold import Static
 from genjax.training.experiment import Experiment
@@ -123,7 +124,7 @@ from genjax.samplers.ode import DDIM
 def get_experiment():
     data = Data(Digits(), (Scale(0.0, 16.0),))
     net = MLP(width=16, depth=1, zero_out=True)
-    return Experiment(Diffusion(net, data.shape, classes=10, threshold=Static(), sampler=DDIM(steps=4, eta=1.0)), data)
+    return Experiment(Diffusion(net, data.shape, Labels(10, 0.1), threshold=Static(), sampler=DDIM(steps=4, eta=1.0)), data)
 '''
 
 

@@ -9,6 +9,7 @@ import pytest
 from rows import DIGITS, ROWS, SMALL, on_one_device
 from scipy import stats
 
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError
 from genjax.core.types import named
 from genjax.data import Digits
@@ -59,7 +60,7 @@ def view(objective, data=DIGITS, **options) -> View:
     return View(run, run.make_state(), **options)
 
 
-FLAT = VAE(SMALL, SMALL, (8, 8, 1), 2, classes=10)
+FLAT = VAE(SMALL, SMALL, (8, 8, 1), 2, condition=Labels(10))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_codes_are_counted_over_the_whole_split():
 
 @pytest.mark.slow
 def test_a_generators_latents_are_prior_draws_and_decode_to_its_samples():
-    latent_view = view(GAN(SMALL, SMALL, (8, 8, 1), 2, classes=10), num=3, points=4)
+    latent_view = view(GAN(SMALL, SMALL, (8, 8, 1), 2, condition=Labels(10)), num=3, points=4)
     z, label = latent_view.base_latents(12)
     np.testing.assert_array_equal(label, np.arange(12) % 10)
     assert abs(float(jnp.mean(z))) < 1.0

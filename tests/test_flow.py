@@ -11,6 +11,7 @@ from scipy import stats
 from test_flows import COARSE, SPLINE, made, perturbed
 from tiny import Joint
 
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError
 from genjax.core.objective import Context, HasLogProb, HasPath, HasWarp
 from genjax.data import TFDS, Data, Dequantize, GaussianMixture, Moons, Scale
@@ -54,7 +55,7 @@ def started(objective, batch, size=1.0):
 def test_densities_integrate_to_one(name):
     """On a grid of the plane to 1e-3, for every label; densities differ between labels."""
     bijector, base = PLANE[name]
-    objective = Flow(bijector, (2,), base, classes=2)
+    objective = Flow(bijector, (2,), base, condition=Labels(2))
     params = started(objective, {"x": FIRST, "label": jnp.arange(8) % 2}, 0.3)
     line = np.linspace(-26.0, 26.0, 401, dtype=np.float32)
     x = jnp.asarray(np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2))

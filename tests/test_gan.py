@@ -19,6 +19,7 @@ from genjax.adversarial.conditioning import Auxiliary
 from genjax.adversarial.losses import LeastSquares, Minimax, Relativistic, Wasserstein
 from genjax.adversarial.penalties import R1, GradientPenalty
 from genjax.adversarial.spectral import SpectralNorm
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError
 from genjax.core.objective import Context
 from genjax.distributions.priors import Mixture
@@ -112,7 +113,7 @@ def test_losses_are_the_sum_of_their_parts():
         net,
         (2,),
         2,
-        3,
+        Labels(3),
         LeastSquares(),
         (R1(0.3),),
         spectral=SpectralNorm(),
@@ -211,7 +212,7 @@ def test_minibatch_statistics_detect_copies(part):
 def test_bigan_loss_is_both_sides_of_the_game():
     """Zero-sum for the minimax game; for least squares each side has the other's target."""
     net = FeedForward((8,))
-    gan = BiGAN(net, net, net, (2,), 3, 3, penalties=())
+    gan = BiGAN(net, net, net, (2,), 3, Labels(3), penalties=())
     params, _, batch = made(gan)
     ctx = Context(KEY, jnp.zeros((), jnp.int32))
     losses = lambda gan: [player.loss(params, {}, batch, ctx)[0] for player in gan.players().values()]

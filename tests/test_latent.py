@@ -50,6 +50,8 @@ class Unfolded(Folded):
 class Uniform:
     """A uniform model of codes, or a model N(0, scale^2 I) of points."""
 
+    condition = None
+
     def __init__(self, shape, values=0, scale=1.0):
         self.shape, self.values, self.scale, self.log_prob_kind = shape, values, scale, "exact"
 

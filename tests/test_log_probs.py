@@ -124,6 +124,8 @@ class Even:
 
     log_prob_kind = "exact"
 
+    condition = None
+
     def init(self, key, batch):
         return {"even": {"w": jnp.zeros(())}}, {}
 

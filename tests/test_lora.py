@@ -34,6 +34,8 @@ CTX = Context(KEY, jnp.int32(0))
 class Linear:
     """Least squares, y = x W, and a second player without matrices."""
 
+    condition = None
+
     def init(self, key, batch):
         shape = (batch["x"].shape[1], batch["y"].shape[1])
         return {"net": {"kernel": jnp.ones(shape), "bias": jnp.zeros(3)}, "other": {"bias": jnp.ones(2)}}, {}

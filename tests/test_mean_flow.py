@@ -10,6 +10,7 @@ from oracles import GaussianData
 from rows import SMALL
 from scipy import stats
 
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError
 from genjax.core.objective import Context
 from genjax.diffusion.prediction import velocity
@@ -111,7 +112,7 @@ def test_learned_guidance_has_the_papers_effective_scale():
     """V = free + omega / (1 - kappa) (v - free) is the fixed point (app. B); without a label the target is v."""
     free, v, omega, kappa = 0.3, 1.1, 1.4, 0.5
     guided = free + omega / (1 - kappa) * (v - free)
-    objective = MeanFlow(Fields(), (1,), 3, guidance=omega, mix=kappa)
+    objective = MeanFlow(Fields(), (1,), Labels(3, 0.1), guidance=omega, mix=kappa)
     cond, kept = jax.nn.one_hot(jnp.arange(3), 3), jnp.asarray([[True], [False], [True]])
     told = objective._guided(
         {"net": {"free": free, "given": guided}},

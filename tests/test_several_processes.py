@@ -48,6 +48,8 @@ class Noise:
 
 @dataclass(frozen=True)
 class Line:
+    condition = None
+
     def init(self, key, batch):
         return {"line": {"w": jax.random.normal(key, (1,))}}, {}
 

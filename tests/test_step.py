@@ -31,6 +31,8 @@ class Duel:
 
     every: int = 1
 
+    condition = None
+
     def init(self, key, batch):
         return {"a": {"w": jnp.ones(())}, "b": {"w": jnp.full((), 2.0)}}, {"count": jnp.zeros(())}
 
@@ -120,6 +122,8 @@ class Regression:
     """A deterministic loss: least squares of x[1] on 64 features of x[0]."""
 
     features: Callable = jnp.cos
+
+    condition = None
 
     def init(self, key, batch):
         return {
@@ -218,7 +222,8 @@ def test_evaluation_runs_with_train_false_and_reports_all_metrics():
     metrics = jax.jit(make_eval_step(Recording(), IDENTITY))(params, {}, batch, jax.random.key(0))
     assert seen == [False]
     expected = Regression().players()["net"].loss(params, {}, batch, None)[0]
-    np.testing.assert_allclose(metrics["net/loss"], expected, rtol=1e-6)
+    np.testing.assert_allclose(metrics["net/loss"].value, expected, rtol=1e-6)
+    assert metrics["net/loss"].weight == 8
     assert set(metrics) == {"net/loss", "net/mean"}
 
 

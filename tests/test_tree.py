@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from genjax.conditioning.labels import Labels
 from genjax.core import tree
 from genjax.core.errors import UserError
 from genjax.core.overrides import overrides
@@ -112,7 +113,7 @@ def experiment() -> Experiment:
     data = Data(Digits(), (Scale(0, 16),))
     net = UNet(channels=16, multipliers=(1, 2))
     return Experiment(
-        Diffusion(net, data.shape, data.classes), data, {"net": Adam(schedule=Cosine(warmup=3))}
+        Diffusion(net, data.shape, Labels(data.classes, 0.1)), data, {"net": Adam(schedule=Cosine(warmup=3))}
     )
 
 

@@ -42,6 +42,8 @@ class Known:
     std: float = 0.2
     log_prob_kind = "exact"
 
+    condition = None
+
     def init(self, key, batch):
         return {}, {}
 

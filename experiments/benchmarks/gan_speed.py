@@ -21,6 +21,7 @@ from genjax.adversarial.losses import NonSaturating
 from genjax.adversarial.penalties import R1
 from genjax.adversarial.slopes import penalise_gradient
 from genjax.core.errors import UserError
+from genjax.core.objective import num_classes
 from genjax.data.loading import Input
 from genjax.objectives.adversarial.gan import GAN
 from genjax.parallel.mesh import batch_sharding
@@ -55,7 +56,7 @@ def handwritten_step(
 
     def step(state: GanState, batch: Any, key: Any) -> tuple[GanState, Any]:
         discriminator, generator, of_discriminator, of_generator, average = state
-        x, cond = batch["x"].astype(jnp.float32) / 8.0 - 1.0, jax.nn.one_hot(batch["label"], gan.classes)
+        x, cond = batch["x"].astype(jnp.float32) / 8.0 - 1.0, jax.nn.one_hot(batch["label"], num_classes(gan))
         first, second = jax.random.split(key)
 
         def discriminator_loss(discriminator: Any) -> Any:
@@ -94,7 +95,7 @@ def report(experiment: Experiment, rounds: int, steps: int) -> None:
         UserError: the experiment is not the GAN that the hand-written step implements.
     """
     gan = experiment.objective
-    ours = isinstance(gan, GAN) and isinstance(gan.game, NonSaturating) and gan.classes and gan.every == 1
+    ours = isinstance(gan, GAN) and isinstance(gan.game, NonSaturating) and gan.condition and gan.every == 1
     penalties = gan.penalties if isinstance(gan, GAN) else ()
     if not (ours and len(penalties) == 1 and isinstance(penalties[0], R1)):
         raise UserError(

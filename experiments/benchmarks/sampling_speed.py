@@ -11,7 +11,7 @@ from absl import flags
 from experiments.benchmarks.costs import Row, compile_costs, compute_dtype, heading, table
 from experiments.benchmarks.timing import alternate
 from genjax.core.errors import UserError
-from genjax.core.objective import HasTranslation
+from genjax.core.objective import HasTranslation, num_classes
 from genjax.core.types import Array, named
 from genjax.evaluation.sampling import compile_sampler
 from genjax.objectives.diffusion.diffusion import Diffusion
@@ -40,8 +40,10 @@ def variants(run: Run, params: Any, num: int) -> dict[str, Timed]:
     objective, place = run.experiment.objective, batch_sharding(run.mesh)
     assert isinstance(objective, Diffusion)
     process, sampler, shape = objective.process, objective.sampler, (num, *objective.shape)
-    labels = jax.device_put(jnp.arange(num, dtype=jnp.int32) % max(objective.classes, 1), place)
-    given = lambda params, labels: objective.guided(params, labels if objective.classes else None)
+    labels = jax.device_put(jnp.arange(num, dtype=jnp.int32) % max(num_classes(objective), 1), place)
+    given = lambda params, labels: objective.guided(
+        params, {"label": labels} if objective.condition else None
+    )
     times = sampler.times(process)
 
     draw_prior = jax.jit(
@@ -56,7 +58,7 @@ def variants(run: Run, params: Any, num: int) -> dict[str, Timed]:
 
     step = jax.jit(with_mesh(one_step, run.mesh), donate_argnums=2)
     evaluate = jax.jit(with_mesh(lambda params, labels, x, t: given(params, labels)(x, t).eps, run.mesh))
-    evaluations = getattr(sampler, "evaluations", len(times) - 1)
+    evaluations = sampler.evaluations
 
     def loop(key: Any) -> Array:
         state: SamplerState = sampler.init(draw_prior(key))
@@ -85,7 +87,7 @@ def report(chosen: Experiment, rounds: int) -> None:
         raise UserError(
             f"{type(objective).__name__} translates its inputs: --what=sample needs a model that draws samples"
         )
-    num, classes = -(-SAMPLES.value // shards) * shards, getattr(objective, "classes", 0)
+    num, classes = -(-SAMPLES.value // shards) * shards, num_classes(objective)
     cond = {"label": jnp.arange(num, dtype=jnp.int32) % classes} if classes else None
     sampler: Any = compile_sampler(objective, run.mesh, num)
     costs = compile_costs(sampler, state.ema, state.extra, jax.random.key(0), cond, devices=run.mesh.size)

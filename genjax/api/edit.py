@@ -25,8 +25,8 @@ import numpy as np
 from jaxtyping import Float
 
 from genjax.core.errors import UserError, nearest
-from genjax.core.objective import HasDecoder, HasTranslation
-from genjax.core.types import Array, Key, Params, named
+from genjax.core.objective import HasDecoder, HasTranslation, num_classes
+from genjax.core.types import Array, Batch, Key, Params, named
 from genjax.data.sources.pairs import halves
 from genjax.diffusion.threshold import NoThreshold
 from genjax.evaluation.evaluate import load_split
@@ -102,8 +102,9 @@ class Edit:
             raise UserError(f"edits need images, but this run's data are {data.kind}")
         if self.task == "colourise" and data.shape[-1] != 3:
             raise UserError(f"--task=colourise needs images of 3 channels, but these have {data.shape[-1]}")
-        if self.label is not None and not 0 <= self.label < objective.classes:
-            known = f"classes 0 to {objective.classes - 1}" if objective.classes else "no classes"
+        classes = num_classes(objective)
+        if self.label is not None and not 0 <= self.label < classes:
+            known = f"classes 0 to {classes - 1}" if classes else "no classes"
             raise UserError(f"--label={self.label}: this model has {known}")
         for name, value in (("num", num), ("factor", self.factor), ("repeats", self.repeats)):
             if value < 1:
@@ -120,7 +121,7 @@ class Edit:
 
 
 def edit(
-    objective: Diffusion, params: Params, how: Edit, key: Key, x: Images, label: Array | None
+    objective: Diffusion, params: Params, how: Edit, key: Key, x: Images, cond: Batch | None
 ) -> tuple[Float[Array, "n b h w c"], ...]:
     """Edits images with a model's own guidance, threshold and sampler.
 
@@ -130,15 +131,15 @@ def edit(
         how: the edit.
         key: typed PRNG key.
         x: images in model units; for interpolate the first half are the start images, the second half the end images.
-        label: int32 [b] for the results, or None.
+        cond: condition of the results, e.g. {"label": int32 [b]}, or None.
 
     Returns:
         (x, back-projected measurement, results), (x, results) for sdedit, (results,) for interpolate; n = 1, or
         n = `points` for interpolate.
     """
     process, sampler = objective.process, objective.sampler
-    denoise = objective.guided(params, label)
-    smooth = dataclasses.replace(objective, threshold=NoThreshold()).guided(params, label)
+    denoise = objective.guided(params, cond)
+    smooth = dataclasses.replace(objective, threshold=NoThreshold()).guided(params, cond)
     if how.task == "sdedit":
         return x[None], sdedit(denoise, process, sampler, key, x, how.strength)[None]
     if how.task == "interpolate":
@@ -202,14 +203,14 @@ def edit_workdir(
     if len(examples["x"]) < needed:
         raise UserError(f"--num={num} needs {needed} test images, but there are {len(examples['x'])}")
     batch = data.forward({name: rows[:needed] for name, rows in examples.items()}, jax.random.key(0), False)
-    label = None
+    cond: Batch | None = None
     if how.label is not None:
-        label = jnp.full(num, how.label, jnp.int32)
-    elif objective.classes and how.task != "interpolate":
-        label = batch["label"]
-    run_edit = jax.jit(lambda params, x, label, key: edit(objective, params, how, key, x, label))
+        cond = {"label": jnp.full(num, how.label, jnp.int32)}
+    elif objective.condition and how.task != "interpolate":
+        cond = {"label": batch["label"]}
+    run_edit = jax.jit(lambda params, x, cond, key: edit(objective, params, how, key, x, cond))
     key = named(jax.random.key(seed), "edit")
-    rows = [gather(part) for part in run_edit(state.ema, batch["x"], label, key)]
+    rows = [gather(part) for part in run_edit(state.ema, batch["x"], cond, key)]
     rows = [data.inverse(part.reshape(-1, *data.shape)).reshape(part.shape) for part in rows]
     write_edit(out, how, rows, data.levels)
     console.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")

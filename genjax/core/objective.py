@@ -1,14 +1,14 @@
 """The contract: the protocols of networks and objectives.
 
-An `Objective` defines what is learned: it initialises parameters, gives the losses of its *players*, and
-draws samples. A player is a parameter group with its own loss. Training minimises, for every player i
+An `Objective` defines what is learned: it initialises parameters and gives the losses of its *players*.
+A player is a parameter group with its own loss. Training minimises, for every player i
 with parameters theta_i,
 
     theta_i <- argmin_{theta_i} E_{batch, key} [ loss_i(theta_1, ..., theta_n) ],
 
 updating the players in turn, each its own parameters only. A likelihood model is a game with one player,
-a GAN one with two. A family of generative models is a frozen dataclass with these three methods; no base
-class and no registry.
+a GAN one with two. A family of generative models is a frozen dataclass with these methods and the
+capabilities it has (`Samples`, `HasLogProb`, ...); no base class and no registry.
 
 An objective gets batches after the experiment's transforms: `batch["x"]` is float32 in the scale of the
 transforms (or integer tokens), `batch["label"]` int32 classes if the data has them.
@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 
 from genjax.core.errors import UserError
-from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, record
+from genjax.core.types import Array, Batch, Condition, Extra, Key, Params, PyTree, record
 
 
 @runtime_checkable
@@ -72,43 +72,133 @@ class Context:
 
 
 @record
+class Mean:
+    """A metric that is a mean over something else than the loss is, such as over the tokens of one kind.
+
+    Attributes:
+        value: scalar float32.
+        weight: scalar float32, the number of elements that the mean is over; 0 where there are none.
+    """
+
+    value: PyTree  # no narrower: gradients and shapes of means are `Mean`s too
+    weight: PyTree
+
+
+@record
 class Aux:
     """Outputs of a loss besides its value.
 
+    Micro-batches, replicas and the batches of a held-out split are combined by sum(w value) / sum(w).
+
     Attributes:
-        metrics: name -> scalar to log.
+        metrics: name -> scalar to log, a mean over what the loss is a mean over, or a `Mean`.
         extra: the entries of `extra` that this player replaces.
+        weight: w, the number of elements that the loss is a mean over; None for the rows of the batch.
     """
 
     metrics: dict[str, PyTree] = dataclasses.field(default_factory=dict)
     extra: dict[str, PyTree] = dataclasses.field(default_factory=dict)
+    weight: PyTree = None
 
 
 LossFn = Callable[[Params, Extra, Batch, Context], tuple[Array, Aux]]
+UpdateFn = Callable[[Params, Extra, Batch, Context], tuple[PyTree, Aux]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Player:
-    """A parameter group with its own loss (mean over the batch; nats for a likelihood) and update interval.
+    """A parameter group: trained by the gradient of its own loss, or updated in closed form.
 
     Attributes:
-        loss: (params, extra, batch, context) -> (scalar float32, Aux).
+        loss: (params, extra, batch, context) -> (scalar float32, Aux): mean over the batch, nats for a likelihood.
         every: update interval in steps, at least 1: the player is updated on steps divisible by it.
+        update: (params, extra, batch, context) -> (the player's new parameters, Aux), in place of a loss: expectation
+            maximisation, counts. It sees the whole batch at once, and no optimizer.
     """
 
-    loss: LossFn
+    loss: LossFn | None = None
     every: int = 1
+    update: UpdateFn | None = None
 
     def __post_init__(self) -> None:
         if self.every < 1:
             raise UserError(f"every={self.every}: the update interval of a player must be at least 1")
+        if (self.loss is None) == (self.update is None):
+            raise UserError("a player has either a loss or an update")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How an objective draws samples, for reports.
+
+    Attributes:
+        name: of the method: "DDIM", "direct", "token by token".
+        steps: of its loop; 1 without a loop.
+        evaluations: of the network for one sample; the most that there can be where steps are adaptive.
+        stops_early: whether the loop ends before its last step where a sample is complete.
+    """
+
+    name: str
+    steps: int = 1
+    evaluations: int = 1
+    stops_early: bool = False
+
+    def __str__(self) -> str:
+        plural = lambda count, word: f"{count} {word}" + "s" * (count != 1)
+        return (
+            f"{self.name}, {plural(self.steps, 'step')}, {plural(self.evaluations, 'evaluation')} per sample"
+        )
+
+
+@runtime_checkable
+class Conditioner(Protocol):
+    """Makes the condition of a network from what a batch holds beside x. Implementations: `genjax.conditioning`."""
+
+    @property
+    def dropout(self) -> float:
+        """Probability with which training hides the condition of an example, for classifier-free guidance."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """Number of classes that samples can be asked for by `{"label": ...}`; 0 if labels are no part of it."""
+        ...
+
+    def check(self, batch: Batch) -> None:
+        """Raises UserError where the batch lacks what the condition is made from."""
+        ...
+
+    def __call__(self, batch: Batch | None, num: int) -> Condition:
+        """The condition of `num` examples; the one of "nothing" where the batch does not give it."""
+        ...
+
+    def hide(self, condition: Condition, kept: Array) -> Condition:
+        """The condition with "nothing" in place of the examples where `kept` bool [b] is False."""
+        ...
+
+
+@runtime_checkable
+class Weights(Protocol):
+    """Trained parameters that come from elsewhere, such as `training.pretrained.Pretrained`."""
+
+    def load(self, objective: "Objective", key: Key, batch: Batch) -> tuple[Params, Extra]:
+        """The trained values of `objective`, in place of those of `objective.init(key, batch)`."""
+        ...
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """Defines what is learned. Implemented by frozen dataclasses whose fields are the hyperparameters."""
+    """Defines what is learned. Implemented by frozen dataclasses whose fields are the hyperparameters.
+
+    Everything else that an objective can do is a capability below, which programs test for by `isinstance`.
+    """
 
     def __hash__(self) -> int: ...
+
+    @property
+    def condition(self) -> Conditioner | None:
+        """What the model is given beside x; None for an unconditional model."""
+        ...
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Initialises float32 parameters by player, and the extra, untrained state."""
@@ -116,6 +206,16 @@ class Objective(Protocol):
 
     def players(self) -> Mapping[str, Player]:
         """Player name -> player, in the order of their updates; the keys are those of `params`."""
+        ...
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """An objective that draws samples."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """The method, its steps and evaluations, for reports."""
         ...
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> PyTree:
@@ -131,6 +231,47 @@ class Objective(Protocol):
         Returns:
             Samples [num, ...] in the scale of `batch["x"]`.
         """
+        ...
+
+
+def require_samples(objective: Objective) -> Samples:
+    """The objective as one that draws samples.
+
+    Raises:
+        UserError: it draws none.
+    """
+    if not isinstance(objective, Samples):
+        raise UserError(f"{type(objective).__name__} draws no samples")
+    return objective
+
+
+def num_classes(objective: Objective) -> int:
+    """Number of classes that samples can be asked for; 0 for none."""
+    return objective.condition.classes if objective.condition else 0
+
+
+@runtime_checkable
+class HasShape(Protocol):
+    """An objective whose configuration fixes the shape of one example."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+@runtime_checkable
+class HasValues(Protocol):
+    """An objective for integer data of a fixed number of values."""
+
+    @property
+    def values(self) -> int: ...
+
+
+@runtime_checkable
+class HasElements(Protocol):
+    """An objective whose likelihood counts the elements of each example, such as the tokens of a document."""
+
+    def elements(self, batch: Batch) -> Float[Array, " b"]:
+        """Number of elements of each example that `log_prob` covers."""
         ...
 
 
@@ -218,7 +359,7 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
-class HasDecoder(Protocol):
+class HasDecoder(Objective, Protocol):
     """An objective that decodes latents to data: a generator, whose latents are N(0, I), or an autoencoder."""
 
     @property

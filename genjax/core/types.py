@@ -30,6 +30,25 @@ def record(cls: C) -> C:
     return frozen
 
 
+@record
+class Condition:
+    """What a network is given beside x; each part or None.
+
+    Attributes:
+        vector: [b, k], for adaptive normalisation (FiLM, adaLN).
+        context: [b, n, d], a sequence for cross-attention or joint attention.
+        mask: bool [b, n], the valid elements of `context`.
+        aligned: [b, *space, c], concatenated to the channels of x.
+        residuals: arrays added to the network's features, by level.
+    """
+
+    vector: PyTree = None
+    context: PyTree = None
+    mask: PyTree = None
+    aligned: PyTree = None
+    residuals: PyTree = None
+
+
 def named(key: Key, name: str) -> Key:
     """Derives the key of one named use of randomness: `fold_in(key, crc32(name))`.
 
@@ -46,4 +65,4 @@ def named(key: Key, name: str) -> Key:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-__all__ = ["Array", "Batch", "Extra", "Key", "Metrics", "Params", "PyTree", "named", "record"]
+__all__ = ["Array", "Batch", "Condition", "Extra", "Key", "Metrics", "Params", "PyTree", "named", "record"]

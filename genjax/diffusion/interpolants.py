@@ -226,6 +226,16 @@ class Solver(Protocol):
     """Integrates from base to data."""
 
     @property
+    def steps(self) -> int:
+        """Number of steps."""
+        ...
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the network for one sample."""
+        ...
+
+    @property
     def margin(self) -> float:
         """Integration runs from u = 1 - margin to u = margin."""
         ...
@@ -259,6 +269,11 @@ class ODE:
     method: Literal["euler", "heun", "rk4"] = "heun"
     margin: float = 1e-3
 
+    @property
+    def evaluations(self) -> int:
+        """See `Solver.evaluations`."""
+        return self.steps * {"euler": 1, "heun": 2, "rk4": 4}[self.method]
+
     def solve(self, estimate: Estimator, gamma: Gamma, x: State, key: Key) -> State:
         """See `Solver.solve`; deterministic."""
         still = jnp.zeros(len(x), x.dtype)
@@ -286,6 +301,11 @@ class SDE:
     scale: float = 1.0
     power: float = 1.0
     margin: float = 1e-3
+
+    @property
+    def evaluations(self) -> int:
+        """See `Solver.evaluations`."""
+        return self.steps
 
     def solve(self, estimate: Estimator, gamma: Gamma, x: State, key: Key) -> State:
         """See `Solver.solve`; step i uses the key `fold_in(named(key, "walk"), i)`.

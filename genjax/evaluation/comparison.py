@@ -18,8 +18,9 @@ import numpy as np
 
 from genjax.core import tree
 from genjax.core.errors import UserError
+from genjax.core.objective import require_samples
 from genjax.evaluation.costs import sample_flops, step_costs
-from genjax.evaluation.evaluate import count_params, describe_sampler
+from genjax.evaluation.evaluate import count_params
 from genjax.evaluation.held_out import PARAMETERS
 from genjax.evaluation.sample_quality import fit_reference, measure
 from genjax.metrics.distances.collapse import collapse, near_duplicate_report
@@ -128,7 +129,7 @@ def evaluate_run(word: str, reference: SampleReference | None, run: Run, num: in
         "features": features,
         "samples": num,
         "sample_seed": seed,
-        "sampler": describe_sampler(run.experiment.objective),
+        "sampler": str(require_samples(run.experiment.objective).sampling),
         "parameters_of": PARAMETERS,
         "comparable": own_features_reason(features),
     }

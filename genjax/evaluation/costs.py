@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from genjax.core.objective import num_classes, require_samples
 from genjax.evaluation.flops import count_flops, has_while_loop
 from genjax.parallel.mesh import batch_shards
 from genjax.training.loop import Run
@@ -36,16 +37,18 @@ def step_costs(run: Run) -> Mapping[str, float]:
 def sample_flops(run: Run, state: TrainState) -> float | None:
     """FLOPs of one sample; None if its loop has a data-dependent length (adaptive solvers).
 
-    An objective whose loop length equals the sample's declares it as `loop_iterations`.
+    A loop that may stop early is counted at its full length.
     """
     objective, count = run.experiment.objective, batch_shards(run.mesh)
-    classes = getattr(objective, "classes", 0)
-    cond = {"label": jnp.zeros(count, jnp.int32)} if classes else None
+    cond = {"label": jnp.zeros(count, jnp.int32)} if num_classes(objective) else None
 
     def draw(params: Any, extra: Any, key: Any) -> Any:
-        return objective.sample(params, extra, key, count, cond)
+        return require_samples(objective).sample(params, extra, key, count, cond)
 
     args = (state.ema, state.extra, jax.random.key(0))
-    if iterations := getattr(objective, "loop_iterations", 0):
-        return count_flops(draw, *args, iterations=iterations) / count
-    return None if has_while_loop(draw, *args) else count_flops(draw, *args) / count
+    sampling = require_samples(objective).sampling
+    if sampling.stops_early:
+        return count_flops(draw, *args, iterations=sampling.steps) / count
+    if has_while_loop(draw, *args):
+        return None
+    return count_flops(draw, *args) / count

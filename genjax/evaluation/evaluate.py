@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from genjax.core import tree
 from genjax.core.errors import UserError
-from genjax.core.objective import HasLogProb, HasTranslation, Objective
+from genjax.core.objective import HasLogProb, HasTranslation, Samples
 from genjax.data import Data, GaussianMixture
 from genjax.data.sources.pairs import halves
 from genjax.data.text.decode_text import decode
@@ -106,15 +106,16 @@ def sample_report(data: Data, samples: np.ndarray, labels: np.ndarray | None, se
     return compare_samples(reference, data, samples, labels)
 
 
-def describe_sampler(objective: Objective) -> str:
-    """The sampler's name, steps and network evaluations per sample."""
-    sampler = getattr(objective, "sampler", None)
-    if sampler is None:
-        return "none: the model draws directly"
-    steps = getattr(sampler, "steps", None)
-    calls = getattr(sampler, "evaluations", None)
-    words = [f"{steps} steps"] * (steps is not None) + [f"{calls} evaluations a sample"] * (calls is not None)
-    return ", ".join([type(sampler).__name__, *words])
+def tunable_settings(node: Any, path: str = "objective") -> Report:
+    """The fields, at any depth, that training does not depend on: sampler, guidance, threshold."""
+    found: Report = {}
+    free = {*tree.fields(node)} - {*tree.untunable(node)}
+    for name, value in sorted(tree.fields(node).items()):
+        if name in free:
+            found[f"{path}.{name}"] = tree.describe(value)
+        elif tree.is_node(value):
+            found |= tunable_settings(value, f"{path}.{name}")
+    return found
 
 
 def evaluation_context(experiment: Experiment, state: TrainState) -> Report:
@@ -128,11 +129,9 @@ def evaluation_context(experiment: Experiment, state: TrainState) -> Report:
         "examples_seen": step * experiment.batch_size,
         "samples": config.num,
         "sample_seed": config.seed,
-        "sampler": describe_sampler(objective),
+        "sampler": str(objective.sampling) if isinstance(objective, Samples) else "none",
     }
-    free = {*tree.fields(objective)} - {*tree.untunable(objective)}
-    settings = {f"objective.{name}": tree.describe(getattr(objective, name)) for name in sorted(free)}
-    return numbers | settings
+    return numbers | tunable_settings(objective)
 
 
 def evaluate(

@@ -1,16 +1,19 @@
 """Held-out losses, and a translator's outputs on the test split."""
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from genjax.core.objective import HasTranslation, Objective
-from genjax.core.types import Metrics, named
+from genjax.core.objective import HasTranslation, Mean, Objective
+from genjax.core.types import Batch, named
 from genjax.data import sweep
+from genjax.data.batches import process_rows
+from genjax.data.examples import Examples
 from genjax.evaluation.sampling import gather
 from genjax.parallel import multihost
 from genjax.parallel.mesh import batch_shards, shard_batch
@@ -27,7 +30,7 @@ def eval_batch_size(experiment: Experiment, mesh: Mesh) -> int:
 
 
 @functools.lru_cache(maxsize=8)
-def compile_losses(objective: Objective, transform: Transform) -> Callable[..., Metrics]:
+def compile_losses(objective: Objective, transform: Transform) -> Callable[..., Mapping[str, Mean]]:
     """Compiles `make_eval_step`'s function, once for all periodic evaluations of a run."""
     return jax.jit(make_eval_step(objective, transform))
 
@@ -44,17 +47,44 @@ def held_out_losses(
         split: split of the data.
 
     Returns:
-        "player/metric" -> mean over whole batches; compare with the training losses to detect overfitting.
+        "player/metric" -> mean over the split, each example counted once: batches are combined by their weights, and
+        the last one has the rows that are left. Compare with the training losses to detect overfitting.
     """
     step = compile_losses(experiment.objective, experiment.data.forward)
-    root, rows = named(jax.random.key(experiment.evaluation.seed), "held out"), []
-    size = eval_batch_size(experiment, mesh)
-    whole_batches = sweep(experiment.data.load(split), size, *multihost.block(mesh, size))
-    for call, (batch, count) in enumerate(whole_batches):
-        if count == size or call == 0:
-            key = jax.random.fold_in(root, call)
-            rows.append(jax.device_get(step(state.ema, state.extra, shard_batch(batch, mesh), key)))
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    root, sums = named(jax.random.key(experiment.evaluation.seed), "held out"), dict[str, np.ndarray]()
+    for call, batch in enumerate(
+        exact_batches(experiment.data.load(split), eval_batch_size(experiment, mesh), mesh)
+    ):
+        means = jax.device_get(step(state.ema, state.extra, batch, jax.random.fold_in(root, call)))
+        for name, mean in means.items():
+            here = np.array([mean.weight * mean.value, mean.weight], np.float64)
+            sums[name] = sums.get(name, np.zeros(2)) + here
+    return {name: float(total / weight) if weight else math.nan for name, (total, weight) in sums.items()}
+
+
+def exact_batches(examples: Examples, size: int, mesh: Mesh) -> Iterator[Batch]:
+    """All examples in order and each once, as global arrays.
+
+    Args:
+        examples: a split.
+        size: rows of a batch, a multiple of the mesh's batch shards.
+        mesh: the devices.
+
+    Yields:
+        Batches of `size` rows split over the mesh; what is left as one smaller batch, split if the shards divide it,
+        else whole on every device.
+    """
+    for start in range(0, len(examples), size):
+        rows = np.arange(start, min(start + size, len(examples)))
+        if len(rows) % batch_shards(mesh) == 0:
+            index, count = multihost.block(mesh, len(rows))
+            yield shard_batch(examples[rows[process_rows(len(rows), index, count)]], mesh)
+        else:
+            everywhere = NamedSharding(mesh, PartitionSpec())
+            yield {
+                name: jax.make_array_from_process_local_data(everywhere, array)
+                for name, array in examples[rows].items()
+            }
 
 
 def translations(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from genjax.core.objective import require_samples
 from genjax.evaluation import evaluate
 from genjax.evaluation.hardware import busy
 from genjax.evaluation.sampling import draw_samples
@@ -67,9 +68,7 @@ def measure(
         report=lambda done: stamps.append((done, busy())),
     )
     row: dict[str, float] = {}
-    evaluations = getattr(getattr(experiment.objective, "sampler", None), "evaluations", None)
-    if evaluations is not None:
-        row["evaluations"] = float(evaluations)
+    row["evaluations"] = float(require_samples(experiment.objective).sampling.evaluations)
     if len(stamps) > 1:
         row["seconds_per_1000"] = seconds_per_thousand(stamps)
     if reference is not None and (samples != samples[:1]).any():

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Int, Shaped
 
 from genjax.core.errors import UserError
-from genjax.core.objective import HasTranslation, Objective
+from genjax.core.objective import HasTranslation, Objective, num_classes, require_samples
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.data import Data
 from genjax.parallel.mesh import batch_sharding, batch_shards, with_mesh
@@ -40,7 +40,7 @@ def compile_sampler(objective: Objective, mesh: Mesh, num: int) -> Callable[...,
     """
 
     def draw(params: Params, extra: Extra, key: Key, cond: Batch | None) -> Array:
-        return objective.sample(params, extra, key, num, cond)
+        return require_samples(objective).sample(params, extra, key, num, cond)
 
     return jax.jit(with_mesh(draw, mesh), out_shardings=batch_sharding(mesh))
 
@@ -99,7 +99,7 @@ def sample_batches(
     Raises:
         UserError: `label` is out of range, or with `finite` samples are not finite.
     """
-    classes = getattr(objective, "classes", 0)
+    classes = num_classes(objective)
     if label is not None and not 0 <= label < classes:
         known = f"classes 0 to {classes - 1}" if classes else "no classes"
         raise UserError(f"label={label}: this model has {known}")

@@ -31,16 +31,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from genjax.conditioning.labels import condition_vector, training_vector
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Penalised, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Penalised, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions.outputs import Categorical, OutputDistribution
 from genjax.networks.layers import segments
 from genjax.networks.layers.incremental import IncrementalDecoder, naive
 from genjax.networks.layers.kv_cache import Kind
-from genjax.objectives.common import check_shape, condition, training_condition
+from genjax.objectives.common import check_shape
 from genjax.samplers.decoding import Decoding, Generated, Model, generate, guided
 from genjax.samplers.decoding.model import of_incremental
 
@@ -55,10 +56,9 @@ class Autoregressive:
         shape: shape of an example of integers 0 ... values - 1.
         values: number of values of an element.
         output: output distribution, see `genjax.distributions.outputs`.
-        classes: number of labels; 0 for an unconditional model.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         start: whether the first element is predicted (after a start symbol) or given.
         first: first element of samples without a prompt, if not `start`.
-        label_dropout: probability of dropping the label in training.
         smoothing: label smoothing s.
         z_loss: weight z.
         guidance: scale of classifier-free guidance when sampling; 1 is the conditional model.
@@ -73,10 +73,9 @@ class Autoregressive:
     shape: tuple[int, ...]
     values: int
     output: OutputDistribution = Categorical()
-    classes: int = 0
+    condition: Conditioner | None = None
     start: bool = True
     first: int = tunable(0)
-    label_dropout: float = 0.0
     smoothing: float = 0.0
     z_loss: float = 0.0
     guidance: float = tunable(1.0)
@@ -97,11 +96,6 @@ class Autoregressive:
         return (*rows, last if self.start else last - 1)
 
     @property
-    def loop_iterations(self) -> int:
-        """Iterations of the sampling loop: one for each element."""
-        return math.prod(self.shape)
-
-    @property
     def channels(self) -> int:
         """Number of elements at each place."""
         return self.output.grid(self.shape)[1]
@@ -113,13 +107,13 @@ class Autoregressive:
             UserError: the batch has another shape than `shape`, is not of integers, or is packed and the network
                 does not support it.
         """
-        check_shape(self.shape, batch, self.classes)
+        check_shape(self.shape, batch, self.condition)
         self._segments(batch)
         if not jnp.issubdtype(batch["x"].dtype, jnp.integer):
             raise UserError(
                 "an autoregressive model needs integer data: remove transforms such as Scale, or quantise"
             )
-        cond = condition(batch, len(batch["x"]), self.classes)
+        cond = condition_vector(self.condition, batch, len(batch["x"]))
         return {"net": self.net.init(key, self._shifted(batch["x"]), None, cond, out=self._out)}, {}
 
     def players(self) -> Mapping[str, Player]:
@@ -217,7 +211,7 @@ class Autoregressive:
             UserError: smoothing or z-loss with an output distribution other than `Categorical`.
         """
         x = batch["x"]
-        cond = training_condition(batch, self.classes, self.label_dropout if ctx.train else 0.0, ctx.key)
+        cond = training_vector(self.condition, batch, ctx)
         options = {"train": True, "rngs": {"dropout": named(ctx.key, "dropout")}} if ctx.train else {}
         out, penalty, net_metrics = self._with_penalty(params, x, cond, **options, **self._segments(batch))
         target = self._targets(x)
@@ -253,7 +247,9 @@ class Autoregressive:
             Nats, float32.
         """
         x = batch["x"]
-        out = self.outputs(params, x, condition(batch, len(x), self.classes), **self._segments(batch))
+        out = self.outputs(
+            params, x, condition_vector(self.condition, batch, len(x)), **self._segments(batch)
+        )
         return sum_dims(self.output.log_prob(out, self._targets(x), self.values) * self._counted(batch))
 
     def model(self, params: Params, num: int, cond: Batch | None = None, slack: int = 0) -> Model:
@@ -271,11 +267,11 @@ class Autoregressive:
         first = None if self.start else self.first
 
         def make(given: Batch | None) -> Model:
-            decoder = self._incremental(params, condition(given, num, self.classes), slack)
+            decoder = self._incremental(params, condition_vector(self.condition, given, num), slack)
             logits = functools.partial(self.output.logits, values=self.values)
             return of_incremental(decoder, logits, self.channels, self.values, first)
 
-        if cond is None or not self.classes:
+        if cond is None or self.condition is None:
             return make(None)
         return guided(make(cond), make(None), self.guidance) if self.guidance != 1.0 else make(cond)
 
@@ -298,6 +294,11 @@ class Autoregressive:
             return y.reshape(len(x), math.prod(self.grid), *self._out[len(self.grid) :])
 
         return naive(apply, math.prod(self.grid), self.channels)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One element at a time."""
+        return Sampling("autoregressive decoding", math.prod(self.shape), math.prod(self.grid), True)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

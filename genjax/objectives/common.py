@@ -1,67 +1,22 @@
 """Helpers shared by several objectives."""
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.core.errors import UserError
-from genjax.core.types import Array, Batch, Key, named
+from genjax.core.objective import Conditioner
+from genjax.core.types import Array, Batch
 
 
-def one_hot(label: Array, classes: int) -> Float[Array, "b classes"]:
-    """The conditioning vector of a label; the zero vector means "no label"."""
-    return jax.nn.one_hot(label, classes)
-
-
-def condition(batch: Batch | None, num: int, classes: int) -> Float[Array, "b classes"] | None:
-    """The conditioning vectors of a batch.
-
-    Args:
-        batch: `"label"` int32 [num] if labelled; or None.
-        num: number of rows.
-        classes: number of labels; 0 for an unconditional model.
-
-    Returns:
-        One-hot labels [num, classes], zeros if the batch has none; None for an unconditional model.
-    """
-    if not classes:
-        return None
-    if batch is None or "label" not in batch:
-        return jnp.zeros((num, classes))
-    return one_hot(batch["label"], classes)
-
-
-def training_condition(
-    batch: Batch, classes: int, label_dropout: float, key: Key
-) -> Float[Array, "b classes"] | None:
-    """The conditioning vectors of a training batch, with label dropout for classifier-free guidance.
-
-    Args:
-        batch: `"x"` [b, ...]; `"label"` int32 [b] if there are classes.
-        classes: number of labels; 0 for an unconditional model.
-        label_dropout: probability of dropping a label.
-        key: of the training step.
-
-    Returns:
-        As `condition`, zero rows where the label is dropped (Ho & Salimans 2022, arXiv:2207.12598, alg. 1).
-    """
-    num = len(batch["x"])
-    cond = condition(batch, num, classes)
-    if cond is None:
-        return None
-    return cond * jax.random.bernoulli(named(key, "labels"), 1.0 - label_dropout, (num, 1))
-
-
-def check_shape(shape: tuple[int, ...], batch: Batch, classes: int = 0) -> None:
-    """Checks that the data match the objective's shape and classes.
+def check_shape(shape: tuple[int, ...], batch: Batch, conditioner: Conditioner | None = None) -> None:
+    """Checks that the data match the objective's shape and condition.
 
     Args:
         shape: of one example, as configured.
-        batch: `"x"` [b, ...]; `"label"` [b] if the data are labelled.
-        classes: as configured; more than 0 needs labels.
+        batch: `"x"` [b, ...], and what the condition is made from.
+        conditioner: as configured.
 
     Raises:
-        UserError: the shapes differ, or labels are missing.
+        UserError: the shapes differ, or the batch lacks what the condition is made from.
     """
     given = tuple(batch["x"].shape[1:])
     if given != tuple(shape):
@@ -70,10 +25,8 @@ def check_shape(shape: tuple[int, ...], batch: Batch, classes: int = 0) -> None:
             f"the objective expects examples of shape {tuple(shape)} but the data have shape {given}: "
             f"set --config.objective.shape={written}"
         )
-    if classes and "label" not in batch:
-        raise UserError(
-            f"the objective has {classes} classes but the data have no labels: set --config.objective.classes=0"
-        )
+    if conditioner is not None:
+        conditioner.check(batch)
 
 
 def check_pairs(shape: tuple[int, ...], batch: Batch) -> None:

@@ -19,14 +19,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.conditioning.labels import condition_vector
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Player
+from genjax.core.objective import Aux, Conditioner, Context, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions.flows.base import Base, Normal
 from genjax.distributions.flows.bijector import Bijector, Given
 from genjax.distributions.flows.dequantize import Dequantization, UniformNoise
-from genjax.objectives.common import check_shape, condition
+from genjax.objectives.common import check_shape
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Flow:
         bijector: f, from data (with `levels`, from the unit cube) to the base.
         shape: of one example.
         base: p_0.
-        classes: number of labels, passed one-hot to all conditioner networks; 0 for none.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         levels: L, for integer data without transforms; 0 for continuous data.
         dequantize: distribution of u, with `levels`.
         draws: of u per example in `log_prob`.
@@ -47,7 +48,7 @@ class Flow:
     bijector: Bijector
     shape: tuple[int, ...]
     base: Base = Normal()
-    classes: int = 0
+    condition: Conditioner | None = None
     levels: int = 0
     dequantize: Dequantization = UniformNoise()
     draws: int = tunable(1)
@@ -63,8 +64,8 @@ class Flow:
         Raises:
             UserError: the batch's shape is not `shape`, or it is integer without `levels` or float with `levels`.
         """
-        check_shape(self.shape, batch, self.classes)
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        check_shape(self.shape, batch, self.condition)
+        x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
         discrete = jnp.issubdtype(x.dtype, jnp.integer)
         if discrete and not self.levels:
             raise UserError(
@@ -105,14 +106,16 @@ class Flow:
         Args:
             params: parameters by player.
             extra: state carried beside the parameters.
-            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            batch: `"x"` [b, *shape]; and what `condition` is made from.
             ctx: PRNG key, step, and whether this is training.
 
         Returns:
             (scalar loss, metrics).
         """
         x = batch["x"]
-        given = Given(condition(batch, len(x), self.classes), key=named(ctx.key, "given"), train=ctx.train)
+        given = Given(
+            condition_vector(self.condition, batch, len(x)), key=named(ctx.key, "given"), train=ctx.train
+        )
         nats = -jnp.mean(self._log_prob(params, x, given))
         return nats / math.prod(self.shape), Aux({"nats": nats})
 
@@ -131,19 +134,24 @@ class Flow:
         Args:
             params: parameters by player.
             extra: state carried beside the parameters.
-            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            batch: `"x"` [b, *shape]; and what `condition` is made from.
             key: typed PRNG key.
 
         Returns:
             Nats [b].
         """
-        cond = condition(batch, len(batch["x"]), self.classes)
+        cond = condition_vector(self.condition, batch, len(batch["x"]))
         draws = self.draws if self.levels else 1
 
         def once(index: Array) -> Float[Array, " b"]:
             return self._log_prob(params, batch["x"], Given(cond, key=jax.random.fold_in(key, index)))
 
         return jax.nn.logsumexp(jax.lax.map(once, jnp.arange(draws)), axis=0) - math.log(draws)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> Array:
         """Maps draws from the base to data.
@@ -196,11 +204,13 @@ class Flow:
         Returns:
             (layer numbers [n] float32, states [n, b, *shape]).
         """
-        return self._with_times(self._inverse_states(params, z, Given(condition(None, len(z), self.classes))))
+        return self._with_times(
+            self._inverse_states(params, z, Given(condition_vector(self.condition, None, len(z))))
+        )
 
     def _draw_base(self, key: Key, num: int, cond: Batch | None) -> tuple[Array, Given]:
         z = self.base.sample(named(key, "base"), (num, *self.shape), self.temperature)
-        return z, Given(condition(cond, num, self.classes))
+        return z, Given(condition_vector(self.condition, cond, num))
 
     def _inverse_states(self, params: Params, z: Array, given: Given) -> Array:
         return jnp.concatenate([z[None], self.bijector.inverse_states(params["flow"]["bijector"], z, given)])

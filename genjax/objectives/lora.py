@@ -12,6 +12,7 @@ player's parameters are the factors of its matrices, {path: {"A", "B"}}, and the
 The merged matrices are computed in each step, which needs memory for a second copy of the base.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,9 +22,19 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, HasLogProb, LossFn, Objective, Player
+from genjax.core.objective import (
+    Aux,
+    Conditioner,
+    Context,
+    HasLogProb,
+    LossFn,
+    Objective,
+    Player,
+    Sampling,
+    Weights,
+    require_samples,
+)
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
-from genjax.training.pretrained import Pretrained
 
 Factors = dict[str, dict[str, Array]]
 
@@ -75,7 +86,7 @@ class LoRA:
     """
 
     inner: Objective
-    base: Pretrained
+    base: Weights
     path: str = r"kernel$"
     rank: int = 8
     alpha: float = 16.0
@@ -93,7 +104,7 @@ class LoRA:
         """The factors of all players; `extra` holds "base" and, as "inner", the inner objective's extra.
 
         Raises:
-            UserError: no matrix path matches `path`; or as `Pretrained.load`.
+            UserError: no matrix path matches `path`; or as `Weights.load`.
         """
         params, extra = self.base.load(self.inner, key, batch)
         factors = {player: self._factors(named(key, player), own) for player, own in params.items()}
@@ -121,14 +132,27 @@ class LoRA:
     def players(self) -> Mapping[str, Player]:
         """The inner objective's players, trained through the factors."""
         inner = self.inner.players()
-        return {name: Player(self._adapted(player.loss), player.every) for name, player in inner.items()}
+        for name, player in inner.items():
+            if player.loss is None:
+                raise UserError(f"LoRA adapts players that are trained by gradients, '{name}' is not")
+        return {
+            name: Player(self._adapted(player.loss), player.every)
+            for name, player in inner.items()
+            if player.loss
+        }
 
     def _adapted(self, inner: LossFn) -> LossFn:
         def loss(params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
             value, aux = inner(*self.merged(params, extra), batch, ctx)
-            return value, Aux(aux.metrics, {"inner": {**extra["inner"], **aux.extra}} if aux.extra else {})
+            changed = {"inner": {**extra["inner"], **aux.extra}} if aux.extra else {}
+            return value, dataclasses.replace(aux, extra=changed)
 
         return loss
+
+    @property
+    def sampling(self) -> Sampling:
+        """The inner objective's."""
+        return require_samples(self.inner).sampling
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> PyTree:
         """Samples of the inner objective with merged parameters.
@@ -143,17 +167,17 @@ class LoRA:
         Returns:
             As the inner objective.
         """
-        return self.inner.sample(*self.merged(params, extra), key, num, cond)
+        return require_samples(self.inner).sample(*self.merged(params, extra), key, num, cond)
 
     @property
-    def classes(self) -> int:
+    def condition(self) -> Conditioner | None:
         """The inner objective's."""
-        return getattr(self.inner, "classes", 0)
+        return self.inner.condition
 
     @property
     def log_prob_kind(self) -> str:
         """The inner objective's; empty if it has no likelihood."""
-        return getattr(self.inner, "log_prob_kind", "")
+        return self.inner.log_prob_kind if isinstance(self.inner, HasLogProb) else ""
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
         """Log-probability under the inner objective with merged parameters.

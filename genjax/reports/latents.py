@@ -23,7 +23,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from genjax.core.errors import UserError, nearest
-from genjax.core.objective import HasDecoder, HasEncoder, HasLatents, HasStyles
+from genjax.core.objective import HasDecoder, HasEncoder, HasLatents, HasStyles, HasValues, num_classes
 from genjax.core.types import Array, Batch, named
 from genjax.data import sweep
 from genjax.evaluation.evaluate import load_split
@@ -123,7 +123,7 @@ class View:
         key = named(jax.random.key(self.seed), "explore")
         z, classes = (
             jax.random.normal(key, (count, *self.coder.latent_shape)),
-            getattr(self.coder, "classes", 0),
+            num_classes(self.coder),
         )
         return z, jnp.arange(count, dtype=jnp.int32) % classes if classes else None
 
@@ -152,7 +152,7 @@ class View:
 
     def condition(self, label: Array | None, outer: tuple[int, ...]) -> Batch | None:
         """Labels broadcast to [*outer] and flattened; None for an unconditional model."""
-        if not getattr(self.coder, "classes", 0):
+        if not num_classes(self.coder):
             return None
         label = jnp.zeros((), jnp.int32) if label is None else label
         label = label if self.label is None else jnp.asarray(self.label, jnp.int32)
@@ -275,11 +275,11 @@ def explore(view: View, task: str) -> TaskResult:
     for name, value, least in (("num", view.num, 1), ("points", view.points, 2)):
         if value < least:
             raise UserError(f"--{name}={value} must be at least {least}")
-    values = getattr(objective, "values", 0)
+    values = objective.values if isinstance(objective, HasValues) else 0
     if task != "reconstruct" and (task == "codes") != bool(values):
         kind = "codes" if values else "real numbers"
         raise UserError(f"--task={task} cannot be done: this run's latents are {kind}")
-    classes = getattr(objective, "classes", 0)
+    classes = num_classes(objective)
     if view.label is not None and not 0 <= view.label < classes:
         known = f"classes 0 to {classes - 1}" if classes else "no classes"
         raise UserError(f"--label={view.label}: this model has {known}")

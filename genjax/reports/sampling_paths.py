@@ -10,7 +10,7 @@ from numpy import ndarray
 from PIL import Image
 
 from genjax.core.errors import UserError
-from genjax.core.objective import HasLogProb, HasPath, HasVelocity, HasWarp
+from genjax.core.objective import HasLogProb, HasPath, HasVelocity, HasWarp, num_classes
 from genjax.core.types import named
 from genjax.data import Data
 from genjax.data.text.decode_text import decode
@@ -60,7 +60,7 @@ def draw_path(
         raise UserError(f"{type(objective).__name__} samples in one step: there is no path to trace")
     if frames < 2:
         raise UserError(f"--trace={frames} must be at least 2: the first and the last state")
-    classes = getattr(objective, "classes", 0)
+    classes = num_classes(objective)
     if label is not None and not 0 <= label < classes:
         raise UserError(
             f"label={label}: this model has {f'classes 0 to {classes - 1}' if classes else 'no classes'}"

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
+from genjax.core.objective import Sampling
 from genjax.core.types import Array, Key, PyTree, named, record
 
 Denoise = Callable[[Array, Array], Any]  # (x_t, t) -> a `Prediction`, or for tokens their log-probabilities
@@ -32,8 +33,8 @@ class SamplerState:
 
 
 @runtime_checkable
-class Sampler(Protocol):
-    """A method that integrates from noise to data. Implemented by frozen dataclasses."""
+class Stepper(Protocol):
+    """What the sampling loop runs: a grid of times and a step between neighbours."""
 
     def times(self, process: Process) -> Float[Array, " n"]:
         """The grid: n = steps + 1 strictly decreasing times in [0, 1]."""
@@ -68,10 +69,30 @@ class Sampler(Protocol):
         ...
 
 
+@runtime_checkable
+class Sampler(Stepper, Protocol):
+    """A method that integrates from noise to data. Implemented by frozen dataclasses."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of the grid."""
+        ...
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the denoiser for one sample; the most that there can be where the steps are adaptive."""
+        ...
+
+
+def sampling_of(sampler: Sampler) -> Sampling:
+    """What reports say of a sampler: its name, steps and evaluations."""
+    return Sampling(type(sampler).__name__, sampler.steps, sampler.evaluations)
+
+
 def sample(
     denoise: Denoise,
     process: Process,
-    sampler: Sampler,
+    sampler: Stepper,
     key: Key,
     shape: tuple[int, ...],
     *,

@@ -128,19 +128,21 @@ class Experiment:
     input: Input = tunable(Input())
 
     def optimizers(self) -> dict[str, optax.GradientTransformation]:
-        """One optax transformation for each player.
+        """One optax transformation for each player; the identity for those updated in closed form.
 
         Raises:
             UserError: optimizers are given by name, and the names differ from the players'.
         """
         players = self.objective.players()
+        closed = {name: optax.identity() for name, player in players.items() if player.update}
+        trained = [name for name in players if name not in closed]
         if not isinstance(self.optimizer, Mapping):
-            return {name: self.optimizer.build(self.steps) for name in players}
-        for name in {*players} ^ {*self.optimizer}:
+            return {name: self.optimizer.build(self.steps) for name in trained} | closed
+        for name in {*trained} ^ {*self.optimizer}:
             raise UserError(
-                f"optimizer is given for {sorted(self.optimizer)}; the players are {sorted(players)}: '{name}'"
+                f"optimizer is given for {sorted(self.optimizer)}; the players are {sorted(trained)}: '{name}'"
             )
-        return {name: self.optimizer[name].build(self.steps) for name in players}
+        return {name: self.optimizer[name].build(self.steps) for name in trained} | closed
 
 
 def check(experiment: Experiment) -> Experiment:

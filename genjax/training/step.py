@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
-from genjax.core.objective import Aux, Context, Objective, Player
+from genjax.core.errors import UserError
+from genjax.core.objective import Aux, Context, Mean, Objective, Player, UpdateFn
 from genjax.core.types import Array, Batch, Extra, Key, Metrics, Params, PyTree, named, record
 
 Transform = Callable[[Batch, Key, bool], Batch]  # raw batch, key, train -> the objective's batch
-Reduce = Callable[[PyTree], PyTree]  # mean over replicas: identity under jit, pmean under pmap
+Reduce = Callable[[PyTree], PyTree]  # sum over replicas
+LOSS, GRADS = "loss", "gradients"
 
 
 @record
@@ -74,17 +76,59 @@ def ema_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
     return jnp.minimum(decay, (1.0 + n) / (10.0 + n))
 
 
-def _gradient(name: str, player: Player, accumulate: int) -> Callable[..., Any]:
-    """Value, aux and gradient of a player's loss in its own parameters, averaged over micro-batches."""
+def weighted(value: Mapping[str, PyTree], aux: Aux, batch: Batch) -> Mapping[str, Mean]:
+    """Means with their weights, which combine by `add_means`.
+
+    Args:
+        value: name -> what is a mean over what the loss is a mean over; trees of arrays.
+        aux: of that loss.
+        batch: the objective's batch; its rows are the default weight.
+
+    Returns:
+        name -> `Mean`, the metrics of `aux` included.
+    """
+    rows = jnp.asarray(len(next(iter(batch.values()))), jnp.float32)
+    weight = rows if aux.weight is None else jnp.asarray(aux.weight, jnp.float32)
+    means = {**value, **aux.metrics}
+    return {name: mean if isinstance(mean, Mean) else Mean(mean, weight) for name, mean in means.items()}
+
+
+def scale_means(means: Mapping[str, Mean]) -> Mapping[str, Mean]:
+    """(weight * value, weight) of each mean: these sums may be added."""
+    times = lambda mean: jax.tree.map(lambda x: mean.weight * x, mean.value)
+    return {name: Mean(times(mean), mean.weight) for name, mean in means.items()}
+
+
+def divide_means(sums: Mapping[str, Mean]) -> Mapping[str, PyTree]:
+    """sum(weight * value) / sum(weight); 0 where the weights are 0."""
+    over = lambda mean: jax.tree.map(lambda x: x / jnp.where(mean.weight > 0, mean.weight, 1.0), mean.value)
+    return {name: over(mean) for name, mean in sums.items()}
+
+
+def _gradient(name: str, player: Player, accumulate: int, reduce: Reduce | None) -> Callable[..., Any]:
+    """Means (loss, gradient in the player's own parameters, metrics) and new extra.
+
+    Over micro-batches and replicas they are combined by sum(w value) / sum(w).
+    """
+    loss_fn = player.loss
+    assert loss_fn is not None
 
     def gradient(params: Params, extra: Extra, batch: Batch, ctx: Context) -> Any:
         def loss(own: PyTree) -> tuple[Array, Aux]:
-            return player.loss({**params, name: own}, extra, batch, ctx)
+            return loss_fn({**params, name: own}, extra, batch, ctx)
 
-        return jax.value_and_grad(loss, has_aux=True)(params[name])
+        (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(params[name])
+        return weighted({LOSS: value, GRADS: grads}, aux, batch), aux.extra
 
-    if accumulate == 1:
-        return gradient
+    def combined(params: Params, extra: Extra, batch: Batch, ctx: Context) -> Any:
+        if accumulate > 1:
+            sums, new = accumulated(params, extra, batch, ctx)
+        else:
+            means, new = gradient(params, extra, batch, ctx)
+            if reduce is None:
+                return {key: mean.value for key, mean in means.items()}, new
+            sums = scale_means(means)
+        return divide_means(sums if reduce is None else reduce(sums)), new
 
     def accumulated(params: Params, extra: Extra, batch: Batch, ctx: Context) -> Any:
         # Strided: each device splits its own rows, and no row changes devices.
@@ -96,32 +140,56 @@ def _gradient(name: str, player: Player, accumulate: int) -> Callable[..., Any]:
             total, extra = carry
             part, index = now
             part_ctx = Context(jax.random.fold_in(ctx.key, index), ctx.step, ctx.train)
-            (value, aux), grads = gradient(params, extra, part, part_ctx)
-            total = jax.tree.map(jnp.add, total, (value, aux.metrics, grads))
-            return (total, {**extra, **aux.extra}), None
+            means, new = gradient(params, extra, part, part_ctx)
+            return (jax.tree.map(jnp.add, total, scale_means(means)), {**extra, **new}), None
 
         first = jax.tree.map(lambda x: x[0], parts)
-        (value, aux), grads = jax.eval_shape(gradient, params, extra, first, ctx)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (value, aux.metrics, grads))
-        (total, new), _ = jax.lax.scan(add, (zeros, dict(extra)), (parts, jnp.arange(accumulate)))
-        value, metrics, grads = jax.tree.map(lambda x: x / accumulate, total)
-        return (value, Aux(metrics, new)), grads
+        sums = jax.eval_shape(lambda *args: scale_means(gradient(*args)[0]), params, extra, first, ctx)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
+        return jax.lax.scan(add, (zeros, dict(extra)), (parts, jnp.arange(accumulate)))[0]
 
-    return accumulated
+    return combined
+
+
+def _by_gradient(
+    name: str, player: Player, optimizer: optax.GradientTransformation, axis: str | None, accumulate: int
+) -> Callable[..., Any]:
+    over_replicas = lambda reduce: (lambda tree: reduce(tree, axis)) if axis else None
+    mean = over_replicas(jax.lax.pmean) or (lambda tree: tree)
+    gradient = _gradient(name, player, accumulate, over_replicas(jax.lax.psum))
+
+    def apply(params: Params, opt_state: PyTree, extra: Extra, batch: Batch, ctx: Context) -> Any:
+        means, new = gradient(params, extra, batch, ctx)
+        value, grads, metrics = (
+            means[LOSS],
+            means[GRADS],
+            {k: v for k, v in means.items() if k not in (LOSS, GRADS)},
+        )
+        updates, opt_state = optimizer.update(grads, opt_state, params[name])
+        log = {"loss": value, "grad_norm": optax.tree.norm(grads), **metrics}
+        return optax.apply_updates(params[name], updates), opt_state, {**extra, **mean(new)}, log
+
+    return apply
+
+
+def _closed_form(update: UpdateFn) -> Callable[..., Any]:
+    def apply(params: Params, opt_state: PyTree, extra: Extra, batch: Batch, ctx: Context) -> Any:
+        own, aux = update(params, extra, batch, ctx)
+        log = {metric: mean.value for metric, mean in weighted({}, aux, batch).items()}
+        return own, opt_state, {**extra, **aux.extra}, log
+
+    return apply
 
 
 def _player_update(
-    name: str, player: Player, optimizer: optax.GradientTransformation, reduce: Reduce, accumulate: int
+    name: str, player: Player, optimizer: optax.GradientTransformation, axis: str | None, accumulate: int
 ) -> Callable[..., Any]:
-    """One player's update: the gradient in its own parameters, then its own optimizer."""
-    gradient = _gradient(name, player, accumulate)
-
-    def apply(params: Params, opt_state: PyTree, extra: Extra, batch: Batch, ctx: Context) -> Any:
-        (value, aux), grads = reduce(gradient(params, extra, batch, ctx))
-        updates, opt_state = optimizer.update(grads, opt_state, params[name])
-        log = {"loss": value, "grad_norm": optax.tree.norm(grads), **aux.metrics}
-        return optax.apply_updates(params[name], updates), opt_state, {**extra, **aux.extra}, log
-
+    """One player's update: its closed form, or the gradient in its own parameters and its own optimizer."""
+    apply = (
+        _closed_form(player.update)
+        if player.update
+        else _by_gradient(name, player, optimizer, axis, accumulate)
+    )
     if player.every == 1:
         return apply
 
@@ -159,13 +227,21 @@ def make_train_step(
         axis: name of the mapped axis under `pmap`; None under `jit`.
 
     Returns:
-        The step. Metrics are scalars named "player/metric". A player with `every` > 1 also reports "player/updated":
-        1, or 0 in steps that skip it, where all its metrics are 0.
+        The step. Metrics are scalars named "player/metric", means over micro-batches and replicas by their weights. A
+        player with `every` > 1 also reports "player/updated": 1, or 0 in steps that skip it, where its metrics are 0.
+
+    Raises:
+        UserError: a player with a closed-form update, and micro-batches or replicas.
     """
     root = jax.random.key(seed)
-    reduce = (lambda tree: jax.lax.pmean(tree, axis)) if axis else (lambda tree: tree)
+    for name, player in objective.players().items():
+        if player.update and (axis or accumulate > 1):
+            raise UserError(
+                f"player '{name}' is updated in closed form from the whole batch: set --config.accumulate=1 and "
+                "--config.compile=jit"
+            )
     updates = {
-        name: _player_update(name, player, optimizers[name], reduce, accumulate)
+        name: _player_update(name, player, optimizers[name], axis, accumulate)
         for name, player in objective.players().items()
     }
 
@@ -187,26 +263,30 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(objective: Objective, transform: Transform) -> Callable[..., Metrics]:
-    """Builds the pure function (params, extra, raw batch, key) -> metrics, without any update.
+def make_eval_step(objective: Objective, transform: Transform) -> Callable[..., Mapping[str, Mean]]:
+    """Builds the pure function (params, extra, raw batch, key) -> means, without any update.
 
     Args:
         objective: defines the players and their losses.
         transform: (raw batch, key, train) -> the objective's batch; called with train=False.
 
     Returns:
-        The step; metrics are named "player/metric", as in training.
+        The step; means are named "player/metric", as in training, and carry their weights.
     """
 
-    def eval_step(params: Params, extra: Extra, batch: Batch, key: Key) -> Metrics:
+    def eval_step(params: Params, extra: Extra, batch: Batch, key: Key) -> Mapping[str, Mean]:
         seen = transform(batch, named(key, "data"), False)
-        metrics: dict[str, Array] = {}
+        found: dict[str, Mean] = {}
         for name, player in objective.players().items():
             ctx = Context(named(key, name), jnp.zeros((), jnp.int32), train=False)
-            value, aux = player.loss(params, extra, seen, ctx)
-            metrics |= {f"{name}/loss": value}
-            metrics |= {f"{name}/{metric}": scalar for metric, scalar in aux.metrics.items()}
-        return metrics
+            if player.loss is not None:
+                value, aux = player.loss(params, extra, seen, ctx)
+                means = weighted({LOSS: value}, aux, seen)
+            else:
+                assert player.update is not None
+                means = weighted({}, player.update(params, extra, seen, ctx)[1], seen)
+            found |= {f"{name}/{metric}": mean for metric, mean in means.items()}
+        return found
 
     return eval_step
 

@@ -16,6 +16,7 @@ from genjax.adversarial.conditioning import Auxiliary, Projection
 from genjax.adversarial.losses import Hinge, Relativistic, Wasserstein
 from genjax.adversarial.penalties import R1, R2, GradientPenalty, Lazy
 from genjax.adversarial.spectral import SpectralNorm
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError
 from genjax.data import Data, Digits, Scale
 from genjax.networks import (
@@ -36,7 +37,7 @@ BASE = GAN(
     discriminator=ConvEncoder(channels=(32, 64), norm="none", activation="leaky_relu"),
     shape=DATA.shape,
     latent=64,
-    classes=DATA.classes,
+    condition=Labels(DATA.classes),
     penalties=(R1(1.0),),
 )
 RESIDUAL = dataclasses.replace(

@@ -16,6 +16,7 @@ from genjax.adversarial.augment import DiffAugment
 from genjax.adversarial.conditioning import Projection
 from genjax.adversarial.losses import Wasserstein
 from genjax.adversarial.penalties import R1, GradientPenalty, Lazy
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError, nearest
 from genjax.data import TFDS, Data, Scale
 from genjax.networks import ConvDecoder, ConvEncoder, DCGANDiscriminator, DCGANGenerator
@@ -48,7 +49,7 @@ def make(kind: str, data: Data) -> GAN:
             discriminator=ConvEncoder(channels=(32, 64), norm="none", activation="leaky_relu"),
             shape=data.shape,
             latent=64,
-            classes=data.classes,
+            condition=Labels(data.classes),
             penalties=(Lazy(R1(1.0), 4),),
             augment=DiffAugment(color=0.0, cutout=0.0),
             conditioning=Projection(),
@@ -58,7 +59,7 @@ def make(kind: str, data: Data) -> GAN:
         discriminator=DCGANDiscriminator((32, 64)),
         shape=data.shape,
         latent=64,
-        classes=data.classes,
+        condition=Labels(data.classes),
         penalties=(),
     )
     if kind == "dcgan":

@@ -7,6 +7,7 @@ suits its millions of steps. With 2000 steps at that rate the samples of a class
 
 from genjax.adversarial.conditioning import Projection
 from genjax.adversarial.penalties import R1, Lazy
+from genjax.conditioning.labels import Labels
 from genjax.data import Data, Digits, Scale
 from genjax.networks import StyleDiscriminator, StyleMapping, StyleSynthesis
 from genjax.objectives.adversarial.gan import GAN
@@ -23,7 +24,7 @@ def get_experiment() -> Experiment:
         discriminator=StyleDiscriminator(channels=(32, 64), width=64),
         shape=data.shape,
         latent=64,
-        classes=data.classes,
+        condition=Labels(data.classes),
         penalties=(Lazy(R1(1.0), every=4),),
         conditioning=Projection(),
     )

@@ -7,6 +7,7 @@ by --config.data.source.manual_dir=DIR.
 
 from genjax.adversarial.conditioning import Projection
 from genjax.adversarial.penalties import R1, Lazy
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError
 from genjax.data import TFDS, Data, Scale
 from genjax.networks import StyleDiscriminator, StyleMapping, StyleSynthesis
@@ -27,7 +28,7 @@ def get_experiment(variant: str = "mnist") -> Experiment:
         discriminator=StyleDiscriminator(channels=(16, 32, 64) if size else (32, 64, 128)),
         shape=data.shape,
         latent=64 if size else 128,
-        classes=data.classes,
+        condition=Labels(data.classes),
         penalties=(Lazy(R1(1.0), every=8),),
         conditioning=Projection(),
     )

@@ -6,6 +6,7 @@ ar_digits:gated        gated PixelCNN, a logit for each level: 2.08 bits/dim
 ar_digits:logistic     gated PixelCNN, the mixture
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError
 from genjax.data import Data, Digits
 from genjax.distributions.outputs import Categorical, LogisticMixture
@@ -30,7 +31,7 @@ def get_experiment(variant: str = "mixture") -> Experiment:
             shape=data.shape,
             values=data.levels,
             output=LogisticMixture(10) if variant in ("mixture", "logistic") else Categorical(),
-            classes=data.classes,
+            condition=Labels(data.classes),
         ),
         data=data,
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0),

@@ -4,6 +4,7 @@ Variants: mnist (the default), fashion_mnist. If TFDS has not prepared the data 
 files are read from a folder with --config.data.source.manual_dir=DIR. Bits per dimension are those of the 16 levels.
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.data import TFDS, Data, Quantize
 from genjax.networks import TokenTransformer
 from genjax.objectives.autoregressive import Autoregressive
@@ -21,7 +22,7 @@ def get_experiment(variant: str = "mnist") -> Experiment:
             net=TokenTransformer(depth=4, width=128, heads=4, causal=True, position="learned", bias=False),
             shape=data.shape,
             values=LEVELS,
-            classes=data.classes,
+            condition=Labels(data.classes),
         ),
         data=data,
         optimizer=AdamW(learning_rate=2e-3, b2=0.95, weight_decay=0.1, schedule=Cosine(warmup=100), clip=1.0),

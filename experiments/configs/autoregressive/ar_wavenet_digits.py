@@ -3,6 +3,7 @@
 ar_wavenet_digits:FILE.npz    recordings in one file, as `genjax.data.sources.clips` describes it: audio, offsets, label
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.data import Clips, Data, MuLaw
 from genjax.networks import WaveNet
 from genjax.objectives.autoregressive import Autoregressive
@@ -22,7 +23,7 @@ def get_experiment(variant: str = "spoken_digits.npz") -> Experiment:
             net=WaveNet(width=32, gate=32, skip=64, layers=9, cycles=2),
             shape=data.shape,
             values=companding.levels,
-            classes=data.classes,
+            condition=Labels(data.classes),
         ),
         data=data,
         optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(warmup=50), clip=1.0),

@@ -4,6 +4,7 @@ Variants: mnist (the default), fashion_mnist. If TFDS has not prepared the data 
 files are read from a folder with --config.data.source.manual_dir=DIR. Results on Fashion-MNIST: docs/comparison.md.
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.data import TFDS, Data
 from genjax.distributions.outputs import LogisticMixture
 from genjax.networks import PixelCNNPP
@@ -21,7 +22,7 @@ def get_experiment(variant: str = "mnist") -> Experiment:
             shape=data.shape,
             values=data.levels,
             output=LogisticMixture(5),
-            classes=data.classes,
+            condition=Labels(data.classes),
         ),
         data=data,
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0),

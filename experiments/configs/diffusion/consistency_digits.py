@@ -8,6 +8,7 @@ import dataclasses
 
 import diffusion_digits
 
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError
 from genjax.data import Data, Digits, Scale
 from genjax.diffusion.prediction import Preconditioned
@@ -29,7 +30,7 @@ def get_experiment(variant: str = "trained") -> Experiment:
     objective = Consistency(
         net=UNet(channels=24, multipliers=(1, 2), blocks=1, attention=(1,), time_scale=20.0),
         shape=data.shape,
-        classes=data.classes,
+        condition=Labels(data.classes),
         process=EDM(sigma_min=0.01, sigma_max=40.0),
         predict=Preconditioned(sigma_data=0.7),
         times=LogNormalSigma(-0.5, 1.6, low=0.0),

@@ -4,6 +4,7 @@ Variants: mnist (the default), fashion_mnist. If TFDS has not prepared the data 
 the original files is set by --config.data.source.manual_dir=DIR. Results on Fashion-MNIST: docs/comparison.md.
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.data import TFDS, Data, Scale
 from genjax.diffusion.prediction import Preconditioned
 from genjax.diffusion.process import EDM
@@ -21,7 +22,7 @@ def get_experiment(variant: str = "mnist") -> Experiment:
         objective=Consistency(
             net=UNet(channels=24, multipliers=(1, 2, 2), blocks=1, attention=(2,), time_scale=20.0),
             shape=data.shape,
-            classes=data.classes,
+            condition=Labels(data.classes),
             process=EDM(sigma_min=0.01, sigma_max=60.0),
             predict=Preconditioned(sigma_data=0.7),
             times=LogNormalSigma(-0.5, 1.6, low=0.0),

@@ -1,5 +1,6 @@
 """Class-conditional score-based diffusion (VP SDE) on scikit-learn's handwritten digits; four minutes on 2 cores."""
 
+from genjax.conditioning.labels import Labels
 from genjax.data import Data, Digits, Scale
 from genjax.diffusion.guidance import ClassifierFree
 from genjax.diffusion.ode_likelihood import OdeLikelihood
@@ -17,7 +18,7 @@ def model() -> Diffusion:
     return Diffusion(
         net=UNet(channels=24, multipliers=(1, 2), blocks=1, attention=(1,), dropout=0.1),
         shape=data.shape,
-        classes=data.classes,
+        condition=Labels(data.classes, 0.1),
         guidance=ClassifierFree(scale=1.5),
         threshold=Static(bound=1.0),
         sampler=DDIM(steps=50),

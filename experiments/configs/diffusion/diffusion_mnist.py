@@ -4,6 +4,7 @@ Variants: mnist (the default), fashion_mnist. If TFDS has not prepared the data 
 the original files is set by --config.data.source.manual_dir=DIR.
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.data import TFDS, Data, Dequantize, Scale
 from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.diffusion.prediction import V
@@ -20,7 +21,7 @@ def get_experiment(variant: str = "mnist") -> Experiment:
     objective = Diffusion(
         net=UNet(channels=24, multipliers=(1, 2, 2), blocks=1, attention=(2,)),
         shape=data.shape,
-        classes=data.classes,
+        condition=Labels(data.classes, 0.1),
         predict=V(),
         sampler=DDIM(steps=50),
         likelihood=OdeLikelihood(steps=200),

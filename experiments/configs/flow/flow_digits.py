@@ -6,6 +6,7 @@ flow_digits:spline      Glow with rational-quadratic splines in place of affine 
 flow_digits:variational Glow with variational dequantization (a flow)
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError, nearest
 from genjax.data import Data, Digits
 from genjax.distributions.flows import models
@@ -38,7 +39,7 @@ def get_experiment(variant: str = "glow") -> Experiment:
         objective=Flow(
             bijector=Chain((Logit(), ActNorm(), MODELS.get(variant, MODELS["glow"]))),
             shape=data.shape,
-            classes=data.classes,
+            condition=Labels(data.classes),
             levels=data.levels,
             dequantize=Variational(Repeat(BOARDS, 2)) if variant == "variational" else UniformNoise(),
             draws=16,

@@ -4,6 +4,7 @@ Variants: mnist (the default), fashion_mnist. If TFDS has not prepared the data 
 --config.data.source.manual_dir=DIR reads the original files from a folder.
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.data import TFDS, Data
 from genjax.distributions.flows import models
 from genjax.distributions.flows.bijector import Chain
@@ -24,7 +25,7 @@ def get_experiment(variant: str = "mnist") -> Experiment:
                 (Logit(alpha=1e-3), ActNorm(), models.glow(ResNet(width=64, depth=1), scales=2, steps=8))
             ),
             shape=data.shape,
-            classes=data.classes,
+            condition=Labels(data.classes),
             levels=data.levels,
             temperature=0.7,
         ),

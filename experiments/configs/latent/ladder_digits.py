@@ -3,6 +3,7 @@
 ./launch/local.sh sample --workdir=runs/ladder_digits --num=100 --config.objective.temperature=0.8
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.data import Data, Digits, Scale
 from genjax.distributions.elbo import Beta
 from genjax.distributions.likelihoods import DiscretizedLogistic
@@ -20,7 +21,7 @@ def get_experiment() -> Experiment:
         objective=LadderVAE(
             Ladder(channels=32, latent=4, blocks=(1, 2, 2)),
             shape=data.shape,
-            classes=data.classes,
+            condition=Labels(data.classes),
             likelihood=DiscretizedLogistic(source.levels),
             penalty=Beta(warmup=200),
         ),

@@ -6,6 +6,7 @@
 
 import kl_digits
 
+from genjax.conditioning.labels import Labels
 from genjax.diffusion.guidance import ClassifierFree
 from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.networks import UNet
@@ -27,7 +28,7 @@ def get_experiment(workdir: str = "runs/kl_digits") -> Experiment:
             Diffusion(
                 net=UNet(channels=32, multipliers=(1,), blocks=1, attention=(0,), dropout=0.1),
                 shape=coder.latent_shape,
-                classes=10,
+                condition=Labels(10, 0.1),
                 guidance=ClassifierFree(scale=1.5),
                 sampler=DDIM(steps=50),
                 likelihood=OdeLikelihood(steps=0),  # no density: these digits are not dequantized

@@ -1,5 +1,6 @@
 """Class-conditional VAE with a Gaussian likelihood of learned scale on handwritten digits; two minutes on a CPU."""
 
+from genjax.conditioning.labels import Labels
 from genjax.data import Data, Dequantize, Digits, Scale
 from genjax.networks import ConvDecoder, ConvEncoder
 from genjax.objectives.latent.vae import VAE, Gaussian
@@ -15,7 +16,7 @@ def get_experiment() -> Experiment:
         decoder=ConvDecoder(channels=(64, 32)),
         shape=data.shape,
         latent=16,
-        classes=data.classes,
+        condition=Labels(data.classes),
         likelihood=Gaussian(std=0.3, learned=True),
     )
     return Experiment(

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import vqvae_digits
 
+from genjax.conditioning.labels import Labels
 from genjax.networks import TokenTransformer
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.objectives.latent.latent import Latent
@@ -28,7 +29,7 @@ def get_experiment(workdir: str = "runs/vqvae_digits") -> Experiment:
                 net=TokenTransformer(width=64, depth=2, heads=4, dropout=0.3, causal=True),
                 shape=coder.latent_shape,
                 values=coder.values,
-                classes=10,
+                condition=Labels(10),
             ),
         ),
         data=replace(vqvae_digits.DATA, source=Encoded(vqvae_digits.DATA.source, weights)),

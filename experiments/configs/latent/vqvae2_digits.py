@@ -6,6 +6,7 @@ vqvae2_digits:prior               a class-conditional transformer over its 20 co
 The prior of an autoencoder in another directory: vqvae2_digits:WORKDIR.
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.data import Data, Digits, Scale
 from genjax.distributions.likelihoods import OptimalGaussian
 from genjax.networks import ConvDecoder, ConvEncoder, TokenTransformer, UNet
@@ -43,7 +44,7 @@ def prior(workdir: str) -> Latent:
     """The second stage: p(top) p(bottom | top)."""
     coder = model()
     net = TokenTransformer(width=64, depth=2, heads=4, position="learned", dropout=0.3, causal=True)
-    codes = Autoregressive(net=net, shape=coder.latent_shape, values=coder.values, classes=10)
+    codes = Autoregressive(net=net, shape=coder.latent_shape, values=coder.values, condition=Labels(10))
     return Latent(coder, Pretrained(workdir), codes)
 
 

@@ -6,6 +6,7 @@ vqvae_mnist:prior[-fashion_mnist]    a class-conditional transformer over its co
 The shipped config runs one epoch of the first stage and two of the second.
 """
 
+from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError, nearest
 from genjax.data import TFDS, Data, Scale
 from genjax.distributions.likelihoods import OptimalGaussian
@@ -38,7 +39,7 @@ def model(shape: tuple[int, ...]) -> VQVAE:
 def prior(coder: VQVAE, weights: Pretrained) -> Latent:
     """The second stage."""
     net = TokenTransformer(width=192, depth=6, heads=6, dropout=0.1, causal=True)
-    codes = Autoregressive(net=net, shape=coder.latent_shape, values=coder.values, classes=10)
+    codes = Autoregressive(net=net, shape=coder.latent_shape, values=coder.values, condition=Labels(10))
     return Latent(coder, weights, codes)
 
 

@@ -16,13 +16,14 @@ from jaxtyping import Float
 
 from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import R1, Penalty, total
+from genjax.conditioning.labels import condition_vector
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.sharding_rules import shard_rows
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions.likelihoods import Gaussian, Likelihood
 from genjax.distributions.priors import Normal, Prior
-from genjax.objectives.common import check_shape, condition
+from genjax.objectives.common import check_shape
 
 Latents = Float[Array, "b n"]
 
@@ -37,7 +38,7 @@ class AAE:
         discriminator: called as discriminator(z, out=1).
         shape: of one example.
         latent: dimensions of z.
-        classes: number of labels, inputs of encoder and decoder, so that z need not encode them; 0 for none.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         likelihood: p(x|z).
         prior: p(z), without parameters.
         game: the losses of both players.
@@ -50,7 +51,7 @@ class AAE:
     discriminator: Network
     shape: tuple[int, ...]
     latent: int = 8
-    classes: int = 0
+    condition: Conditioner | None = None
     likelihood: Likelihood = Gaussian()
     prior: Prior = Normal()
     game: Game = NonSaturating()
@@ -63,12 +64,12 @@ class AAE:
         Raises:
             UserError: the batch does not match `shape`, or the prior has parameters.
         """
-        check_shape(self.shape, batch, self.classes)
+        check_shape(self.shape, batch, self.condition)
         if self.prior.init(key, batch["x"], (self.latent,)):
             raise UserError(
                 f"an AAE requires a prior without parameters, and a {type(self.prior).__name__} has parameters"
             )
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
         z, out = jnp.zeros((len(x), self.latent)), self.likelihood.outputs(self.shape)
         autoencoder = {
             "encoder": self.encoder.init(named(key, "encoder"), x, None, cond, out=self.latent),
@@ -122,7 +123,10 @@ class AAE:
     ) -> tuple[Array, Aux]:
         """The game's loss plus the penalties."""
         x = batch["x"]
-        z, code = self.draw(ctx.key, len(x)), self.code(params, x, condition(batch, len(x), self.classes))
+        z, code = (
+            self.draw(ctx.key, len(x)),
+            self.code(params, x, condition_vector(self.condition, batch, len(x))),
+        )
         real, fake = self.logit(params, z), self.logit(params, code)
         cost, metrics = total(self.penalties, lambda z: self.logit(params, z), z, code, ctx)
         game = self.game.discriminator(real, fake)
@@ -131,7 +135,7 @@ class AAE:
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         """Reconstruction in nats per dimension plus the weighted game; metrics: both, and mean and std of the codes."""
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
         code = self.code(params, x, cond)
         log_prob = self.likelihood.log_prob(self.outputs(params, code, cond), x)
         reconstruction = -jnp.mean(log_prob) / float(np.prod(self.shape))
@@ -140,6 +144,11 @@ class AAE:
         metrics = {"reconstruction": reconstruction, "fooled": fooled}
         metrics |= {"code_mean": jnp.mean(code), "code_std": jnp.std(code)}
         return reconstruction + self.weight * fooled, Aux(metrics)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
@@ -154,11 +163,11 @@ class AAE:
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Latents:
         """E(x)."""
-        return self.code(params, batch["x"], condition(batch, len(batch["x"]), self.classes))
+        return self.code(params, batch["x"], condition_vector(self.condition, batch, len(batch["x"])))
 
     def decode(
         self, params: Params, extra: Extra, z: Latents, key: Key, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
         """Samples the likelihood given z; most likelihoods return their mean."""
-        out = self.outputs(params, z, condition(cond, len(z), self.classes))
+        out = self.outputs(params, z, condition_vector(self.condition, cond, len(z)))
         return self.likelihood.sample(out, named(key, "likelihood"))

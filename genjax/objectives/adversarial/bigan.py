@@ -17,10 +17,11 @@ from jaxtyping import Float
 
 from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import R1, Penalty, total
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.conditioning.labels import condition_vector
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.sharding_rules import shard_rows
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
-from genjax.objectives.common import check_shape, condition
+from genjax.objectives.common import check_shape
 
 Latents = Float[Array, "b n"]
 
@@ -35,7 +36,7 @@ class BiGAN:
         discriminator: called as discriminator(x, None, [z, cond], out=1), with the code in the conditioning vector.
         shape: of one example.
         latent: dimensions of z.
-        classes: number of labels, inputs of all networks; 0 for none.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         game: the losses of both players.
         penalties: added to the discriminator's loss, on gradients in x.
         every: generator and encoder are updated on steps divisible by this, the discriminator on all.
@@ -46,15 +47,15 @@ class BiGAN:
     discriminator: Network
     shape: tuple[int, ...]
     latent: int = 16
-    classes: int = 0
+    condition: Conditioner | None = None
     game: Game = NonSaturating()
     penalties: tuple[Penalty, ...] = (R1(1.0),)
     every: int = 1
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Two players; generator and encoder are updated together."""
-        check_shape(self.shape, batch, self.classes)
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        check_shape(self.shape, batch, self.condition)
+        x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
         z = jnp.zeros((len(x), self.latent))
         pair = _concatenate(z, cond)
         discriminator = self.discriminator.init(named(key, "discriminator"), x, None, pair, out=1)
@@ -113,7 +114,7 @@ class BiGAN:
 
     def _pairs(self, params: Params, batch: Batch, ctx: Context) -> tuple[Array, Latents, Array, Latents]:
         """x, E(x), G(z), z."""
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
         z = shard_rows(jax.random.normal(named(ctx.key, "prior"), (len(x), self.latent)))
         return x, self.infer(params, x, cond), self.generate(params, z, cond), z
 
@@ -121,7 +122,7 @@ class BiGAN:
         self, params: Params, extra: Extra, batch: Batch, ctx: Context
     ) -> tuple[Array, Aux]:
         """The game's loss plus the penalties in x at fixed codes."""
-        cond = condition(batch, len(batch["x"]), self.classes)
+        cond = condition_vector(self.condition, batch, len(batch["x"]))
         x, code, generated, z = self._pairs(params, batch, ctx)
         real, fake = self.logit(params, x, code, cond), self.logit(params, generated, z, cond)
         critic = lambda x: self.logit(params, x, code, cond)
@@ -133,7 +134,7 @@ class BiGAN:
 
     def generator_loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         """The mean of both sides of the game; metric `inversion`: E |z - E(G(z))|^2 per dimension."""
-        cond = condition(batch, len(batch["x"]), self.classes)
+        cond = condition_vector(self.condition, batch, len(batch["x"]))
         x, code, generated, z = self._pairs(params, batch, ctx)
         real, fake = self.logit(params, x, code, cond), self.logit(params, generated, z, cond)
         mirror = 2.0 * (self.game.threshold or 0.0)
@@ -141,12 +142,17 @@ class BiGAN:
         inversion = jnp.mean((z - self.infer(params, generated, cond)) ** 2)
         return 0.5 * sides, Aux({"inversion": inversion})
 
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
+
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
         """G(z), z ~ N(0, I), conditional on labels if given."""
         z = jax.random.normal(named(key, "prior"), (num, self.latent))
-        return self.generate(params, z, condition(cond, num, self.classes))
+        return self.generate(params, z, condition_vector(self.condition, cond, num))
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -155,13 +161,13 @@ class BiGAN:
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Latents:
         """E(x)."""
-        return self.infer(params, batch["x"], condition(batch, len(batch["x"]), self.classes))
+        return self.infer(params, batch["x"], condition_vector(self.condition, batch, len(batch["x"])))
 
     def decode(
         self, params: Params, extra: Extra, z: Latents, key: Key, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
         """G(z)."""
-        return self.generate(params, z, condition(cond, len(z), self.classes))
+        return self.generate(params, z, condition_vector(self.condition, cond, len(z)))
 
 
 def _concatenate(z: Latents, cond: Array | None) -> Float[Array, "b k"]:

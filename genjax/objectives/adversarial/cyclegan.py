@@ -20,7 +20,7 @@ from jaxtyping import Float
 from genjax.adversarial.image_pool import ImagePool
 from genjax.adversarial.losses import Game, LeastSquares, accuracy
 from genjax.adversarial.penalties import Penalty, total
-from genjax.core.objective import Aux, Context, LossFn, Network, Player
+from genjax.core.objective import Aux, Context, LossFn, Network, Player, Sampling
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.data.sources.pairs import halves, side_by_side
 from genjax.objectives.common import check_pairs, given_pairs
@@ -53,6 +53,10 @@ class CycleGAN:
     game: Game = LeastSquares()
     penalties: tuple[Penalty, ...] = ()
     history: ImagePool = ImagePool(50)
+
+    @property
+    def condition(self) -> None:
+        """None: the model is unconditional."""
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Four players; extra["history_a"] and extra["history_b"]."""
@@ -160,6 +164,11 @@ class CycleGAN:
             row = zip(names, (given, generated, x[kind], back), strict=True)
             images |= {name + ending: image for name, image in row}
         return images
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

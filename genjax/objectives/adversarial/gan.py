@@ -20,10 +20,11 @@ from genjax.adversarial.conditioning import Conditioning, Given
 from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import R1, Penalty, total
 from genjax.adversarial.spectral import SpectralNorm
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.conditioning.labels import condition_vector
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.sharding_rules import shard_rows
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
-from genjax.objectives.common import check_shape, condition
+from genjax.objectives.common import check_shape
 
 Critic = Callable[[Array, str], Array]  # (x [b, ...], name of the augmentation's key) -> D's outputs [b, k]
 
@@ -37,7 +38,7 @@ class GAN:
         discriminator: called as discriminator(x, None, cond, out=k), with k outputs as `conditioning` requires.
         shape: of one example.
         latent: dimensions of z ~ N(0, I).
-        classes: number of labels; 0 for none.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         game: the losses of both players.
         penalties: added to the discriminator's loss.
         every: the generator is updated on steps divisible by this, the discriminator on all.
@@ -50,7 +51,7 @@ class GAN:
     discriminator: Network
     shape: tuple[int, ...]
     latent: int = 64
-    classes: int = 0
+    condition: Conditioner | None = None
     game: Game = NonSaturating()
     penalties: tuple[Penalty, ...] = (R1(1.0),)
     every: int = 1
@@ -60,8 +61,8 @@ class GAN:
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Two players; `extra` has "augment" and "spectral" where these have state."""
-        check_shape(self.shape, batch, self.classes)
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        check_shape(self.shape, batch, self.condition)
+        x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
         z, given = jnp.zeros((len(x), self.latent)), self.conditioning.given(cond)
         discriminator = self.discriminator.init(
             named(key, "discriminator"), x, None, given, out=self._outputs
@@ -74,7 +75,7 @@ class GAN:
 
     @property
     def _outputs(self) -> int:
-        return self.conditioning.outputs(self.classes)
+        return self.conditioning.outputs(self.condition.classes if self.condition else 0)
 
     def players(self) -> Mapping[str, Player]:
         """The discriminator is updated first; the generator's loss uses the updated discriminator."""
@@ -85,7 +86,7 @@ class GAN:
 
     def labels(self, batch: Batch) -> Array | None:
         """One-hot labels of a batch, or None."""
-        return condition(batch, len(batch["x"]), self.classes)
+        return condition_vector(self.condition, batch, len(batch["x"]))
 
     def generate(self, params: Params, key: Key, num: int, cond: Array | None) -> Float[Array, "b ..."]:
         """G(z), z ~ N(0, I).
@@ -206,11 +207,16 @@ class GAN:
         label_cost, metrics = self.conditioning.cost(out, cond)
         return self.game.generator(real, self.conditioning.logit(out, cond)) + label_cost, Aux(metrics)
 
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
+
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
         """G(z), conditional on labels if given."""
-        return self.generate(params, key, num, condition(cond, num, self.classes))
+        return self.generate(params, key, num, condition_vector(self.condition, cond, num))
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -221,5 +227,5 @@ class GAN:
         self, params: Params, extra: Extra, z: Array, key: Key, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
         """G(z), conditional on labels if given."""
-        labels = condition(cond, len(z), self.classes)
+        labels = condition_vector(self.condition, cond, len(z))
         return self.generator.apply(params["generator"], z, None, labels, out=self.shape)

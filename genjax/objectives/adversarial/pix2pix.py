@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from genjax.adversarial.losses import Game, NonSaturating, accuracy
 from genjax.adversarial.penalties import Penalty, total
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Context, Network, Player, Sampling
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.data.sources.pairs import halves, side_by_side
 from genjax.objectives.common import check_pairs, given_pairs
@@ -43,6 +43,10 @@ class Pix2Pix:
     adversarial: float = 1.0
     game: Game = NonSaturating()
     penalties: tuple[Penalty, ...] = ()
+
+    @property
+    def condition(self) -> None:
+        """None: the model is unconditional."""
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Two players, or one with adversarial = 0; no extra."""
@@ -116,6 +120,11 @@ class Pix2Pix:
         """See `HasTranslation`."""
         a, b = halves(batch["x"])
         return {"input": a, "output": self.generate(params, key, a), "target": b}
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

@@ -18,13 +18,13 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.adversarial.path_length import PathLength
+from genjax.conditioning.labels import condition_vector
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.sharding_rules import shard_rows
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.objectives.adversarial.gan import GAN
-from genjax.objectives.common import condition
 
 Styles = Float[Array, "b l w"]
 
@@ -57,9 +57,9 @@ class StyleGAN:
         return self.gan.shape
 
     @property
-    def classes(self) -> int:
+    def condition(self) -> Conditioner | None:
         """Number of labels; 0 for none."""
-        return self.gan.classes
+        return self.gan.condition
 
     @property
     def styles(self) -> int:
@@ -185,6 +185,11 @@ class StyleGAN:
         extras: dict[str, PyTree] = {**aux.extra, **({"style": state} if ctx.train else {})}
         return loss, Aux(metrics, extras)
 
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
+
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
@@ -198,7 +203,7 @@ class StyleGAN:
         return self.gan.latent_shape
 
     def _truncated(self, params: Params, extra: Extra, z: Array, cond: Batch | None) -> Float[Array, "b w"]:
-        labels, mean = condition(cond, len(z), self.classes), extra["style"]["mean"]
+        labels, mean = condition_vector(self.condition, cond, len(z)), extra["style"]["mean"]
         w = self.mapping.apply(params["generator"]["mapping"], z, None, labels, out=self.gan.latent)
         return mean[None] + self.truncation * (w - mean[None])
 

@@ -33,15 +33,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from genjax.conditioning.labels import condition_vector
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.prediction import Parameterization, Preconditioned
 from genjax.diffusion.process import EDM, Process
 from genjax.diffusion.times import LogNormalSigma, Times
-from genjax.objectives.common import check_shape, condition
+from genjax.objectives.common import check_shape
 from genjax.objectives.diffusion.distillation import Solver, Teacher, check_teacher, ddim_to, solve
 from genjax.samplers.consistency import jump_and_renoise
 
@@ -99,7 +100,7 @@ class Consistency:
     Attributes:
         net: called as net(x_t, t, cond, out=shape, train=...), as `Diffusion` calls it.
         shape: of one example.
-        classes: number of labels; 0 for an unconditional model.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         process: alpha and sigma.
         predict: the parameterization of the network's output.
         low: time of the samples, where sigma > 0.
@@ -115,7 +116,7 @@ class Consistency:
 
     net: Network
     shape: tuple[int, ...]
-    classes: int = 0
+    condition: Conditioner | None = None
     process: Process = EDM()
     predict: Parameterization = Preconditioned()
     low: float = 0.0
@@ -134,8 +135,8 @@ class Consistency:
         Raises:
             UserError: the batch does not match `shape`, or the teacher has another process or network.
         """
-        check_shape(self.shape, batch, self.classes)
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        check_shape(self.shape, batch, self.condition)
+        x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
         params = {"net": self.net.init(key, x, jnp.zeros(len(x)), cond, out=self.shape)}
         if self.teacher is None:
             return params, {}
@@ -200,7 +201,7 @@ class Consistency:
         else:
             denoise = self.teacher.denoise(extra["teacher"], batch)
             cleaner = solve(denoise, self.process, noisy, t, s, self.solver)
-        cond = condition(batch, len(x0), self.classes)
+        cond = condition_vector(self.condition, batch, len(x0))
         options = {"train": ctx.train, "rngs": {"dropout": named(ctx.key, "dropout")}}
         here = self.jump(params, noisy, t, cond, **options)
         there = jax.lax.stop_gradient(self.jump(params, cleaner, s, cond, **options))
@@ -209,11 +210,16 @@ class Consistency:
         metrics = {"intervals": intervals.astype(jnp.float32), "distance": jnp.mean(distance)}
         return jnp.mean(distance / (ratio(t) - ratio(s))), Aux(metrics)
 
+    @property
+    def sampling(self) -> Sampling:
+        """Multistep consistency sampling (Song et al. 2023, alg. 1)."""
+        return Sampling("consistency", self.steps, self.steps)
+
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
         """`steps` evaluations of f, the first from the prior, with new noise between them."""
-        given = condition(cond, num, self.classes)
+        given = condition_vector(self.condition, cond, num)
         times = jnp.linspace(self.high, self.low, self.steps + 1)[:-1]
         jump = lambda x, t: self.jump(params, x, jnp.broadcast_to(t, (num,)), given)
         return jump_and_renoise(jump, self.process, times, self.low, key, (num, *self.shape))

@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.conditioning.labels import condition_vector, training_vector
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.coupling import Coupling, Independent
@@ -32,9 +33,9 @@ from genjax.diffusion.process import VP, Process, expand
 from genjax.diffusion.threshold import NoThreshold, Threshold
 from genjax.diffusion.times import Times, UniformTimes
 from genjax.diffusion.weighting import Unit, Weighting
-from genjax.objectives.common import check_shape, condition, training_condition
+from genjax.objectives.common import check_shape
 from genjax.samplers.ode import DDIM
-from genjax.samplers.scan import Sampler, sample
+from genjax.samplers.scan import Sampler, Stepper, sample, sampling_of
 from genjax.samplers.self_conditioned import SelfConditioned
 
 
@@ -46,7 +47,7 @@ class Diffusion:
         net: called as net(x_t, t, cond, out=shape, train=...), gives an array shaped as x_t; the
             parameterization may scale (x_t, t) first.
         shape: of one example.
-        classes: number of labels; 0 for an unconditional model.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         process: alpha and sigma.
         predict: the parameterization of the network's output.
         times: distribution of training times.
@@ -54,7 +55,6 @@ class Diffusion:
         coupling: pairing of noise and examples in a batch.
         self_conditioning: probability in training of passing the network its own estimate of x_0; with 0 the network
             has no such input.
-        label_dropout: probability of dropping the label, so that one network is both conditional and unconditional.
         guidance: combines the conditional and the unconditional denoiser in sampling; scale 1 is unguided.
         threshold: keeps estimates of x_0 within the range of the data in sampling.
         sampler: the sampler and its time grid.
@@ -63,14 +63,13 @@ class Diffusion:
 
     net: Network
     shape: tuple[int, ...]
-    classes: int = 0
+    condition: Conditioner | None = None
     process: Process = VP()
     predict: Parameterization = Eps()
     times: Times = UniformTimes()
     weight: Weighting = Unit()
     coupling: Coupling = Independent()
     self_conditioning: float = 0.0
-    label_dropout: float = 0.1
     guidance: Guidance = tunable(ClassifierFree())
     threshold: Threshold = tunable(NoThreshold())
     sampler: Sampler = tunable(DDIM())
@@ -78,9 +77,9 @@ class Diffusion:
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """One player, `net`. Raises UserError unless the batch matches `shape`."""
-        check_shape(self.shape, batch, self.classes)
+        check_shape(self.shape, batch, self.condition)
         x = batch["x"]
-        cond = condition(batch, len(x), self.classes)
+        cond = condition_vector(self.condition, batch, len(x))
         given = self._network_input(x, None)
         return {"net": self.net.init(key, given, jnp.zeros(len(x)), cond, out=self.shape)}, {}
 
@@ -93,9 +92,9 @@ class Diffusion:
         x0 = batch["x"]
         t = self.times.draw(self.process, named(ctx.key, "times"), len(x0))
         eps = jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype)
-        labels = condition(batch, len(x0), self.classes)
+        labels = condition_vector(self.condition, batch, len(x0))
         eps = self.coupling.pair(named(ctx.key, "coupling"), x0, eps, labels)
-        cond = training_condition(batch, self.classes, self.label_dropout, ctx.key)
+        cond = training_vector(self.condition, batch, ctx)
         x = self.process.marginal(x0, eps, t)
         previous = self._self_estimate(params, x, t, cond, ctx)
         rngs = {"dropout": named(ctx.key, "dropout")}
@@ -105,13 +104,13 @@ class Diffusion:
         return jnp.mean(self.weight.weight(self.process, self.predict, t) * each), Aux()
 
     def denoise(
-        self, params: Params, label: Array | None = None, previous: Float[Array, "b ..."] | None = None
+        self, params: Params, cond: Batch | None = None, previous: Float[Array, "b ..."] | None = None
     ) -> Denoise:
         """The learned denoiser.
 
         Args:
             params: by player.
-            label: labels [b], or None for the unconditional model.
+            cond: what `condition` is made from, or None for the unconditional model.
             previous: the previous estimate of x_0 [b, ...] for self-conditioning, or None.
 
         Returns:
@@ -119,20 +118,25 @@ class Diffusion:
         """
 
         def prediction(x: Array, t: Array) -> Prediction:
-            cond = condition(None if label is None else {"label": label}, len(x), self.classes)
-            out = self._network(params, x, jnp.broadcast_to(t, (len(x),)), cond, previous)
+            vector = condition_vector(self.condition, cond, len(x))
+            out = self._network(params, x, jnp.broadcast_to(t, (len(x),)), vector, previous)
             return self.predict.decode(self.process, out, x, t)
 
         return prediction
 
     def guided(
-        self, params: Params, label: Array | None = None, previous: Float[Array, "b ..."] | None = None
+        self, params: Params, cond: Batch | None = None, previous: Float[Array, "b ..."] | None = None
     ) -> Denoise:
         """The denoiser for sampling: guided if there is a label, with thresholded x_0; arguments as in `denoise`."""
-        denoise = self.denoise(params, label, previous)
-        if label is not None:
+        denoise = self.denoise(params, cond, previous)
+        if cond is not None:
             denoise = self.guidance.apply(denoise, self.denoise(params, None, previous), self.process)
         return self.threshold.constrain(denoise, self.process)
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampler's."""
+        return sampling_of(self.sampler)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
@@ -168,12 +172,12 @@ class Diffusion:
         return velocity(self.denoise(params)(x, t), self.process, t)
 
     def _run_sampler(self, params: Params, key: Key, num: int, cond: Batch | None, trace: bool) -> Array:
-        label = None if cond is None or not self.classes else cond["label"]
-        sampler = self.sampler
+        cond = cond if self.condition else None
+        sampler: Stepper = self.sampler
         if self.self_conditioning:
-            sampler = SelfConditioned(sampler, lambda previous: self.guided(params, label, previous))
+            sampler = SelfConditioned(self.sampler, lambda previous: self.guided(params, cond, previous))
         shape = (num, *self.shape)
-        return sample(self.guided(params, label), self.process, sampler, key, shape, trace=trace)
+        return sample(self.guided(params, cond), self.process, sampler, key, shape, trace=trace)
 
     def _network_input(self, x: Array, previous: Array | None) -> Array:
         """The network's input: x, concatenated with the previous estimate of x_0 under self-conditioning."""
@@ -213,5 +217,5 @@ class Diffusion:
 
         Without guidance, thresholding or self-conditioning.
         """
-        denoise = self.denoise(params, batch.get("label"))
+        denoise = self.denoise(params, batch)
         return self.likelihood.log_prob(denoise, self.process, batch["x"], named(key, "likelihood"))

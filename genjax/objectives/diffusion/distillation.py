@@ -15,12 +15,11 @@ import jax
 from jaxtyping import Float
 
 from genjax.core.errors import UserError
-from genjax.core.objective import Network
+from genjax.core.objective import Network, Weights
 from genjax.core.types import Array, Batch, Key, Params
 from genjax.diffusion.prediction import Denoise, Prediction
 from genjax.diffusion.process import Process, expand
 from genjax.objectives.diffusion.diffusion import Diffusion
-from genjax.training.pretrained import Pretrained
 
 State = Float[Array, "b ..."]
 Time = Float[Array, "..."]  # a scalar, or one time per example
@@ -37,16 +36,16 @@ class Teacher:
     """
 
     model: Diffusion
-    weights: Pretrained
+    weights: Weights
 
     def load(self, key: Key, batch: Batch) -> Params:
-        """The trained parameters, to be kept in the student's `extra`; raises like `Pretrained.load`."""
+        """The trained parameters, to be kept in the student's `extra`; raises like `Weights.load`."""
         return self.weights.load(self.model, key, batch)[0]
 
     def denoise(self, params: Params, batch: Batch) -> Denoise:
-        """The denoiser, guided if the model has classes; gradients to its parameters are stopped."""
-        label = batch["label"] if self.model.classes else None
-        return self.model.guided(jax.lax.stop_gradient(params), label)
+        """The denoiser, guided if the model is conditional; gradients to its parameters are stopped."""
+        cond = batch if self.model.condition else None
+        return self.model.guided(jax.lax.stop_gradient(params), cond)
 
 
 def check_teacher(teacher: Teacher, process: Process, net: Network | None = None) -> None:

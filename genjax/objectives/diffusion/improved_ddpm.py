@@ -26,9 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from genjax.conditioning.labels import condition_vector
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion import loss_history
@@ -37,8 +38,8 @@ from genjax.diffusion.process import Cosine, Process, expand
 from genjax.diffusion.tables import discretise
 from genjax.diffusion.threshold import NoThreshold, Threshold
 from genjax.distributions import gaussian
-from genjax.objectives.common import check_shape, condition
-from genjax.samplers.scan import Sampler, sample
+from genjax.objectives.common import check_shape
+from genjax.samplers.scan import Sampler, sample, sampling_of
 from genjax.samplers.sde import Ancestral
 
 Values = Float[Array, " b"]
@@ -53,7 +54,7 @@ class ImprovedDDPM:
         net: called as net(x_t, t, cond, out=(..., 2 channels), train=...), gives the parameterization's output
             and, in the later half of the last axis, 2 v - 1.
         shape: of one example.
-        classes: number of labels; 0 for an unconditional model.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         process: alpha and sigma.
         predict: the parameterization of the first half of the network's output.
         steps: T, at least 2.
@@ -67,7 +68,7 @@ class ImprovedDDPM:
 
     net: Network
     shape: tuple[int, ...]
-    classes: int = 0
+    condition: Conditioner | None = None
     process: Process = Cosine()
     predict: Parameterization = Eps()
     steps: int = 1000
@@ -80,12 +81,12 @@ class ImprovedDDPM:
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """One player, `net`. Raises UserError for an invalid shape, `levels` or `steps`."""
-        check_shape(self.shape, batch, self.classes)
+        check_shape(self.shape, batch, self.condition)
         gaussian.check_levels(self.levels)
         if self.steps < 2:
             raise UserError(f"steps={self.steps} must be at least 2")
         x = batch["x"]
-        cond = condition(batch, len(x), self.classes)
+        cond = condition_vector(self.condition, batch, len(x))
         params = {"net": self.net.init(key, x, jnp.zeros(len(x)), cond, out=self._out)}
         return params, {"history": loss_history.empty(self.steps)} if self.importance else {}
 
@@ -185,7 +186,7 @@ class ImprovedDDPM:
         p = loss_history.probabilities(history)
         index, share = loss_history.draw(p, named(ctx.key, "times"), len(x0))
         eps = jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype)
-        cond = condition(batch, len(x0), self.classes)
+        cond = condition_vector(self.condition, batch, len(x0))
         options = {"train": ctx.train, "rngs": {"dropout": named(ctx.key, "dropout")}}
         simple, step = self.terms(params, x0, eps, index, cond, **options)
         vlb = self.steps * step
@@ -195,19 +196,24 @@ class ImprovedDDPM:
         metrics = {"simple": jnp.mean(share * simple), "vlb": jnp.mean(share * vlb)}
         return jnp.mean(share * each), Aux(metrics, {"history": history} if self.importance else {})
 
-    def denoise(self, params: Params, label: Array | None = None) -> Denoise:
+    def denoise(self, params: Params, cond: Batch | None = None) -> Denoise:
         """The learned denoiser with its v, conditional on labels [b], or unconditional."""
 
         def prediction(x: Array, t: Array) -> Prediction:
-            cond = condition(None if label is None else {"label": label}, len(x), self.classes)
-            return self.predictions(params, x, jnp.broadcast_to(t, (len(x),)), cond)[1]
+            vector = condition_vector(self.condition, cond, len(x))
+            return self.predictions(params, x, jnp.broadcast_to(t, (len(x),)), vector)[1]
 
         return prediction
 
+    @property
+    def sampling(self) -> Sampling:
+        """The sampler's."""
+        return sampling_of(self.sampler)
+
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> State:
         """Samples from the prior with the sampler."""
-        label = None if cond is None or not self.classes else cond["label"]
-        denoise = self.threshold.constrain(self.denoise(params, label), self.process)
+        cond = cond if self.condition else None
+        denoise = self.threshold.constrain(self.denoise(params, cond), self.process)
         return sample(denoise, self.process, self.sampler, key, (num, *self.shape))
 
     @property
@@ -218,7 +224,7 @@ class ImprovedDDPM:
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Values:
         """-L_vlb, in nats per example: a log-density in the scale of x (see `distributions.gaussian`)."""
         x0 = batch["x"]
-        cond = condition(batch, len(x0), self.classes)
+        cond = condition_vector(self.condition, batch, len(x0))
 
         def add(total: Array, number: Array) -> tuple[Array, None]:
             eps = jax.random.normal(jax.random.fold_in(named(key, "noise"), number), x0.shape, x0.dtype)

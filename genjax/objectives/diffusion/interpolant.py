@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.conditioning.labels import condition_vector
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion import interpolants
@@ -36,7 +37,7 @@ from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.diffusion.prediction import Prediction, velocity
 from genjax.diffusion.process import Process, RectifiedFlow, expand
 from genjax.diffusion.times import Times, UniformTimes
-from genjax.objectives.common import check_shape, condition
+from genjax.objectives.common import check_shape
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Interpolant:
         net: called as net(x_t, t, cond, out=shape, train=...), with the last axis of `shape` doubled if there
             is latent noise.
         shape: of one example.
-        classes: number of labels; 0 for an unconditional model.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         path: alpha and, as its sigma, beta; sigma(1) = 1 and alpha(1) = sigma(0) = 0.
         gamma: the scale of the latent noise.
         base: the distribution of x_1.
@@ -59,7 +60,7 @@ class Interpolant:
 
     net: Network
     shape: tuple[int, ...]
-    classes: int = 0
+    condition: Conditioner | None = None
     path: Process = RectifiedFlow()
     gamma: Gamma = Bridge()
     base: Base = Normal()
@@ -78,9 +79,9 @@ class Interpolant:
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """One player, `net`. Raises UserError unless the batch matches `shape`."""
-        check_shape(self.shape, batch, self.classes)
+        check_shape(self.shape, batch, self.condition)
         x = batch["x"]
-        cond = condition(batch, len(x), self.classes)
+        cond = condition_vector(self.condition, batch, len(x))
         return {"net": self.net.init(key, x, jnp.zeros(len(x)), cond, out=self._out)}, {}
 
     def players(self) -> Mapping[str, Player]:
@@ -90,7 +91,7 @@ class Interpolant:
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         """The sum of the mean squared errors of v and of eta; metrics: both."""
         x0 = batch["x"]
-        cond = condition(batch, len(x0), self.classes)
+        cond = condition_vector(self.condition, batch, len(x0))
         t = self.times.draw(self.path, named(ctx.key, "times"), len(x0))
         x1 = self.base.draw(named(ctx.key, "noise"), x0.shape).astype(x0.dtype)
         x1 = self.coupling.pair(named(ctx.key, "coupling"), x0, x1, cond)
@@ -105,27 +106,32 @@ class Interpolant:
             errors["eta"] = jnp.mean((out.eta - z) ** 2)
         return sum(errors.values(), jnp.zeros(())), Aux(metrics=errors)
 
-    def estimate(self, params: Params, label: Array | None = None) -> Estimator:
+    def estimate(self, params: Params, cond: Batch | None = None) -> Estimator:
         """The estimator of v and eta, conditional on labels [b], or unconditional."""
 
         def at(x: Array, t: Array) -> Estimate:
-            cond = condition(None if label is None else {"label": label}, len(x), self.classes)
+            vector = condition_vector(self.condition, cond, len(x))
             time = jnp.broadcast_to(t, (len(x),))
-            return self._split(self.net.apply(params["net"], x, time, cond, out=self._out))
+            return self._split(self.net.apply(params["net"], x, time, vector, out=self._out))
 
         return at
+
+    @property
+    def sampling(self) -> Sampling:
+        """The solver's."""
+        return Sampling(type(self.sampler).__name__, self.sampler.steps, self.sampler.evaluations)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
         """Samples from the base with the sampler."""
-        label = None if cond is None or not self.classes else cond["label"]
+        cond = cond if self.condition else None
         x1 = self.base.draw(named(key, "base"), (num, *self.shape))
         t = time_change(jnp.asarray(1.0 - self.sampler.margin))
         start = self.path.sigma(t) * x1 + self.gamma.gamma(t) * jax.random.normal(
             named(key, "latent"), x1.shape
         )
-        return self.sampler.solve(self.estimate(params, label), self.gamma, start, key)
+        return self.sampler.solve(self.estimate(params, cond), self.gamma, start, key)
 
     @property
     def log_prob_kind(self) -> str:
@@ -134,6 +140,6 @@ class Interpolant:
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
         """log p(x), or log p(x | label) of a model with classes, in nats per example."""
-        estimate = self.estimate(params, batch.get("label"))
+        estimate = self.estimate(params, batch)
         key = named(key, "likelihood")
         return interpolants.log_prob(estimate, self.gamma, self.base, self.likelihood, batch["x"], key)

@@ -29,16 +29,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from genjax.conditioning.labels import condition_vector, draw_kept
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.prediction import Prediction, velocity
 from genjax.diffusion.process import Process, RectifiedFlow, expand
 from genjax.diffusion.times import LogitNormal, Times
 from genjax.networks.layers.time_features import sinusoidal
-from genjax.objectives.common import check_shape, condition
+from genjax.objectives.common import check_shape
 
 State = Float[Array, "b ..."]
 Time = Float[Array, " b"]
@@ -52,7 +53,7 @@ class MeanFlow:
         net: called as net(z, t, cond, out=shape, train=...), gives an array shaped as z; a small `time_scale` of its
             time features keeps du/dt small.
         shape: of one example.
-        classes: number of labels; 0 for an unconditional model.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         process: alpha and sigma.
         times: distribution of each end of the interval; the later end is t.
         apart: probability of r < t; for r = t the loss is that of flow matching.
@@ -60,7 +61,6 @@ class MeanFlow:
         offset: c of the adaptive weight.
         guidance: omega; 1 (with mix 0) learns the unguided conditional flow.
         mix: kappa, in [0, 1).
-        label_dropout: probability of dropping the label, where guidance or mix are used.
         features: number of cos and sin features of t - r, even.
         feature_scale: `time_scale` of these features.
         steps: evaluations per sample, at equal steps in t.
@@ -68,7 +68,7 @@ class MeanFlow:
 
     net: Network
     shape: tuple[int, ...]
-    classes: int = 0
+    condition: Conditioner | None = None
     process: Process = RectifiedFlow()
     times: Times = LogitNormal(-0.4, 1.0, low=0.0)
     apart: float = 0.25
@@ -76,7 +76,6 @@ class MeanFlow:
     offset: float = 1e-3
     guidance: float = 1.0
     mix: float = 0.0
-    label_dropout: float = 0.1
     features: int = 16
     feature_scale: float = 10.0
     steps: int = tunable(1)
@@ -87,12 +86,12 @@ class MeanFlow:
         Raises:
             UserError: the batch does not match `shape`, or `mix` is not in [0, 1).
         """
-        check_shape(self.shape, batch, self.classes)
+        check_shape(self.shape, batch, self.condition)
         if not 0.0 <= self.mix < 1.0:
             raise UserError(f"objective.mix={self.mix} must be in [0, 1)")
         x = batch["x"]
         t = jnp.zeros(len(x), x.dtype)
-        cond = self._conditioning_vector(t, condition(batch, len(x), self.classes))
+        cond = self._conditioning_vector(t, condition_vector(self.condition, batch, len(x)))
         return {"net": self.net.init(key, x, t, cond, out=self.shape)}, {}
 
     def players(self) -> Mapping[str, Player]:
@@ -153,7 +152,7 @@ class MeanFlow:
         return u, jax.lax.stop_gradient(v - expand(t - r, z) * rate)
 
     def _guided(
-        self, params: Params, z: State, v: State, t: Time, cond: Array, kept: Bool[Array, "b 1"], options: Any
+        self, params: Params, z: State, v: State, t: Time, cond: Array, kept: Bool[Array, " b"], options: Any
     ) -> State:
         """The guided velocity of eq. 21 where the label is kept; v where it is dropped."""
         velocity_at = lambda given: jax.lax.stop_gradient(
@@ -170,22 +169,27 @@ class MeanFlow:
         r, t = self.draw_interval(named(ctx.key, "times"), len(x0))
         eps = jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype)
         z, v = self.process.marginal(x0, eps, t), velocity(Prediction(x0, eps), self.process, t)
-        cond = condition(batch, len(x0), self.classes)
+        cond = condition_vector(self.condition, batch, len(x0))
         options = {"train": ctx.train, "rngs": {"dropout": named(ctx.key, "dropout")}}
-        if cond is not None and (self.guidance != 1.0 or self.mix):
-            kept = jax.random.bernoulli(named(ctx.key, "labels"), 1.0 - self.label_dropout, (len(x0), 1))
+        if self.condition is not None and cond is not None and (self.guidance != 1.0 or self.mix):
+            kept = draw_kept(self.condition, ctx, len(x0))
             v = self._guided(params, z, v, t, cond, kept, options)
-            cond = cond * kept
+            cond = cond * kept[:, None]
         u, target = self.target(params, z, v, r, t, cond, **options)
         squared = sum_dims((u - target) ** 2)
         weight = jax.lax.stop_gradient(squared + self.offset) ** -self.power
         return jnp.mean(weight * squared), Aux({"error": jnp.mean(squared)})
 
+    @property
+    def sampling(self) -> Sampling:
+        """Equal steps of the average velocity."""
+        return Sampling("mean flow", self.steps, self.steps)
+
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
         """z_r = z_t - (t - r) u(z_t, r, t), from noise at t = 1 to r = 0 in `steps` equal steps."""
-        given = condition(cond, num, self.classes)
+        given = condition_vector(self.condition, cond, num)
         times = jnp.linspace(1.0, 0.0, self.steps + 1)
         z = self.process.sigma(times[0]) * jax.random.normal(named(key, "prior"), (num, *self.shape))
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Player
+from genjax.core.objective import Aux, Conditioner, Context, Player, Sampling
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.prediction import Denoise, Parameterization, V
 from genjax.diffusion.process import Process, expand
@@ -85,9 +85,9 @@ class Progressive:
         return dataclasses.replace(self.teacher.model, predict=self.predict)
 
     @property
-    def classes(self) -> int:
+    def condition(self) -> Conditioner | None:
         """Number of labels; 0 for an unconditional model."""
-        return self.teacher.model.classes
+        return self.teacher.model.condition
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """The student is initialised with the first teacher, extra["teacher"]; extra["before"] is the previous student.
@@ -135,7 +135,7 @@ class Progressive:
             return jax.lax.scan(step, x, (times[:-1], times[1:]))[0]  # compiled once for both
 
         first = lambda: two_steps(self.teacher.denoise(extra["teacher"], batch))
-        previous = lambda: two_steps(self.student.denoise(extra["before"], batch.get("label")))
+        previous = lambda: two_steps(self.student.denoise(extra["before"], batch))
         landed = jax.lax.cond(stage == 0, first, previous)
         return jax.lax.stop_gradient(one_step_x0(process, x, times[0], landed, times[2]))
 
@@ -154,15 +154,20 @@ class Progressive:
         times = jnp.stack([at(index), at(index - 0.5), at(index - 1)])
         x = process.marginal(x0, jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype), times[0])
         target = self.target({**extra, "before": before}, stage, batch, x, times)
-        error = (self.student.denoise(params, batch.get("label"))(x, times[0]).x0 - target) ** 2
+        error = (self.student.denoise(params, batch)(x, times[0]).x0 - target) ** 2
         weight = jnp.maximum((process.alpha(times[0]) / process.sigma(times[0])) ** 2, 1.0)
         value = jnp.mean(weight * jnp.mean(error, axis=tuple(range(1, x.ndim))))
         return value, Aux({"steps": number.astype(jnp.float32)}, {"before": before})
+
+    @property
+    def sampling(self) -> Sampling:
+        """`last` DDIM steps."""
+        return Sampling("DDIM", self.last, self.last)
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Float[Array, "b ..."]:
         """`last` DDIM steps."""
-        sampler, label = DDIM(self.last, Uniform(self.high, self.low)), (cond or {}).get("label")
+        sampler = DDIM(self.last, Uniform(self.high, self.low))
         shape = (num, *self.student.shape)
-        return sample(self.student.denoise(params, label), self.student.process, sampler, key, shape)
+        return sample(self.student.denoise(params, cond), self.student.process, sampler, key, shape)

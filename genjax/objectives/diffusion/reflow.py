@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.prediction import Velocity, velocity
@@ -59,12 +59,12 @@ class Reflow:
         """The trained model."""
         model = self.teacher.model
         sampler = Euler(self.steps, Uniform(1.0, 0.0))
-        return Diffusion(self.net, model.shape, model.classes, FLOW, Velocity(), sampler=sampler)
+        return Diffusion(self.net, model.shape, model.condition, FLOW, Velocity(), sampler=sampler)
 
     @property
-    def classes(self) -> int:
-        """Number of labels; 0 for an unconditional model."""
-        return self.teacher.model.classes
+    def condition(self) -> Conditioner | None:
+        """The teacher's."""
+        return self.teacher.model.condition
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """One player, `net`; the teacher's parameters are in extra["teacher"]."""
@@ -97,9 +97,14 @@ class Reflow:
         z, x0 = self.pairs(extra, batch, ctx.key)
         t = self.times.draw(FLOW, named(ctx.key, "times"), len(z))
         t = jnp.ones_like(t) if self.distil else t
-        denoise = self.flow.denoise(params, batch.get("label"))
+        denoise = self.flow.denoise(params, batch)
         out = velocity(denoise(FLOW.marginal(x0, z, t), t), FLOW, t)
         return jnp.mean((out - (z - x0)) ** 2), Aux()
+
+    @property
+    def sampling(self) -> Sampling:
+        """The flow's."""
+        return self.flow.sampling
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

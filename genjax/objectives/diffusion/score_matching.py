@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.conditioning.labels import training_vector
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
 from genjax.core.objective import Aux, Context
@@ -43,7 +44,6 @@ from genjax.diffusion.prediction import Eps, Parameterization, Score, score
 from genjax.diffusion.process import VE, Process
 from genjax.diffusion.times import DiscreteTimes, Times
 from genjax.diffusion.weighting import OnEps, Weighting
-from genjax.objectives.common import training_condition
 from genjax.objectives.diffusion.diffusion import Diffusion
 from genjax.samplers.langevin import AnnealedLangevin
 from genjax.samplers.scan import Sampler
@@ -121,7 +121,7 @@ class SlicedScoreMatching(Diffusion):
         x0 = batch["x"]
         t = self.times.draw(self.process, named(ctx.key, "times"), len(x0))
         eps = jax.random.normal(named(ctx.key, "noise"), x0.shape, x0.dtype)
-        cond = training_condition(batch, self.classes, self.label_dropout, ctx.key)
+        cond = training_vector(self.condition, batch, ctx)
         rngs = {"dropout": named(ctx.key, "dropout")}
 
         def model(x: Array) -> Array:

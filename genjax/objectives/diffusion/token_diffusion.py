@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from genjax.conditioning.labels import condition_vector, training_vector
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.discrete import (
@@ -35,8 +36,8 @@ from genjax.diffusion.discrete import (
 )
 from genjax.diffusion.times import stratified
 from genjax.diffusion.token_bounds import Bound, ContinuousTime
-from genjax.objectives.common import check_shape, condition, training_condition
-from genjax.samplers.scan import Sampler, sample
+from genjax.objectives.common import check_shape
+from genjax.samplers.scan import Sampler, sample, sampling_of
 from genjax.samplers.tokens import TokenAncestral
 
 
@@ -50,9 +51,8 @@ class TokenDiffusion:
         shape: of one example.
         process: the noising process, with the number of values K of a token.
         bound: the training loss.
-        classes: number of labels; 0 for an unconditional model.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         hybrid: weight of the cross-entropy of all tokens beside the bound.
-        label_dropout: probability of dropping the label, so that one network is both conditional and unconditional.
         guidance: scale of classifier-free guidance in sampling; 1 is the conditional model.
         sampler: the sampler and its steps.
         draws: number of times per example in `log_prob`, stratified over (0, 1]; 0 disables the likelihood.
@@ -62,9 +62,8 @@ class TokenDiffusion:
     shape: tuple[int, ...]
     process: TokenProcess
     bound: Bound = ContinuousTime()
-    classes: int = 0
+    condition: Conditioner | None = None
     hybrid: float = 0.0
-    label_dropout: float = 0.1
     guidance: float = tunable(1.0)
     sampler: Sampler = tunable(TokenAncestral())
     draws: int = tunable(16)
@@ -75,11 +74,11 @@ class TokenDiffusion:
         Raises:
             UserError: the batch does not match `shape`, or is not of integers.
         """
-        check_shape(self.shape, batch, self.classes)
+        check_shape(self.shape, batch, self.condition)
         x = batch["x"]
         if not jnp.issubdtype(x.dtype, jnp.integer):
             raise UserError("TokenDiffusion requires integer data: remove transforms such as Scale")
-        cond = condition(batch, len(x), self.classes)
+        cond = condition_vector(self.condition, batch, len(x))
         time = jnp.zeros(len(x)) if self.process.time_dependent else None
         inputs = self._one_hot(x)
         return {"net": self.net.init(key, inputs, time, cond, out=self._width(self.process.vocab))}, {}
@@ -109,21 +108,26 @@ class TokenDiffusion:
         x0 = batch["x"]
         t = self.bound.time(1.0 - stratified(named(ctx.key, "times"), len(x0)))
         x = self.process.corrupt(named(ctx.key, "noise"), x0, t)
-        cond = training_condition(batch, self.classes, self.label_dropout, ctx.key)
+        cond = training_vector(self.condition, batch, ctx)
         rngs = {"dropout": named(ctx.key, "dropout")}
         log_p = self._log_p(params, x, t, cond, train=ctx.train, rngs=rngs)
         bound = jnp.mean(self.bound.nats(self.process, x0, x, t, log_p))
         cross_entropy = -jnp.mean(sum_dims(log_at(log_p, x0)))
         return bound + self.hybrid * cross_entropy, Aux({"bound": bound, "cross_entropy": cross_entropy})
 
-    def denoise(self, params: Params, label: Array | None = None) -> TokenDenoise:
+    def denoise(self, params: Params, cond: Batch | None = None) -> TokenDenoise:
         """The learned log p(x_0 | x_t), conditional on labels [b], or unconditional."""
 
         def log_p(x: Array, t: Array) -> Array:
-            cond = condition(None if label is None else {"label": label}, len(x), self.classes)
-            return self._log_p(params, x, jnp.broadcast_to(t, (len(x),)), cond)
+            vector = condition_vector(self.condition, cond, len(x))
+            return self._log_p(params, x, jnp.broadcast_to(t, (len(x),)), vector)
 
         return log_p
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampler's."""
+        return sampling_of(self.sampler)
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> Tokens:
         """Samples from the prior with the sampler, guided if a label is given; int32."""
@@ -136,9 +140,9 @@ class TokenDiffusion:
         return self.sampler.times(self.process), self._run_sampler(params, key, num, cond, trace=True)
 
     def _run_sampler(self, params: Params, key: Key, num: int, cond: Batch | None, trace: bool) -> Array:
-        label = None if cond is None or not self.classes else cond["label"]
-        denoise = self.denoise(params, label)
-        if label is not None:
+        cond = cond if self.condition else None
+        denoise = self.denoise(params, cond)
+        if cond is not None:
             denoise = classifier_free_tokens(denoise, self.denoise(params), self.guidance)
         shape = (num, *self.shape)
         start = self.process.prior(named(key, "prior"), shape)
@@ -151,7 +155,7 @@ class TokenDiffusion:
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
         """Unbiased estimate of the bound on log p(x), or log p(x | label), in nats per example."""
-        x0, denoise = batch["x"], self.denoise(params, batch.get("label"))
+        x0, denoise = batch["x"], self.denoise(params, batch)
 
         def term(stratum: Array) -> Array:
             now = jax.random.fold_in(key, stratum)

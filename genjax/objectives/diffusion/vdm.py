@@ -27,9 +27,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.conditioning.labels import condition_vector
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.diffusion.learned import LearnedProcess
@@ -39,8 +40,8 @@ from genjax.diffusion.threshold import NoThreshold, Threshold
 from genjax.diffusion.times import stratified
 from genjax.distributions import gaussian
 from genjax.networks.noise_schedule import Monotone, Moves, Part
-from genjax.objectives.common import check_shape, condition
-from genjax.samplers.scan import Sampler, sample
+from genjax.objectives.common import check_shape
+from genjax.samplers.scan import Sampler, sample, sampling_of
 from genjax.samplers.sde import Ancestral
 
 Values = Float[Array, " b"]
@@ -80,7 +81,7 @@ class VDM:
         net: called as net(z_t, (gamma(t) - start) / (end - start), cond, out=shape, train=...), gives eps_hat;
             `networks.FourierFeatures` around it adds high-frequency features.
         shape: of one example.
-        classes: number of labels; 0 for an unconditional model.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         schedule: gamma; a second player if it has parameters.
         levels: number of values of discrete data, evenly spaced in [-1, 1]; 0 for continuous data.
         steps: T of the discrete-time loss; 0 for continuous time.
@@ -91,7 +92,7 @@ class VDM:
 
     net: Network
     shape: tuple[int, ...]
-    classes: int = 0
+    condition: Conditioner | None = None
     schedule: Schedule = Monotone()
     levels: int = 0
     steps: int = 0
@@ -101,12 +102,12 @@ class VDM:
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Players `net` and, if it has parameters, `schedule`. Raises UserError for invalid shape, levels or steps."""
-        check_shape(self.shape, batch, self.classes)
+        check_shape(self.shape, batch, self.condition)
         gaussian.check_levels(self.levels)
         if self.steps < 0:
             raise UserError(f"steps={self.steps} must be 0 for continuous time, or the number of steps")
         x, t = batch["x"], jnp.zeros(len(batch["x"]))
-        cond = condition(batch, len(x), self.classes)
+        cond = condition_vector(self.condition, batch, len(x))
         params = {"net": self.net.init(named(key, "net"), x, t, cond, out=self.shape)}
         if self.schedule.learns:
             params["schedule"] = self.schedule.init(named(key, "schedule"), t)
@@ -207,7 +208,7 @@ class VDM:
             "prior", "reconstruction" and "diffusion", nats per example [b].
         """
         x, process = batch["x"], self.process(params, moves)
-        cond = condition(batch, len(x), self.classes)
+        cond = condition_vector(self.condition, batch, len(x))
         t = stratified(named(ctx.key, "times"), len(x))
         t = (jnp.floor(t * self.steps) + 1.0) / self.steps if self.steps else t
         noise = lambda name: jax.random.normal(named(ctx.key, name), x.shape, x.dtype)
@@ -232,22 +233,27 @@ class VDM:
         estimate = self.terms(params, batch, ctx, "interior")["diffusion"]
         return bound + jnp.mean(estimate**2), Aux({"variance": jnp.var(estimate)})
 
-    def denoise(self, params: Params, label: Array | None = None) -> Denoise:
+    def denoise(self, params: Params, cond: Batch | None = None) -> Denoise:
         """The learned denoiser, conditional on labels [b], or unconditional."""
         process = self.process(params)
 
         def prediction(x: Array, t: Array) -> Prediction:
-            cond = condition(None if label is None else {"label": label}, len(x), self.classes)
-            eps = self.eps(params, process, x, jnp.broadcast_to(t, (len(x),)), cond)
+            vector = condition_vector(self.condition, cond, len(x))
+            eps = self.eps(params, process, x, jnp.broadcast_to(t, (len(x),)), vector)
             return from_eps(process, eps, x, t)
 
         return prediction
 
+    @property
+    def sampling(self) -> Sampling:
+        """The sampler's."""
+        return sampling_of(self.sampler)
+
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> State:
         """Samples from the prior with the sampler; returns z_0 / alpha_0, the mean of p(x | z_0)."""
-        label = None if cond is None or not self.classes else cond["label"]
+        cond = cond if self.condition else None
         process = self.process(params)
-        denoise = self.threshold.constrain(self.denoise(params, label), process)
+        denoise = self.threshold.constrain(self.denoise(params, cond), process)
         z = sample(denoise, process, self.sampler, key, (num, *self.shape))
         return z / process.alpha(self.sampler.times(process)[-1])
 
@@ -262,7 +268,7 @@ class VDM:
         Noise is independent for each term and example; times are stratified over the draws of an example and the batch.
         """
         x, process = batch["x"], self.process(params)
-        cond = condition(batch, len(x), self.classes)
+        cond = condition_vector(self.condition, batch, len(x))
         number = self.steps or self.times
         if self.steps:
             times = jnp.broadcast_to((jnp.arange(number)[:, None] + 1.0) / number, (number, len(x)))

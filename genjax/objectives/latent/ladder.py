@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from genjax.conditioning.labels import condition_vector
 from genjax.core.arrays import sum_dims
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions import likelihoods
@@ -23,7 +24,7 @@ from genjax.distributions.elbo import Beta, Penalty, bound_kind, importance_boun
 from genjax.distributions.gaussian import gaussian_kl, log_normal
 from genjax.distributions.likelihoods import FittedScale, Gaussian, Likelihood
 from genjax.networks.convolutional.ladder import Moments
-from genjax.objectives.common import check_shape, condition
+from genjax.objectives.common import check_shape
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class LadderVAE:
     Attributes:
         net: a `Ladder`, called as net(x or None, None, cond, out=..., draw=..., num=...).
         shape: of one example.
-        classes: number of labels; 0 for none.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         likelihood: p(x|z).
         penalty: KL term of the training loss; its groups are the levels.
         samples: draws of z per example in `log_prob`: 1 gives the ELBO, k the importance-weighted bound.
@@ -42,7 +43,7 @@ class LadderVAE:
 
     net: Network
     shape: tuple[int, ...]
-    classes: int = 0
+    condition: Conditioner | None = None
     likelihood: Likelihood | FittedScale = Gaussian()
     penalty: Penalty = Beta()
     samples: int = tunable(1)
@@ -50,8 +51,8 @@ class LadderVAE:
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Initialises the player `net`."""
-        check_shape(self.shape, batch, self.classes)
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        check_shape(self.shape, batch, self.condition)
+        x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
         draw = lambda level, prior, posterior: posterior.mean
         out = self.likelihood.outputs(self.shape)
         params = self.net.init(key, x, None, cond, out=out, draw=draw)
@@ -96,13 +97,13 @@ class LadderVAE:
         Args:
             params: parameters by player.
             extra: state carried beside the parameters.
-            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            batch: `"x"` [b, *shape]; and what `condition` is made from.
             ctx: PRNG key, step, and whether this is training.
 
         Returns:
             (scalar loss, metrics and new extra).
         """
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
         out, kl, _ = self.infer(params, x, cond, named(ctx.key, "posterior"))
         likelihood, carried = likelihoods.fit_scale(self.likelihood, extra, out, x, ctx.train)
         reconstruction = jnp.mean(likelihood.log_prob(out, x))
@@ -122,13 +123,13 @@ class LadderVAE:
         Args:
             params: parameters by player.
             extra: state carried beside the parameters.
-            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            batch: `"x"` [b, *shape]; and what `condition` is made from.
             key: typed PRNG key.
 
         Returns:
             Nats [b].
         """
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
         likelihood = likelihoods.fitted(self.likelihood, extra)
         if self.samples == 1:
             out, kl, _ = self.infer(params, x, cond, key)
@@ -141,6 +142,11 @@ class LadderVAE:
             return (likelihood.log_prob(out, rows) + log_ratio).reshape(-1, samples)
 
         return importance_bound(log_weights, key, self.samples)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
@@ -162,6 +168,6 @@ class LadderVAE:
             noise = jax.random.normal(jax.random.fold_in(named(key, "prior"), level), prior.mean.shape)
             return prior.mean + self.temperature * jnp.exp(prior.log_std) * noise
 
-        labels, outputs = condition(cond, num, self.classes), self.likelihood.outputs(self.shape)
+        labels, outputs = condition_vector(self.condition, cond, num), self.likelihood.outputs(self.shape)
         out = self.net.apply(params["net"], None, None, labels, out=outputs, draw=draw, num=num)
         return likelihoods.fitted(self.likelihood, extra).sample(out, named(key, "likelihood"))

@@ -12,6 +12,7 @@ and for codes, where q is deterministic, without log q and s: a bound if log p_m
 it if log p_model is an estimate.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,10 +23,22 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, HasLatents, HasLogProb, Objective, Player
+from genjax.core.objective import (
+    Aux,
+    Conditioner,
+    Context,
+    HasLatents,
+    HasLogProb,
+    HasShape,
+    HasValues,
+    Objective,
+    Player,
+    Sampling,
+    Weights,
+    require_samples,
+)
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.data.codes import CODES, FINGERPRINT, fingerprint
-from genjax.training.pretrained import Pretrained
 
 
 @dataclass(frozen=True)
@@ -39,13 +52,13 @@ class Latent:
     """
 
     autoencoder: Objective
-    weights: Pretrained
+    weights: Weights
     model: Objective
 
     @property
-    def classes(self) -> int:
-        """The model's number of labels."""
-        return getattr(self.model, "classes", 0)
+    def condition(self) -> Conditioner | None:
+        """The model's."""
+        return self.model.condition
 
     @property
     def _coder(self) -> HasLatents:
@@ -54,7 +67,7 @@ class Latent:
         Raises:
             UserError: it has no latents, or the model is for latents of another shape or number of values.
         """
-        coder, shape = self.autoencoder, getattr(self.model, "shape", None)
+        coder, shape = self.autoencoder, self.model.shape if isinstance(self.model, HasShape) else None
         if not isinstance(coder, HasLatents):
             raise UserError(f"objective.autoencoder is a {type(coder).__name__}, which has no latents")
         if shape is not None and tuple(shape) != coder.latent_shape:
@@ -62,7 +75,7 @@ class Latent:
             raise UserError(
                 f"the latents have another shape than the model: set --config.objective.model.shape={written}"
             )
-        if coder.values and coder.values != getattr(self.model, "values", coder.values):
+        if coder.values and isinstance(self.model, HasValues) and coder.values != self.model.values:
             raise UserError(
                 "the codes have another number of values than the model: "
                 f"set --config.objective.model.values={coder.values}"
@@ -85,18 +98,22 @@ class Latent:
     def players(self) -> Mapping[str, Player]:
         """The model's players, with losses on latents."""
         return {
-            name: Player(self._player_loss(player), player.every)
+            name: Player(self._on_latents(player.loss), player.every, self._on_latents(player.update))
             for name, player in self.model.players().items()
         }
 
-    def _player_loss(self, player: Player) -> Callable[..., tuple[Array, Aux]]:
-        def loss(params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-            seen = {**batch, "x": self.encode(params, extra, batch, named(ctx.key, "latents"))}
-            value, aux = player.loss(params, extra["model"], seen, ctx)
-            changed = {"model": {**extra["model"], **aux.extra}} if aux.extra else {}
-            return value, Aux(aux.metrics, changed)
+    def _on_latents(self, function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        """A player's loss or update, of the latents in place of the data."""
+        if function is None:
+            return None
 
-        return loss
+        def of_latents(params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Any, Aux]:
+            seen = {**batch, "x": self.encode(params, extra, batch, named(ctx.key, "latents"))}
+            value, aux = function(params, extra["model"], seen, ctx)
+            changed = {"model": {**extra["model"], **aux.extra}} if aux.extra else {}
+            return value, dataclasses.replace(aux, extra=changed)
+
+        return of_latents
 
     def _scaled(self, z: Array, factor: Array) -> Array:
         return z if self._coder.values else factor * z
@@ -109,11 +126,6 @@ class Latent:
     def latent_shape(self) -> tuple[int, ...]:
         """The autoencoder's."""
         return self._coder.latent_shape
-
-    @property
-    def loop_iterations(self) -> int:
-        """The model's: iterations of its sampling loop; 0 if their number is not a property of the model."""
-        return getattr(self.model, "loop_iterations", 0)
 
     @property
     def values(self) -> int:
@@ -176,6 +188,11 @@ class Latent:
             given = given + math.prod(self._coder.latent_shape) * jnp.log(extra["scale"])
         return self._scaled(z, extra["scale"]), given
 
+    @property
+    def sampling(self) -> Sampling:
+        """The model's."""
+        return require_samples(self.model).sampling
+
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> Any:
         """Decodes the model's samples.
 
@@ -189,7 +206,7 @@ class Latent:
         Returns:
             Data [num, *shape].
         """
-        z = self.model.sample(params, extra["model"], named(key, "model"), num, cond)
+        z = require_samples(self.model).sample(params, extra["model"], named(key, "model"), num, cond)
         return self.decode(params, extra, z, named(key, "decode"), cond)
 
     @property

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.conditioning.labels import condition_vector
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
 from genjax.distributions.elbo import ELBO, Bound, Terms, bound_kind, importance_bound, reparameterise
 from genjax.distributions.likelihoods import Bernoulli, FittedScale, Gaussian, Likelihood
 from genjax.distributions.priors import HasKL, Normal, Prior
-from genjax.objectives.common import check_shape, condition
+from genjax.objectives.common import check_shape
 
 __all__ = ["VAE", "Bernoulli", "Gaussian"]
 
@@ -36,7 +37,7 @@ class VAE:
         decoder: called as decoder(z, None, cond, out=likelihood.outputs(shape)).
         shape: of one example.
         latent: shape of z; an int for a vector.
-        classes: number of labels, passed one-hot to both networks; 0 for none.
+        condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         likelihood: p(x|z).
         prior: p(z).
         bound: the training bound.
@@ -47,7 +48,7 @@ class VAE:
     decoder: Network
     shape: tuple[int, ...]
     latent: int | tuple[int, ...] = 16
-    classes: int = 0
+    condition: Conditioner | None = None
     likelihood: Likelihood | FittedScale = Gaussian()
     prior: Prior = Normal()
     bound: Bound = ELBO()
@@ -65,8 +66,8 @@ class VAE:
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Initialises the player `vae`: encoder, decoder and prior."""
-        check_shape(self.shape, batch, self.classes)
-        x, cond = batch["x"], condition(batch, len(batch["x"]), self.classes)
+        check_shape(self.shape, batch, self.condition)
+        x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
         z, out = jnp.zeros((len(x), *self.latent_shape)), self.likelihood.outputs(self.shape)
         params = {
             "encoder": self.encoder.init(named(key, "encoder"), x, None, cond, out=self._moments),
@@ -121,7 +122,7 @@ class VAE:
         return params["vae"].get("prior", {})
 
     def _unlabelled(self, params: Params, x: Array) -> tuple[Latents, Latents]:
-        return self.posterior(params, x, condition(None, len(x), self.classes))
+        return self.posterior(params, x, condition_vector(self.condition, None, len(x)))
 
     def terms(
         self, params: Params, extra: Extra, batch: Batch, key: Key, bound: Bound, train: bool = False
@@ -131,7 +132,7 @@ class VAE:
         Args:
             params: parameters by player.
             extra: the likelihood's carried state, if any.
-            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            batch: `"x"` [b, *shape]; and what `condition` is made from.
             key: typed PRNG key.
             bound: determines the number of draws and their gradient.
             train: whether a `FittedScale` likelihood is fitted to the batch.
@@ -140,7 +141,7 @@ class VAE:
             (terms, new entries of extra).
         """
         x, k = batch["x"], bound.samples
-        cond = condition(batch, len(x), self.classes)
+        cond = condition_vector(self.condition, batch, len(x))
         mean, log_std = self.posterior(params, x, cond)
         z, log_q = bound.draw(mean, log_std, key)
         z = z.reshape(-1, *self.latent_shape)
@@ -161,7 +162,7 @@ class VAE:
         Args:
             params: parameters by player.
             extra: state carried beside the parameters.
-            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            batch: `"x"` [b, *shape]; and what `condition` is made from.
             ctx: PRNG key, step, and whether this is training.
 
         Returns:
@@ -184,7 +185,7 @@ class VAE:
         Args:
             params: parameters by player.
             extra: state carried beside the parameters.
-            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            batch: `"x"` [b, *shape]; and what `condition` is made from.
             key: typed PRNG key.
 
         Returns:
@@ -199,6 +200,11 @@ class VAE:
             return terms.log_likelihood + terms.log_ratio
 
         return importance_bound(log_weights, key, self.samples)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
@@ -225,13 +231,15 @@ class VAE:
         Args:
             params: parameters by player.
             extra: state carried beside the parameters.
-            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            batch: `"x"` [b, *shape]; and what `condition` is made from.
             key: typed PRNG key.
 
         Returns:
             z [b, *latent].
         """
-        mean, log_std = self.posterior(params, batch["x"], condition(batch, len(batch["x"]), self.classes))
+        mean, log_std = self.posterior(
+            params, batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
+        )
         return reparameterise(mean, log_std, key, 1)[0][:, 0]
 
     def decode(
@@ -249,7 +257,7 @@ class VAE:
         Returns:
             [b, *shape].
         """
-        out = self.outputs(params, z, condition(cond, len(z), self.classes))
+        out = self.outputs(params, z, condition_vector(self.condition, cond, len(z)))
         return likelihoods.fitted(self.likelihood, extra).sample(out, named(key, "likelihood"))
 
     def log_decode(
@@ -260,13 +268,13 @@ class VAE:
         Args:
             params: parameters by player.
             extra: state carried beside the parameters.
-            batch: `"x"` [b, *shape]; `"label"` int32 [b] if `classes` > 0.
+            batch: `"x"` [b, *shape]; and what `condition` is made from.
             key: typed PRNG key.
 
         Returns:
             (z [b, *latent], log p(x|z) - log q(z|x) in nats [b]).
         """
-        labels = condition(batch, len(batch["x"]), self.classes)
+        labels = condition_vector(self.condition, batch, len(batch["x"]))
         z, log_q = reparameterise(*self.posterior(params, batch["x"], labels), key, 1)
         out = self.outputs(params, z[:, 0], labels)
         likelihood = likelihoods.fitted(self.likelihood, extra)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Context, Network, Player, Sampling
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.networks.convolutional.perceptual import NoPerceptual, Perceptual
 from genjax.objectives.latent.vqvae import VQVAE
@@ -60,6 +60,10 @@ class VQGAN:
     def values(self) -> int:
         """The autoencoder's."""
         return self.autoencoder.values
+
+    @property
+    def condition(self) -> None:
+        """None: the model is unconditional."""
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """The discriminator, and the autoencoder's own player."""
@@ -141,6 +145,11 @@ class VQGAN:
             Nats [b].
         """
         return self.autoencoder.log_prob(params, extra, batch, key)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Context, Network, Player, Sampling
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
 from genjax.distributions.likelihoods import FittedScale, Gaussian, Likelihood
@@ -56,6 +56,10 @@ class VQVAE:
     def values(self) -> int:
         """Number of values of each code."""
         return self.quantizer.values
+
+    @property
+    def condition(self) -> None:
+        """None: the model is unconditional."""
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Initialises the player `vqvae`; the quantizer's carried state is extra["quantizer"]."""
@@ -169,6 +173,11 @@ class VQVAE:
         """
         _, given = self.log_decode(params, extra, batch, key)
         return given - math.prod(self.latent_shape) * math.log(self.values)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Context, Network, Player, Sampling
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
 from genjax.distributions.likelihoods import FittedScale, Likelihood
@@ -82,6 +82,10 @@ class VQVAE2:
     def values(self) -> int:
         """Number of values of each code."""
         return self.top.values
+
+    @property
+    def condition(self) -> None:
+        """None: the model is unconditional."""
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Initialises the player `vqvae`; the quantizers' carried state is extra["top"] and extra["bottom"]."""
@@ -195,6 +199,11 @@ class VQVAE2:
             Nats [b].
         """
         return self.log_decode(params, extra, batch, key)[1] - self.latent_shape[0] * math.log(self.values)
+
+    @property
+    def sampling(self) -> Sampling:
+        """One pass through the network."""
+        return Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
