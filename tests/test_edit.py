@@ -124,7 +124,8 @@ from genjax.samplers.ode import DDIM
 def get_experiment():
     data = Data(Digits(), (Scale(0.0, 16.0),))
     net = MLP(width=16, depth=1, zero_out=True)
-    return Experiment(Diffusion(net, data.shape, Labels(10, 0.1), threshold=Static(), sampler=DDIM(steps=4, eta=1.0)), data)
+    model = Diffusion(net, data.shape, Labels(10, 0.1), threshold=Static(), sampler=DDIM(steps=4, eta=1.0))
+    return Experiment(model, data)
 '''
 
 
