@@ -51,6 +51,7 @@ def part_types(hint: Any) -> tuple[type, ...]:
     return () if plain or issubclass(hint, (tuple, list, dict)) else (hint,)
 
 
+@functools.cache
 def _members(protocol: type) -> dict[str, Any]:
     """What a class must have to satisfy a protocol: member name -> the protocol's function, property or None."""
     bases = [base for base in protocol.__mro__ if getattr(base, "_is_protocol", False)]
@@ -75,6 +76,7 @@ def _takes(method: Any, protocols: Any) -> bool:
     return True
 
 
+@functools.cache
 def _satisfies(cls: type, protocol: type) -> bool:
     own = {field.name for field in dataclasses.fields(cls)} | set(dir(cls))  # type: ignore[arg-type]
     return all(
