@@ -203,7 +203,9 @@ class Counted:
         def update(params, extra, batch, ctx: Context):
             self.seen.append(ctx.train)
             mean = jnp.mean(batch["x"])
-            return {"m": mean}, Aux({"gap": jnp.abs(mean - params["mean"]["m"])}, {"calls": extra["calls"] + 1})
+            return {"m": mean}, Aux(
+                {"gap": jnp.abs(mean - params["mean"]["m"])}, {"calls": extra["calls"] + 1}
+            )
 
         return {"mean": Player(update=update)}
 
