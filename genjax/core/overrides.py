@@ -28,14 +28,14 @@ def overrides(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, str]]:
             old = parts.blank(type(new))
         pairs = [(name, getattr(old, name), value) for name, value in tree.fields(new).items()]
     elif isinstance(new, Mapping):
-        known = old if isinstance(old, Mapping) else {}
-        pairs = [(name, known[name], value) for name, value in new.items() if name in known]
+        entries = old if isinstance(old, Mapping) else {}
+        pairs = [(name, entries[name], value) for name, value in new.items() if name in entries]
     elif isinstance(new, tuple) and any(map(_has_children, new)):
         if all(map(tree.is_node, new)) and _types(old) != _types(new):
             yield path, ",".join(kind.__name__ for kind in _types(new))
             old = tuple(map(parts.blank, _types(new)))
-        known = old if isinstance(old, tuple) else ()
-        pairs = [(str(index), *both) for index, both in enumerate(zip(known, new, strict=False))]
+        elements = old if isinstance(old, tuple) else ()
+        pairs = [(str(index), *both) for index, both in enumerate(zip(elements, new, strict=False))]
     else:
         if old != new and not callable(new):
             yield path, format_value(new)

@@ -78,7 +78,7 @@ def _takes(method: Any, protocols: Any) -> bool:
 
 @functools.cache
 def _satisfies(cls: type, protocol: type) -> bool:
-    own = {field.name for field in dataclasses.fields(cls)} | set(dir(cls))  # type: ignore[arg-type]
+    own = {field.name for field in dataclasses.fields(cls)} | set(dir(cls))
     return all(
         name in own and (not inspect.isfunction(member) or _takes(getattr(cls, name, None), member))
         for name, member in _members(protocol).items()
