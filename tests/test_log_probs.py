@@ -13,11 +13,11 @@ import pytest
 from rows import ROWS, SMALL, on_one_device
 
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, HasLogProb, Player
+from genjax.core.objective import Aux, HasLogProb, Player, levels_of
 from genjax.data import Binarize, Data, Dequantize, Digits, Scale
 from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.distributions.likelihoods import Categorical, Gaussian
-from genjax.evaluation.evaluate import describe_sampler, evaluate, evaluation_context
+from genjax.evaluation.evaluate import evaluate, evaluation_context
 from genjax.evaluation.likelihood import (
     ADDED,
     BITS_PER_DIM,
@@ -25,14 +25,17 @@ from genjax.evaluation.likelihood import (
     PERPLEXITY,
     dequantization,
     describe_kind,
-    levels_of,
     likelihood_report,
     summary_line,
 )
 from genjax.metrics.likelihood import summarise
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.objectives.latent.latent import Latent
 from genjax.objectives.latent.vae import VAE
+from genjax.objectives.lora import LoRA
 from genjax.training.experiment import Evaluation, Experiment
 from genjax.training.optimizers import SGD
+from genjax.training.pretrained import Pretrained
 
 KIND = re.compile(
     r"exact(, given the first element)?"
@@ -109,13 +112,12 @@ def test_dequantization_by_noise_cells_or_none(objective, transforms, words):
 
 
 def test_levels_are_found_inside_wrappers():
-    @dataclass(frozen=True)
-    class Wrapper:
-        inner: object
-
-    inner = VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Categorical(17))
-    assert levels_of(Wrapper(Wrapper(inner))) == 17
-    assert levels_of(Wrapper(VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Gaussian()))) == 0
+    weights = Pretrained("nowhere")
+    for likelihood, levels in ((Categorical(17), 17), (Gaussian(), 0)):
+        coder = VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=likelihood)
+        prior = Latent(coder, weights, Diffusion(SMALL, (2,)))
+        assert levels_of(LoRA(LoRA(coder, weights), weights)) == levels
+        assert levels_of(LoRA(prior, weights)) == levels
 
 
 @dataclass(frozen=True)
@@ -212,8 +214,8 @@ def test_a_bound_has_its_sign(kind, unit, start, noisy_start, noisy):
 
 
 def test_the_sampler_and_its_steps_are_reported():
-    assert describe_sampler(ROWS["diffusion-digits"].objective) == "DDIM, 3 steps, 3 evaluations a sample"
-    assert describe_sampler(ROWS["gan-points"].objective) == "none: the model draws directly"
+    assert str(ROWS["diffusion-digits"].objective.sampling) == "DDIM, 3 steps, 3 evaluations per sample"
+    assert str(ROWS["gan-points"].objective.sampling) == "direct, 1 step, 1 evaluation per sample"
     run = on_one_device(dataclasses.replace(ROWS["vae-points"], batch_size=16))
     said = evaluation_context(run.experiment, run.make_state())
     assert said["parameters_of"] == "moving average (EMA)"

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from genjax.core.errors import UserError, nearest
 from genjax.core.objective import HasDecoder, HasTranslation, num_classes
 from genjax.core.types import Array, Batch, Key, Params, named
+from genjax.data.source import is_paired
 from genjax.data.sources.pairs import halves
 from genjax.diffusion.threshold import NoThreshold
 from genjax.evaluation.evaluate import load_split
@@ -250,7 +251,7 @@ def write_translation(
             raise UserError(f"{beside} does not translate the data of this run")
         theirs = translations(other.experiment, load_state(other, beside), other.mesh, num, seed)
         shown["beside"] = theirs["output"]
-    if getattr(data.source, "paired", True):
+    if is_paired(data.source):
         inputs, targets = halves(load_split(data, "train")["x"])
         shown["neighbour"] = targets[neighbours(inputs, shown["input"])]
     shown |= made

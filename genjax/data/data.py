@@ -8,7 +8,7 @@ import numpy as np
 
 from genjax.core.types import Array, Batch, Key, named
 from genjax.data.examples import Examples
-from genjax.data.source import Kind, Source, integer_range
+from genjax.data.source import HasRate, Kind, Source, capability, integer_range
 from genjax.data.transforms import Transform
 
 
@@ -47,7 +47,8 @@ class Data:
     @property
     def rate(self) -> int:
         """Sampling rate of audio, in Hz; 8000 if the source does not define one."""
-        return getattr(self.source, "rate", 8000)
+        found = capability(self.source, HasRate)
+        return found.rate if found else 8000
 
     @property
     def splits(self) -> tuple[str, ...]:

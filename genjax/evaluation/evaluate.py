@@ -15,6 +15,7 @@ from genjax.core import tree
 from genjax.core.errors import UserError
 from genjax.core.objective import HasLogProb, HasTranslation, Samples
 from genjax.data import Data, GaussianMixture
+from genjax.data.source import HasDocuments, capability, is_paired
 from genjax.data.sources.pairs import halves
 from genjax.data.text.decode_text import decode
 from genjax.evaluation.held_out import PARAMETERS, held_out_losses, translations
@@ -172,12 +173,14 @@ def evaluate(
         )
     if isinstance(objective, HasTranslation):
         report("evaluate: translations")
-        known = halves(load_split(data, "train")["x"]) if getattr(data.source, "paired", True) else None
+        known = halves(load_split(data, "train")["x"]) if is_paired(data.source) else None
         numbers["translation"] = translation_report(
             translations(experiment, state, mesh, seed=config.seed), known, data.levels
         )
-    if documents := getattr(data.source, "documents", None):
-        numbers["documents"] = novelty(decode(data, samples), documents("train"), documents("test"))
+    if source := capability(data.source, HasDocuments):
+        numbers["documents"] = novelty(
+            decode(data, samples), source.documents("train"), source.documents("test")
+        )
     if data.kind == "text" and jax.process_index() == 0:
         report("evaluate: text")
         numbers |= text_metrics(data, samples, config.seed)

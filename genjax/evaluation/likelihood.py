@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from genjax.core.objective import HasLogProb
+from genjax.core.objective import HasLogProb, dequantization_of, elements_of, levels_of
 from genjax.core.types import named
 from genjax.data import Binarize, Data, Dequantize, sweep
 from genjax.data.examples import Examples, Subset
@@ -31,7 +31,6 @@ from genjax.training.step import TrainState
 
 Report = dict[str, Any]
 ADDED = "uniform noise of one level, added to the data: a lower bound for the integers"
-WITHIN = ("likelihood", "autoencoder", "inner")  # fields of an objective that may define its number of levels
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,6 @@ def unit_of(data: Data) -> Unit:
     return {"text": PERPLEXITY, "points": NATS}.get(data.kind, BITS_PER_DIM)
 
 
-def levels_of(part: Any) -> int:
-    """Number of levels of a model of discrete values, also inside a wrapper; 0 for a density."""
-    own = getattr(part, "levels", 0)
-    inner = (getattr(part, name) for name in WITHIN if hasattr(part, name))
-    return int(own) or next((found for found in map(levels_of, inner) if found), 0)
-
-
 def dequantization(objective: Any, data: Data) -> str:
     """Describes how integer data are dequantized.
 
@@ -77,9 +69,8 @@ def dequantization(objective: Any, data: Data) -> str:
     """
     batch = {"x": jax.ShapeDtypeStruct((1, *data.shape), data.source.dtype)}
     seen = jax.eval_shape(lambda batch: data.forward(batch, jax.random.key(0), False), batch)["x"]
-    noise = getattr(getattr(objective, "inner", objective), "dequantize", None)
-    if noise is not None and levels_of(objective):
-        return f"{noise.name} noise of one level, within the model"
+    if noise := dequantization_of(objective):
+        return f"{noise} noise of one level, within the model"
     if any(isinstance(transform, Dequantize) for transform in data.transforms):
         return ADDED
     if jnp.issubdtype(seen.dtype, jnp.integer):
@@ -179,13 +170,10 @@ def likelihood_report(
     assert isinstance(objective, HasLogProb)
     size = eval_batch_size(experiment, mesh)
 
-    whole_shape = int(np.prod(data.shape))
-    elements = getattr(objective, "elements", lambda batch: jnp.full(len(batch["x"]), whole_shape))
-
     @jax.jit
     def log_prob(params: Any, extra: Any, batch: Any, key: Any) -> Any:
         seen = data.forward(batch, named(key, "data"), False)
-        return objective.log_prob(params, extra, seen, named(key, "log_prob")), elements(seen)
+        return objective.log_prob(params, extra, seen, named(key, "log_prob")), elements_of(objective, seen)
 
     root = named(jax.random.key(experiment.evaluation.seed), "likelihood")
     values, dims, true, sizes_in_bytes = [], [], [], []

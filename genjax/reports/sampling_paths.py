@@ -29,7 +29,7 @@ def show(data: Data, samples: np.ndarray) -> Image.Image:
     if data.kind == "text":
         return picture(decode(data, samples), data.kind)
     options: dict[str, dict[str, Any]] = {
-        "audio": {"rate": getattr(data.source, "rate", 0), "limit": 10},
+        "audio": {"rate": data.rate, "limit": 10},
         "image": {"levels": data.levels, "columns": data.classes},
         "points": {"reference": load_split(data, "test")["x"][:2000] if data.kind == "points" else None},
     }

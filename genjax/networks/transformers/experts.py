@@ -207,7 +207,7 @@ def penalised(
     out, kept = net.apply(params, *inputs, mutable="intermediates", **options)
     collected: dict[str, list[Array]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(kept):
-        names = [getattr(key, "key", "") for key in path]
+        names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
         if ROUTING in names:
             collected.setdefault(names[-1], []).append(leaf.reshape(-1))
     layers = {name: jnp.concatenate(values) for name, values in collected.items()}

@@ -35,6 +35,7 @@ from genjax.core.objective import (
     Player,
     Sampling,
     Weights,
+    levels_of,
     require_samples,
 )
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
@@ -208,6 +209,11 @@ class Latent:
         """
         z = require_samples(self.model).sample(params, extra["model"], named(key, "model"), num, cond)
         return self.decode(params, extra, z, named(key, "decode"), cond)
+
+    @property
+    def levels(self) -> int:
+        """Those of the autoencoder's likelihood."""
+        return levels_of(self.autoencoder)
 
     @property
     def log_prob_kind(self) -> str:

@@ -128,6 +128,11 @@ class VQGAN:
         return loss, Aux(metrics, aux.extra)
 
     @property
+    def levels(self) -> int:
+        """The autoencoder's."""
+        return self.autoencoder.levels
+
+    @property
     def log_prob_kind(self) -> str:
         """The autoencoder's."""
         return self.autoencoder.log_prob_kind

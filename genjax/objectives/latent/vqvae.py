@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from genjax.core.objective import Aux, Context, Network, Player, Sampling
+from genjax.core.objective import Aux, Context, Network, Player, Sampling, levels_of
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
 from genjax.distributions.likelihoods import FittedScale, Gaussian, Likelihood
@@ -153,6 +153,11 @@ class VQVAE:
         """
         reconstruction, cost, _, aux = self.losses(params, extra, batch, ctx)
         return reconstruction + cost, aux
+
+    @property
+    def levels(self) -> int:
+        """Those of the likelihood, see `core.objective.HasLevels`."""
+        return levels_of(self.likelihood)
 
     @property
     def log_prob_kind(self) -> str:

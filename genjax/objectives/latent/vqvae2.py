@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Player, Sampling
+from genjax.core.objective import Aux, Context, Network, Player, Sampling, levels_of
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
 from genjax.distributions.likelihoods import FittedScale, Likelihood
@@ -180,6 +180,11 @@ class VQVAE2:
     def _flat(self, found: dict[str, Quantized]) -> Int[Array, "b n"]:
         rows = [found[level].codes.reshape(len(found[level].codes), -1) for level in LEVELS]
         return jnp.concatenate(rows, axis=1)
+
+    @property
+    def levels(self) -> int:
+        """Those of the likelihood, see `core.objective.HasLevels`."""
+        return levels_of(self.likelihood)
 
     @property
     def log_prob_kind(self) -> str:
