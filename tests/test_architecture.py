@@ -112,7 +112,7 @@ def test_figures(capsys):
 
 # Of other libraries or of the language: arrays, jaxprs, devices, Linen modules, protocols, fields, the system.
 PROBES = {
-    "dtype", "eqns", "jaxpr", "slice_index", "clone", "key", "num_classes", "sched_getaffinity", "sched_setaffinity",
+    "dtype", "eqns", "jaxpr", "slice_index", "clone", "num_classes", "sched_getaffinity", "sched_setaffinity",
     "_is_protocol", "__module__", "__qualname__",
 }  # fmt: skip
 
