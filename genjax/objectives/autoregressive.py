@@ -205,7 +205,8 @@ class Autoregressive:
             ctx: key and mode.
 
         Returns:
-            (loss, metrics): the loss includes label smoothing and penalties in training, "nats" does not.
+            (loss, metrics): the loss includes label smoothing and penalties in training, "nats" does not. The weight
+            is the number of counted places.
 
         Raises:
             UserError: smoothing or z-loss with an output distribution other than `Categorical`.
@@ -217,7 +218,8 @@ class Autoregressive:
         target = self._targets(x)
         nats = -self.output.log_prob(out, target, self.values) / self.channels
         counted = self._counted(batch)
-        mean = lambda values: jnp.sum(values * counted) / jnp.maximum(jnp.sum(counted), 1.0)
+        total = jnp.sum(counted)
+        mean = lambda values: jnp.sum(values * counted) / jnp.where(total > 0, total, 1.0)
         loss = mean(nats)
         metrics = {"nats": loss, **net_metrics}
         if (self.smoothing or self.z_loss) and ctx.train:
@@ -227,7 +229,7 @@ class Autoregressive:
             uniform = mean(jnp.mean(normaliser - jnp.mean(out, axis=-1), axis=-1))
             loss = (1 - self.smoothing) * loss + self.smoothing * uniform
             loss = loss + self.z_loss * mean(jnp.mean(normaliser**2, axis=-1))
-        return loss + penalty if ctx.train else loss, Aux(metrics)
+        return loss + penalty if ctx.train else loss, Aux(metrics, weight=total)
 
     @property
     def log_prob_kind(self) -> str:
