@@ -13,16 +13,14 @@ import pytest
 from rows import ROWS, SMALL, on_one_device
 
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, HasLogProb, Player, levels_of
+from genjax.core.objective import Aux, HasLogProb, Player, Sampling, levels_of
 from genjax.data import Binarize, Data, Dequantize, Digits, Scale
 from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.distributions.likelihoods import Categorical, Gaussian
 from genjax.evaluation.evaluate import evaluate, evaluation_context
+from genjax.evaluation.kinds import BITS_PER_DIM, NATS, PERPLEXITY
 from genjax.evaluation.likelihood import (
     ADDED,
-    BITS_PER_DIM,
-    NATS,
-    PERPLEXITY,
     dequantization,
     describe_kind,
     likelihood_report,
@@ -124,7 +122,7 @@ def test_levels_are_found_inside_wrappers():
 class Even:
     """The uniform density on [-1, 1]^64."""
 
-    log_prob_kind = "exact"
+    log_prob_kind, sampling = "exact", Sampling("direct")
 
     condition = None
 

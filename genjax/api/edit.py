@@ -30,7 +30,7 @@ from genjax.core.types import Array, Batch, Key, Params, named
 from genjax.data.source import is_paired
 from genjax.data.sources.pairs import halves
 from genjax.diffusion.threshold import NoThreshold
-from genjax.evaluation.evaluate import load_split
+from genjax.evaluation.distances import load_split
 from genjax.evaluation.held_out import translations
 from genjax.evaluation.sampling import gather
 from genjax.metrics.translation import neighbours

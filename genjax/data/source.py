@@ -19,12 +19,25 @@ C = TypeVar("C")
 
 
 @runtime_checkable
+class OwnKind(Protocol):
+    """A kind of data beside the four: a record that also says how it is evaluated and drawn.
+
+    It satisfies `evaluation.kinds.Evaluates` and `reports.kinds.Draws`, which have the records of the four.
+    """
+
+    @property
+    def name(self) -> str:
+        """Word for the kind, for messages."""
+        ...
+
+
+@runtime_checkable
 class Source(Protocol):
     """A source of examples. Implemented by frozen dataclasses."""
 
     @property
-    def kind(self) -> Kind:
-        """Kind of an example."""
+    def kind(self) -> Kind | OwnKind:
+        """Kind of an example: one of the four by name, or a record."""
         ...
 
     @property

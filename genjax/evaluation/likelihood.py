@@ -7,7 +7,6 @@ integer data, a density bounds the probabilities only if uniform noise of one le
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -21,6 +20,7 @@ from genjax.data import Binarize, Data, Dequantize, sweep
 from genjax.data.examples import Examples, Subset
 from genjax.data.sources.toys import Toy
 from genjax.evaluation.held_out import PARAMETERS, eval_batch_size
+from genjax.evaluation.kinds import PERPLEXITY, Unit, evaluation_of
 from genjax.evaluation.sampling import gather
 from genjax.evaluation.text import scored_bytes
 from genjax.metrics.likelihood import Likelihood, summarise
@@ -33,31 +33,9 @@ Report = dict[str, Any]
 ADDED = "uniform noise of one level, added to the data: a lower bound for the integers"
 
 
-@dataclass(frozen=True)
-class Unit:
-    """Unit of a reported likelihood.
-
-    Attributes:
-        name: attribute of `Likelihood` and key in reports; its standard error is "NAME_error".
-        words: printed name.
-        bound: sign printed before a lower bound of the log-probability.
-        digits: decimals.
-    """
-
-    name: str
-    words: str
-    bound: str
-    digits: int
-
-
-NATS = Unit("nats", "nats", "≥", 3)
-PERPLEXITY = Unit("perplexity", "perplexity", "≤", 3)
-BITS_PER_DIM = Unit("bits_per_dim", "bits/dim", "≤", 4)
-
-
 def unit_of(data: Data) -> Unit:
-    """Perplexity for text, nats for points, else bits per dimension."""
-    return {"text": PERPLEXITY, "points": NATS}.get(data.kind, BITS_PER_DIM)
+    """Unit of the likelihood of a kind of data: perplexity of text, nats of points, bits per dimension."""
+    return evaluation_of(data).unit
 
 
 def dequantization(objective: Any, data: Data) -> str:
@@ -186,7 +164,7 @@ def likelihood_report(
         rows, sizes = log_prob(state.ema, state.extra, shared, jax.random.fold_in(root, call))
         values.append(gather(rows)[:count])
         dims.append(gather(sizes)[:count])
-        if data.kind == "text":
+        if unit_of(data) == PERPLEXITY:
             sizes_in_bytes.append(scored_bytes(data, gather(shared["x"])[:count], dims[-1]))
         if isinstance(data.source, Toy):
             true.append(data.source.log_density(gather(shared["x"])[:count]))
@@ -208,7 +186,7 @@ def likelihood_report(
         "examples": result.count,
         "split": split,
     }
-    if data.kind == "text":
+    if unit_of(data) == PERPLEXITY:
         by_byte = summarise(np.concatenate(values), np.concatenate(sizes_in_bytes), result.kind)
         return numbers | {
             "nats_per_token": result.nats_per_dim,

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from genjax.core.objective import require_samples
-from genjax.evaluation import evaluate
+from genjax.evaluation import distances
 from genjax.evaluation.hardware import busy
+from genjax.evaluation.kinds import evaluation_of
 from genjax.evaluation.sampling import draw_samples
 from genjax.metrics.report import SampleReference
 from genjax.parallel.console import say
@@ -28,12 +29,12 @@ COLUMNS = (
 
 
 def fit_reference(run: Run) -> SampleReference | None:
-    """Fits the reference of a run's data; None for text, and on all processes but the first."""
+    """Fits the reference of a run's data; None for kinds that it does not compare, and on all processes but one."""
     data = run.experiment.data
-    if data.kind == "text" or jax.process_index():
+    if not evaluation_of(data).compared or jax.process_index():
         return None
     say("fitting the feature spaces")
-    return evaluate.fit_reference(data, run.experiment.evaluation.seed)
+    return distances.fit_reference(data, run.experiment.evaluation.seed)
 
 
 def measure(

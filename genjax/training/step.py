@@ -115,7 +115,7 @@ def report_means(means: Mapping[str, Mean]) -> dict[str, PyTree]:
         made = (
             {name.removeprefix(player + slash): mean.value}
             if mean.report is None
-            else mean.report(mean.value)
+            else mean.report(jnp.asarray(mean.value, jnp.float32))
         )
         found |= {f"{player}{slash}{key}": value for key, value in made.items()}
     return found
