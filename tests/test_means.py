@@ -1,4 +1,4 @@
-"""Laws of means: micro-batches, replicas and held-out batches combine to the mean over all elements, each once."""
+"""Means of an autoregressive objective with masks, and what is derived from combined means (`Mean.report`)."""
 
 import dataclasses
 
@@ -36,7 +36,7 @@ class Bigram:
 
 @dataclasses.dataclass(frozen=True)
 class Counted(Autoregressive):
-    """Reports statistics of the elements that count, and the noise of each micro-batch."""
+    """Reports statistics of the elements that count."""
 
     def players(self):
         def loss(params, extra, batch, ctx):
@@ -45,9 +45,7 @@ class Counted(Autoregressive):
             shares = jnp.sum(jax.nn.one_hot(batch["x"], VALUES) * mask[..., None], (0, 1))
             total = jnp.sum(mask)
             codes = Mean(shares / jnp.maximum(total, 1.0), total, code_statistics)
-            noise = jax.random.uniform(ctx.key)
-            more = {"codes": codes, "noise": noise, "noise2": noise**2}
-            return value, dataclasses.replace(aux, metrics={**aux.metrics, **more})
+            return value, dataclasses.replace(aux, metrics={**aux.metrics, "codes": codes})
 
         return {"net": Player(loss)}
 
@@ -104,8 +102,6 @@ def test_accumulation_gives_one_loss_and_one_gradient_on_rows_of_unequal_length(
     np.testing.assert_allclose(moved, gradient["net"]["w"], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(metrics["net/perplexity"], perplexity(counts(batch)), rtol=1e-5)
     assert float(metrics["net/used"]) == pytest.approx(3 / VALUES)
-    variance = float(metrics["net/noise2"] - metrics["net/noise"] ** 2)
-    assert (variance > 1e-3) == (accumulate > 1), "micro-batches draw their own noise"
 
 
 @pytest.mark.parametrize(
