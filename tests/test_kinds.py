@@ -19,7 +19,8 @@ from genjax.data import Data, Table
 from genjax.data.source import Kind, OwnKind
 from genjax.evaluation.evaluate import evaluate
 from genjax.evaluation.kinds import NATS, Unit, evaluation_of
-from genjax.metrics.own import Wasserstein
+from genjax.evaluation.sample_quality import measure
+from genjax.metrics.own import SlicedWasserstein
 from genjax.objectives.latent.vae import VAE
 from genjax.reports.exports import export
 from genjax.reports.kinds import KINDS, drawing_of
@@ -139,7 +140,7 @@ def test_the_four_kinds_have_both_records():
 
 
 def test_metrics_of_ones_own_stand_in_the_report():
-    run = run_of(metrics=(Largest(), Wasserstein()))
+    run = run_of(metrics=(Largest(), SlicedWasserstein()))
     report, _ = evaluate(run.experiment, run.make_state(), run.mesh)
     found = json.loads(json.dumps(report))["metrics"]
     assert found == {
@@ -147,6 +148,8 @@ def test_metrics_of_ones_own_stand_in_the_report():
         "largest/real": 1.0,
         "wasserstein/sliced": pytest.approx(1.0, rel=0.15),
     }
+    compared, _ = measure(run, run.make_state(), None, 6, 0)
+    assert compared["largest/drawn"] == 0.0
     twice = run_of(metrics=(Largest(), Largest()))
     with pytest.raises(UserError, match="two metrics give 'largest/drawn'"):
         evaluate(twice.experiment, twice.make_state(), twice.mesh)
@@ -170,15 +173,15 @@ class Mine:
 def test_metrics_are_chosen_by_flag_and_resumed(tmp_path: Path):
     config = tmp_path / "mine.py"
     config.write_text(CONFIG)
-    flags = [("metrics", "Mine,Wasserstein"), ("metrics.0.scale", "2.0")]
+    flags = [("metrics", "Mine,SlicedWasserstein"), ("metrics.0.scale", "2.0")]
     chosen = experiments.load(str(config), flags)
     assert chosen.metrics[0].measure(None, None, None) == {"scale": 2.0}
-    assert chosen.metrics[1] == Wasserstein()
+    assert chosen.metrics[1] == SlicedWasserstein()
     assert list(overrides(experiments.load(str(config)), chosen)) == flags
     experiments.save(chosen, str(config), tmp_path)
     assert experiments.restore(tmp_path).metrics == chosen.metrics
     with pytest.raises(UserError, match="metrics"):
-        override(chosen, "metrics", "Wassertein")
+        override(chosen, "metrics", "SlicedWassertein")
 
 
 def test_likelihoods_of_points_are_in_nats():

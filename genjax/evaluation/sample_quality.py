@@ -7,6 +7,7 @@ import numpy as np
 
 from genjax.core.objective import require_samples
 from genjax.evaluation import distances
+from genjax.evaluation.evaluate import own_metrics
 from genjax.evaluation.hardware import busy
 from genjax.evaluation.kinds import evaluation_of
 from genjax.evaluation.sampling import draw_samples
@@ -50,7 +51,8 @@ def measure(
         seed: seed of the samples.
 
     Returns:
-        (numbers, samples in the data's own units); without distances if all samples are equal.
+        (numbers, samples in the data's own units); without distances if all samples are equal; with the
+        experiment's own metrics.
 
     Raises:
         UserError: with a reference, samples are not finite.
@@ -75,6 +77,8 @@ def measure(
     if reference is not None and (samples != samples[:1]).any():
         report = reference.report(samples, labels)
         row = {**{name: float(report[name]) for name in COLUMNS if name in report}, **row}
+    if experiment.metrics and (reference is not None or not evaluation_of(experiment.data).compared):
+        row |= own_metrics(experiment, samples, labels)
     return row, samples
 
 

@@ -1,4 +1,4 @@
-"""Metrics for `Experiment.metrics`: `--config.metrics=Wasserstein`. One's own are written alike, in a config file."""
+"""Metrics for `Experiment.metrics`: `--config.metrics=SlicedWasserstein`; those of one's own stand in a config file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from genjax.metrics.distances.sliced import sliced_wasserstein
 
 
 @dataclass(frozen=True)
-class Wasserstein:
+class SlicedWasserstein:
     """Sliced Wasserstein distance between samples and test examples in the data's own units, not in features.
 
     Attributes:
