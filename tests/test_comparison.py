@@ -179,7 +179,7 @@ def test_equal_values_have_no_best():
 
 
 def test_metrics_of_ones_own_are_the_last_columns():
-    heads, cells, marks = table(group([entry("a", 0, **{"mine/x": 2.0}), entry("b", 0, 16, recall=0.5)]))
+    heads, cells, _ = table(group([entry("a", 0, **{"mine/x": 2.0}), entry("b", 0, 16, recall=0.5)]))
     assert heads == ["run", "objective", "recall", "mine/x", "likelihood"]
     assert [line[2:4] for line in cells] == [["", "2"], ["0.50", ""]]
 

@@ -57,16 +57,16 @@ def test_shipped_configs_keep_the_contract(name):
     objective, data, batch = experiment.objective, experiment.data, batch_of(experiment.data)
     assert isinstance(data.source, Source)
     assert objective.condition is None or isinstance(objective.condition, Conditioner)
-    if objective.condition:
-        objective.condition.check(batch)
-        made = jax.eval_shape(lambda batch: objective.condition(batch, NUM), batch)
-        assert isinstance(made, Condition)
-        assert made.vector.shape[0] == NUM
     assert isinstance(objective, Samples)
     assert REPORT.fullmatch(str(objective.sampling)), str(objective.sampling)
     assert objective.sampling.evaluations >= 1
 
     def drawn(batch, cond):
+        if objective.condition:
+            objective.condition.check(batch)
+            made = objective.condition(batch, NUM)
+            assert isinstance(made, Condition)
+            assert made.vector.shape[0] == NUM
         params, extra = objective.init(jax.random.key(0), batch)
         return objective.sample(params, extra, jax.random.key(1), NUM, cond)
 
@@ -118,14 +118,18 @@ def test_a_model_of_latents_has_what_its_parts_have():
     small = dataclasses.replace(
         LATENT, model=dataclasses.replace(PRIOR, sampler=dataclasses.replace(PRIOR.sampler, steps=2))
     )
-    params, extra = small.init(jax.random.key(0), batch)
-    times, states = small.path(params, extra, jax.random.key(1), NUM)
-    samples = small.sample(params, extra, jax.random.key(1), NUM)
+
+    @jax.jit
+    def draw(batch):
+        values = small.init(jax.random.key(0), batch)
+        return small.path(*values, jax.random.key(1), NUM), small.sample(*values, jax.random.key(1), NUM)
+
+    (times, states), samples = draw(batch)
     assert states.shape == (len(times), NUM, 8, 8, 1)
     np.testing.assert_allclose(states[-1], samples, rtol=1e-5, atol=1e-5)
     without = dataclasses.replace(LATENT, model=VAE(SMALL, SMALL, (2,), 2))
     with pytest.raises(UserError, match="no path"):
-        without.path(params, extra, jax.random.key(1), NUM)
+        without.path({}, {"model": {}}, jax.random.key(1), NUM)
 
 
 def test_reports_of_wrappers_hold_the_inner_samplers_steps_and_guidance():
