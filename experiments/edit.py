@@ -9,9 +9,10 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
 from genjax.api.edit import TASKS, Edit, edit_workdir
 from genjax.reports import latents
+
+from . import cli
 
 WORKDIR = flags.DEFINE_string(
     "workdir",

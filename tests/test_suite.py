@@ -168,7 +168,7 @@ def test_a_suite_trains_its_members_and_compares_them(tmp_path):
 
     dry = run("--seconds=2", "--dry_run")
     assert dry.returncode == 0, dry.stderr
-    verbs = [shlex.split(line)[1] for line in dry.stdout.splitlines()]
+    verbs = [shlex.split(line)[4] for line in dry.stdout.splitlines()]
     assert verbs == ["benchmark", "train", "benchmark", "train", "train", "train", "compare"]
     assert not os.listdir(tmp_path / "runs") if (tmp_path / "runs").exists() else True
 

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genjax.api.sweep import ROOT
 from genjax.core import checksums
 from genjax.core.errors import UserError, nearest
-from genjax.training.experiment import CHECKPOINTS, load_module
+from genjax.training.experiment import CHECKPOINTS, PROGRAMS, load_module
 from genjax.training.variations import Overrides, Setting, Trial
 
-SUITES = ROOT / "experiments" / "suites"
+SUITES = PROGRAMS / "suites"
 PLANS = "plans"  # subfolder with the number of steps of each stage
 CODER = "{coder}"  # in a config name or a value: stands for the work directory of the first stage
 POINTS = 40  # logged points of a training curve

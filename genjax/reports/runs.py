@@ -63,6 +63,8 @@ class FinishedRun:
         Directories are reduced to their last component.
         """
         name, variant = self.config
+        if not name:
+            return f"none: trained from Python, see {self.workdir / DESCRIPTION}"
         words = [f"train --config={name}" + (f":{Path(variant).name}" if variant else "")]
         usual = experiments.load(
             f"{self.workdir / experiments.CONFIG_COPY}" + (f":{variant}" if variant else "")
