@@ -78,7 +78,7 @@ def test_names_are_valid_file_names():
         (["seed=0", "seed=1"], (), "seed is given twice"),
         (["seed=0"], [("seed", "1")], "seed is given twice"),
         (["seed=0,0"], (), "two runs of this sweep are named vae_mixture,seed=0"),
-        (["seed"], (), "write --over="),
+        (["seed"], (), "write over="),
     ],
 )
 def test_ambiguous_grids_raise(over, common, expected):

@@ -108,7 +108,7 @@ def choose(suite: Suite, names: Sequence[str]) -> Suite:
     known = {member.name: member for member in suite.members}
     for name in names:
         if name not in known:
-            raise UserError(f"--only={name}: {nearest(name, known)}")
+            raise UserError(f"only={name}: {nearest(name, known)}")
     return dataclasses.replace(suite, members=tuple(known[name] for name in names)) if names else suite
 
 
@@ -169,7 +169,7 @@ def read_plan(stage: Stage, root: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} cannot be read: {error!r}") from None
     if steps < 1 or not math.isclose(before, stage.seconds):
         raise UserError(
-            f"{path} is for {before:g} s of training, not {stage.seconds:g}: use another --workdir for other --seconds"
+            f"{path} is for {before:g} s of training, not {stage.seconds:g}: use another workdir=DIR for other seconds"
         )
     return found
 

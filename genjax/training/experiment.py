@@ -338,6 +338,6 @@ def check_resume(old: Experiment, new: Experiment, workdir: Path) -> None:
     if changed:
         more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
         raise UserError(
-            f"{workdir} holds another experiment: {'; '.join(changed[:4])}{more}. Use another --workdir, "
+            f"{workdir} holds another experiment: {'; '.join(changed[:4])}{more}. Use another workdir=DIR, "
             "or set these back"
         )

@@ -222,7 +222,7 @@ def check_finite(step: int, metrics: Mapping[str, float], last: int | None) -> N
             kept = f"checkpoint {last} is kept" if last is not None else "there is no checkpoint"
             raise UserError(
                 f"{name} is {value} at step {step}: training has diverged; {kept}. A smaller learning rate, "
-                "clipping (--config.optimizer.clip=1) or float32 may help"
+                "clipping (config.optimizer.clip=1) or float32 may help"
             )
 
 

@@ -201,8 +201,8 @@ def _read_torch(path: Path) -> tuple[Arrays, dict[str, str]]:
         import torch
     except ImportError:
         raise UserError(
-            f"{path} needs torch to be read: where torch is installed, run python -m experiments.convert "
-            f"--source={path} --target={path.with_suffix('.safetensors')} and pass the latter"
+            f"{path} needs torch to be read: where torch is installed, convert it with "
+            f"source={path} and target={path.with_suffix('.safetensors')}, and pass the latter"
         ) from None
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
