@@ -8,6 +8,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genjax.training.variations import Trial
 
 PACKAGE = __package__ or "experiments"  # genjax.experiments where it is installed
 DEVICES = "--xla_force_host_platform_device_count"
@@ -30,6 +34,13 @@ def verbs() -> list[str]:
 def command(verb: str, *words: str) -> list[str]:
     """The words that start a program as another process, wherever this package is installed."""
     return [sys.executable, "-P", "-m", PACKAGE, verb, *words]
+
+
+def run_command(trial: "Trial", root: Path, verb: str = "train") -> list[str]:
+    """The command of one run of a sweep or a suite."""
+    from genjax.api import sweep  # here: the command itself starts with the standard library alone
+
+    return command(verb, *sweep.arguments(trial, root, verb))
 
 
 def environment(verb: str, given: Mapping[str, str], cores: int) -> dict[str, str]:

@@ -133,7 +133,7 @@ def run(main: Callable[[Overrides], None], alone: bool = False) -> None:
     except UserError as error:
         if flags.FLAGS.is_parsed() and flags.FLAGS.traceback:
             raise
-        print(f"error: {as_flags(str(error), flags.FLAGS)}", file=sys.stderr)
+        print(f"error: {as_flags(str(error), {*flags.FLAGS})}", file=sys.stderr)
         sys.exit(error.code)
     except KeyboardInterrupt:  # training has saved
         sys.exit(128 + signal.SIGINT)

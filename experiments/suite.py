@@ -29,7 +29,7 @@ from genjax.api.suite import (
 from genjax.core.errors import UserError
 
 from . import cli
-from .__main__ import command
+from .__main__ import command, run_command
 
 SUITE = flags.DEFINE_string("suite", "digits", "A file with get_suite(), or a shipped suite's name.")
 SECONDS = flags.DEFINE_float("seconds", 120.0, "Training seconds of each member and seed.", lower_bound=0.1)
@@ -38,11 +38,6 @@ ONLY = flags.DEFINE_list("only", [], "Restrict the suite to these members.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs; default runs/suite-NAME.")
 NUM = flags.DEFINE_integer("num", 1000, "Samples of each row of the comparison.", lower_bound=32)
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands and exit.")
-
-
-def run_command(stage: Stage, root: Path, verb: str = "train") -> list[str]:
-    """The command of one run."""
-    return command(verb, *sweep.arguments(stage, root, verb))
 
 
 def plan_command(stage: Stage, root: Path) -> list[str]:

@@ -20,7 +20,7 @@ from genjax.reports import sweep_table
 from genjax.training import variations
 
 from . import cli
-from .__main__ import command
+from .__main__ import run_command
 
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
@@ -39,11 +39,6 @@ INDEX = flags.DEFINE_integer(
 )
 SUMMARY = flags.DEFINE_bool("summary", False, "Write the summary only, run nothing.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the runs' commands and exit.")
-
-
-def run_command(trial: variations.Trial, root: Path, verb: str = "train") -> list[str]:
-    """The command of one run."""
-    return command(verb, *sweep.arguments(trial, root, verb))
 
 
 def main(overrides: cli.Overrides) -> None:

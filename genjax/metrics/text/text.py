@@ -97,7 +97,7 @@ def text_report(
     known, other = ([real[i] for i in order[start : start + count]] for start in (0, count))
     unit, few = unit_of(known), min(count, settings.max_pairwise)
     found: dict[str, float | str] = {"unit": unit, "count": float(count)}
-    overlap = functools.partial(_overlap, unit=unit)
+    overlap: Callable[..., dict[str, float]] = functools.partial(_overlap, unit=unit)
     try:
         found |= {"bleu_signature": signature(unit), "bleu_count": float(few)}
     except UserError as error:  # the extra is not installed
