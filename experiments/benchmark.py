@@ -30,7 +30,7 @@ from genjax.training.experiment import Experiment
 from genjax.training.loop import Run, prepare
 from genjax.training.step import TrainState
 
-from . import cli
+from . import cli, dry_run
 from .benchmarks import (
     comparing,
     decoding_speed,
@@ -56,6 +56,7 @@ CONFIG = flags.DEFINE_string(
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of timings of each setting.", lower_bound=1)
 WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "For --what=input: numbers of data workers to time.")
 STEPS = flags.DEFINE_integer("steps", 40, "Steps per timing.", lower_bound=2)
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the experiment and exit.")
 
 
 def bare(run: Run, state: TrainState, steps: int) -> tuple[TrainState, float]:
@@ -147,6 +148,11 @@ def compare(chosen: Experiment) -> None:
 
 def main(overrides: cli.Overrides) -> None:
     """Runs the benchmark that the flags select."""
+    if DRY_RUN.value:
+        names = {CONFIG.value: overrides} | ({comparing.OTHER.value: []} if comparing.OTHER.value else {})
+        for name, changes in names.items():
+            print(dry_run.draw_tree(experiment.load(name, changes), experiment.load(name)))
+        return
     if WHAT.value == "contexts":
         decoding_speed.by_context(ROUNDS.value)
         return

@@ -6,6 +6,8 @@ python -m experiments.sample --workdir=DIR --prompt="def " --beams=4 [--length_p
 python -m experiments.sample --workdir=DIR --prompt="def " --draft=DIR2 [--drafts=4]    # speculative decoding
 """
 
+from pathlib import Path
+
 from absl import flags
 
 from genjax.api.complete import write_completions
@@ -14,7 +16,7 @@ from genjax.api.sample import write_samples
 from genjax.core.errors import UserError
 from genjax.samplers.decoding.beam import Beam
 
-from . import cli
+from . import cli, dry_run
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to sample from.", required=True)
 NUM = flags.DEFINE_integer("num", 100, "Number of samples.")
@@ -38,6 +40,7 @@ TRACE = flags.DEFINE_integer(
     "Number of states of each sampling path to write instead of samples; 0 for none.",
     lower_bound=0,
 )
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the run with its overrides, and exit.")
 
 
 def check_flags() -> None:
@@ -60,6 +63,9 @@ def check_flags() -> None:
 def main(overrides: cli.Overrides) -> None:
     """Draws samples, or completes the prompts."""
     check_flags()
+    if DRY_RUN.value:
+        print(dry_run.describe_workdir(Path(WORKDIR.value), overrides))
+        return
     run = load(WORKDIR.value, overrides)
     if not PROMPT.value:
         write_samples(run, NUM.value, label=LABEL.value, seed=SEED.value, out=OUT.value, trace=TRACE.value)
