@@ -105,7 +105,7 @@ def test_own_and_shipped_parts_replace_each_other(own, tmp_path, reopened):
     assert mine.objective.sampler.steps == 4
     assert (mine.objective.net.width, mine.objective.net.depth) == (9, 2)
     assert mine.data.source.flipped
-    with pytest.raises(UserError, match=r"config\.objective\.net\.width has no default: set --config"):
+    with pytest.raises(UserError, match=r"config\.objective\.net\.width has no default: set config"):
         load("plain", [("objective.net", "MyNet")])
     with pytest.raises(UserError, match="did you mean 'MySampler'"):
         load("plain", [("objective.sampler", "MySamplr")])
@@ -129,9 +129,7 @@ def test_required_fields_are_set_by_later_flags(pictures):
     assert list(overrides(experiment.load("diffusion_digits"), chosen)) == words
     with pytest.raises(UserError) as caught:
         experiment.load("diffusion_digits", words[:1])
-    assert str(caught.value) == (
-        "config.data.source.path has no default: set --config.data.source.path=VALUE"
-    )
+    assert str(caught.value) == ("config.data.source.path has no default: set config.data.source.path=VALUE")
     words = [("objective.discriminator", "WithMinibatch"), ("objective.discriminator.net", "ConvEncoder")]
     words += [("objective.discriminator.net.channels", "8,8")]
     found = experiment.load("gan_digits", words).objective.discriminator

@@ -81,8 +81,9 @@ def _takes(method: Any, protocols: Any) -> bool:
 @functools.cache
 def _satisfies(cls: type, protocol: type) -> bool:
     own = {field.name for field in dataclasses.fields(cls)} | set(dir(cls))
+    methods = dict(inspect.getmembers(cls, inspect.isfunction))
     return all(
-        name in own and (not inspect.isfunction(member) or _takes(getattr(cls, name, None), member))
+        name in own and (not inspect.isfunction(member) or _takes(methods.get(name), member))
         for name, member in _members(protocol).items()
     )
 
