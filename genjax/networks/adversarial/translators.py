@@ -19,6 +19,7 @@ from genjax.core.types import Array
 from genjax.networks.convolutional.conv import halved
 from genjax.networks.layers.blocks import Conditioning, Embedding, Modulation, TimeFeatures
 from genjax.networks.layers.linen import Activation, Conv, GroupNorm, activate
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
 from genjax.networks.layers.resample import Upsample
 
 PlaneNorm = Literal["instance", "group", "none"]
@@ -85,7 +86,7 @@ def _image_shape(x: Array, out: int | tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-class UNetGenerator(nn.Module):
+class UNetGenerator(ConditionalNetwork):
     """Encoder and decoder with skips.
 
     Attributes:
@@ -109,16 +110,7 @@ class UNetGenerator(nn.Module):
     time_scale: float = 1000.0
     dtype: str = "float32"
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w o"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Maps images to images of the same size.
 
         Args:
@@ -158,7 +150,7 @@ class UNetGenerator(nn.Module):
         return jnp.tanh(image) if self.bounded else image
 
 
-class ResNetGenerator(nn.Module):
+class ResNetGenerator(ConditionalNetwork):
     """Residual image-to-image network.
 
     Attributes:
@@ -181,16 +173,7 @@ class ResNetGenerator(nn.Module):
     time_scale: float = 1000.0
     dtype: str = "float32"
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w o"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Maps images to images of the same size.
 
         Args:

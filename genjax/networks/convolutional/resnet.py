@@ -1,16 +1,15 @@
 """A residual convolutional network at constant resolution, e.g. the conditioner of image couplings."""
 
-import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Float
 
 from genjax.core.errors import UserError
 from genjax.core.types import Array
 from genjax.networks.layers.blocks import Conditioning, ResBlock, TimeFeatures
 from genjax.networks.layers.linen import Activation, Conv, GroupNorm, activate, lecun, zeros
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
 
 
-class ResNet(nn.Module):
+class ResNet(ConditionalNetwork):
     """Convolution, residual blocks, convolution, all at the image's resolution.
 
     Attributes:
@@ -33,16 +32,7 @@ class ResNet(nn.Module):
     dropout: float = 0.0
     dtype: str = "float32"
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w o"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Applies the network to images.
 
         Args:
