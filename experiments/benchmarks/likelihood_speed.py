@@ -1,11 +1,9 @@
 """Cost of a likelihood: a compiled call on one batch of held-out examples."""
 
-import time
-
 import jax
 
 from experiments.benchmarks.costs import Row, compile_costs, compute_dtype, heading, table
-from experiments.benchmarks.timing import alternate
+from experiments.benchmarks.timing import alternate, timed
 from genjax.core.errors import UserError
 from genjax.core.objective import HasLogProb
 from genjax.core.types import named
@@ -37,12 +35,7 @@ def report(chosen: Experiment, rounds: int) -> None:
     args = (state.ema, state.extra, batch, jax.random.key(0))
     costs = compile_costs(jitted, *args, devices=run.mesh.size)
 
-    def once() -> float:
-        started = time.perf_counter()
-        jax.block_until_ready(jitted(*args))
-        return (time.perf_counter() - started) / size
-
-    seconds = alternate({"log_prob": once}, rounds)["log_prob"]
+    seconds = alternate({"log_prob": timed(lambda: jitted(*args), size)}, rounds)["log_prob"]
     print(heading(chosen, run.mesh, state.params))
     print(f"{objective.log_prob_kind}; {size} examples per call")
     row = Row("log_prob", seconds, 1.0, costs, size)

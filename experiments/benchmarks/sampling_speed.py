@@ -1,6 +1,5 @@
 """Sampling speed; for diffusion models also of the network alone and of a Python loop of compiled steps."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from experiments.benchmarks.costs import Row, compile_costs, compute_dtype, heading, table
-from experiments.benchmarks.timing import alternate
+from experiments.benchmarks.timing import alternate, timed
 from genjax.core.errors import UserError
 from genjax.core.objective import HasTranslation, num_classes
 from genjax.core.types import Array, named
@@ -95,15 +94,9 @@ def report(chosen: Experiment, rounds: int) -> None:
     if type(objective) is Diffusion and not objective.self_conditioning:
         forms |= variants(run, state.ema, num)
 
-    def timed(form: Timed) -> Callable[[], float]:
-        def once() -> float:
-            started = time.perf_counter()
-            jax.block_until_ready(form(jax.random.key(0)))
-            return (time.perf_counter() - started) / num
-
-        return once
-
-    seconds = alternate({name: timed(form) for name, form in forms.items()}, rounds)
+    seconds = alternate(
+        {name: timed(lambda form=form: form(jax.random.key(0)), num) for name, form in forms.items()}, rounds
+    )
     rows = [
         Row(name, values, 1.0, costs if name == "sampler" else None, num) for name, values in seconds.items()
     ]
