@@ -143,14 +143,14 @@ def report(chosen: Experiment, rounds: int) -> None:
     speed = read_bandwidth()
     print(heading(chosen, prepared.mesh, params))
     print(f"reading memory: {speed / 1e9:.1f} GB/s; 'read' is the fraction of it used by reading the weights")
-    for (batch, name), setting in settings.items():
-        each, first = float(np.median(setting.each)), float(np.median(setting.first))
-        size = sum(leaf.nbytes for leaf in jax.tree.leaves(setting.params))
+    for (batch, name), found in settings.items():
+        each, first = float(np.median(found.each)), float(np.median(found.first))
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(found.params))
         print(
             f"batch {batch:3}  {name:18} {batch / each:9.1f} tokens/s  "
             f"{1e3 * each:8.3f} ms/step  first token {1e3 * first:8.2f} ms  {size / 1e6:7.1f} MB  "
-            f"read {size / each / speed:4.0%}  {setting.flops / each / 1e9:8.1f} GFLOP/s  "
-            f"compile {setting.compiling:.1f} s"
+            f"read {size / each / speed:4.0%}  {found.flops / each / 1e9:8.1f} GFLOP/s  "
+            f"compile {found.compiling:.1f} s"
         )
 
 

@@ -1,5 +1,6 @@
 """Sampling speed; for diffusion models also of the network alone and of a Python loop of compiled steps."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -95,7 +96,7 @@ def report(chosen: Experiment, rounds: int) -> None:
         forms |= variants(run, state.ema, num)
 
     seconds = alternate(
-        {name: timed(lambda form=form: form(jax.random.key(0)), num) for name, form in forms.items()}, rounds
+        {name: timed(functools.partial(form, jax.random.key(0)), num) for name, form in forms.items()}, rounds
     )
     rows = [
         Row(name, values, 1.0, costs if name == "sampler" else None, num) for name, values in seconds.items()

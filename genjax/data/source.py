@@ -62,6 +62,37 @@ class Source(Protocol):
         ...
 
 
+class OfSource:
+    """What stands around a source and has the same examples: forwards the source's properties."""
+
+    source: Source
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of an example."""
+        return self.source.kind
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example's "x", also after the transforms."""
+        return self.source.shape
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; 0 without labels."""
+        return self.source.classes
+
+    @property
+    def levels(self) -> int:
+        """Number of integer values of the source's "x"; 0 for continuous data."""
+        return self.source.levels
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return self.source.splits
+
+
 def check_split(split: str, splits: tuple[str, ...]) -> None:
     """Checks that a source has a split.
 
