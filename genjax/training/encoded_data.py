@@ -23,7 +23,7 @@ from genjax.core.types import Array, PyTree
 from genjax.data import sweep
 from genjax.data.codes import CODES, FINGERPRINT, fingerprint
 from genjax.data.examples import Examples, Table
-from genjax.data.source import Source
+from genjax.data.source import OfSource, Source
 from genjax.training.experiment import CHECKPOINTS
 from genjax.training.pretrained import Pretrained
 
