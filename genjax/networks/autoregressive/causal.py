@@ -7,9 +7,9 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Float, Int
 
-from genjax.core.errors import UserError
 from genjax.core.types import Array, PyTree
 from genjax.networks.layers.incremental import IncrementalDecoder
+from genjax.networks.layers.network import kept
 
 
 class CausalNetwork(nn.Module):
@@ -85,7 +85,4 @@ def flatten(x: Int[Array, "b *n"], out: int | tuple[int, ...]) -> tuple[Int[Arra
     Raises:
         UserError: `out` has another shape than x.
     """
-    shape = x.shape[1:]
-    if isinstance(out, tuple) and out[:-1] != shape:
-        raise UserError(f"this network keeps the shape {shape}, so out={out} should be {(*shape, out[-1])}")
-    return x.reshape(len(x), math.prod(shape)), out if isinstance(out, int) else out[-1]
+    return x.reshape(len(x), math.prod(x.shape[1:])), kept(x.shape[1:], out)

@@ -2,11 +2,10 @@
 
 import jax.numpy as jnp
 
-from genjax.core.errors import UserError
 from genjax.core.types import Array
 from genjax.networks.layers.blocks import Conditioning, ResBlock, TimeFeatures
 from genjax.networks.layers.linen import Activation, Conv, GroupNorm, activate, lecun, zeros
-from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector, kept
 
 
 class ResNet(ConditionalNetwork):
@@ -48,9 +47,7 @@ class ResNet(ConditionalNetwork):
         Raises:
             UserError: `out` has another height or width than x.
         """
-        shape = (*x.shape[1:3], out) if isinstance(out, int) else out
-        if shape[:-1] != x.shape[1:3]:
-            raise UserError(f"a ResNet keeps height and width {x.shape[1:3]}: out={out} must have the same")
+        features = kept(x.shape[1:3], out)
         e = Conditioning(self.width - self.width % 2, self.width, self.time, self.time_scale, name="embed")(
             t, cond
         )
@@ -60,4 +57,4 @@ class ResNet(ConditionalNetwork):
                 self.width, activation=self.activation, zero=False, dropout=self.dropout, dtype=self.dtype
             )(h, e, train)
         h = activate(self.activation, GroupNorm(name="out_norm")(h)).astype(jnp.float32)
-        return Conv(shape[-1], kernel_init=zeros if self.zero_out else lecun, name="out")(h)
+        return Conv(features, kernel_init=zeros if self.zero_out else lecun, name="out")(h)

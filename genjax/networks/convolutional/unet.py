@@ -19,7 +19,7 @@ from genjax.core.types import Array
 from genjax.networks.layers import resample
 from genjax.networks.layers.blocks import Conditioning, Embedding, ResBlock, SelfAttention, TimeFeatures
 from genjax.networks.layers.linen import Conv, GroupNorm, activate, lecun, zeros
-from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector, kept
 from genjax.networks.layers.resample import Downsample, Filter, Upsample
 
 Progressive = Literal["none", "skip", "residual"]
@@ -217,11 +217,7 @@ class UNet(ConditionalNetwork):
             )
         if any(not 0 <= level < levels for level in self.attention):
             raise UserError(f"attention={self.attention} must list levels from 0 to {levels - 1}")
-        if isinstance(out, tuple) and out[:-1] != spatial:
-            raise UserError(
-                f"a U-Net keeps the spatial shape {spatial}, so out={out} should be {(*spatial, out[-1])}"
-            )
-        return out if isinstance(out, int) else out[-1]
+        return kept(spatial, out)
 
 
 def ddpmpp(dtype: str = "float32") -> UNet:

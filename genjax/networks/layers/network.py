@@ -5,11 +5,25 @@ from abc import abstractmethod
 import flax.linen as nn
 from jaxtyping import Float
 
+from genjax.core.errors import UserError
 from genjax.core.types import Array
 
 Times = Float[Array, " b"] | None
 Vector = Float[Array, "b k"] | None
 Outputs = int | tuple[int, ...]
+
+
+def kept(shape: tuple[int, ...], out: Outputs) -> int:
+    """The features that `out` asks for, of a network whose outputs have the places of its inputs.
+
+    Raises:
+        UserError: `out` is a shape of other places.
+    """
+    if isinstance(out, int):
+        return out
+    if out[:-1] != shape:
+        raise UserError(f"this network keeps the shape {shape}, so out={out} should be {(*shape, out[-1])}")
+    return out[-1]
 
 
 class ConditionalNetwork(nn.Module):
