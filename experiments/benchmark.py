@@ -22,8 +22,15 @@ from collections.abc import Callable
 import jax
 from absl import flags
 
-from experiments import cli
-from experiments.benchmarks import (
+from genjax.core.errors import UserError
+from genjax.evaluation.flops import count_flops
+from genjax.training import experiment
+from genjax.training.experiment import Experiment
+from genjax.training.loop import Run, prepare
+from genjax.training.step import TrainState
+
+from . import cli, dry_run
+from .benchmarks import (
     comparing,
     decoding_speed,
     gan_speed,
@@ -33,14 +40,8 @@ from experiments.benchmarks import (
     pacing,
     sampling_speed,
 )
-from experiments.benchmarks.costs import Costs, Row, compiled_costs, compute_dtype, heading, table
-from experiments.benchmarks.timing import alternate, ratio
-from genjax.core.errors import UserError
-from genjax.evaluation.flops import count_flops
-from genjax.training import experiment
-from genjax.training.experiment import Experiment
-from genjax.training.loop import Run, prepare
-from genjax.training.step import TrainState
+from .benchmarks.costs import Costs, Row, compiled_costs, compute_dtype, heading, table
+from .benchmarks.timing import alternate, ratio
 
 WHAT = flags.DEFINE_enum(
     "what",
@@ -54,6 +55,7 @@ CONFIG = flags.DEFINE_string(
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of timings of each setting.", lower_bound=1)
 WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "For --what=input: numbers of data workers to time.")
 STEPS = flags.DEFINE_integer("steps", 40, "Steps per timing.", lower_bound=2)
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the experiment and exit.")
 
 
 def bare(run: Run, state: TrainState, steps: int) -> tuple[TrainState, float]:
@@ -141,6 +143,11 @@ def compare(chosen: Experiment) -> None:
 
 def main(overrides: cli.Overrides) -> None:
     """Runs the benchmark that the flags select."""
+    if DRY_RUN.value:
+        names = {CONFIG.value: overrides} | ({comparing.OTHER.value: []} if comparing.OTHER.value else {})
+        for name, changes in names.items():
+            print(dry_run.draw_tree(experiment.load(name, changes), experiment.load(name)))
+        return
     if WHAT.value == "contexts":
         decoding_speed.by_context(ROUNDS.value)
         return

@@ -8,20 +8,30 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
-from genjax.api import evaluate
+from genjax.api.evaluate import evaluate, report_lines
+from genjax.api.load import load
+from genjax.parallel.console import say
+from genjax.training.workdir import EVALUATION
+
+from . import cli, dry_run
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
 INCEPTION = flags.DEFINE_string("inception", None, "Weights of FID's Inception-v3, .pth or .safetensors.")
 REFERENCE = flags.DEFINE_string(
     "reference", None, "Statistics of real images, .npz; computed from the training split if missing."
 )
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the run with its overrides, and exit.")
 
 
 def main(overrides: cli.Overrides) -> None:
     """Evaluates the run."""
-    given = (Path(flag.value) if flag.value else None for flag in (INCEPTION, REFERENCE))
-    evaluate.evaluate_workdir(Path(WORKDIR.value), overrides, *given)
+    if DRY_RUN.value:
+        print(dry_run.describe_workdir(Path(WORKDIR.value), overrides))
+        return
+    run = load(WORKDIR.value, overrides)
+    for line in report_lines(evaluate(run, INCEPTION.value, REFERENCE.value)):
+        say(line)
+    say(f"wrote {Path(WORKDIR.value) / EVALUATION}")
 
 
 if __name__ == "__main__":

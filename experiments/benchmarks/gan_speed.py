@@ -14,8 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.comparing import time_calls, time_steps
-from experiments.benchmarks.timing import alternate, ratio
 from genjax.adversarial.losses import NonSaturating
 from genjax.adversarial.penalties import R1
 from genjax.adversarial.slopes import penalise_gradient
@@ -27,6 +25,9 @@ from genjax.parallel.mesh import batch_sharding
 from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
 from genjax.training.step import TrainState
+
+from .comparing import time_calls, time_steps
+from .timing import alternate, ratio
 
 GanState = tuple[
     Any, Any, Any, Any, Any

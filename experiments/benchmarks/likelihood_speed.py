@@ -2,8 +2,6 @@
 
 import jax
 
-from experiments.benchmarks.costs import Row, compile_costs, compute_dtype, heading, table
-from experiments.benchmarks.timing import alternate, timed
 from genjax.core.errors import UserError
 from genjax.core.objective import HasLogProb
 from genjax.core.types import named
@@ -12,6 +10,9 @@ from genjax.evaluation.held_out import eval_batch_size
 from genjax.parallel.mesh import shard_batch, with_mesh
 from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
+
+from .costs import Row, compile_costs, compute_dtype, heading, table
+from .timing import alternate, timed
 
 
 def report(chosen: Experiment, rounds: int) -> None:
