@@ -8,12 +8,12 @@ import numpy as np
 
 from genjax.core.types import Array, Batch, Key, named
 from genjax.data.examples import Examples
-from genjax.data.source import OfSource, Source, integer_range
+from genjax.data.source import HasRate, Source, capability, integer_range
 from genjax.data.transforms import Transform
 
 
 @dataclasses.dataclass(frozen=True)
-class Data(OfSource):
+class Data:
     """The data of an experiment.
 
     Attributes:
@@ -25,9 +25,36 @@ class Data(OfSource):
     transforms: tuple[Transform, ...] = ()
 
     @property
+    def kind(self) -> str:
+        """Name of the kind of an example."""
+        kind = self.source.kind
+        return kind if isinstance(kind, str) else kind.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example's "x", before and after the transforms."""
+        return self.source.shape
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; 0 without labels."""
+        return self.source.classes
+
+    @property
+    def levels(self) -> int:
+        """Number of integer values of the source's "x"; 0 for continuous data."""
+        return self.source.levels
+
+    @property
     def rate(self) -> int:
         """Sampling rate of audio, in Hz; 8000 if the source does not define one."""
-        return getattr(self.source, "rate", 8000)
+        found = capability(self.source, HasRate)
+        return found.rate if found else 8000
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return self.source.splits
 
     def load(self, split: str) -> Examples:
         """Loads one split in the data's own units; see `Source.load`."""

@@ -23,7 +23,7 @@ from genjax.core.types import Array, PyTree
 from genjax.data import sweep
 from genjax.data.codes import CODES, FINGERPRINT, fingerprint
 from genjax.data.examples import Examples, Table
-from genjax.data.source import OfSource, Source
+from genjax.data.source import Kind, OwnKind, Source
 from genjax.training.experiment import CHECKPOINTS
 from genjax.training.pretrained import Pretrained
 
@@ -50,7 +50,7 @@ class Joined:
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoded(OfSource):
+class Encoded:
     """A source whose examples have precomputed codes.
 
     Attributes:
@@ -62,9 +62,34 @@ class Encoded(OfSource):
     weights: Pretrained
 
     @property
+    def kind(self) -> Kind | OwnKind:
+        """See `Source.kind`; that of the wrapped source."""
+        return self.source.kind
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See `Source.shape`; that of the wrapped source."""
+        return self.source.shape
+
+    @property
     def dtype(self) -> str:
         """See `Source.dtype`; that of the wrapped source."""
         return self.source.dtype
+
+    @property
+    def classes(self) -> int:
+        """See `Source.classes`; that of the wrapped source."""
+        return self.source.classes
+
+    @property
+    def levels(self) -> int:
+        """See `Source.levels`; that of the wrapped source."""
+        return self.source.levels
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """See `Source.splits`; that of the wrapped source."""
+        return self.source.splits
 
     def load(self, split: str) -> Examples:
         """Loads the source's examples, with their codes if the autoencoder's run exists.

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from genjax.core.objective import Aux, Context, Network, Player
+from genjax.core.objective import Aux, Context, Mean, Network, Player, levels_of
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
 from genjax.distributions.likelihoods import FittedScale, Gaussian, Likelihood
-from genjax.networks.vector_quantizers import MovingCodebook, Quantized, Quantizer, perplexity, usage
+from genjax.networks.vector_quantizers import MovingCodebook, Quantized, Quantizer, code_statistics, usage
 from genjax.objectives.common import check_shape
 from genjax.objectives.latent.discrete import DiscreteLatents
 
@@ -116,8 +116,7 @@ class VQVAE(DiscreteLatents):
 
         Returns:
             (reconstruction in nats per dimension, the quantizer's cost, x_hat drawn from the likelihood,
-            metrics and extra). Code statistics are over the batch: `perplexity`, and `used`, the share of
-            values that occur.
+            metrics and extra). Those of the codes, `perplexity` and `used`, are of all combined batches.
         """
         x, step = batch["x"], ctx.step if ctx.train else None
         found = self.quantize(params, extra, x, named(ctx.key, "quantize"), step)
@@ -125,13 +124,8 @@ class VQVAE(DiscreteLatents):
         likelihood, fitted = likelihoods.fit_scale(self.likelihood, extra, out, x, ctx.train)
         reconstruction = -jnp.mean(likelihood.log_prob(out, x)) / math.prod(self.shape)
         drawn = likelihood.sample(out, named(ctx.key, "likelihood"))
-        shares = usage(found.codes, self.values)
-        metrics = {
-            "mse": jnp.mean((drawn - x) ** 2),
-            "cost": found.cost,
-            "perplexity": perplexity(shares),
-            "used": jnp.mean(shares > 0),
-        }
+        codes = Mean(usage(found.codes, self.values), float(found.codes.size), code_statistics)
+        metrics = {"mse": jnp.mean((drawn - x) ** 2), "cost": found.cost, "codes": codes}
         carried = {"quantizer": found.carried} if "quantizer" in extra else {}
         return reconstruction, found.cost, drawn, Aux(metrics, {**carried, **fitted})
 
@@ -149,6 +143,11 @@ class VQVAE(DiscreteLatents):
         """
         reconstruction, cost, _, aux = self.losses(params, extra, batch, ctx)
         return reconstruction + cost, aux
+
+    @property
+    def levels(self) -> int:
+        """Those of the likelihood, see `core.objective.HasLevels`."""
+        return levels_of(self.likelihood)
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Int[Array, "b *grid m"]:
         """The codes.
