@@ -119,7 +119,7 @@ class Recurrent(CausalNetwork):
         self, params: PyTree, grid: tuple[int, ...], cond: Array | None, out: tuple[int, ...], channels: int
     ) -> IncrementalDecoder:
         """Inputs [b, k, 1], outputs [b, k, 1, number]; the grid is ignored."""
-        (number,) = out
+        number = out[-1]
 
         def extend(states: States, x: Array, count: Array, last: bool) -> tuple[Array, States]:
             both: Any = self.apply(params, x[..., 0], cond, count, states, number, last, method="read")

@@ -160,7 +160,7 @@ class WaveNet(CausalNetwork):
         self, params: PyTree, grid: tuple[int, ...], cond: Array | None, out: tuple[int, ...], channels: int
     ) -> IncrementalDecoder:
         """Inputs [b, k, 1], outputs [b, k, 1, number]; the grid is ignored."""
-        (number,) = out
+        number = out[-1]
 
         def init(num: int) -> Rings:
             sizes = [dilation * (self.kernel - 1) for dilation in self.dilations]
