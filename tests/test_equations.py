@@ -101,7 +101,7 @@ def test_gan(train):
         NET, NET, (2,), 2, Labels(3), penalties=(R1(0.3),), augment=Raise(), conditioning=Auxiliary(0.5)
     )
     batch = batch_of((2,))
-    params, extra, values, _ = losses_of(gan, batch, train=train)
+    params, _, values, _ = losses_of(gan, batch, train=train)
     labels = jax.nn.one_hot(batch["label"], 3)
     outputs = lambda x: NET.apply(params["discriminator"], x + train, out=4)
     real, fake = outputs(batch["x"]), outputs(gan.generate(params, KEY, 6, labels))

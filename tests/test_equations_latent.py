@@ -153,7 +153,7 @@ def test_vae_of_a_prior_without_a_closed_form():
     """A mixture of one Gaussian has the KL of that Gaussian; warm-up of beta holds in training only."""
     num, batch = 4000, {"x": jnp.asarray([[0.3, -1.2]])}
     vae = VAE(NET, NET, (2,), 1, prior=Mixture(1), bound=ELBO(Beta(1.0, warmup=10), num))
-    params, extra, values, auxes = losses_of(vae, batch, train=True)
+    params, _, values, auxes = losses_of(vae, batch, train=True)
     mean, log_std = (float(part[0, 0]) for part in vae.posterior(params, batch["x"]))
     prior = params["vae"]["prior"]
     exact = normal_kl(mean - float(prior["mean"][0, 0]), log_std, float(prior["log_std"][0, 0]))
