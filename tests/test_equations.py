@@ -203,7 +203,6 @@ def test_vqvae_and_vqgan():
         game = mean(softplus(-logit(batch["x"]))) + mean(softplus(logit(made)))
         assert values["discriminator"] == pytest.approx(game, rel=1e-5)
         own = nats + float(found.cost)
-        assert float(coder.loss(params, extra, batch, Context(KEY, jnp.int32(0)))[0]) == pytest.approx(own)
         total = own + float(metrics["perceptual"])
         if step >= 2 or not train:
             total += 0.6 * float(metrics["balance"]) * fooled

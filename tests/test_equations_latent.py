@@ -8,17 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rows import Untrained
-from test_equations import KEY, NET, batch_of, losses_of
+from test_equations import KEY, NET, Wave, batch_of, losses_of
 
 from genjax.core.objective import Aux, Context, Player
 from genjax.data.codes import CODES, FINGERPRINT
+from genjax.diffusion.interpolants import ODE
 from genjax.distributions.elbo import ELBO, Beta
 from genjax.distributions.flows.bijector import Chain
 from genjax.distributions.flows.layers import Elementwise
 from genjax.distributions.likelihoods import Gaussian
+from genjax.distributions.outputs import LogisticMixture
 from genjax.distributions.priors import Mixture
 from genjax.networks.convolutional.ladder import Moments
+from genjax.networks.noise_schedule import Monotone
 from genjax.networks.vector_quantizers import Codebook
+from genjax.objectives.autoregressive import Autoregressive
+from genjax.objectives.diffusion.interpolant import Interpolant
+from genjax.objectives.diffusion.vdm import VDM
 from genjax.objectives.flow import Flow
 from genjax.objectives.latent.ladder import LadderVAE
 from genjax.objectives.latent.latent import Latent
@@ -167,7 +173,7 @@ def test_vae_of_a_prior_without_a_closed_form():
     assert values["vae"] == pytest.approx(-float(auxes["vae"].metrics["elbo"]), rel=1e-4)
 
 
-def test_lora_keeps_the_extra_state_of_the_inner_objective():
+def test_lora_adds_its_product_and_keeps_the_extra_state_of_the_inner_objective():
     @dataclasses.dataclass(frozen=True)
     class Inner(Given):
         def init(self, key, batch):
@@ -175,6 +181,10 @@ def test_lora_keeps_the_extra_state_of_the_inner_objective():
 
     model, batch = LoRA(Inner(), Untrained(), rank=1), {"x": jnp.ones((3, 2))}
     params, extra = model.init(KEY, batch)
+    own = {"net": {"kernel": {"A": jnp.asarray([[1.0], [2.0]]), "B": jnp.asarray([[3.0, 5.0]])}}}
+    scale = model.alpha / model.rank
+    merged = model.merged(own, extra)[0]["net"]["kernel"]
+    np.testing.assert_allclose(merged, 1.0 + scale * np.asarray([[3.0, 5.0], [6.0, 10.0]]))
     changed = model.players()["net"].loss(params, extra, batch, CTX)[1].extra
     assert jax.tree.map(float, changed) == {"inner": {"seen": 1.0, "other": 1.0}}
 
@@ -198,3 +208,71 @@ def test_flow_in_nats_per_dimension_and_with_several_draws():
     )
     assert float(jnp.std(many)) < 0.3 * float(jnp.std(one))
     assert float(jnp.mean(jnp.exp(one))) == pytest.approx(float(jnp.mean(jnp.exp(many))), rel=0.1)
+
+
+class Middle:
+    """Noise that is always 1 / 2, with a log-density of 0.7."""
+
+    name = "middle"
+
+    def init(self, key, x, levels, cond):
+        return {}
+
+    def draw(self, params, x, levels, given):
+        return jnp.full(x.shape, 0.5), jnp.full(len(x), 0.7)
+
+
+def test_dequantization_pays_for_its_noise_and_samples_stay_in_range():
+    flow, x = Flow(Chain(), (2,), levels=4, dequantize=Middle()), jnp.asarray([[0, 3], [1, 2]])
+    params = {"flow": {"bijector": {}, "dequantize": {}}}
+    y = (np.asarray(x) + 0.5) / 4
+    expected = -0.5 * (y**2).sum(1) - math.log(2 * math.pi) - 0.7 - 2 * math.log(4)
+    np.testing.assert_allclose(flow.log_prob(params, {}, {"x": x}, KEY), expected, rtol=1e-5)
+    drawn = np.asarray(flow.sample(params, {}, KEY, 200))
+    assert (drawn.min(), drawn.max()) == (0, 3)
+
+
+class Penalty(Wave):
+    """Causal or not, with an auxiliary loss of 5."""
+
+    def penalised(self, params, x, t=None, cond=None, *, out, **options):
+        return (
+            self.apply(params, x.astype(jnp.float32), t, cond, out=out),
+            jnp.asarray(5.0),
+            {"load": jnp.ones(())},
+        )
+
+
+def test_autoregressive():
+    """A network's penalty in training only; documents in one row begin anew; every channel is an element."""
+    model, batch = Autoregressive(Penalty(), (4,), 3), {"x": jnp.asarray([[0, 1, 2, 1], [2, 2, 0, 1]])}
+    params = {"net": NET.init(KEY, None, out=1)}
+    trained, held_out = (
+        model.loss(params, {}, batch, Context(KEY, CTX.step, train))[0] for train in (True, False)
+    )
+    assert float(trained - held_out) == pytest.approx(5.0, rel=1e-5)
+    read = model._shifted(batch["x"], jnp.asarray([[0, 0, 1, 1], [0, 1, 1, 1]])[..., None])
+    np.testing.assert_array_equal(read[..., 0], [[3, 0, 3, 2], [3, 3, 2, 0]])
+    image = Autoregressive(Penalty(), (2, 2, 3), 5, LogisticMixture(2))
+    np.testing.assert_array_equal(image.elements({"x": jnp.zeros((2, 2, 2, 3), jnp.int32)}), [12.0, 12.0])
+
+
+def test_an_interpolant_starts_with_its_base_and_latent_noise():
+    """Without velocity the samples are their start, here at t = 1 / 2: variance sigma^2 + gamma^2."""
+    model = Interpolant(NET, (2,), sampler=ODE(steps=2, margin=0.5))
+    drawn = model.sample({"net": {"w": jnp.zeros(2)}}, {}, KEY, 4000)
+    half = jnp.asarray(0.5)
+    variance = float(model.path.sigma(half) ** 2 + model.gamma.gamma(half) ** 2)
+    assert float(jnp.var(drawn)) == pytest.approx(variance, rel=4.5 * (2 / 8000) ** 0.5)
+
+
+def test_the_bound_of_vdm_is_the_mean_of_its_loss():
+    """Prior, reconstruction and diffusion, on data far from the origin, where each counts."""
+    model, batch = (
+        VDM(NET, (2,), schedule=Monotone(-5.0, 4.0, width=4), times=2),
+        {"x": jnp.full((4000, 2), 20.0)},
+    )
+    params, extra, values, auxes = losses_of(model, batch)
+    bound = np.asarray(jax.jit(model.log_prob)(params, extra, batch, KEY), np.float64)
+    assert float(auxes["net"].metrics["prior"]) > 5.0
+    assert bound.mean() == pytest.approx(-values["net"], abs=9 * bound.std() / len(bound) ** 0.5)
