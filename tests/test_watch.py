@@ -11,10 +11,10 @@ from rows import ROWS
 
 from genjax.api import vary
 from genjax.core.errors import UserError
-from genjax.evaluation.evaluate import load_split
+from genjax.evaluation.distances import load_split
 from genjax.evaluation.sampling import draw_samples
 from genjax.metrics.report import distribution_report
-from genjax.reports import figures, sampling_paths
+from genjax.reports import figures, planes, sampling_paths
 from genjax.samplers.ode import DDIM
 from genjax.training import experiment as experiments
 from genjax.training import loop, variations
@@ -68,7 +68,7 @@ def run():
 def test_densities_are_in_data_units(run):
     """The density over the window integrates to 1 only with the Jacobian of the data transforms."""
     known = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, objective=Known()))
-    values = sampling_paths.log_density(known, run.make_state(), (-2.4, 2.4))
+    values = planes.log_density(known, run.make_state(), (-2.4, 2.4))
     cell = (4.8 / (len(values) - 1)) ** 2
     assert np.exp(values).sum() * cell == pytest.approx(1.0, abs=1e-3)
     peak = np.unravel_index(values.argmax(), values.shape)
@@ -95,7 +95,7 @@ def test_an_objective_without_steps_has_no_path(run):
     known = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, objective=Known()))
     with pytest.raises(UserError, match="Known samples in one step"):
         sampling_paths.draw_path(known, run.make_state(), 8, 3, seed=0)
-    with pytest.raises(UserError, match="--trace=1 must be at least 2"):
+    with pytest.raises(UserError, match="trace=1 must be at least 2"):
         sampling_paths.draw_path(run, run.make_state(), 8, 1, seed=0)
 
 
@@ -104,7 +104,7 @@ def test_settings_are_all_combinations():
     found = [tuple(value for _, value in setting) for setting in variations.settings(over)]
     assert found == [("DDIM", "3"), ("DDIM", "4"), ("Heun", "3"), ("Heun", "4")]
     assert variations.settings([]) == [()]
-    with pytest.raises(UserError, match="--over=steps: write --over="):
+    with pytest.raises(UserError, match="over=steps: write over="):
         variations.parse_over(["steps"])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from genjax.core.errors import UserError
 from genjax.core.overrides import overrides
+from genjax.data.source import Named, innermost
 from genjax.evaluation.comparison import without_seed
 from genjax.training import experiment as experiments
 from genjax.training.experiment import DESCRIPTION, Experiment
@@ -52,9 +53,8 @@ class FinishedRun:
     @property
     def data(self) -> str:
         """Name of the data set, or of its source's class."""
-        source: Any = self.experiment.data.source
-        source = getattr(source, "source", source)
-        return str(getattr(source, "name", "")) or type(source).__name__
+        source = innermost(self.experiment.data.source)
+        return source.name if isinstance(source, Named) else type(source).__name__
 
     @property
     def command(self) -> str:
@@ -63,6 +63,8 @@ class FinishedRun:
         Directories are reduced to their last component.
         """
         name, variant = self.config
+        if not name:
+            return f"none: trained from Python, see {self.workdir / DESCRIPTION}"
         words = [f"train --config={name}" + (f":{Path(variant).name}" if variant else "")]
         usual = experiments.load(
             f"{self.workdir / experiments.CONFIG_COPY}" + (f":{variant}" if variant else "")
@@ -103,7 +105,7 @@ def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
         UserError: a folder has no work directory, or one is not evaluated or damaged.
     """
     if not folders:
-        raise UserError("no runs to report: give --run=DIR at least once")
+        raise UserError("no runs to report: give at least one, run=DIR")
     found = [_read(workdir) for folder in folders for workdir in _workdirs(folder)]
     parts = {path.resolve() for run in found for path in workdirs(run.experiment)}
     return [run for run in found if run.workdir.resolve() not in parts]
@@ -121,7 +123,7 @@ def _workdirs(folder: Path) -> list[Path]:
 def _read(workdir: Path) -> FinishedRun:
     report = read_report(workdir)
     if not report:
-        raise UserError(f"{workdir} has not been evaluated: ./launch/local.sh evaluate --workdir={workdir}")
+        raise UserError(f"{workdir} has not been evaluated: evaluate it first, workdir={workdir}")
     experiment = experiments.restore(workdir)
     spec = json.loads((workdir / DESCRIPTION).read_text())["config"]
     return FinishedRun(workdir, spec, experiment, report)

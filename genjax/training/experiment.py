@@ -21,6 +21,7 @@ import optax
 
 from genjax.core import tree
 from genjax.core.errors import UserError, nearest
+from genjax.core.metric import Metric
 from genjax.core.objective import Objective
 from genjax.core.sharding_rules import Rule
 from genjax.core.tree import tunable
@@ -29,7 +30,12 @@ from genjax.data.loading import Input
 from genjax.training.optimizers import Adam, Optimizer
 
 FORMAT = 1  # version of experiment.json
-CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
+_PACKAGE = Path(__file__).parents[1]
+_INSTALLED = (
+    _PACKAGE / "experiments"
+)  # where `pip install` puts the programs; in a clone they are beside genjax
+PROGRAMS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "experiments"
+CONFIGS = PROGRAMS / "configs"
 CONFIG_MODULE = "genjax_config_"  # prefix of modules loaded from config files; a hash of the contents follows
 CONFIG_COPY = "config.py"  # in the work directory
 DESCRIPTION = "experiment.json"
@@ -103,6 +109,7 @@ class Experiment:
         evaluation: of the trained model. Tunable.
         monitor: periodic evaluation during training. Tunable.
         input: how batches reach the devices. Tunable.
+        metrics: further metrics of samples, also of one's own; under "metrics" in evaluation.json. Tunable.
     """
 
     objective: Objective
@@ -126,6 +133,7 @@ class Experiment:
     evaluation: Evaluation = tunable(Evaluation())
     monitor: Monitor = tunable(Monitor())
     input: Input = tunable(Input())
+    metrics: tuple[Metric, ...] = tunable(())
 
     def optimizers(self) -> dict[str, optax.GradientTransformation]:
         """One optax transformation for each player; the identity for those updated in closed form.
@@ -185,7 +193,7 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    if path.stem in shipped() and (path.parent == Path() or (CONFIGS.parent.parent / path).is_file()):
+    if path.stem in shipped() and (path.parent == Path() or (PROGRAMS.parent / path).is_file()):
         return shipped()[path.stem]
     raise UserError(f"no config '{name}': {nearest(path.stem, shipped())}")
 
@@ -262,19 +270,19 @@ def describe(experiment: Experiment, spec: str) -> dict[str, Any]:
 
 
 def save(experiment: Experiment, spec: str, workdir: Path) -> None:
-    """Writes experiment.json and a copy of the config file into a work directory.
+    """Writes experiment.json and a copy of the config file, if there is one, into a work directory.
 
     Args:
         experiment: with its overrides applied.
-        spec: "FILE[:variant]" or a shipped config's name, as for `load`.
+        spec: "FILE[:variant]" or a shipped config's name, as for `load`; "" if no config file made it.
         workdir: an existing directory.
 
     Raises:
         UserError: there is no such config.
         OSError: a file cannot be written.
     """
-    text = find_config(spec.partition(":")[0]).read_text()
-    (workdir / CONFIG_COPY).write_text(text)
+    if spec:
+        (workdir / CONFIG_COPY).write_text(find_config(spec.partition(":")[0]).read_text())
     (workdir / DESCRIPTION).write_text(json.dumps(describe(experiment, spec), indent=1) + "\n")
 
 
@@ -282,7 +290,7 @@ def restore(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> Experim
     """Rebuilds the experiment of a work directory, from the files in it only.
 
     Args:
-        workdir: has experiment.json and config.py.
+        workdir: has experiment.json and, if a config file made it, config.py.
         overrides: as for `load`.
 
     Returns:
@@ -313,7 +321,7 @@ def restore(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> Experim
         return found
 
     overrides = list(overrides)
-    own = (load_module(workdir / CONFIG_COPY),) if overrides else ()
+    own = (load_module(workdir / CONFIG_COPY),) if overrides and (workdir / CONFIG_COPY).exists() else ()
     return _overridden(tree.restore(stored["experiment"], find), overrides, own)
 
 
@@ -333,6 +341,6 @@ def check_resume(old: Experiment, new: Experiment, workdir: Path) -> None:
     if changed:
         more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
         raise UserError(
-            f"{workdir} holds another experiment: {'; '.join(changed[:4])}{more}. Use another --workdir, "
+            f"{workdir} holds another experiment: {'; '.join(changed[:4])}{more}. Use another workdir=DIR, "
             "or set these back"
         )

@@ -45,7 +45,7 @@ def _open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
     if (workdir / experiments.DESCRIPTION).exists():
         experiments.check_resume(experiments.restore(workdir), experiment, workdir)
     elif workdir.is_dir() and any(workdir.iterdir()):
-        raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
+        raise UserError(f"{workdir} is not empty and holds no run: choose another workdir=DIR")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         experiments.save(experiment, spec, workdir)
