@@ -27,7 +27,12 @@ INLINE = (
 # Losses that compute the same draws again on purpose: terms of the bound for another part of the schedule; the
 # discriminator, as augmented, for its penalty; images of the same noise for the gradient of the path length.
 REPEATED = {("vdm-points", "schedule"), ("gan-digits", "discriminator"), ("stylegan-digits", "generator")}
-EACH = [name if name.endswith("points") else pytest.param(name, marks=pytest.mark.slow) for name in ROWS]
+EACH = [
+    name
+    if name.endswith("points") or name.startswith("tokens")
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in ROWS
+]
 
 
 class Draws:
