@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from documented import ROOT, blocks
+from tiny import Joint
 
 import genjax as gx
 
@@ -170,7 +171,7 @@ def small(given, **changes):
     if isinstance(objective, gx.objectives.Diffusion):
         changes["objective"] = dataclasses.replace(
             objective,
-            net=gx.networks.UNet(channels=8),
+            net=Joint(),
             sampler=gx.samplers.DDIM(2),
             likelihood=gx.diffusion.OdeLikelihood(1),
         )
