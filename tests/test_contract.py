@@ -50,7 +50,14 @@ def conditions(experiment):
     return {"label": jax.ShapeDtypeStruct((NUM,), np.int32)} if classes else None
 
 
-@pytest.mark.parametrize("name", sorted(experiments.shipped()))
+LARGE = ("mnist", "emoji", "bytes", "gpt", "_audio")  # their digits and points have the same parts
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow] if any(word in name for word in LARGE) else [])
+    for name in sorted(experiments.shipped())
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_shipped_configs_keep_the_contract(name):
     """The condition accepts the data's batch, the report names the method, samples have the data's shape."""
     experiment = experiments.load(name)
