@@ -1,6 +1,5 @@
 """Evaluates a run and writes evaluation.json."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,9 +23,11 @@ from genjax.training.workdir import (
     TRAINED_ON,
     load_state,
     merge_adapters,
+    read_report,
     reopen,
+    write_report,
 )
-from genjax.training.writers import METRICS, metric_rows, write_atomic
+from genjax.training.writers import METRICS, metric_rows
 
 
 def write_evaluation(
@@ -66,7 +67,7 @@ def write_evaluation(
         export(workdir / SAMPLES / "evaluated", run.experiment.data, pictured)
         if (workdir / METRICS).exists():
             curves(workdir / METRICS).save(workdir / SAMPLES / "curves.png")
-        write_atomic(workdir / EVALUATION, json.dumps(report, indent=1) + "\n")
+        write_report(workdir / EVALUATION, report)
         for line in report_lines(report):
             say(line)
     return report
@@ -113,8 +114,7 @@ def evaluate_workdir(
         raise UserError(
             "--reference holds statistics of Inception features: give the weights too, --inception=FILE"
         )
-    path = workdir / EVALUATION
-    before = json.loads(path.read_text()) if path.is_file() else {}
+    before = read_report(workdir)
     training = {name: before[name] for name in (TRAINED_ON,) if name in before}
     entries = training | ({EVALUATED_WITH: dict(overrides)} if overrides else {})
     report = write_evaluation(run, load_state(run, workdir), workdir, entries, inception_reference)

@@ -16,6 +16,7 @@ from genjax.parallel.console import say
 from genjax.parallel.placement import bytes_held
 from genjax.reports.exports import export
 from genjax.reports.sampling_paths import show
+from genjax.training import description
 from genjax.training import experiment as experiments
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.experiment import Experiment
@@ -137,7 +138,7 @@ def _train(
 def output_files(workdir: Path) -> list[str]:
     """Paths of the files that a run writes."""
     names = [
-        experiments.DESCRIPTION,
+        description.DESCRIPTION,
         experiments.CONFIG_COPY,
         METRICS,
         EVALUATION,
