@@ -215,14 +215,23 @@ def test_the_loss_is_the_mean_of_the_elements_that_count():
     target = 0.8 * np.eye(3)[np.asarray(x)] + 0.2 / 3
     z = np.asarray(jax.nn.logsumexp(logits_of(objective, params, x), axis=-1), np.float64) ** 2
     weight = np.asarray(mask) / 4
-    train, held_out = (Context(KEY, jnp.int32(0), train) for train in (True, False))
     batch = {"x": x, "mask": mask}
-    loss = objective.loss(params, {}, batch, train)[0]
+    rows = [jax.tree.map(lambda rows, i=i: rows[i : i + 1], batch) for i in range(2)]
+
+    @jax.jit
+    def losses():
+        train, held_out = (Context(KEY, jnp.int32(0), train) for train in (True, False))
+        trained = [objective.loss(params, {}, part, train) for part in (batch, *rows)]
+        exact = -objective.log_prob(params, {}, {"x": x}, KEY).mean() / 4
+        return trained, objective.loss(params, {}, {"x": x}, held_out), exact
+
+    ((loss, _), *parts), (held_out, aux), exact = losses()
     assert abs(float(loss) - (weight * (-(target * log_p).sum(-1) + 0.01 * z)).sum()) < 1e-5
-    loss, aux = objective.loss(params, {}, {"x": x}, held_out)
-    exact = -objective.log_prob(params, {}, {"x": x}, KEY).mean() / 4
-    assert abs(float(loss - exact)) < 1e-6
-    assert float(aux.metrics["nats"]) == float(loss)
+    counts = [float(aux.weight) for _, aux in parts]  # by which micro-batches are combined
+    assert counts == [3.0, 1.0]
+    assert abs(float(loss) - np.average([float(part) for part, _ in parts], weights=counts)) < 1e-6
+    assert abs(float(held_out - exact)) < 1e-6
+    assert float(aux.metrics["nats"]) == float(held_out)
 
 
 @pytest.mark.slow

@@ -142,14 +142,19 @@ def test_penalties_match_closed_forms_at_every_step():
     np.testing.assert_allclose(slope, [[0.0, 0.5], [0.0, 0.5]])
 
 
-def test_importance_bound_does_not_depend_on_the_chunk_size():
-    for samples in (7, 150, 173):
-        seen = []
+@pytest.mark.parametrize("samples", [7, 100, 123])
+def test_importance_bound_is_the_log_of_the_mean_of_all_its_different_weights(samples):
+    """In chunks of at most 50 draws, one of them smaller, or none."""
+    drawn = []
 
-        def log_weights(key, k, seen=seen):
-            seen.append(k)
-            return jnp.asarray([[0.7], [-90.0]]) * jnp.ones((1, k))
+    def log_weights(key, k):
+        found = 2.0 * jax.random.normal(key, (2, k))
+        jax.debug.callback(drawn.append, found)
+        return found
 
-        found = importance_bound(log_weights, KEY, samples)
-        np.testing.assert_allclose(found, [0.7, -90.0], rtol=1e-5)
-        assert max(seen) <= 50
+    found = importance_bound(log_weights, KEY, samples)
+    jax.effects_barrier()
+    each = np.concatenate([np.asarray(chunk, np.float64) for chunk in drawn], axis=1)
+    assert max(chunk.shape[1] for chunk in drawn) <= 50
+    assert len(np.unique(each)) == each.size == 2 * samples
+    np.testing.assert_allclose(found, np.log(np.exp(each).mean(axis=1)), rtol=1e-5)

@@ -17,7 +17,7 @@ from genjax.core.objective import Aux, HasLogProb, Player
 from genjax.data import Binarize, Data, Dequantize, Digits, Scale
 from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.distributions.likelihoods import Categorical, Gaussian
-from genjax.evaluation.evaluate import describe_sampler, evaluate, evaluation_context
+from genjax.evaluation.evaluate import evaluate, evaluation_context
 from genjax.evaluation.likelihood import (
     ADDED,
     BITS_PER_DIM,
@@ -212,8 +212,8 @@ def test_a_bound_has_its_sign(kind, unit, start, noisy_start, noisy):
 
 
 def test_the_sampler_and_its_steps_are_reported():
-    assert describe_sampler(ROWS["diffusion-digits"].objective) == "DDIM, 3 steps, 3 evaluations a sample"
-    assert describe_sampler(ROWS["gan-points"].objective) == "none: the model draws directly"
+    assert str(ROWS["diffusion-digits"].objective.sampling) == "DDIM, 3 steps, 3 evaluations per sample"
+    assert str(ROWS["gan-points"].objective.sampling) == "direct, 1 step, 1 evaluation per sample"
     run = on_one_device(dataclasses.replace(ROWS["vae-points"], batch_size=16))
     said = evaluation_context(run.experiment, run.make_state())
     assert said["parameters_of"] == "moving average (EMA)"

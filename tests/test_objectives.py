@@ -209,8 +209,8 @@ def test_the_table_has_every_shipped_objective():
     from genjax import objectives
 
     shipped = set()
-    for module in pkgutil.iter_modules(objectives.__path__):
-        names = vars(importlib.import_module(f"genjax.objectives.{module.name}"))
+    for module in pkgutil.walk_packages(objectives.__path__, "genjax.objectives."):
+        names = vars(importlib.import_module(module.name))
         shipped |= {
             value
             for value in names.values()

@@ -227,7 +227,7 @@ class Autoregressive:
             uniform = mean(jnp.mean(normaliser - jnp.mean(out, axis=-1), axis=-1))
             loss = (1 - self.smoothing) * loss + self.smoothing * uniform
             loss = loss + self.z_loss * mean(jnp.mean(normaliser**2, axis=-1))
-        return loss + penalty if ctx.train else loss, Aux(metrics)
+        return loss + penalty if ctx.train else loss, Aux(metrics, weight=jnp.sum(counted))
 
     @property
     def log_prob_kind(self) -> str:
