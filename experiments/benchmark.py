@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import cli
+from experiments import cli, dry_run
 from experiments.benchmarks import (
     comparing,
     decoding_speed,
@@ -55,6 +55,7 @@ CONFIG = flags.DEFINE_string(
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of timings of each setting.", lower_bound=1)
 WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "For --what=input: numbers of data workers to time.")
 STEPS = flags.DEFINE_integer("steps", 40, "Steps per timing.", lower_bound=2)
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the experiment and exit.")
 
 
 def bare(run: Run, state: TrainState, steps: int) -> tuple[TrainState, float]:
@@ -146,6 +147,11 @@ def compare(chosen: Experiment) -> None:
 
 def main(overrides: cli.Overrides) -> None:
     """Runs the benchmark that the flags select."""
+    if DRY_RUN.value:
+        names = {CONFIG.value: overrides} | ({comparing.OTHER.value: []} if comparing.OTHER.value else {})
+        for name, changes in names.items():
+            print(dry_run.draw_tree(experiment.load(name, changes), experiment.load(name)))
+        return
     if WHAT.value == "contexts":
         decoding_speed.by_context(ROUNDS.value)
         return

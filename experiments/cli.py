@@ -62,7 +62,12 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], Overrides]:
     return rest, overrides
 
 
-def _parse(argv: Sequence[str]) -> Overrides:
+def parse(argv: Sequence[str]) -> Overrides:
+    """Parses a command line: absl flags into `flags.FLAGS`, overrides as (path, value).
+
+    Raises:
+        UserError: an unknown flag, a wrong value, or an argument that is no flag.
+    """
     rest, overrides = split_overrides(argv)
     try:
         stray = flags.FLAGS(rest)[1:]
@@ -111,7 +116,7 @@ def run(main: Callable[[Overrides], None], alone: bool = False) -> None:
         sys.stdout.flush()
 
     try:
-        app.run(start, flags_parser=_parse)
+        app.run(start, flags_parser=parse)
     except UserError as error:
         if flags.FLAGS.is_parsed() and flags.FLAGS.traceback:
             raise

@@ -1,13 +1,14 @@
 """Imports and exports language models in Hugging Face's layout; merges adapters. No pickle is executed.
 
-python -m experiments.convert --source=FOLDER --workdir=DIR      # config.json, *.safetensors, tokenizer.json
+python -m experiments.convert --source=FOLDER --workdir=DIR [--config.data.source.path=FILE.txt]
 python -m experiments.convert --workdir=DIR --target=FOLDER
 python -m experiments.convert --workdir=DIR --merged=DIR2          # merges LoRA into its base model
 python -m experiments.convert --tokens=FILE.txt --size=1000 --target=tokenizer.json     # trains a byte-pair encoding
 python -m experiments.convert --source=FILE.pth --target=FILE.safetensors      # converts Inception weights; needs torch
 
-After an import, `sample --workdir=DIR --prompt=...`, `evaluate --workdir=DIR`, and
-`train --config=ar_gpt2:FOLDER --workdir=DIR --config.data.source.path=FILE.txt` work on the work directory.
+FOLDER has config.json, *.safetensors and tokenizer.json. After an import `sample --workdir=DIR --prompt=...` works, and
+with a text also `evaluate --workdir=DIR` and fine-tuning on it, `train --config=ar_gpt2:FOLDER --workdir=DIR
+--config.data.source.path=FILE.txt`.
 """
 
 from pathlib import Path

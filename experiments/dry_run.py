@@ -1,15 +1,17 @@
 """Description of an experiment before it runs: its tree, its parameters, the FLOPs of a training step."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from genjax.core import tree
+from genjax.core.objective import Samples
 from genjax.evaluation.evaluate import count_params
 from genjax.evaluation.flops import count_flops
-from genjax.training.experiment import Experiment, shipped
+from genjax.training.experiment import Experiment, check_resume, restore, shipped
 from genjax.training.loop import prepare
 
 
@@ -82,3 +84,22 @@ def describe(experiment: Experiment, default: Experiment) -> str:
         f"devices: {dict(run.mesh.shape)}; {len(run.batches.examples):,} examples, {epochs:.1f} epochs"
     )
     return "\n".join(lines)
+
+
+def describe_workdir(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> str:
+    """The tree of a trained run and how it draws samples, without reading data or checkpoints.
+
+    Args:
+        workdir: work directory of a run.
+        overrides: (path, value) overrides that do not affect training.
+
+    Returns:
+        Lines of text.
+
+    Raises:
+        UserError: there is no run, or an override affects training.
+    """
+    trained, chosen = restore(workdir), restore(workdir, overrides)
+    check_resume(trained, chosen, workdir)
+    sampler = str(chosen.objective.sampling) if isinstance(chosen.objective, Samples) else "none"
+    return f"{draw_tree(chosen, trained)}\nsampling: {sampler}"

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, dry_run
 from genjax.api.edit import TASKS, Edit, edit_workdir
 from genjax.reports import latents
+from genjax.training import experiment
 
 WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -43,6 +44,7 @@ PATH = flags.DEFINE_enum(
 LABEL = flags.DEFINE_integer("label", None, "Class of all results; default: the images' own.")
 BESIDE = flags.DEFINE_string("beside", None, "translate: another run of the same data to show beside.")
 OUT = flags.DEFINE_string("out", None, "The .npz to write, a picture beside it; default WORKDIR/TASK.npz.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the run with its overrides, and exit.")
 
 
 def main(overrides: cli.Overrides) -> None:
@@ -57,6 +59,10 @@ def main(overrides: cli.Overrides) -> None:
         path="linear" if PATH.value == "linear" else "spherical",
         label=LABEL.value,
     )
+    if DRY_RUN.value:
+        print(dry_run.describe_workdir(Path(WORKDIR.value), overrides))
+        how.check(experiment.restore(Path(WORKDIR.value), overrides), NUM.value)
+        return
     out = Path(OUT.value) if OUT.value else None
     beside = Path(BESIDE.value) if BESIDE.value else None
     edit_workdir(Path(WORKDIR.value), overrides, how, num=NUM.value, seed=SEED.value, out=out, beside=beside)

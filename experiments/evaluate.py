@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, dry_run
 from genjax.api import evaluate
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
@@ -16,10 +16,14 @@ INCEPTION = flags.DEFINE_string("inception", None, "Weights of FID's Inception-v
 REFERENCE = flags.DEFINE_string(
     "reference", None, "Statistics of real images, .npz; computed from the training split if missing."
 )
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the run with its overrides, and exit.")
 
 
 def main(overrides: cli.Overrides) -> None:
     """Evaluates the run."""
+    if DRY_RUN.value:
+        print(dry_run.describe_workdir(Path(WORKDIR.value), overrides))
+        return
     given = (Path(flag.value) if flag.value else None for flag in (INCEPTION, REFERENCE))
     evaluate.evaluate_workdir(Path(WORKDIR.value), overrides, *given)
 

@@ -22,6 +22,7 @@ CONFIG = flags.DEFINE_string("config", None, "A config with labelled images.", r
 NUM = flags.DEFINE_integer("num", 400, "Examples of each set.", lower_bound=64)
 TRAIN = flags.DEFINE_integer("train", 20_000, "Most training examples to use.")
 SEED = flags.DEFINE_integer("seed", 0, "Random seed.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Check the config and exit.")
 
 
 def part(data: Data, split: str, num: int) -> SampleSet:
@@ -47,6 +48,9 @@ def main(overrides: cli.Overrides) -> None:
         raise UserError(
             f"--config={CONFIG.value} has {data.kind} data without labels or levels: labelled images are needed"
         )
+    if DRY_RUN.value:
+        print(f"{CONFIG.value}: {data.classes} classes of images of shape {data.shape}")
+        return
     train, test = part(data, "train", TRAIN.value), part(data, "test", NUM.value)
     num = min(NUM.value, len(train.x) // 4, len(test.x))
     rows = metric_sanity.evaluate_sets(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, dry_run
 from genjax.api import sample
 from genjax.core.errors import UserError
 from genjax.samplers.decoding.beam import Beam
@@ -37,6 +37,7 @@ TRACE = flags.DEFINE_integer(
     "Number of states of each sampling path to write instead of samples; 0 for none.",
     lower_bound=0,
 )
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the run with its overrides, and exit.")
 
 
 def check_flags() -> None:
@@ -58,6 +59,9 @@ def main(overrides: cli.Overrides) -> None:
     """Draws samples, or completes the prompts."""
     out = Path(OUT.value) if OUT.value else None
     check_flags()
+    if DRY_RUN.value:
+        print(dry_run.describe_workdir(Path(WORKDIR.value), overrides))
+        return
     if PROMPT.value:
         beam = (
             None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, dry_run
 from genjax.api import evaluate_stream
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
@@ -16,10 +16,14 @@ NUM = flags.DEFINE_integer("num", 50_000, "Number of samples, and most test exam
 FEATURES = flags.DEFINE_string("features", "", "classifier, random_convolutions, identity or inception.")
 INCEPTION = flags.DEFINE_string("inception", None, "Weights of FID's Inception-v3, .pth or .safetensors.")
 SUMS = flags.DEFINE_bool("sums_only", False, "Keep no features: only metrics of sums.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the run with its overrides, and exit.")
 
 
 def main(overrides: cli.Overrides) -> None:
     """Evaluates the run."""
+    if DRY_RUN.value:
+        print(dry_run.describe_workdir(Path(WORKDIR.value), overrides))
+        return
     evaluate_stream.stream_workdir(
         Path(WORKDIR.value),
         overrides,

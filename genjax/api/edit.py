@@ -35,6 +35,7 @@ from genjax.evaluation.sampling import gather
 from genjax.metrics.translation import neighbours
 from genjax.objectives.diffusion.diffusion import Diffusion
 from genjax.parallel import console
+from genjax.reports import latents
 from genjax.reports.exports import write_arrays
 from genjax.reports.latents import View, explore
 from genjax.reports.pictures import grid
@@ -44,6 +45,7 @@ from genjax.samplers.grids import Quadratic
 from genjax.samplers.inverse import Linear, adjoint, grey, masked, onto, pooled, pseudo_inverse, restore
 from genjax.samplers.ode import Heun
 from genjax.samplers.scan import sample
+from genjax.training.experiment import Experiment
 from genjax.training.loop import Run
 from genjax.training.step import TrainState
 from genjax.training.workdir import load_state, reopen
@@ -78,20 +80,23 @@ class Edit:
     path: LatentPath = "spherical"
     label: int | None = None
 
-    def check(self, run: Run, num: int) -> Diffusion:
-        """Validates the edit for a run.
+    def check(self, experiment: Experiment, num: int) -> None:
+        """Validates the edit for a trained experiment.
 
         Args:
-            run: the run to edit with.
+            experiment: of the run to edit with.
             num: number of images, or of pairs for interpolate.
-
-        Returns:
-            The run's objective.
 
         Raises:
             UserError: the run does not support this edit, or an option is out of range.
         """
-        objective, data = run.experiment.objective, run.experiment.data
+        objective, data = experiment.objective, experiment.data
+        if isinstance(objective, HasDecoder):
+            return latents.check(experiment, self.task, num=num, points=self.points, label=self.label)
+        if isinstance(objective, HasTranslation):
+            if self.task != "translate":
+                raise UserError(f"a {type(objective).__name__} has no task '{self.task}': --task=translate")
+            return None
         if self.task not in TASKS:
             raise UserError(f"no task '{self.task}': {nearest(self.task, TASKS)}")
         if self.method not in METHODS:
@@ -111,7 +116,7 @@ class Edit:
                 raise UserError(f"--{name}={value} must be at least 1")
         if self.points < 2:
             raise UserError(f"--points={self.points} must be at least 2: the two ends")
-        return objective
+        return None
 
     def measurement(self, x: Images) -> Linear:
         """The linear operator A whose measurement A x is kept: left half, grey values, or block averages."""
@@ -186,6 +191,7 @@ def edit_workdir(
         UserError: there is no run, it does not support the task, or an override affects training.
     """
     run = reopen(workdir, overrides)
+    how.check(run.experiment, num)
     out = out or workdir / f"{how.task}.npz"
     if isinstance(run.experiment.objective, HasDecoder):
         state = load_state(run, workdir)
@@ -195,9 +201,10 @@ def edit_workdir(
         console.say(f"wrote {out} and {out.with_suffix('.png')} (EMA parameters of step {int(state.step)})")
         return out
     if isinstance(run.experiment.objective, HasTranslation):
-        write_translation(run, load_state(run, workdir), how, num, seed, out, beside)
+        write_translation(run, load_state(run, workdir), num, seed, out, beside)
         return out
-    objective, data = how.check(run, num), run.experiment.data
+    objective, data = run.experiment.objective, run.experiment.data
+    assert isinstance(objective, Diffusion)
     state = load_state(run, workdir)
     examples, needed = load_split(data, "test"), 2 * num if how.task == "interpolate" else num
     if len(examples["x"]) < needed:
@@ -218,27 +225,22 @@ def edit_workdir(
 
 
 def write_translation(
-    run: Run, state: TrainState, how: Edit, num: int, seed: int, out: Path, beside: Path | None = None
+    run: Run, state: TrainState, num: int, seed: int, out: Path, beside: Path | None = None
 ) -> None:
     """Writes the npz of a translator's images, and a picture with one row for each of at most 16 inputs.
 
     Args:
         run: its objective translates.
         state: provides the EMA parameters.
-        how: the task.
         num: number of test examples.
         seed: seed of the translators' noise.
         out: path of the npz.
         beside: work directory of another translator of the same data.
 
     Raises:
-        UserError: the task is not "translate", `num` exceeds the test split, or the other run has other data.
+        UserError: `num` exceeds the test split, or the other run has other data.
     """
     data = run.experiment.data
-    if how.task != "translate":
-        raise UserError(
-            f"a {type(run.experiment.objective).__name__} has no task '{how.task}': --task=translate"
-        )
     there = len(data.load("test"))
     if not 1 <= num <= there:
         raise UserError(f"--num={num} must be 1 ... {there}, the number of test examples")

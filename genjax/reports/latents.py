@@ -35,6 +35,7 @@ from genjax.parallel.mesh import shard_batch
 from genjax.reports.figures import histogram
 from genjax.reports.pictures import grid
 from genjax.samplers.editing import Path, lerp, slerp
+from genjax.training.experiment import Experiment
 from genjax.training.loop import Run
 from genjax.training.step import TrainState
 
@@ -252,6 +253,39 @@ TASKS: Mapping[str, Callable[[View], TaskResult]] = {
 NEEDS: Mapping[str, type] = {"reconstruct": HasEncoder, "codes": HasLatents, "mix": HasStyles}
 
 
+def check(experiment: Experiment, task: str, *, num: int, points: int, label: int | None) -> None:
+    """Validates a latent-space task for an experiment whose objective has a decoder.
+
+    Args:
+        experiment: of the trained run.
+        task: one of TASKS.
+        num: number of images, see `View`.
+        points: see `View`.
+        label: see `View`.
+
+    Raises:
+        UserError: the task is unknown, an option is out of range, or the objective does not support the task.
+    """
+    objective, data = experiment.objective, experiment.data
+    if task not in TASKS:
+        raise UserError(f"a {type(objective).__name__} has no task '{task}': {nearest(task, TASKS)}")
+    if not isinstance(objective, NEEDS.get(task, HasDecoder)):
+        raise UserError(f"--task={task} cannot be done with a {type(objective).__name__}")
+    if data.kind != "image":
+        raise UserError(f"edits need images, but this run's data are {data.kind}")
+    for name, value, least in (("num", num, 1), ("points", points, 2)):
+        if value < least:
+            raise UserError(f"--{name}={value} must be at least {least}")
+    values = objective.values if isinstance(objective, HasValues) else 0
+    if task != "reconstruct" and (task == "codes") != bool(values):
+        kind = "codes" if values else "real numbers"
+        raise UserError(f"--task={task} cannot be done: this run's latents are {kind}")
+    classes = num_classes(objective)
+    if label is not None and not 0 <= label < classes:
+        known = f"classes 0 to {classes - 1}" if classes else "no classes"
+        raise UserError(f"--label={label}: this model has {known}")
+
+
 def explore(view: View, task: str) -> TaskResult:
     """Runs one latent-space task.
 
@@ -263,24 +297,7 @@ def explore(view: View, task: str) -> TaskResult:
         (arrays in data units, picture).
 
     Raises:
-        UserError: the task is unknown, an option is out of range, or the run does not support the task.
+        UserError: as `check`.
     """
-    objective, data = view.coder, view.run.experiment.data
-    if task not in TASKS:
-        raise UserError(f"a {type(objective).__name__} has no task '{task}': {nearest(task, TASKS)}")
-    if not isinstance(objective, NEEDS.get(task, HasDecoder)):
-        raise UserError(f"--task={task} cannot be done with a {type(objective).__name__}")
-    if data.kind != "image":
-        raise UserError(f"edits need images, but this run's data are {data.kind}")
-    for name, value, least in (("num", view.num, 1), ("points", view.points, 2)):
-        if value < least:
-            raise UserError(f"--{name}={value} must be at least {least}")
-    values = objective.values if isinstance(objective, HasValues) else 0
-    if task != "reconstruct" and (task == "codes") != bool(values):
-        kind = "codes" if values else "real numbers"
-        raise UserError(f"--task={task} cannot be done: this run's latents are {kind}")
-    classes = num_classes(objective)
-    if view.label is not None and not 0 <= view.label < classes:
-        known = f"classes 0 to {classes - 1}" if classes else "no classes"
-        raise UserError(f"--label={view.label}: this model has {known}")
+    check(view.run.experiment, task, num=view.num, points=view.points, label=view.label)
     return TASKS[task](view)

@@ -1,0 +1,76 @@
+"""The documentation's code blocks, and its commands run in this process up to `--dry_run`."""
+
+import importlib
+import itertools
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from absl import flags
+
+from experiments import cli, dry_run
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / "README.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md")),
+]
+FLAGS = flags.FLAGS
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each command in the bash blocks of a page, without comments; `&&` separates commands."""
+    found = []
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            parts = itertools.groupby(words, lambda word: word == "&&")
+            found += [list(part) for joint, part in parts if not joint]
+    return found
+
+
+def alternatives(words: list[str]) -> list[list[str]]:
+    """A command without its optional parts, as in `gan_digits[:dcgan|:ada]`, and with each choice of one of them."""
+    plain = [re.sub(r"\[[^\]]*\]", "", word) for word in words]
+    found = [[word for word in plain if word]]
+    for place, word in enumerate(words):
+        if match := re.search(r"\[([^\]]*)\]", word):
+            for choice in match[1].split("|"):
+                chosen = plain.copy()
+                chosen[place] = word.replace(match[0], choice)
+                found.append([word for word in chosen if word])
+    return found
+
+
+@contextmanager
+def program(verb: str) -> Iterator[ModuleType]:
+    """A program with its flags at their defaults; all other programs' flags are unknown inside."""
+    known, loaded = set(FLAGS), set(sys.modules)
+    values = {name: FLAGS[name].value for name in known}
+    try:
+        yield importlib.import_module(f"experiments.{verb}")
+    finally:
+        for name in set(FLAGS) - known:
+            delattr(FLAGS, name)
+        for name in known:
+            FLAGS[name].value = values[name]
+        for name in set(sys.modules) - loaded:
+            if name.startswith("experiments.") and name not in (cli.__name__, dry_run.__name__):
+                del sys.modules[name]
+                package, _, own = name.rpartition(".")
+                vars(sys.modules.get(package, sys)).pop(own, None)
+
+
+def run(verb: str, words: list[str]) -> None:
+    """Runs a program in this process."""
+    with program(verb) as module:
+        module.main(cli.parse([verb, *words]))
