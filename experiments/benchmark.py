@@ -23,8 +23,15 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import cli, dry_run
-from experiments.benchmarks import (
+from genjax.core.errors import UserError
+from genjax.evaluation.flops import count_flops
+from genjax.training import experiment
+from genjax.training.experiment import Experiment
+from genjax.training.loop import Run, prepare
+from genjax.training.step import TrainState
+
+from . import cli, dry_run
+from .benchmarks import (
     comparing,
     decoding_speed,
     gan_speed,
@@ -34,14 +41,8 @@ from experiments.benchmarks import (
     pacing,
     sampling_speed,
 )
-from experiments.benchmarks.costs import Costs, Row, compiled_costs, compute_dtype, heading, table
-from experiments.benchmarks.timing import alternate
-from genjax.core.errors import UserError
-from genjax.evaluation.flops import count_flops
-from genjax.training import experiment
-from genjax.training.experiment import Experiment
-from genjax.training.loop import Run, prepare
-from genjax.training.step import TrainState
+from .benchmarks.costs import Costs, Row, compiled_costs, compute_dtype, heading, table
+from .benchmarks.timing import alternate
 
 WHAT = flags.DEFINE_enum(
     "what",

@@ -5,9 +5,10 @@ list to `main`.
 """
 
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import jax
@@ -32,6 +33,23 @@ flags.DEFINE_integer("process_id", None, "Index of this process, 0 ... num_proce
 flags.DEFINE_float(
     "watchdog", 300.0, "Seconds without a heartbeat or a step after which a multi-process run ends."
 )
+
+
+def as_flags(message: str, names: Collection[str]) -> str:
+    """Writes Python arguments in a message as flags: "num=0" becomes "--num=0", "config.steps" "--config.steps".
+
+    Messages of `genjax` speak of arguments, as `name=value`; a program's user gave flags.
+
+    Args:
+        message: of a `UserError`.
+        names: the program's flags.
+
+    Returns:
+        The message; names that are no flags, and names inside paths and file names, are unchanged.
+    """
+    name = r"(?<![\w./,@=-])(config(?=\.(?!py\b)[a-z])|\w+(?==))"  # before it no part of a path or of a flag
+    write = lambda match: f"--{match[0]}" if match[0] == "config" or match[0] in names else match[0]
+    return re.sub(name, write, message)
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], Overrides]:
@@ -120,8 +138,10 @@ def run(main: Callable[[Overrides], None], alone: bool = False) -> None:
     except UserError as error:
         if flags.FLAGS.is_parsed() and flags.FLAGS.traceback:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_flags(str(error), {*flags.FLAGS})}", file=sys.stderr)
         sys.exit(error.code)
+    except KeyboardInterrupt:  # training has saved
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # the reader of stdout closed the pipe, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)

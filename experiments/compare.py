@@ -10,11 +10,12 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, dry_run
 from genjax.core.errors import UserError
 from genjax.evaluation.comparison import compare, parse
 from genjax.parallel.console import say
 from genjax.reports.comparison_page import write
+
+from . import cli, dry_run
 
 RUN = flags.DEFINE_multi_string("run", [], "A work directory, or DIR@field=value with sampling settings.")
 NUM = flags.DEFINE_integer("num", 1000, "Samples of each run.", lower_bound=32)

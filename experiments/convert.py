@@ -15,10 +15,11 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
 from genjax.api import convert
 from genjax.core.errors import UserError
 from genjax.metrics.features import inception
+
+from . import cli
 
 SOURCE = flags.DEFINE_string("source", None, "A folder in Hugging Face's layout to read.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory to create or to read.")

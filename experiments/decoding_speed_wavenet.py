@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from genjax.core.types import Array, named
 from genjax.networks import WaveNet
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.samplers.decoding.generate import advance, start
+
+from . import cli
 
 LAYERS = (6, 8, 10)  # receptive fields of 64, 256 and 1024 samples
 VALUES = 256

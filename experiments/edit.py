@@ -9,10 +9,11 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, dry_run
 from genjax.api.edit import TASKS, Edit, edit_workdir
 from genjax.reports import latents
 from genjax.training import experiment
+
+from . import cli, dry_run
 
 WORKDIR = flags.DEFINE_string(
     "workdir",

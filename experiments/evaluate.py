@@ -8,8 +8,12 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, dry_run
-from genjax.api import evaluate
+from genjax.api.evaluate import evaluate, report_lines
+from genjax.api.load import load
+from genjax.parallel.console import say
+from genjax.training.workdir import EVALUATION
+
+from . import cli, dry_run
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
 INCEPTION = flags.DEFINE_string("inception", None, "Weights of FID's Inception-v3, .pth or .safetensors.")
@@ -24,8 +28,10 @@ def main(overrides: cli.Overrides) -> None:
     if DRY_RUN.value:
         print(dry_run.describe_workdir(Path(WORKDIR.value), overrides))
         return
-    given = (Path(flag.value) if flag.value else None for flag in (INCEPTION, REFERENCE))
-    evaluate.evaluate_workdir(Path(WORKDIR.value), overrides, *given)
+    run = load(WORKDIR.value, overrides)
+    for line in report_lines(evaluate(run, INCEPTION.value, REFERENCE.value)):
+        say(line)
+    say(f"wrote {Path(WORKDIR.value) / EVALUATION}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import sys
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from genjax.core.errors import UserError
 from genjax.data import Data
 from genjax.data.examples import Subset
@@ -17,6 +16,8 @@ from genjax.evaluation import metric_sanity
 from genjax.metrics.inputs import SampleSet, Settings
 from genjax.parallel.console import say
 from genjax.training import experiment
+
+from . import cli
 
 CONFIG = flags.DEFINE_string("config", None, "A config with labelled images.", required=True)
 NUM = flags.DEFINE_integer("num", 400, "Examples of each set.", lower_bound=64)

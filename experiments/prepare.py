@@ -12,9 +12,10 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
 from genjax.core.errors import UserError
 from genjax.data.text import token_files
+
+from . import cli
 
 TEXT = flags.DEFINE_list("text", None, "Text files (UTF-8) or patterns, separated by commas.")
 TOKENIZER = flags.DEFINE_string("tokenizer", "byte", "Path of a tokenizer.json, or 'byte'.")

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
-from experiments.published import PUBLISHED
 from genjax.core.errors import UserError
 from genjax.reports.results import markdown
 from genjax.reports.runs import read_runs
+
+from . import cli
+from .published import PUBLISHED
 
 RUN = flags.DEFINE_multi_string("run", [], "A work directory, or a folder that contains work directories.")
 OUT = flags.DEFINE_string("out", "RESULTS.md", "The file to write.")

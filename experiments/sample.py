@@ -10,10 +10,13 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, dry_run
-from genjax.api import sample
+from genjax.api.complete import write_completions
+from genjax.api.load import load
+from genjax.api.sample import write_samples
 from genjax.core.errors import UserError
 from genjax.samplers.decoding.beam import Beam
+
+from . import cli, dry_run
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to sample from.", required=True)
 NUM = flags.DEFINE_integer("num", 100, "Number of samples.")
@@ -44,12 +47,14 @@ def check_flags() -> None:
     """Checks flags that depend on another one.
 
     Raises:
-        UserError: a flag is given without the one it needs; names both.
+        UserError: a flag is given without the one it needs, or with one that it excludes; names both.
     """
     needs = [(BEAMS, PROMPT), (DRAFT, PROMPT), (PENALTY, BEAMS), (DRAFTS, DRAFT)]
     for flag, other in needs:
         if flag.value is not None and not other.value:
             raise UserError(f"--{flag.name} needs --{other.name}")
+    if BEAMS.value is not None and DRAFT.value:
+        raise UserError("--beams and --draft exclude each other: give one of them")
     for flag in (TRACE, LABEL):
         if PROMPT.value and flag.present:
             raise UserError(f"--{flag.name} is for samples without --prompt")
@@ -57,36 +62,23 @@ def check_flags() -> None:
 
 def main(overrides: cli.Overrides) -> None:
     """Draws samples, or completes the prompts."""
-    out = Path(OUT.value) if OUT.value else None
     check_flags()
     if DRY_RUN.value:
         print(dry_run.describe_workdir(Path(WORKDIR.value), overrides))
         return
-    if PROMPT.value:
-        beam = (
-            None
-            if BEAMS.value is None
-            else Beam(BEAMS.value, 1.0 if PENALTY.value is None else PENALTY.value)
-        )
-        sample.complete(
-            Path(WORKDIR.value),
-            overrides,
-            PROMPT.value,
-            seed=SEED.value,
-            out=out,
-            beam=beam,
-            draft=Path(DRAFT.value) if DRAFT.value else None,
-            drafts=DRAFTS.value or 4,
-        )
+    run = load(WORKDIR.value, overrides)
+    if not PROMPT.value:
+        write_samples(run, NUM.value, label=LABEL.value, seed=SEED.value, out=OUT.value, trace=TRACE.value)
         return
-    sample.sample(
-        Path(WORKDIR.value),
-        overrides,
-        num=NUM.value,
+    penalty = 1.0 if PENALTY.value is None else PENALTY.value
+    write_completions(
+        run,
+        PROMPT.value,
         seed=SEED.value,
-        label=LABEL.value,
-        out=out,
-        trace=TRACE.value,
+        out=OUT.value,
+        beam=None if BEAMS.value is None else Beam(BEAMS.value, penalty),
+        draft=load(DRAFT.value) if DRAFT.value else None,
+        drafts=DRAFTS.value or 4,
     )
 
 

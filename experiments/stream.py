@@ -8,8 +8,9 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, dry_run
 from genjax.api import evaluate_stream
+
+from . import cli, dry_run
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
 NUM = flags.DEFINE_integer("num", 50_000, "Number of samples, and most test examples.")

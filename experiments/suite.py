@@ -14,7 +14,6 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
 from genjax.api import supervise, sweep
 from genjax.api.suite import (
     Stage,
@@ -29,6 +28,9 @@ from genjax.api.suite import (
 )
 from genjax.core.errors import UserError
 
+from . import cli
+from .__main__ import command, run_command
+
 SUITE = flags.DEFINE_string("suite", "digits", "A file with get_suite(), or a shipped suite's name.")
 SECONDS = flags.DEFINE_float("seconds", 120.0, "Training seconds of each member and seed.", lower_bound=0.1)
 SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds; each member is trained once for each.")
@@ -36,20 +38,19 @@ ONLY = flags.DEFINE_list("only", [], "Restrict the suite to these members.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs; default runs/suite-NAME.")
 NUM = flags.DEFINE_integer("num", 1000, "Samples of each row of the comparison.", lower_bound=32)
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands and exit.")
-LOCAL = str(sweep.ROOT / "launch" / "local.sh")
 
 
 def plan_command(stage: Stage, root: Path) -> list[str]:
     """The command that times a stage's step and writes its plan."""
     overrides = [f"--config.{path}={value}" for path, value in (*stage.common, *stage.setting)]
     out = [f"--seconds={stage.seconds}", f"--out={plan_path(stage, root)}"]
-    return [LOCAL, "benchmark", "--what=pace", f"--config={stage.config}", *overrides, *out]
+    return command("benchmark", "--what=pace", f"--config={stage.config}", *overrides, *out)
 
 
 def compare_command(words: list[str], root: Path) -> list[str]:
     """The command that compares the trained runs."""
     out = [f"--num={NUM.value}", f"--out={root / 'comparison.html'}"]
-    return [LOCAL, "compare", *(f"--run={word}" for word in words), *out]
+    return command("compare", *(f"--run={word}" for word in words), *out)
 
 
 def dry_run(found: list[list[Stage]], words: list[str], root: Path) -> None:
@@ -64,9 +65,9 @@ def dry_run(found: list[list[Stage]], words: list[str], root: Path) -> None:
         if read_plan(stage, root) is None:
             if stage.setting == found[1][0].setting:
                 print(shlex.join(plan_command(stage, root)))
-            print(shlex.join(sweep.command(stage, root)), "--config.steps=...")
+            print(shlex.join(run_command(stage, root)), "--config.steps=...")
         else:
-            print(shlex.join(sweep.command(planned(stage, root), root)))
+            print(shlex.join(run_command(planned(stage, root), root)))
     print(shlex.join(compare_command(words, root)))
 
 
@@ -82,7 +83,7 @@ def train(trials: list[Stage], root: Path) -> dict[str, int]:
             if code > 128:
                 raise SystemExit(code)
     ready = [stage for stage in trials if read_plan(stage, root) is not None]
-    queue = sweep.Queue([planned(stage, root) for stage in ready], root)
+    queue = sweep.Queue([planned(stage, root) for stage in ready], root, program=run_command)
     before = {
         number: signal.signal(number, lambda n, _: queue.stop(n))
         for number in (signal.SIGTERM, signal.SIGINT)

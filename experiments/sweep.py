@@ -14,11 +14,13 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
 from genjax.api import sweep
 from genjax.core.errors import UserError
 from genjax.reports import sweep_table
 from genjax.training import variations
+
+from . import cli
+from .__main__ import run_command
 
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
@@ -49,9 +51,11 @@ def main(overrides: cli.Overrides) -> None:
     for trial in chosen:
         trial.experiment()  # invalid overrides raise before any run starts
     if DRY_RUN.value:
-        print("\n".join(shlex.join(sweep.command(trial, root)) for trial in chosen))
+        print("\n".join(shlex.join(run_command(trial, root)) for trial in chosen))
         return
-    queue = sweep.Queue(chosen, root, jobs=JOBS.value, retries=RETRIES.value, pause=PAUSE.value)
+    queue = sweep.Queue(
+        chosen, root, program=run_command, jobs=JOBS.value, retries=RETRIES.value, pause=PAUSE.value
+    )
     if not SUMMARY.value:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, frame: queue.stop(number))

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, dry_run
 from genjax.api import train
 from genjax.training import experiment
 from genjax.training.profile import parse_window
+
+from . import cli, dry_run
 
 CONFIG = flags.DEFINE_string(
     "config", "diffusion_digits", "Config file or shipped config's name, [:variant]."
@@ -22,6 +23,11 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run; defau
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the experiment, its parameters and FLOPs, and exit.")
 PROFILE = flags.DEFINE_string(
     "profile", None, "FIRST:LAST, steps whose profiler trace is written to WORKDIR/trace."
+)
+OVERFIT = flags.DEFINE_bool(
+    "overfit_one_batch",
+    False,
+    "Train on one fixed batch and check that each player's loss falls; writes no files.",
 )
 LIST = flags.DEFINE_bool("list", False, "List the shipped configs and exit.")
 
@@ -38,7 +44,10 @@ def main(overrides: cli.Overrides) -> None:
         return
     name, _, variant = CONFIG.value.partition(":")
     folder = Path(name).stem + (f"-{Path(variant).stem}" if variant else "")
-    train.train(chosen, CONFIG.value, Path(WORKDIR.value or f"runs/{folder}"), profiled)
+    if OVERFIT.value:
+        train.train(chosen, WORKDIR.value, overfit_one_batch=True)
+        return
+    train.train_and_evaluate(chosen, CONFIG.value, Path(WORKDIR.value or f"runs/{folder}"), profiled)
 
 
 if __name__ == "__main__":

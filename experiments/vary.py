@@ -7,9 +7,10 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, dry_run
 from genjax.api import vary
 from genjax.training import variations
+
+from . import cli, dry_run
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to sample from.", required=True)
 OVER = flags.DEFINE_multi_string(

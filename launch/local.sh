@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # This machine: ./launch/local.sh [options] train|sample|evaluate|stream|metric_sanity|vary|compare|edit|convert|prepare|benchmark|sweep|suite|results|test|setup [flags]
 #
-# On first use it creates the virtual environment .venv from requirements.txt (and again when that file changes).
+# On first use it creates the virtual environment .venv from requirements.txt (and again when that file changes);
+# `test` also installs what the tests need.
 # GENJAX_PYTHON=/path/to/python uses an existing environment instead. `setup` creates the environment only.
 #
 # With --processes=K --devices=M, K processes of M devices each form one run; output lines of all but the first are
@@ -25,16 +26,21 @@ parse "$@"
 set -- ${words[@]+"${words[@]}"}
 
 set_up() {
-  local wanted stamp="$root/.venv/requirements.installed" kind="$root/.venv/accelerator"
+  local wanted file stamp="$root/.venv/requirements.installed" kind="$root/.venv/accelerator"
+  local files=("$root/requirements.txt")
   [[ -z $opt_accelerator ]] || one_of accelerator "$opt_accelerator" cpu cuda13 cuda12 tpu
   local extra=${opt_accelerator:-$(cat "$kind" 2>/dev/null || echo cpu)}
-  wanted=$(cat "$root/requirements.txt")
+  if [[ $verb == test ]]; then
+    stamp+=.test
+    files+=("$root"/requirements-{test,science,multimodal}.txt)
+  fi
+  wanted=$(cat "${files[@]}")
   [[ $extra == cpu ]] || wanted+=$'\n'"jax[$extra]"
   if [[ -f $stamp && $(cat "$stamp") == "$wanted" ]]; then
     return
   fi
   if [[ -n $opt_dry_run ]]; then
-    echo "# installs $root/.venv from requirements.txt${extra:+ for $extra}"
+    echo "# installs $root/.venv from ${files[*]##*/} for $extra"
     return
   fi
   mkdir -p "$root/.venv"
@@ -50,7 +56,8 @@ set_up() {
   local system
   system=$(find_python)
   "$system" -m venv "$root/.venv"
-  local packages=(-r "$root/requirements.txt")
+  local packages=()
+  for file in "${files[@]}"; do packages+=(-r "$file"); done
   [[ $extra == cpu ]] || packages+=("jax[$extra]")
   "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}"
   echo "$extra" >"$kind"

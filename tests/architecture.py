@@ -48,12 +48,19 @@ def imports() -> Mapping[str, frozenset[str]]:
     found: dict[str, set[str]] = {name: set() for name in modules()}
     for name, path in modules().items():
         for node in _statements(path):
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            if isinstance(node, ast.ImportFrom):
+                source = _source(name, node)
                 for alias in node.names:
-                    found[name].add(_defined(node.module, alias.name))
+                    found[name].add(_defined(source, alias.name))
             elif isinstance(node, ast.Import):
                 found[name] |= {alias.name for alias in node.names}
     return {name: frozenset(found[name] & {*modules()} - {name}) for name in found}
+
+
+def _source(name: str, node: ast.ImportFrom) -> str:
+    """The absolute name of what `from ... import` names, relative to the module `name`."""
+    parts = name.split(".")[: -node.level] if node.level else []
+    return ".".join([*parts, *([node.module] if node.module else [])])
 
 
 @functools.cache

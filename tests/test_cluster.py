@@ -87,12 +87,16 @@ def test_flags_override_the_environment():
 @pytest.mark.parametrize(
     ("flags", "env", "words"),
     [
-        (("h:1", None, None), {}, "--coordinator without --num_processes and --process_id: give all three"),
-        ((None, 2, 1), {}, "without --coordinator"),
-        (("h", 2, 1), {}, "--coordinator=h is not of the form HOST:PORT"),
+        (
+            ("h:1", None, None),
+            {},
+            "coordinator=... without num_processes=... and process_id=...: give all three",
+        ),
+        ((None, 2, 1), {}, "without coordinator=..."),
+        (("h", 2, 1), {}, "coordinator=h is not of the form HOST:PORT"),
         (("h:99999", 2, 1), {}, "not of the form HOST:PORT"),
-        (("h:1", 2, 2), {}, "--process_id=2 must be one of 0 ... 1"),
-        (("h:1", 0, 0), {}, "--num_processes=0 must be at least 1"),
+        (("h:1", 2, 2), {}, "process_id=2 must be one of 0 ... 1"),
+        (("h:1", 0, 0), {}, "num_processes=0 must be at least 1"),
         ((None, None, None), {"PMI_SIZE": "2", "PMI_RANK": "0"}, "no address of process 0"),
         ((None, None, None), {"JAX_NUM_PROCESSES": "many"}, "cannot be read"),
     ],

@@ -1,7 +1,6 @@
 """Completions: beam search with scores, speculative decoding with a draft model, and incompatible flags."""
 
 import dataclasses
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,9 @@ from test_autoregressive import NETS
 from test_networks import filled
 from test_programs import program
 
-from genjax.api import sample
-from genjax.api.complete import search
+from genjax.api.complete import complete, write_completions
+from genjax.api.decoding import search
+from genjax.api.load import TrainedRun, load
 from genjax.core.errors import UserError
 from genjax.data import Data, TextFile
 from genjax.objectives.autoregressive import Autoregressive
@@ -67,7 +67,7 @@ def save(root, name, experiment, fill):
 @pytest.mark.slow
 def test_beams_are_sorted_by_their_own_log_probability(runs, capsys):
     """Scores are nats of the continuation over its length to the penalty; no truncation of the config's applies."""
-    out = sample.complete(runs / "large", [], ["a c", "sat,"], seed=0, beam=Beam(3, 0.5))
+    out = write_completions(load(runs / "large"), ["a c", "sat,"], beam=Beam(3, 0.5))
     printed = capsys.readouterr().out
     assert out.read_text().strip() in printed
     run, state = workdirs.reopen_trained(runs / "large", [])
@@ -90,24 +90,27 @@ def test_beams_are_sorted_by_their_own_log_probability(runs, capsys):
 @pytest.mark.slow
 def test_greedy_drafts_give_the_models_own_greedy_text(runs, capsys):
     prompts = ["a c", "b"]
-    expected = sample.complete(runs / "large", GREEDY, prompts, seed=0).read_text()
+    large, small = load(runs / "large", GREEDY), load(runs / "small")
+    expected = complete(large, prompts)
+    assert complete(large, prompts[0]) == complete(large, prompts[:1])[0] == expected[0]
+    assert complete(large, prompts, draft=small, drafts=2) == expected
     capsys.readouterr()
-    drafted = sample.complete(
-        runs / "large", GREEDY, prompts, seed=0, draft=runs / "small", drafts=2, out=runs / "drafted"
-    )
-    assert drafted.read_text() == expected
+    drafted = write_completions(large, prompts, draft=small, drafts=2, out=runs / "drafted")
+    assert drafted.read_text() == "\n---\n".join(expected) + "\n"
     assert "% of the drafts, 2 per round" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_a_model_accepts_all_its_own_drafts(runs, capsys):
-    sample.complete(runs / "large", [], ["a"], seed=0, draft=runs / "large", drafts=1)
+    large = load(runs / "large")
+    write_completions(large, ["a"], draft=large, drafts=1)
     assert "accepted 100.0% of the drafts, 1 per round" in capsys.readouterr().out
 
 
 def test_beam_search_and_drafts_exclude_each_other():
+    run = TrainedRun(None, None)
     with pytest.raises(UserError, match="give one of them"):
-        sample.complete(Path("nowhere"), [], ["a c"], seed=0, beam=Beam(), draft=Path("small"))
+        complete(run, "a c", beam=Beam(), draft=run)
 
 
 @pytest.mark.slow
@@ -116,13 +119,13 @@ def test_beam_search_and_drafts_exclude_each_other():
     [
         ("of the same tokens", "other", "a c"),
         ("reads 5 tokens, the model 8", "short", "a c"),
-        ("needs an autoregressive model, this is VAE", "points", "a c"),
+        ("must be an autoregressive model, this is VAE", "points", "a c"),
         ("a prompt of 9 tokens does not fit a model of 8", None, "a cat sat"),
     ],
 )
 def test_incompatible_models_and_prompts_raise_one_line(runs, words, draft, prompt):
     with pytest.raises(UserError, match=words) as error:
-        sample.complete(runs / "large", [], [prompt], seed=0, draft=runs / draft if draft else None)
+        complete(load(runs / "large"), prompt, draft=load(runs / draft) if draft else None)
     assert "\n" not in str(error.value)
 
 

@@ -100,7 +100,7 @@ def test_line_art_is_black_on_white_with_its_colour_image(root):
 MISTAKES = {
     "no folder": (
         lambda root: Emoji("nowhere"),
-        "no file 'nowhere/twemoji_captions.json': set its folder with --config",
+        "no file 'nowhere/twemoji_captions.json': set its folder with config",
     ),
     "no pictures": (lambda root: Emoji(root, "bare"), "no file '.*bare_64x64.npz'"),
     "cut list": (lambda root: Emoji(root, "cut"), "cut_captions.json' is not a list of captions"),

@@ -176,13 +176,13 @@ def test_results_have_the_measurements_of_the_images(how):
 
 WRONG = [
     (Edit("paint"), 4, "no task 'paint': did you mean 'inpaint'"),
-    (Edit("colourise"), 4, "--task=colourise needs images of 3 channels, but these have 1"),
+    (Edit("colourise"), 4, "task=colourise needs images of 3 channels, but these have 1"),
     (Edit("sdedit", strength=2.0), 4, "strength=2.0 must be a time"),
-    (Edit("sdedit", label=11), 4, "--label=11: this model has classes 0 to 9"),
+    (Edit("sdedit", label=11), 4, "label=11: this model has classes 0 to 9"),
     (Edit("superres", factor=3), 4, "factor=3 must divide the images' 8 x 8 pixels"),
     (Edit("interpolate"), 4000, "needs 8000 test images"),
-    (Edit("interpolate", points=1), 4, "--points=1 must be at least 2"),
-    (Edit("inpaint"), 0, "--num=0 must be at least 1"),
+    (Edit("interpolate", points=1), 4, "points=1 must be at least 2"),
+    (Edit("inpaint"), 0, "num=0 must be at least 1"),
 ]
 
 

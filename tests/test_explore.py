@@ -81,11 +81,11 @@ def test_tasks_have_their_shapes_and_invalid_options_raise(flat):
     for task, shape in shapes.items():
         assert explore(flat, task)[0]["samples"].shape == (*shape, 8, 8, 1)
     for task, changes, words in [
-        ("codes", {}, "--task=codes cannot be done: this run's latents are real numbers"),
+        ("codes", {}, "task=codes cannot be done: this run's latents are real numbers"),
         ("traverze", {}, "has no task 'traverze': did you mean 'traverse'"),
-        ("traverse", {"label": 11}, "--label=11: this model has classes 0 to 9"),
+        ("traverse", {"label": 11}, "label=11: this model has classes 0 to 9"),
         ("interpolate", {"num": 4000}, "needs 8000 test images"),
-        ("manifold", {"points": 1}, "--points=1 must be at least 2"),
+        ("manifold", {"points": 1}, "points=1 must be at least 2"),
     ]:
         with pytest.raises(UserError, match=words):
             explore(dataclasses.replace(flat, **changes), task)

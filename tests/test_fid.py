@@ -10,8 +10,10 @@ from processes import CONFIG, finished, verb
 from scipy.linalg import sqrtm
 from small_features import MATRIX, NETWORK, cut, features_of, gathered, images, random_weights
 
-from genjax.api import evaluate, evaluate_stream
-from genjax.api import train as verbs
+from genjax.api import evaluate_stream
+from genjax.api.evaluate import evaluate
+from genjax.api.load import load
+from genjax.api.train import train
 from genjax.core.errors import UserError
 from genjax.data import Data, Digits, Scale
 from genjax.metrics.distances.mmd import kernel_distance
@@ -187,8 +189,8 @@ def test_a_run_is_evaluated_with_random_weights_that_are_reported_as_other(tmp_p
     random_weights(weights)
     np.savez(stats, mu=np.zeros(2048), sigma=np.eye(2048))
     fast = [("steps", "2"), ("evaluation.num", "40"), ("evaluation.pictured", "16")]
-    verbs.train(experiments.load("gan_digits", fast), "gan_digits", workdir)
-    report = evaluate.evaluate_workdir(workdir, [], weights, stats)["inception"]
+    train(experiments.load("gan_digits", fast), workdir, spec="gan_digits")
+    report = evaluate(load(workdir), weights, stats)["inception"]
     assert report["samples"] == 40
     assert report["frechet_other_weights"] > 0
     assert 1.0 <= report["class_score_other_weights"] <= 1008
@@ -208,10 +210,10 @@ def test_a_run_is_evaluated_with_random_weights_that_are_reported_as_other(tmp_p
     assert streamed["frechet"] > 0
     assert 0 <= streamed["precision"] <= 1
     assert not {"fid", "inception_score", "kid"} & {*streamed}
-    with pytest.raises(UserError, match="give its weights, --inception=FILE"):
-        evaluate.evaluate_workdir(workdir, [], None, stats)
+    with pytest.raises(UserError, match="give the weights too, inception=FILE"):
+        evaluate(load(workdir), None, stats)
     with pytest.raises(UserError, match="no file of weights"):
-        evaluate.evaluate_workdir(workdir, [], tmp_path / "none.pth")
+        evaluate(load(workdir), tmp_path / "none.pth")
 
 
 @pytest.mark.slow

@@ -186,7 +186,7 @@ def test_unreadable_files_raise_one_line(tmp_path, monkeypatch):
         (lambda: read_weights(tmp_path / "none.pth"), "no file of weights .*none.pth"),
         (
             lambda: read_weights(pth),
-            "needs torch to be read: .* experiments.convert --source=.*weights.safetensors",
+            "needs torch to be read: .* source=.*weights.safetensors",
         ),
         (lambda: read_weights(bad), "bad.safetensors is damaged"),
         (lambda: convert(bad, pth), "from a .pth to a .safetensors"),

@@ -158,11 +158,11 @@ def test_cached_codes_are_used_if_their_fingerprint_matches():
 def test_mismatched_latents_raise():
     row = ROWS["latent-points"].objective
     batch = {"x": jnp.zeros((4, 2))}
-    with pytest.raises(UserError, match=r"--config.objective.model.shape=3$"):
+    with pytest.raises(UserError, match=r"config.objective.model.shape=3$"):
         dataclasses.replace(row, model=dataclasses.replace(row.model, shape=(2,))).init(KEY, batch)
     with pytest.raises(UserError, match="a Diffusion, which has no latents"):
         dataclasses.replace(row, autoencoder=row.model).init(KEY, batch)
-    with pytest.raises(UserError, match=r"--config.objective.model.values=3$"):
+    with pytest.raises(UserError, match=r"config.objective.model.values=3$"):
         Latent(coded(), Untrained(), Uniform((2, 1), 4)).init(KEY, {"x": BITS})
 
 

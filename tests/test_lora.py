@@ -12,7 +12,10 @@ from rows import Untrained, on_one_device
 from test_autoregressive import KEY, NETS
 from test_networks import normal
 
-from genjax.api import convert, evaluate, sample
+from genjax.api import convert
+from genjax.api.complete import complete
+from genjax.api.evaluate import evaluate
+from genjax.api.load import load
 from genjax.core.errors import UserError
 from genjax.core.objective import Adapter, Aux, Context, Player
 from genjax.data import Data, TextFile
@@ -170,15 +173,13 @@ def test_base_is_unchanged_and_merged_models_agree(adapted):
     assert merged.objective() == lora.inner
     ours = np.asarray(lora.inner.log_prob(on_device(merged.parameters()[0]), {}, x, KEY))
     np.testing.assert_allclose(ours, kept, rtol=1e-6)
-    texts = [sample.complete(root / name, [], ["the c"], seed=0).read_text() for name in ("lora", "merged")]
+    texts = [complete(load(root / name), "the c") for name in ("lora", "merged")]
     assert texts[0] == texts[1]
     convert.export_weights(root / "lora", root / "out")
     net, params, _ = huggingface.read(root / "out")
     given = dataclasses.replace(lora.inner, net=net).log_prob({"net": on_device(params)}, {}, x, KEY)
     np.testing.assert_allclose(given, kept, rtol=1e-6)
-    report = evaluate.evaluate_workdir(
-        root / "lora", [("evaluation.num", "8"), ("evaluation.batch_size", "8")]
-    )
+    report = evaluate(load(root / "lora", {"evaluation.num": 8, "evaluation.batch_size": 8}))
     trained = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     assert report["parameters_trained"] == trained < report["parameters"]
     with pytest.raises(UserError, match="no adapter to merge"):

@@ -55,7 +55,7 @@ def test_without_rdkit_no_validity_is_reported(monkeypatch, tmp_path):
     assert "RDKit is not installed" in report["checked_by"]
     assert not [name for name in report if "valid" in name]
     for call in (molecules.canonical, molecules.internal_diversity):
-        with pytest.raises(UserError, match=r"\A[^\n]*pip install rdkit[^\n]*\Z"):
+        with pytest.raises(UserError, match=r"\A[^\n]* needs rdkit, of the extra .science.[^\n]*\Z"):
             call(["C"])
     path = tmp_path / "smiles.txt"
     path.write_text("\n".join("C" * n + end for n in range(1, 40) for end in ("", "O", "N")))

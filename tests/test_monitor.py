@@ -69,7 +69,7 @@ def stopped(tmp_path_factory):
         evaluation=Evaluation(num=64, batch_size=64),
         monitor=Monitor(every=2, num=64, patience=2),
     )
-    train.train(run, "gan_mixture", workdir)
+    train.train_and_evaluate(run, "gan_mixture", workdir)
     return run, workdir
 
 
@@ -85,7 +85,7 @@ def test_a_run_without_improvement_stops_and_its_best_state_is_used(stopped, cap
     found = json.loads((workdir / workdirs.EVALUATION).read_text())
     assert found["step"] == 2
     assert "modes are covered" in found["collapse"]
-    train.train(run, "gan_mixture", workdir)
+    train.train_and_evaluate(run, "gan_mixture", workdir)
     said = capsys.readouterr().out
     assert "is finished: 6 of 12 steps" in said
     assert "2 evaluations did not improve on frechet_ratio" in said

@@ -114,7 +114,7 @@ def test_pretrained_parts_have_no_line_and_paths_are_shortened(tmp_path):
 
 
 def test_missing_runs_and_evaluations_raise(tmp_path):
-    with pytest.raises(UserError, match="give --run=DIR"):
+    with pytest.raises(UserError, match="at least one, run=DIR"):
         read_runs([])
     with pytest.raises(UserError, match="contains none"):
         read_runs([tmp_path])

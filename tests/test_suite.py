@@ -103,7 +103,7 @@ def test_unknown_names_and_stale_plans_raise(tmp_path):
         suite.choose(TWO, ["tow"])
     stage = suite.stages(TWO, tmp_path, 50.0, [0], ())[1][0]
     plan(stage, tmp_path, 10, seconds=49.0)
-    with pytest.raises(UserError, match=r"is for 49 s of training, not 50: use another --workdir"):
+    with pytest.raises(UserError, match=r"is for 49 s of training, not 50: use another workdir=DIR"):
         suite.planned(stage, tmp_path)
     suite.plan_path(stage, tmp_path).write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
@@ -168,7 +168,7 @@ def test_a_suite_trains_its_members_and_compares_them(tmp_path):
 
     dry = run("--seconds=2", "--dry_run")
     assert dry.returncode == 0, dry.stderr
-    verbs = [shlex.split(line)[1] for line in dry.stdout.splitlines()]
+    verbs = [shlex.split(line)[4] for line in dry.stdout.splitlines()]
     assert verbs == ["benchmark", "train", "benchmark", "train", "train", "train", "compare"]
     assert not os.listdir(tmp_path / "runs") if (tmp_path / "runs").exists() else True
 

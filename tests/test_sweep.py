@@ -78,7 +78,7 @@ def test_names_are_valid_file_names():
         (["seed=0", "seed=1"], (), "seed is given twice"),
         (["seed=0"], [("seed", "1")], "seed is given twice"),
         (["seed=0,0"], (), "two runs of this sweep are named vae_mixture,seed=0"),
-        (["seed"], (), "write --over="),
+        (["seed"], (), "write over="),
     ],
 )
 def test_ambiguous_grids_raise(over, common, expected):
@@ -243,11 +243,11 @@ def program(*words: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=500, env=env, **options)
 
 
-def test_a_runs_command():
+def test_a_runs_arguments():
     (_, trial) = expand("seed=0,1", configs=["dir/f.py:v"], common=[("steps", "7")])
     words = ["--config=dir/f.py:v", "--workdir=/a b/f-v,seed=1", "--config.steps=7", "--config.seed=1"]
-    assert sweep.command(trial, Path("/a b"))[1:] == ["train", *words]
-    assert sweep.command(trial, Path("/a b"), "evaluate")[1:] == ["evaluate", "--workdir=/a b/f-v,seed=1"]
+    assert sweep.arguments(trial, Path("/a b")) == words
+    assert sweep.arguments(trial, Path("/a b"), "evaluate") == ["--workdir=/a b/f-v,seed=1"]
 
 
 @pytest.mark.slow
@@ -255,6 +255,9 @@ def test_a_dry_run_prints_the_commands(tmp_path):
     words = ["--config=vae_mixture", "--over=seed=0,1", "--config.steps=7", "--dry_run", "--index=1"]
     (line,) = program(*words, f"--workdir={tmp_path}/a b").stdout.splitlines()
     assert shlex.split(line)[1:] == [
+        "-P",
+        "-m",
+        "experiments",
         "train",
         "--config=vae_mixture",
         f"--workdir={tmp_path}/a b/vae_mixture,seed=1",

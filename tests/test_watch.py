@@ -95,7 +95,7 @@ def test_an_objective_without_steps_has_no_path(run):
     known = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, objective=Known()))
     with pytest.raises(UserError, match="Known samples in one step"):
         sampling_paths.draw_path(known, run.make_state(), 8, 3, seed=0)
-    with pytest.raises(UserError, match="--trace=1 must be at least 2"):
+    with pytest.raises(UserError, match="trace=1 must be at least 2"):
         sampling_paths.draw_path(run, run.make_state(), 8, 1, seed=0)
 
 
@@ -104,7 +104,7 @@ def test_settings_are_all_combinations():
     found = [tuple(value for _, value in setting) for setting in variations.settings(over)]
     assert found == [("DDIM", "3"), ("DDIM", "4"), ("Heun", "3"), ("Heun", "4")]
     assert variations.settings([]) == [()]
-    with pytest.raises(UserError, match="--over=steps: write --over="):
+    with pytest.raises(UserError, match="over=steps: write over="):
         variations.parse_over(["steps"])
 
 

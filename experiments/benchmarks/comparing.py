@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments.benchmarks.timing import alternate
 from genjax.core.types import Batch
 from genjax.evaluation.evaluate import count_params
 from genjax.evaluation.sampling import compile_sampler
@@ -17,6 +16,8 @@ from genjax.parallel.mesh import batch_shards
 from genjax.training.experiment import Experiment
 from genjax.training.loop import Run, prepare
 from genjax.training.step import TrainState
+
+from .timing import alternate
 
 OTHER = flags.DEFINE_string(
     "other", None, "Config to compare --config with; default: the same config without overrides."

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.costs import compile_costs, heading
 from genjax.core.errors import UserError
 from genjax.core.types import Array, Params
 from genjax.networks.transformers.token_transformer import gpt2
@@ -18,6 +17,8 @@ from genjax.samplers.decoding import Decoding
 from genjax.samplers.decoding.generate import advance, start
 from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
+
+from .costs import compile_costs, heading
 
 BATCHES = (1, 32)
 PRECISIONS: tuple[dict[str, Any], ...] = ({}, {"kind": "int8"}, {"weights": "bfloat16"}, {"weights": "int8"})

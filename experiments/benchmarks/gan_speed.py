@@ -15,8 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.comparing import time_steps
-from experiments.benchmarks.timing import alternate
 from genjax.adversarial.losses import NonSaturating
 from genjax.adversarial.penalties import R1
 from genjax.adversarial.slopes import penalise_gradient
@@ -28,6 +26,9 @@ from genjax.parallel.mesh import batch_sharding
 from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
 from genjax.training.step import TrainState
+
+from .comparing import time_steps
+from .timing import alternate
 
 GanState = tuple[
     Any, Any, Any, Any, Any

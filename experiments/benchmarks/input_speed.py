@@ -20,7 +20,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.benchmarks.comparing import time_steps
 from genjax.core.types import Batch
 from genjax.data.loading import Input
 from genjax.data.resident import Gatherable
@@ -29,6 +28,8 @@ from genjax.training.experiment import Experiment
 from genjax.training.loop import Run, StopSignal, prefetch, prepare, run_steps
 from genjax.training.step import TrainState
 from genjax.training.writers import Writer
+
+from .comparing import time_steps
 
 QUARTERS = 4
 

@@ -4,8 +4,6 @@ import time
 
 import jax
 
-from experiments.benchmarks.costs import Row, compile_costs, compute_dtype, heading, table
-from experiments.benchmarks.timing import alternate
 from genjax.core.errors import UserError
 from genjax.core.objective import HasLogProb
 from genjax.core.types import named
@@ -14,6 +12,9 @@ from genjax.evaluation.held_out import eval_batch_size
 from genjax.parallel.mesh import shard_batch, with_mesh
 from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
+
+from .costs import Row, compile_costs, compute_dtype, heading, table
+from .timing import alternate
 
 
 def report(chosen: Experiment, rounds: int) -> None:

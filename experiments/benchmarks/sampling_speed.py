@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from experiments.benchmarks.costs import Row, compile_costs, compute_dtype, heading, table
-from experiments.benchmarks.timing import alternate
 from genjax.core.errors import UserError
 from genjax.core.objective import HasTranslation, num_classes
 from genjax.core.types import Array, named
@@ -19,6 +17,9 @@ from genjax.parallel.mesh import batch_sharding, batch_shards, with_mesh
 from genjax.samplers.scan import SamplerState
 from genjax.training.experiment import Experiment
 from genjax.training.loop import Run, prepare
+
+from .costs import Row, compile_costs, compute_dtype, heading, table
+from .timing import alternate
 
 SAMPLES = flags.DEFINE_integer("samples", 128, "Samples per call of the sampler.", lower_bound=1)
 

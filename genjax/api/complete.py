@@ -1,206 +1,114 @@
-"""Completing prompts of text: by sampling, by beam search, or by speculative decoding with a draft model."""
+"""Completes prompts of text with a trained language model; writes the texts."""
 
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+from genjax.api.decoding import search, stream, with_draft
+from genjax.api.load import TrainedRun
 from genjax.core.errors import UserError
-from genjax.core.types import named
-from genjax.data import Data, Vocabulary
-from genjax.evaluation.sampling import gather
-from genjax.objectives.autoregressive import Autoregressive
-from genjax.samplers.decoding.beam import Beam, beam_search
-from genjax.samplers.decoding.generate import advance, start
-from genjax.samplers.decoding.speculative import speculate
-from genjax.training.loop import Run
-from genjax.training.step import TrainState
-
-CHUNK = 8  # tokens generated between two yields of `stream`
+from genjax.parallel.console import say
+from genjax.samplers.decoding.beam import Beam
 
 
-def encode_prompts(data: Data, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Encodes prompts as tokens.
+def complete(
+    run: TrainedRun,
+    prompt: str | Sequence[str],
+    *,
+    seed: int = 0,
+    beam: Beam | None = None,
+    draft: TrainedRun | None = None,
+    drafts: int = 4,
+) -> Any:
+    """Completes prompts with a language model.
 
     Args:
-        data: data of text.
-        prompts: at least one.
+        run: a trained autoregressive model of text, from `train` or `load`.
+        prompt: a text, or several.
+        seed: seed of sampling.
+        beam: beam search instead of sampling; the best beam is returned.
+        draft: a smaller draft model (speculative decoding).
+        drafts: draft tokens per round.
 
     Returns:
-        (tokens int32 [b, p], padded at the end; number of tokens of each, int32 [b]).
+        The prompt with its continuation, a string; a list of strings for several prompts.
 
     Raises:
-        UserError: the data are not text, or a prompt has a character outside the vocabulary.
+        UserError: the model is not autoregressive, a prompt cannot be encoded, or both `beam` and `draft` are given.
     """
-    if data.kind != "text":
-        raise UserError(f"--prompt is for models of text, this one is of {data.kind}")
-    vocabulary = getattr(data.source, "vocabulary", Vocabulary())
-    rows = [vocabulary.encode(prompt.encode()) for prompt in prompts]
-    tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
-    for row, found in zip(tokens, rows, strict=True):
-        row[: len(found)] = found
-    return tokens, np.array([len(row) for row in rows], np.int32)
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    _check(beam, draft)
+    if beam is not None:
+        texts = [found[0][0] for found in search(*run.merged(), prompts, beam)]
+    elif draft is not None:
+        texts = with_draft(*run.merged(), *draft.merged(), prompts, drafts, seed)[0]
+    else:
+        *_, texts = stream(*run.merged(), prompts, seed)
+    return texts[0] if isinstance(prompt, str) else texts
 
 
-def _open(run: Run, prompts: Sequence[str]) -> tuple[Autoregressive, jax.Array, jax.Array]:
-    """The objective of a run, and prompts on the device: tokens [b, p] and the number of each [b].
-
-    Raises:
-        UserError: the model is not autoregressive, or a prompt is too long or has unknown characters.
-    """
-    objective, data = run.experiment.objective, run.experiment.data
-    if not isinstance(objective, Autoregressive):
-        raise UserError(f"--prompt needs an autoregressive model, this is {type(objective).__name__}")
-    tokens, count = encode_prompts(data, prompts)
-    if tokens.shape[1] > data.shape[0]:
-        raise UserError(f"a prompt of {tokens.shape[1]} tokens does not fit a model of {data.shape[0]}")
-    return objective, jnp.asarray(tokens), jnp.asarray(count)
-
-
-def _texts(run: Run, tokens: Any, lengths: Any) -> list[str]:
-    """Decodes rows of tokens, each up to its length."""
-    vocabulary = getattr(run.experiment.data.source, "vocabulary", Vocabulary())
-    rows, lengths = map(gather, (tokens, lengths))
-    return [vocabulary.decode(row[:length]) for row, length in zip(rows, lengths, strict=True)]
-
-
-def stream(run: Run, state: TrainState, prompts: Sequence[str], seed: int) -> Iterator[list[str]]:
-    """Completes prompts by sampling, in one batch, with the EMA parameters.
-
-    Args:
-        run: an autoregressive model of text.
-        state: its checkpoint.
-        prompts: texts to continue.
-        seed: seed of the draws.
-
-    Yields:
-        Prompts with their continuations so far, every `CHUNK` tokens, until all rows are done.
-
-    Raises:
-        UserError: the model is not autoregressive, or a prompt is too long or has unknown characters.
-    """
-    objective, tokens, count = _open(run, prompts)
-    max_length, key = run.experiment.data.shape[0], named(jax.random.key(seed), "decode")
-
-    def prefill(params: Any, tokens: Any, count: Any) -> Any:
-        return start(objective.model(params, len(count)), tokens, count, max_length)
-
-    def generate_chunk(params: Any, now: Any) -> Any:
-        model = objective.model(params, len(prompts))
-        return advance(model, objective.decoding, now, key, CHUNK, objective.stop)
-
-    params = jax.jit(objective.ready)(state.ema)
-    now = jax.jit(prefill)(params, tokens, count)
-    more: Callable[..., Any] = jax.jit(generate_chunk, donate_argnums=1)
-    while True:
-        yield _texts(run, now.tokens, now.length)
-        if now.done.all():
-            return
-        now = more(params, now)
-
-
-def search(run: Run, state: TrainState, prompts: Sequence[str], beam: Beam) -> list[list[tuple[str, float]]]:
-    """Completes prompts by beam search, up to the maximum length of the model.
-
-    Nothing is sampled, so temperature, top-k, top-p, min-p and typical are removed from the objective's decoding;
-    penalties and custom filters are kept.
-
-    Args:
-        run: an autoregressive model of text.
-        state: its checkpoint.
-        prompts: texts to continue; shorter than the maximum length.
-        beam: hyperparameters of the search.
-
-    Returns:
-        For each prompt (text with the prompt, score), best first; score in nats, see `samplers.decoding.beam`.
-
-    Raises:
-        UserError: the model is not autoregressive, or a prompt is too long or has unknown characters.
-    """
-    objective, tokens, count = _open(run, prompts)
-    new = run.experiment.data.shape[0] - tokens.shape[1]
-    decoding = dataclasses.replace(
-        objective.decoding, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, typical=1.0
-    )
-
-    def find(params: Any, tokens: Any, count: Any) -> Any:
-        model = objective.model(params, beam.width * len(count))
-        return beam_search(model, beam, decoding, tokens, count, new, objective.stop)
-
-    found = jax.jit(find)(state.ema, tokens, count)
-    results = []
-    given = map(gather, (found.tokens, found.length, found.score))
-    for prompt, rows, lengths, scores in zip(prompts, *given, strict=True):
-        there = lengths > 0
-        texts = _texts(run, rows[there], lengths[there])
-        results.append(
-            [(prompt + text, float(score)) for text, score in zip(texts, scores[there], strict=True)]
-        )
-    return results
-
-
-def _token_texts(data: Data) -> list[str]:
-    """The text of each token."""
-    vocabulary = getattr(data.source, "vocabulary", Vocabulary())
-    return [vocabulary.decode(np.array([token])) for token in range(len(vocabulary))]
-
-
-def with_draft(
-    run: Run,
-    state: TrainState,
-    small: Run,
-    small_state: TrainState,
+def write_completions(
+    run: TrainedRun,
     prompts: Sequence[str],
-    drafts: int,
-    seed: int,
-) -> tuple[list[str], float]:
-    """Completes prompts by speculative decoding: distributed exactly as samples of the large model.
+    *,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    beam: Beam | None = None,
+    draft: TrainedRun | None = None,
+    drafts: int = 4,
+) -> Path:
+    """Completes prompts and writes the texts; a single prompt is printed token by token.
 
     Args:
-        run: an autoregressive model of text.
-        state: its checkpoint.
-        small: the draft model, of the same vocabulary and at least the same maximum length.
-        small_state: its checkpoint.
-        prompts: texts to continue.
-        drafts: number of tokens drafted per round.
-        seed: seed of the draws.
+        run: a trained autoregressive model of text.
+        prompts: at least one text.
+        seed: seed of sampling.
+        out: text file to write; None is completions.txt in the work directory.
+        beam: beam search instead of sampling; all beams are written with their scores.
+        draft: a smaller draft model (speculative decoding).
+        drafts: draft tokens per round.
 
     Returns:
-        (prompts with their continuations, share of accepted drafts).
+        Path of the file.
 
     Raises:
-        UserError: a model is not autoregressive, the two are incompatible, or a prompt does not fit.
+        UserError: as `complete`, or the file cannot be written.
     """
-    objective, tokens, count = _open(run, prompts)
-    other, mine, theirs = small.experiment.objective, run.experiment.data, small.experiment.data
-    if not isinstance(other, Autoregressive):
-        raise UserError(f"--draft needs an autoregressive model, this is {type(other).__name__}")
-    if (
-        theirs.kind != "text"
-        or other.values != objective.values
-        or _token_texts(theirs) != _token_texts(mine)
-    ):
-        raise UserError(
-            f"--draft needs a model of the same tokens: it has {other.values} of {type(theirs.source).__name__}, "
-            f"the model {objective.values} of {type(mine.source).__name__}"
-        )
-    max_length = mine.shape[0]
-    if theirs.shape[0] < max_length:
-        raise UserError(
-            f"--draft reads {theirs.shape[0]} tokens, the model {max_length}: it must read as many"
-        )
+    _check(beam, draft)
+    if beam is not None:
+        found = [pair for pairs in search(*run.merged(), prompts, beam) for pair in pairs]
+        texts = [f"[{score:.4f}] {text}" for text, score in found]
+        say("\n---\n".join(texts))
+    elif draft is not None:
+        texts, rate = with_draft(*run.merged(), *draft.merged(), prompts, drafts, seed)
+        say("\n---\n".join(texts))
+        say(f"accepted {rate:.1%} of the drafts, {drafts} per round")
+    else:
+        texts = _show_stream(stream(*run.merged(), prompts, seed), len(prompts))
+    out = Path(out) if out else (run.workdir or Path()) / "completions.txt"
+    try:
+        if jax.process_index() == 0:
+            out.write_text("\n---\n".join(texts) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    say(f"wrote {out}")
+    return out
 
-    def complete(params: Any, small_params: Any, tokens: Any, count: Any) -> Any:
-        large = objective.model(params, len(count), slack=drafts + 1)
-        guess = other.model(small_params, len(count), slack=drafts + 1)
-        key, stop = named(jax.random.key(seed), "decode"), objective.stop
-        return speculate(
-            large, guess, objective.decoding, key, tokens, count, max_length, drafts=drafts, stop=stop
-        )
 
-    done = jax.jit(complete)(state.ema, small_state.ema, tokens, count)
-    rate = jnp.sum(done.accepted) / jnp.maximum(jnp.sum(done.rounds) * drafts, 1)
-    return _texts(run, done.tokens, done.length), float(rate)
+def _check(beam: Beam | None, draft: TrainedRun | None) -> None:
+    if beam is not None and draft is not None:
+        raise UserError("beam=... and draft=... exclude each other: give one of them")
+
+
+def _show_stream(growing: Iterable[list[str]], prompts: int) -> list[str]:
+    """Prints a single text while it grows, several at the end; returns the final texts."""
+    texts, shown = [], 0
+    for texts in growing:
+        if prompts == 1 and jax.process_index() == 0:
+            print(texts[0][shown:], end="", flush=True)
+            shown = len(texts[0])
+    say("" if prompts == 1 else "\n---\n".join(texts))
+    return texts

@@ -70,7 +70,7 @@ def _write(
     """
     run = prepare(experiment)
     if (workdir / experiments.CHECKPOINTS).exists():
-        raise UserError(f"{workdir} already holds a run: choose another --workdir")
+        raise UserError(f"{workdir} already holds a run: choose another workdir=DIR")
     state = run.make_state()
 
     def place(path: tuple, leaf: jax.Array, new: jax.Array | np.ndarray) -> jax.Array:

@@ -95,7 +95,7 @@ class Edit:
             return latents.check(experiment, self.task, num=num, points=self.points, label=self.label)
         if isinstance(objective, HasTranslation):
             if self.task != "translate":
-                raise UserError(f"a {type(objective).__name__} has no task '{self.task}': --task=translate")
+                raise UserError(f"a {type(objective).__name__} has no task '{self.task}': task=translate")
             return None
         if self.task not in TASKS:
             raise UserError(f"no task '{self.task}': {nearest(self.task, TASKS)}")
@@ -106,16 +106,16 @@ class Edit:
         if data.kind != "image":
             raise UserError(f"edits need images, but this run's data are {data.kind}")
         if self.task == "colourise" and data.shape[-1] != 3:
-            raise UserError(f"--task=colourise needs images of 3 channels, but these have {data.shape[-1]}")
+            raise UserError(f"task=colourise needs images of 3 channels, but these have {data.shape[-1]}")
         classes = num_classes(objective)
         if self.label is not None and not 0 <= self.label < classes:
             known = f"classes 0 to {classes - 1}" if classes else "no classes"
-            raise UserError(f"--label={self.label}: this model has {known}")
+            raise UserError(f"label={self.label}: this model has {known}")
         for name, value in (("num", num), ("factor", self.factor), ("repeats", self.repeats)):
             if value < 1:
-                raise UserError(f"--{name}={value} must be at least 1")
+                raise UserError(f"{name}={value} must be at least 1")
         if self.points < 2:
-            raise UserError(f"--points={self.points} must be at least 2: the two ends")
+            raise UserError(f"points={self.points} must be at least 2: the two ends")
         return None
 
     def measurement(self, x: Images) -> Linear:
@@ -208,7 +208,7 @@ def edit_workdir(
     state = load_state(run, workdir)
     examples, needed = load_split(data, "test"), 2 * num if how.task == "interpolate" else num
     if len(examples["x"]) < needed:
-        raise UserError(f"--num={num} needs {needed} test images, but there are {len(examples['x'])}")
+        raise UserError(f"num={num} needs {needed} test images, but there are {len(examples['x'])}")
     batch = data.forward({name: rows[:needed] for name, rows in examples.items()}, jax.random.key(0), False)
     cond: Batch | None = None
     if how.label is not None:
@@ -243,7 +243,7 @@ def write_translation(
     data = run.experiment.data
     there = len(data.load("test"))
     if not 1 <= num <= there:
-        raise UserError(f"--num={num} must be 1 ... {there}, the number of test examples")
+        raise UserError(f"num={num} must be 1 ... {there}, the number of test examples")
     made = translations(run.experiment, state, run.mesh, num, seed)
     shown = {name: made.pop(name) for name in ("input", "output")}
     if beside is not None:

@@ -51,7 +51,7 @@ def fit_network(
     if name not in suits:
         raise UserError(f"features '{name}' do not support these data: {nearest(name, suits)}")
     if (name == "inception") != bool(inception):
-        raise UserError("features 'inception' and its weights need each other: --inception=FILE")
+        raise UserError("features 'inception' and its weights need each other: inception=FILE")
     if inception:
         return load_network(inception, data.levels), Subset(train, len(train))
     count = min(FITTED, len(train) // 2)

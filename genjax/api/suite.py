@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genjax.api.sweep import ROOT
 from genjax.core import checksums
 from genjax.core.errors import UserError, nearest
-from genjax.training.experiment import CHECKPOINTS, load_module
+from genjax.training.experiment import CHECKPOINTS, PROGRAMS, load_module
 from genjax.training.variations import Overrides, Setting, Trial
 
-SUITES = ROOT / "experiments" / "suites"
+SUITES = PROGRAMS / "suites"
 PLANS = "plans"  # subfolder with the number of steps of each stage
 CODER = "{coder}"  # in a config name or a value: stands for the work directory of the first stage
 POINTS = 40  # logged points of a training curve
@@ -109,7 +108,7 @@ def choose(suite: Suite, names: Sequence[str]) -> Suite:
     known = {member.name: member for member in suite.members}
     for name in names:
         if name not in known:
-            raise UserError(f"--only={name}: {nearest(name, known)}")
+            raise UserError(f"only={name}: {nearest(name, known)}")
     return dataclasses.replace(suite, members=tuple(known[name] for name in names)) if names else suite
 
 
@@ -170,7 +169,7 @@ def read_plan(stage: Stage, root: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} cannot be read: {error!r}") from None
     if steps < 1 or not math.isclose(before, stage.seconds):
         raise UserError(
-            f"{path} is for {before:g} s of training, not {stage.seconds:g}: use another --workdir for other --seconds"
+            f"{path} is for {before:g} s of training, not {stage.seconds:g}: use another workdir=DIR for other seconds"
         )
     return found
 

@@ -16,8 +16,6 @@ from genjax.core.errors import UserError
 from genjax.training.variations import Trial
 from genjax.training.workdir import read_report
 
-ROOT = Path(__file__).parents[2]
-
 
 def evaluated(trial: Trial, root: Path) -> int | None:
     """The step of a run's evaluation; None if it is missing or damaged (it is then replaced)."""
@@ -52,7 +50,7 @@ class Queue:
         jobs: number of concurrent runs; they share the cores and the GPUs.
         retries: most restarts of a failed run, see `supervise`.
         pause: seconds before a restart.
-        program: (trial, root, verb) -> command of one run, see `command`.
+        program: (trial, root, verb) -> command of one run, see `arguments`.
         report: callback for progress messages.
     """
 
@@ -64,12 +62,12 @@ class Queue:
         jobs: int = 1,
         retries: int = 1,
         pause: float = 10.0,
-        program: Callable[[Trial, Path, str], list[str]] | None = None,
+        program: Callable[[Trial, Path, str], list[str]],
         report: Callable[[str], None] = print,
     ) -> None:
         self.trials, self.root, self.jobs = list(trials), root, jobs
         self.retries, self.pause, self.report = retries, pause, report
-        self.program = program or command
+        self.program = program
         self.codes: dict[str, int] = {}
         self.stopped: int | None = None
         self._signals: list[int] = []
@@ -143,8 +141,8 @@ class Queue:
         return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
 
 
-def command(trial: Trial, root: Path, verb: str = "train") -> list[str]:
-    """The command of one run.
+def arguments(trial: Trial, root: Path, verb: str = "train") -> list[str]:
+    """The arguments of the program that does one run.
 
     Args:
         trial: the run.
@@ -152,10 +150,9 @@ def command(trial: Trial, root: Path, verb: str = "train") -> list[str]:
         verb: "train" trains the config, "evaluate" evaluates the work directory.
 
     Returns:
-        Words of the command.
+        Words after the verb.
     """
-    words = trial.arguments(root) if verb == "train" else [f"--workdir={root / trial.name}"]
-    return [str(ROOT / "launch" / "local.sh"), verb, *words]
+    return trial.arguments(root) if verb == "train" else [f"--workdir={root / trial.name}"]
 
 
 def environment(jobs: int, slot: int, given: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -37,7 +37,7 @@ class Labels:
         if "label" not in batch:
             raise UserError(
                 f"the objective is conditioned on {self.classes} classes, but the data have no labels: set "
-                "--config.objective.condition=none"
+                "config.objective.condition=none"
             )
 
     def __call__(self, batch: Batch | None, num: int) -> Condition:

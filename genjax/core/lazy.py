@@ -51,10 +51,19 @@ def attach(package: str, file: str) -> tuple[list[str], Callable[[str], Any], Ca
     def get(name: str) -> Any:
         if name not in table:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        module, inner = table[name]
-        loaded = importlib.import_module(module)
-        value = loaded if inner is None else getattr(loaded, inner)
+        value = _load(*table[name])
         setattr(sys.modules[package], name, value)
         return value
 
     return sorted(table), get, lambda: sorted({*table, *vars(sys.modules[package])})
+
+
+def _load(module: str, name: str | None) -> Any:
+    """What `import module` (without a name) or `from module import name` binds; the name may be that of a submodule."""
+    loaded = importlib.import_module(module)
+    if name is None:
+        return loaded
+    try:
+        return getattr(loaded, name)
+    except AttributeError:
+        return importlib.import_module(f"{module}.{name}")

@@ -37,6 +37,8 @@ def index() -> Mapping[str, tuple[str, ...]]:
     """Public class name -> modules of genjax that define it; scanned from the sources without imports."""
     found: dict[str, tuple[str, ...]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
+        if path.is_relative_to(PACKAGE / "experiments"):
+            continue  # the programs and configs, where they are installed
         module = ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts))
         for name in re.findall(r"^class ([A-Z]\w*)", path.read_text(), re.MULTILINE):
             found[name] = (*found.get(name, ()), module)

@@ -208,7 +208,7 @@ def complete(node: Any, where: str = "config") -> Any:
         UserError: a required field is unset.
     """
     if node is UNSET:
-        raise UserError(f"{where} has no default: set --{where}=VALUE")
+        raise UserError(f"{where} has no default: set {where}=VALUE")
     if is_node(node):
         return replace(
             node, **{name: complete(value, f"{where}.{name}") for name, value in fields(node).items()}

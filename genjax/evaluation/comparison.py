@@ -194,7 +194,7 @@ def compare(words: Sequence[str], num: int, seed: int) -> list[list[Entry]]:
         UserError: a run is missing, or its data differ from the first run's.
     """
     if not words:
-        raise UserError("there is nothing to compare: give --run=DIR at least once")
+        raise UserError("there is nothing to compare: give at least one, run=DIR")
     opened = [reopen(*parse(word)) for word in words]
     data = source_of(opened[0])
     for word, run in zip(words, opened, strict=True):

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from genjax.core.errors import UserError, nearest
@@ -53,12 +55,13 @@ class PeriodicEvaluation:
 
     Attributes:
         rows: results of each evaluation, oldest first.
+        kept: the best state, where there is no work directory to keep it in.
     """
 
     def __init__(
         self,
         run: Run,
-        workdir: Path,
+        workdir: Path | None,
         start: int,
         say: Callable[[str], None],
         plain: Callable[[TrainState], tuple[Run, TrainState]],
@@ -67,7 +70,7 @@ class PeriodicEvaluation:
 
         Args:
             run: the prepared run, with its `monitor` settings.
-            workdir: its work directory.
+            workdir: its work directory; None keeps the best state in memory.
             start: step from which training continues.
             say: called with a line per evaluation.
             plain: state -> (run, state) to draw samples from, with adapters merged.
@@ -79,7 +82,8 @@ class PeriodicEvaluation:
             raise UserError(f"config.monitor evaluates images and points, not {run.experiment.data.kind}")
         self._run, self._workdir, self._say, self._plain = run, workdir, say, plain
         self._reference: SampleReference | None = None
-        rows = metric_rows(workdir / METRICS, start)
+        self.kept: TrainState | None = None
+        rows = metric_rows(workdir / METRICS, start) if workdir else ()
         found = lambda row: {
             name.removeprefix(PREFIX): float(value) for name, value in row.items() if name.startswith(PREFIX)
         }
@@ -122,12 +126,18 @@ class PeriodicEvaluation:
         before = self.best()
         self.rows.append({"step": step, **found})
         if self.best() is not before:
-            with Checkpoints(self._workdir / BEST, keep_last=1) as checkpoints:
-                checkpoints.save(step, state)
+            self._keep(step, state)
         shown = ", ".join(f"{name} {found[name]:.3g}" for name in SHOWN if name in found)
         words = collapse(found)
         self._say(f"monitor: step {step}: {shown}" + (f"; COLLAPSE: {words}" if words else ""))
         return {f"{PREFIX}{name}": value for name, value in found.items()}
+
+    def _keep(self, step: int, state: TrainState) -> None:
+        if self._workdir is None:
+            self.kept = jax.tree.map(jnp.copy, state)  # the buffers of `state` are donated to the next step
+            return
+        with Checkpoints(self._workdir / BEST, keep_last=1) as checkpoints:
+            checkpoints.save(step, state)
 
     def _measure(self, state: TrainState) -> dict[str, float]:
         run, state = self._plain(state)

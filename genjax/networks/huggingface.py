@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from genjax.core.errors import UserError
+from genjax.core.extras import safetensors
 from genjax.core.types import PyTree
 from genjax.networks.transformers.token_transformer import TokenTransformer, gpt2, llama
 
@@ -294,10 +293,11 @@ def read(folder: Path) -> tuple[TokenTransformer, PyTree, dict[str, Any]]:
     if not files:
         raise UserError(f"{folder} has no *.safetensors (pickled weights are not read)")
     theirs: Arrays = {}
+    library, arrays = safetensors()
     for file in files:
         try:
-            theirs |= load_file(file)
-        except (SafetensorError, OSError) as error:
+            theirs |= arrays.load_file(file)
+        except (library.SafetensorError, OSError) as error:
             raise UserError(f"{file} is damaged: {error}") from None
     params = to_ours(
         config["model_type"], net, {name: np.asarray(array, np.float32) for name, array in theirs.items()}
@@ -320,11 +320,11 @@ def write(folder: Path, net: TokenTransformer, params: PyTree, more: Mapping[str
     Raises:
         UserError: no architecture has this form, or the folder cannot be written.
     """
-    kind = kind_of(net)
+    kind, arrays = kind_of(net), safetensors()[1]
     config = {"model_type": kind, **ARCHITECTURES[kind].config(net, params["params"]), **(more or {})}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(to_theirs(kind, net, params), folder / "model.safetensors", {"format": "pt"})
+        arrays.save_file(to_theirs(kind, net, params), folder / "model.safetensors", {"format": "pt"})
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None

@@ -135,7 +135,7 @@ class Autoregressive:
         if len(self.shape) != 1 or "segment" not in inspect.signature(type(self.net).__call__).parameters:
             raise UserError(
                 f"{type(self.net).__name__} cannot separate packed documents: use TokenTransformer, or do not "
-                "pack them (--config.data.source.packed=False)"
+                "pack them (config.data.source.packed=False)"
             )
         return {"segment": batch["segment"][:, : math.prod(self.grid), None]}
 

@@ -23,7 +23,7 @@ def check_shape(shape: tuple[int, ...], batch: Batch, conditioner: Conditioner |
         written = ",".join(map(str, given))
         raise UserError(
             f"the objective expects examples of shape {tuple(shape)} but the data have shape {given}: "
-            f"set --config.objective.shape={written}"
+            f"set config.objective.shape={written}"
         )
     if conditioner is not None:
         conditioner.check(batch)

@@ -69,7 +69,7 @@ class Flow:
         discrete = jnp.issubdtype(x.dtype, jnp.integer)
         if discrete and not self.levels:
             raise UserError(
-                "the data are integers: set --config.objective.levels, or dequantize and scale them"
+                "the data are integers: set config.objective.levels, or dequantize and scale them"
             )
         if self.levels and not discrete:
             raise UserError(

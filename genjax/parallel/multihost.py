@@ -123,7 +123,7 @@ def join_processes(place: Place | None, watchdog: float) -> Iterator[None]:
         yield
         return
     if watchdog < 2:
-        raise UserError(f"--watchdog={watchdog:g} must be at least 2 seconds")
+        raise UserError(f"watchdog={watchdog:g} must be at least 2 seconds")
     rendezvous = (
         Rendezvous(_listen(place.port, watchdog), place.count, watchdog) if place.index == 0 else None
     )

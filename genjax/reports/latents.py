@@ -132,7 +132,7 @@ class View:
         """The first `count` test examples in data units."""
         there = load_split(self.run.experiment.data, "test")
         if len(there["x"]) < count:
-            raise UserError(f"--num={self.num} needs {count} test images, but there are {len(there['x'])}")
+            raise UserError(f"num={self.num} needs {count} test images, but there are {len(there['x'])}")
         return {name: jnp.asarray(rows[:count]) for name, rows in there.items()}
 
     def latents(self, examples: Batch) -> Array:
@@ -193,9 +193,7 @@ def traverse(view: View) -> TaskResult:
 def manifold(view: View) -> TaskResult:
     """`samples` [points, points, ...]."""
     if math.prod(view.coder.latent_shape) != 2:
-        raise UserError(
-            f"--task=manifold needs 2 latents, but these have the shape {view.coder.latent_shape}"
-        )
+        raise UserError(f"task=manifold needs 2 latents, but these have the shape {view.coder.latent_shape}")
     z = quantile_grid(view.points).reshape(view.points, view.points, *view.coder.latent_shape)
     out = view.images(z, None)
     return {"samples": out}, view.picture(out)
@@ -270,20 +268,20 @@ def check(experiment: Experiment, task: str, *, num: int, points: int, label: in
     if task not in TASKS:
         raise UserError(f"a {type(objective).__name__} has no task '{task}': {nearest(task, TASKS)}")
     if not isinstance(objective, NEEDS.get(task, HasDecoder)):
-        raise UserError(f"--task={task} cannot be done with a {type(objective).__name__}")
+        raise UserError(f"task={task} cannot be done with a {type(objective).__name__}")
     if data.kind != "image":
         raise UserError(f"edits need images, but this run's data are {data.kind}")
     for name, value, least in (("num", num, 1), ("points", points, 2)):
         if value < least:
-            raise UserError(f"--{name}={value} must be at least {least}")
+            raise UserError(f"{name}={value} must be at least {least}")
     values = objective.values if isinstance(objective, HasValues) else 0
     if task != "reconstruct" and (task == "codes") != bool(values):
         kind = "codes" if values else "real numbers"
-        raise UserError(f"--task={task} cannot be done: this run's latents are {kind}")
+        raise UserError(f"task={task} cannot be done: this run's latents are {kind}")
     classes = num_classes(objective)
     if label is not None and not 0 <= label < classes:
         known = f"classes 0 to {classes - 1}" if classes else "no classes"
-        raise UserError(f"--label={label}: this model has {known}")
+        raise UserError(f"label={label}: this model has {known}")
 
 
 def explore(view: View, task: str) -> TaskResult:

@@ -65,6 +65,8 @@ class FinishedRun:
         Directories are reduced to their last component.
         """
         name, variant = self.config
+        if not name:
+            return f"none: trained from Python, see {self.workdir / DESCRIPTION}"
         words = [f"train --config={name}" + (f":{Path(variant).name}" if variant else "")]
         if (usual := self._usual()) is not None:
             words += _flags(overrides(usual, self.experiment))
@@ -116,7 +118,7 @@ def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
         UserError: a folder has no work directory, or one is not evaluated or damaged.
     """
     if not folders:
-        raise UserError("no runs to report: give --run=DIR at least once")
+        raise UserError("no runs to report: give at least one, run=DIR")
     found = [_read(workdir) for folder in folders for workdir in _workdirs(folder)]
     parts = {path.resolve() for run in found for path in workdirs(run.experiment)}
     return [run for run in found if run.workdir.resolve() not in parts]
@@ -134,6 +136,6 @@ def _workdirs(folder: Path) -> list[Path]:
 def _read(workdir: Path) -> FinishedRun:
     report = read_report(workdir)
     if not report:
-        raise UserError(f"{workdir} has not been evaluated: ./launch/local.sh evaluate --workdir={workdir}")
+        raise UserError(f"{workdir} has not been evaluated: evaluate it first, workdir={workdir}")
     experiment = experiments.restore(workdir)
     return FinishedRun(workdir, description.read(workdir)["config"], experiment, report)

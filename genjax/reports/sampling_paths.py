@@ -59,7 +59,7 @@ def draw_path(
     if not isinstance(objective, HasPath):
         raise UserError(f"{type(objective).__name__} samples in one step: there is no path to trace")
     if frames < 2:
-        raise UserError(f"--trace={frames} must be at least 2: the first and the last state")
+        raise UserError(f"trace={frames} must be at least 2: the first and the last state")
     classes = num_classes(objective)
     if label is not None and not 0 <= label < classes:
         raise UserError(

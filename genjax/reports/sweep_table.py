@@ -56,7 +56,7 @@ def summarise(trials: Sequence[Trial], root: Path, show: Sequence[str] = ()) -> 
     known = {name for found in numbers.values() for name in found}
     for name in show:
         if known and name not in known:
-            raise UserError(f"--show={name}: no run has this number: {nearest(name, known)}")
+            raise UserError(f"show={name}: no run has this number: {nearest(name, known)}")
     shown = list(show) or [name for name in SHOWN if name in known]
     rows: dict[tuple[str, Setting], list[Trial]] = {}
     for trial in trials:

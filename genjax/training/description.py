@@ -78,7 +78,7 @@ def find(reference: str, config: Callable[[], ModuleType], where: Path) -> Any:
         found: Any = module
         for part in name.split("."):
             found = vars(found)[part]
-        if tree.reference(found, reference) == expected:
+        if _is(found, expected):
             return found
     except (ImportError, KeyError, TypeError) as error:
         raise UserError(f"{where} needs {reference}, which cannot be found: {error}") from None
@@ -93,14 +93,15 @@ def _imported_by(config: ModuleType, reference: str) -> Any:
         if isinstance(value, ModuleType) and value.__name__ == module_name:
             candidates = [vars(value).get(name)]
         for found in candidates:
-            if callable(found) and not tree.is_node(found) and _is(found, reference):
+            if _is(found, reference):
                 return found
     raise KeyError("it is neither part of genjax nor imported by the config")
 
 
 def _is(found: Any, reference: str) -> bool:
+    """Whether `found` is the class or function that a reference names."""
     try:
-        return tree.reference(found, reference) == reference
+        return callable(found) and not tree.is_node(found) and tree.reference(found, "") == reference
     except UserError:  # it has no name
         return False
 
@@ -135,7 +136,10 @@ def _by_definition(reference: str) -> str:
 
 
 def definition_hash(source: str, name: str) -> str:
-    """A hash of a definition at the top level of a Python file, and of those that it uses; imports do not count."""
+    """A hash of a definition at the top level of a Python file, and of those that it uses.
+
+    Imports, comments and docstrings do not count.
+    """
     defined: dict[str, ast.stmt] = {}
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.ClassDef | ast.FunctionDef):
@@ -149,5 +153,12 @@ def definition_hash(source: str, name: str) -> str:
         if (here := todo.pop()) in defined and here not in used:
             used.add(here)
             todo += [node.id for node in ast.walk(defined[here]) if isinstance(node, ast.Name)]
-    text = "\n".join(ast.unparse(defined[name]) for name in sorted(used)) or source
+    text = "\n".join(ast.unparse(_NoDocstrings().visit(defined[name])) for name in sorted(used)) or source
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+class _NoDocstrings(ast.NodeTransformer):
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        """Replaces a string that is a statement."""
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return ast.Pass() if text else node

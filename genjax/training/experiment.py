@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.abc import Loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -31,7 +32,12 @@ from genjax.training import description, format_1
 from genjax.training.description import CONFIG_MODULE, DESCRIPTION, FORMAT
 from genjax.training.optimizers import Adam, Optimizer
 
-CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
+_PACKAGE = Path(__file__).parents[1]
+_INSTALLED = (
+    _PACKAGE / "experiments"
+)  # where `pip install` puts the programs; in a clone they are beside genjax
+PROGRAMS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "experiments"
+CONFIGS = PROGRAMS / "configs"
 CONFIG_COPY = "config.py"  # in the work directory
 CHECKPOINTS, BEST = "checkpoints", "best"
 
@@ -185,7 +191,7 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    if path.stem in shipped() and (path.parent == Path() or (CONFIGS.parent.parent / path).is_file()):
+    if path.stem in shipped() and (path.parent == Path() or (PROGRAMS.parent / path).is_file()):
         return shipped()[path.stem]
     raise UserError(f"no config '{name}': {nearest(path.stem, shipped())}")
 
@@ -195,7 +201,7 @@ def load_module(path: Path, old: bool = False) -> ModuleType:
 
     Args:
         path: of the file.
-        old: whether it is of format 1, and may import genjax's modules by their names of that time.
+        old: whether it may be of format 1, and import genjax's modules by their names of that time.
 
     Returns:
         The module; its `__source__` is the text of the file.
@@ -221,22 +227,29 @@ def load_module(path: Path, old: bool = False) -> ModuleType:
     vars(module)["__source__"] = text.decode()
     sys.modules[name] = module
     try:
-        with format_1.old_names() if old else contextlib.nullcontext():
-            spec.loader.exec_module(module)
+        _execute(spec.loader, module, old)
     except Exception as error:
         del sys.modules[name]
-        if message := _config_error(error, old):
+        if message := _config_error(error):
             raise UserError(f"config {path}{message}") from error
         raise
     return module
 
 
-def _config_error(error: Exception, old: bool) -> str:
-    """What is wrong with a config file, if that is a matter of its text or of its age; else ""."""
+def _execute(loader: Loader, module: ModuleType, old: bool) -> None:
+    try:
+        loader.exec_module(module)
+    except ImportError as error:
+        if not (old and format_1.present_name(error)):
+            raise
+        with format_1.old_names():
+            loader.exec_module(module)
+
+
+def _config_error(error: Exception) -> str:
+    """What is wrong with a config file, if that is its syntax or a name of format 1; else ""."""
     if isinstance(error, SyntaxError):
         return f", line {error.lineno}: {error.msg}"
-    if old:
-        return f" is of format 1 and cannot be executed: {error}"
     new = format_1.present_name(error) if isinstance(error, ImportError) else ""
     return f": {error}; it is {new} now" if new else ""
 
@@ -280,19 +293,19 @@ def describe(experiment: Experiment, spec: str) -> dict[str, Any]:
 
 
 def save(experiment: Experiment, spec: str, workdir: Path) -> None:
-    """Writes experiment.json and a copy of the config file into a work directory.
+    """Writes experiment.json and a copy of the config file, if there is one, into a work directory.
 
     Args:
         experiment: with its overrides applied.
-        spec: "FILE[:variant]" or a shipped config's name, as for `load`.
+        spec: "FILE[:variant]" or a shipped config's name, as for `load`; "" if no config file made it.
         workdir: an existing directory.
 
     Raises:
         UserError: there is no such config.
         OSError: a file cannot be written.
     """
-    text = find_config(spec.partition(":")[0]).read_text()
-    (workdir / CONFIG_COPY).write_text(text)
+    if spec:
+        (workdir / CONFIG_COPY).write_text(find_config(spec.partition(":")[0]).read_text())
     (workdir / DESCRIPTION).write_text(json.dumps(describe(experiment, spec), indent=1) + "\n")
 
 
@@ -300,7 +313,7 @@ def restore(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> Experim
     """Rebuilds the experiment of a work directory, from the files in it only.
 
     Args:
-        workdir: has experiment.json and config.py.
+        workdir: has experiment.json and, if a config file made it, config.py.
         overrides: as for `load`.
 
     Returns:
@@ -311,16 +324,16 @@ def restore(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> Experim
     """
     stored = description.read(workdir)
     old = stored["format"] < FORMAT
-    config = functools.partial(load_module, workdir / CONFIG_COPY, old)
+    config = functools.partial(load_module, workdir / CONFIG_COPY, old=True)
     find = functools.partial(description.find, config=config, where=workdir / DESCRIPTION)
     described = stored["experiment"]
     if old:
         described = format_1.upgrade(described, lambda reference: _bases(find(reference)))
     overrides = list(overrides)
     own: tuple[ModuleType, ...] = ()
-    if overrides:
+    if overrides and (workdir / CONFIG_COPY).exists():
         # A config of format 1 may call classes with the arguments of that time. Then its own parts cannot be chosen.
-        with contextlib.suppress(*([UserError] if old else [])):
+        with contextlib.suppress(*([Exception] if old else [])):
             own = (config(),)
     return _overridden(tree.restore(described, find), overrides, own)
 
@@ -347,6 +360,6 @@ def check_resume(old: Experiment, new: Experiment, workdir: Path) -> None:
     if changed:
         more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
         raise UserError(
-            f"{workdir} holds another experiment: {'; '.join(changed[:4])}{more}. Use another --workdir, "
+            f"{workdir} holds another experiment: {'; '.join(changed[:4])}{more}. Use another workdir=DIR, "
             "or set these back"
         )

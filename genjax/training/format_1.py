@@ -136,6 +136,8 @@ def _get(module: str, getter: Callable[[str], Any] | None, name: str) -> Any:
 def present_name(error: ImportError) -> str:
     """The present name of what an import statement did not find, if it is a name of format 1; "" if not."""
     found = re.match(r"cannot import name '(\w+)'", str(error))
+    if error.name in (SHIPPED, SHIPPED.partition(".")[0]):
+        return found[1] if found else "a module by itself"
     old = f"{error.name}:{found[1] if found else ''}"
     new = renamed.reference(old)
     return "" if new == old else new.rstrip(":").replace(":", ".")

@@ -222,7 +222,7 @@ def check_finite(step: int, metrics: Mapping[str, float], last: int | None) -> N
             kept = f"checkpoint {last} is kept" if last is not None else "there is no checkpoint"
             raise UserError(
                 f"{name} is {value} at step {step}: training has diverged; {kept}. A smaller learning rate, "
-                "clipping (--config.optimizer.clip=1) or float32 may help"
+                "clipping (config.optimizer.clip=1) or float32 may help"
             )
 
 
@@ -248,7 +248,7 @@ def average(parts: list[Any]) -> dict[str, float]:
 def run_steps(
     run: Run,
     state: TrainState,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     stop: StopSignal,
     log: Callable[[int, dict[str, float]], None],
     save_samples: Callable[[int, TrainState], None],
@@ -260,7 +260,7 @@ def run_steps(
     Args:
         run: the experiment on its devices.
         state: its buffers are donated.
-        checkpoints: where to save.
+        checkpoints: where to save; None for nowhere.
         stop: requests an early end, after a checkpoint.
         log: called with (step, means of the metrics since the last call).
         save_samples: called with (step, state) every `sample_every` steps.
@@ -268,7 +268,7 @@ def run_steps(
         batches: (run, step) -> iterator of (first step, number of steps, batch) of each call from that step on.
 
     Returns:
-        The final state, which is also saved.
+        The final state, which is also saved if there are checkpoints.
 
     Raises:
         UserError: a loss is not finite, or a checkpoint cannot be written.
@@ -277,12 +277,13 @@ def run_steps(
     pending: list[Any] = []
     compiled: set[bool] = set()
     due: tuple[int, list[Any]] | None = None
+    latest = checkpoints.latest if checkpoints is not None else lambda: None
 
     def write(now: tuple[int, list[Any]] | None) -> None:
         if now is not None:
             step, parts = now
             means = average(parts)
-            check_finite(step, means, checkpoints.latest())
+            check_finite(step, means, latest())
             log(step, means)
 
     for first, length, batch in batches(run, done):
@@ -305,14 +306,16 @@ def run_steps(
         if stopping or done % experiment.checkpoint_every == 0 or last:
             stop.expect(False)
             write(due)
-            check_finite(done, average([metrics]), checkpoints.latest())
+            check_finite(done, average([metrics]), latest())
             due = None
-            checkpoints.save(done, state)
+            if checkpoints is not None:
+                checkpoints.save(done, state)
         if experiment.sample_every and done % experiment.sample_every == 0 and done < experiment.steps:
             stop.expect(False)
             save_samples(done, state)
         if stopping:
             break
         stop.expect(not last)
-    checkpoints.wait()
+    if checkpoints is not None:
+        checkpoints.wait()
     return state

@@ -25,7 +25,7 @@ def parse_window(text: str) -> Window:
     """
     match = re.fullmatch(r"(\d+):(\d+)", text)
     if match is None or int(match[1]) >= int(match[2]):
-        raise UserError(f"--profile={text} is not of the form FIRST:LAST, like 100:110")
+        raise UserError(f"profile={text} is not of the form FIRST:LAST, like 100:110")
     return int(match[1]), int(match[2])
 
 

@@ -1,6 +1,7 @@
 """On SIGTERM or SIGINT: finish the step, save a checkpoint, then exit."""
 
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -19,7 +20,10 @@ class StopSignal:
         self._client = multihost.client()
 
     def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGTERM, signal.SIGINT) if self._client is None else ():
+        alone = self._client is None and threading.current_thread() is threading.main_thread()
+        for number in (
+            (signal.SIGTERM, signal.SIGINT) if alone else ()
+        ):  # Python sets handlers in the main thread
             self._before[number] = signal.signal(number, self._record)
         return self
 

@@ -237,8 +237,8 @@ def make_train_step(
     for name, player in objective.players().items():
         if player.update and (axis or accumulate > 1):
             raise UserError(
-                f"player '{name}' is updated in closed form from the whole batch: set --config.accumulate=1 and "
-                "--config.compile=jit"
+                f"player '{name}' is updated in closed form from the whole batch: set config.accumulate=1 and "
+                "config.compile=jit"
             )
     updates = {
         name: _player_update(name, player, optimizers[name], axis, accumulate)

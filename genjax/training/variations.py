@@ -77,7 +77,7 @@ def expand(configs: Sequence[str], over: Sequence[tuple[str, list[str]]], common
     paths = [path for path, _ in over]
     for path in {*paths, *(path for path, _ in common)}:
         if paths.count(path) + any(path == name for name, _ in common) > 1 and path in paths:
-            raise UserError(f"--over={path}=...: {path} is given twice")
+            raise UserError(f"over={path}=...: {path} is given twice")
     trials = [
         Trial(config, tuple(sorted(setting)), tuple(common))
         for config in configs
@@ -101,7 +101,7 @@ def parse_over(texts: Sequence[str]) -> list[tuple[str, list[str]]]:
     for text in texts:
         path, equals, values = text.partition("=")
         if not equals or not values:
-            raise UserError(f"--over={text}: write --over=objective.sampler.steps=5,10,20")
+            raise UserError(f"over={text}: write over=objective.sampler.steps=5,10,20")
         parsed.append((path.removeprefix("config."), values.split(",")))
     return parsed
 

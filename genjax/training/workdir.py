@@ -49,7 +49,7 @@ def _open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
         if description.is_old(workdir) and (workdir / METRICS).exists():
             rewrite_metrics(workdir / METRICS)  # before `save` writes the present format
     elif workdir.is_dir() and any(workdir.iterdir()):
-        raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
+        raise UserError(f"{workdir} is not empty and holds no run: choose another workdir=DIR")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         experiments.save(experiment, spec, workdir)

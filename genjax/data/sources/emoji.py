@@ -170,7 +170,7 @@ def _items(folder: str, style: str, split: str, skin_tones: bool) -> Items:
             and (skin_tones or not item["skin_tone"])
         }
     except FileNotFoundError as error:
-        raise UserError(f"no file '{path}': set its folder with --config.data.source.data_dir=DIR") from error
+        raise UserError(f"no file '{path}': set its folder with config.data.source.data_dir=DIR") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"'{path}' is not a list of captions, or is damaged") from error
 

@@ -160,7 +160,7 @@ def write(
             if not writer.documents:
                 count = sum(each.documents for each in writers.values())
                 raise UserError(
-                    f"none of the {count} documents is in the {split} split: set --separator or --test"
+                    f"none of the {count} documents is in the {split} split: set separator=... or test=..."
                 )
         if encoding is not None:
             shutil.copyfile(tokenizer, out / TOKENIZER)
@@ -191,7 +191,7 @@ def _end_token(encoding: Encoding | None, word: str | None) -> int | None:
     """The token that ends each document, or None."""
     if encoding is None:
         if word is not None:
-            raise UserError("bytes have no token for the end of a document: leave out --end")
+            raise UserError("bytes have no token for the end of a document: leave out end=...")
         return None
     found = encoding.tokenizer.token_to_id(word or END)
     if found is None and word is not None:

@@ -4,16 +4,25 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterable
-from typing import ClassVar
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from jaxtyping import Integer
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from genjax.core.errors import UserError
+from genjax.core.extras import require
 from genjax.data.examples import Windows
 from genjax.data.source import Kind, check_split
 from genjax.data.text.text import StdlibBytes, decode_utf8, read_file, split_contiguous, windows
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+def _library() -> ModuleType:
+    """The library, with its submodules."""
+    return require("tokenizers", "multimodal", "text tokenised by byte pairs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Encoding:
     path: str
 
     @functools.cached_property
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> "Tokenizer":
         """The tokenizer of the library.
 
         Raises:
@@ -35,8 +44,9 @@ class Encoding:
         """
         if not pathlib.Path(self.path).is_file():
             raise UserError(f"no tokenizer '{self.path}'")
+        library = _library()
         try:
-            return Tokenizer.from_file(self.path)
+            return library.Tokenizer.from_file(self.path)
         except Exception as error:  # the library raises Exception
             raise UserError(f"the tokenizer '{self.path}' is damaged: {error}") from None
 
@@ -102,7 +112,7 @@ class TokenizedText:
         return windows(self.vocabulary.encode(part.encode()), self.length, split)
 
 
-def train_tokenizer(texts: Iterable[str], size: int, path: pathlib.Path) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], size: int, path: pathlib.Path) -> "Tokenizer":
     """Trains a byte-level BPE tokenizer, which can encode any text, and writes it as tokenizer.json.
 
     Args:
@@ -118,11 +128,12 @@ def train_tokenizer(texts: Iterable[str], size: int, path: pathlib.Path) -> Toke
     """
     if size < 257:
         raise UserError(f"a byte-level vocabulary needs at least 257 tokens, not {size}")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
+    library = _library()
+    tokenizer = library.Tokenizer(library.models.BPE())
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = library.decoders.ByteLevel()
+    alphabet = library.pre_tokenizers.ByteLevel.alphabet()
+    trainer = library.trainers.BpeTrainer(
         vocab_size=size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)

@@ -131,7 +131,7 @@ class Tokens:
         """
         if not self.path:
             raise UserError(
-                "Tokens needs a folder that `prepare` has written: set --config.data.source.path=DIR"
+                "Tokens needs a folder that `prepare` has written: set config.data.source.path=DIR"
             )
         try:
             body = checksums.read_checksummed(Path(self.path) / NAME)

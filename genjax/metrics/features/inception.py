@@ -19,10 +19,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Float32, Integer, Shaped, UInt8
 from numpy import ndarray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
 
 from genjax.core.errors import UserError
+from genjax.core.extras import safetensors
 from genjax.core.types import Array, PyTree
 from genjax.metrics.features.extraction import FeatureNetwork, StreamBatch
 from genjax.networks.convolutional.inception import FEATURES, Inception
@@ -186,11 +185,12 @@ def read_weights(path: Path) -> tuple[Arrays, str, bool]:
 
 def _read_safetensors(path: Path) -> tuple[Arrays, dict[str, str]]:
     """(arrays, header); a header without the arrays' digest is ignored."""
+    library, files = safetensors()
     try:
-        arrays = load_file(path)
-        with safe_open(path, framework="numpy") as file:
+        arrays = files.load_file(path)
+        with library.safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except (library.SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged: {error}") from None
     return arrays, header if ARRAYS_DIGEST in header else {}
 
@@ -201,8 +201,8 @@ def _read_torch(path: Path) -> tuple[Arrays, dict[str, str]]:
         import torch
     except ImportError:
         raise UserError(
-            f"{path} needs torch to be read: where torch is installed, run python -m experiments.convert "
-            f"--source={path} --target={path.with_suffix('.safetensors')} and pass the latter"
+            f"{path} needs torch to be read: where torch is installed, convert it with "
+            f"source={path} and target={path.with_suffix('.safetensors')}, and pass the latter"
         ) from None
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
@@ -262,7 +262,8 @@ def convert(source: Path, target: Path) -> None:
         raise UserError(f"no file of weights {source}")
     found, header = _read_torch(source)
     arrays = _checked(source, found)
+    library, files = safetensors()
     try:
-        save_file(arrays, target, header | {ARRAYS_DIGEST: arrays_digest(arrays)})
-    except (SafetensorError, OSError) as error:
+        files.save_file(arrays, target, header | {ARRAYS_DIGEST: arrays_digest(arrays)})
+    except (library.SafetensorError, OSError) as error:
         raise UserError(f"cannot write {target}: {error}") from None

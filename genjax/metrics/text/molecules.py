@@ -18,6 +18,7 @@ from types import ModuleType
 import numpy as np
 
 from genjax.core.errors import UserError
+from genjax.core.extras import require
 
 RING_BONDS = re.compile(
     r"\[[^\[\]]*\]|%\d\d|\d|[^\d]"
@@ -58,12 +59,8 @@ def canonical(smiles: Sequence[str]) -> list[str | None]:
     Raises:
         UserError: RDKit is not installed.
     """
-    chem = rdkit_chem()
-    if chem is None:
-        raise UserError("RDKit is not installed: pip install rdkit")
-    from rdkit.rdBase import BlockLogs
-
-    with BlockLogs():
+    chem = require("rdkit.Chem", "science", "canonical SMILES")
+    with require("rdkit.rdBase", "science", "canonical SMILES").BlockLogs():
         molecules = [chem.MolFromSmiles(text) for text in smiles]
         return [chem.MolToSmiles(found) if found and found.GetNumAtoms() else None for found in molecules]
 
@@ -78,15 +75,14 @@ def internal_diversity(smiles: Sequence[str], max_molecules: int = 1000) -> floa
     Raises:
         UserError: RDKit is not installed, or there is no molecule.
     """
-    chem = rdkit_chem()
-    if chem is None or not smiles:
-        raise UserError("internal diversity needs RDKit (pip install rdkit) and at least one molecule")
-    from rdkit.Chem import rdFingerprintGenerator
-    from rdkit.DataStructs import BulkTanimotoSimilarity
-
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    chem = require("rdkit.Chem", "science", "internal diversity")
+    if not smiles:
+        raise UserError("internal diversity needs at least one molecule")
+    fingerprints = require("rdkit.Chem.rdFingerprintGenerator", "science", "internal diversity")
+    similarities = require("rdkit.DataStructs", "science", "internal diversity").BulkTanimotoSimilarity
+    generator = fingerprints.GetMorganGenerator(radius=2, fpSize=2048)
     prints = [generator.GetFingerprint(chem.MolFromSmiles(text)) for text in smiles[:max_molecules]]
-    return 1.0 - float(np.mean([BulkTanimotoSimilarity(one, prints) for one in prints]))
+    return 1.0 - float(np.mean([similarities(one, prints) for one in prints]))
 
 
 def molecule_report(

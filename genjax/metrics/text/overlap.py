@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from genjax.core.errors import UserError, nearest
+from genjax.core.extras import require
 from genjax.metrics.text.ngrams import Unit
 
 ROUGES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -19,9 +20,9 @@ ROUGES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 def _scorer(unit: Unit, sentence: bool) -> Any:
     """sacrebleu's BLEU over words (mteval tokenization, "13a") or characters."""
-    from sacrebleu.metrics import BLEU
-
-    return BLEU(tokenize="13a" if unit == "word" else "char", effective_order=sentence)
+    return require("sacrebleu.metrics", "science", "BLEU").BLEU(
+        tokenize="13a" if unit == "word" else "char", effective_order=sentence
+    )
 
 
 def signature(unit: Unit = "word") -> str:
@@ -126,8 +127,8 @@ def rouge(
     for kind in kinds:
         if kind not in ROUGES and not re.fullmatch("rouge[3-9]", kind):
             raise UserError(f"no ROUGE '{kind}': {nearest(kind, ROUGES)}")
-    from rouge_score.rouge_scorer import RougeScorer
-
-    scorer = RougeScorer(list(kinds), use_stemmer=stem)
+    scorer = require("rouge_score.rouge_scorer", "science", "ROUGE").RougeScorer(
+        list(kinds), use_stemmer=stem
+    )
     rows = [scorer.score_multi(list(some), text) for text, some in zip(hypotheses, references, strict=True)]
     return {kind: sum(float(row[kind].fmeasure) for row in rows) / len(rows) for kind in kinds}

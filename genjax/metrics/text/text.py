@@ -8,6 +8,7 @@ default, hashed counts of character n-grams, captures spelling and style but not
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -96,12 +97,16 @@ def text_report(
     known, other = ([real[i] for i in order[start : start + count]] for start in (0, count))
     unit, few = unit_of(known), min(count, settings.max_pairwise)
     found: dict[str, float | str] = {"unit": unit, "count": float(count)}
+    overlap: Callable[..., dict[str, float]] = functools.partial(_overlap, unit=unit)
+    try:
+        found |= {"bleu_signature": signature(unit), "bleu_count": float(few)}
+    except UserError as error:  # the extra is not installed
+        found["bleu_signature"], overlap = f"not measured: {error}", lambda texts, known: {}
     for suffix, texts in {"": made, "_reference": other}.items():
-        values = _variety(texts, unit) | _overlap(texts[:few], known[:few], unit)
+        values = _variety(texts, unit) | overlap(texts[:few], known[:few])
         if count >= settings.min_mauve:
             values |= _mauve(known, texts, settings.features, seed)
         found |= {name + suffix: value for name, value in values.items()}
-    found |= {"bleu_signature": signature(unit), "bleu_count": float(few)}
     if "mauve" in found:
         found["mauve_features"] = settings.features.name
     return found

@@ -73,12 +73,12 @@ class Latent:
         if shape is not None and tuple(shape) != coder.latent_shape:
             written = ",".join(map(str, coder.latent_shape))
             raise UserError(
-                f"the latents have another shape than the model: set --config.objective.model.shape={written}"
+                f"the latents have another shape than the model: set config.objective.model.shape={written}"
             )
         if coder.values and isinstance(self.model, HasValues) and coder.values != self.model.values:
             raise UserError(
                 "the codes have another number of values than the model: "
-                f"set --config.objective.model.values={coder.values}"
+                f"set config.objective.model.values={coder.values}"
             )
         return coder
 

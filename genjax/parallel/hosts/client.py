@@ -220,7 +220,7 @@ def _connect(address: tuple[str, int], limit: float) -> socket.socket:
         time.sleep(0.2)
     raise Unreachable(
         f"process 0 cannot be reached at {address[0]}:{address[1]} within {limit:.0f} s ({reason}): is it running, "
-        "and is this its --coordinator?"
+        "and is this the address of coordinator=HOST:PORT?"
     )
 
 

@@ -146,8 +146,8 @@ def detect(env: Environment, fetch: Callable[[str], str] = _metadata) -> Place |
         found = _variables(env) or _slurm(env) or _mpi(env) or _tpu(env, fetch)
     except (ValueError, KeyError) as error:
         raise UserError(
-            f"the environment variables of a multi-process run cannot be read ({error}): give --coordinator, "
-            "--num_processes and --process_id"
+            f"the environment variables of a multi-process run cannot be read ({error}): give "
+            "coordinator=HOST:PORT, num_processes=N and process_id=K"
         ) from None
     return found if found is not None and found.count > 1 else None
 
@@ -182,10 +182,10 @@ def find(
     if detected is None and not given:
         return None
     if detected is None and len(given) < 3:
-        missing = [f"--{name}" for name in flags if name not in given]
+        words = lambda names: " and ".join(f"{name}=..." for name in names)
         raise UserError(
-            f"--{' and --'.join(sorted(given))} without {' and '.join(missing)}: give all three (the "
-            "environment does not contain the number of processes)"
+            f"{words(sorted(given))} without {words(name for name in flags if name not in given)}: give all "
+            "three (the environment does not contain the number of processes)"
         )
     detected = detected or Place("", 1, 0, "flags")
     place = replace(
@@ -201,16 +201,16 @@ def _check(place: Place) -> Place:
     if not place.coordinator:
         raise UserError(
             f"{place.found} gives {place.count} processes but no address of process 0: give "
-            "--coordinator=HOST:PORT"
+            "coordinator=HOST:PORT"
         )
     if not re.fullmatch(r"(\[[^]]+\]|[^:\s]+):\d{1,5}", place.coordinator) or not 0 < place.port < 65536:
         raise UserError(
-            f"--coordinator={place.coordinator} is not of the form HOST:PORT, with a port of 1 ... 65535"
+            f"coordinator={place.coordinator} is not of the form HOST:PORT, with a port of 1 ... 65535"
         )
     if place.count < 1:
-        raise UserError(f"--num_processes={place.count} must be at least 1")
+        raise UserError(f"num_processes={place.count} must be at least 1")
     if not 0 <= place.index < place.count:
         raise UserError(
-            f"--process_id={place.index} must be one of 0 ... {place.count - 1}: there are {place.count} processes"
+            f"process_id={place.index} must be one of 0 ... {place.count - 1}: there are {place.count} processes"
         )
     return place
