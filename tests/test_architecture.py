@@ -108,3 +108,30 @@ def test_figures(capsys):
     assert len({*FLOORS.values()}) == 7
     assert len(inner) <= 90
     assert len(visited) <= 14
+
+
+# Of other libraries or of the language: arrays, jaxprs, devices, Linen modules, protocols, fields, the system.
+PROBES = {
+    "dtype", "eqns", "jaxpr", "slice_index", "clone", "num_classes", "sched_getaffinity", "sched_setaffinity",
+    "_is_protocol", "__module__", "__qualname__",
+}  # fmt: skip
+
+
+def probes(tree: ast.AST) -> set[str]:
+    """Names of attributes that code asks for without knowing whether they exist."""
+    calls = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    probing = [
+        node.args[1]
+        for node in calls
+        if node.func.id == "hasattr" or (node.func.id == "getattr" and len(node.args) == 3)
+    ]
+    return {node.value if isinstance(node, ast.Constant) else ast.unparse(node) for node in probing}
+
+
+def test_no_code_probes_for_members_outside_the_contract():
+    assert probes(ast.parse("getattr(x, 'a', 0), hasattr(x, n), getattr(x, 'b')")) == {"a", "n"}
+    paths = architecture.modules().items()
+    found = {name: probes(ast.parse(path.read_text())) - PROBES - {"field.name"} for name, path in paths}
+    assert {name: names for name, names in found.items() if names} == {}

@@ -178,6 +178,12 @@ def test_equal_values_have_no_best():
     assert marked == [["Fréchet ratio"], []]
 
 
+def test_metrics_of_ones_own_are_the_last_columns():
+    heads, cells, _ = table(group([entry("a", 0, **{"mine/x": 2.0}), entry("b", 0, 16, recall=0.5)]))
+    assert heads == ["run", "objective", "recall", "mine/x", "likelihood"]
+    assert [line[2:4] for line in cells] == [["", "2"], ["0.50", ""]]
+
+
 def test_labels_of_points_do_not_overlap():
     """Ten nearby points on a line: no label's box intersects another's."""
     taken: list[charts.Box] = []
@@ -230,5 +236,5 @@ def test_equal_samples_are_not_compared_and_non_finite_ones_raise(monkeypatch):
     found, samples = sample_quality.measure(run, state, object.__new__(SampleReference), 40, 0)
     sample_quality.measure(run, state, None, 1000, 0)
     assert asked == [(20, True), (250, False)]
-    assert {*found} == {"seconds_per_1000"}
+    assert {*found} == {"evaluations", "seconds_per_1000"}
     assert len(samples) == 40

@@ -27,7 +27,7 @@ from genjax.distributions.flows.shape import Logit
 from genjax.evaluation.likelihood import likelihood_report
 from genjax.metrics.likelihood import summarise
 from genjax.objectives.flow import Flow
-from genjax.reports import sampling_paths
+from genjax.reports import planes, sampling_paths
 from genjax.training import loop
 from genjax.training.experiment import Evaluation, Experiment
 
@@ -171,8 +171,8 @@ def test_plots_show_the_states_of_base_samples_and_grid_after_each_layer(run):
     path = jax.jit(objective.path, static_argnums=3)(state.ema, {}, KEY, 6)[1]
     np.testing.assert_allclose(path[-1], objective.sample(state.ema, {}, KEY, 6), atol=1e-4)
     np.testing.assert_allclose(objective.warp(state.ema, {}, path[0])[1], path, atol=1e-4)
-    warped = sampling_paths.warped_grids(run, state)
-    side = sampling_paths.CELLS
+    warped = planes.warped_grids(run, state)
+    side = planes.CELLS
     assert set(warped) == {0.0, 1.0, 2.0, 3.0}
     corner = objective.warp(state.ema, {}, jnp.full((1, 2), 3.0))[1][-1, 0]
     np.testing.assert_allclose(warped[3.0][side - 1, side - 1], corner / 2.0, atol=1e-3)

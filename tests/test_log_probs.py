@@ -13,26 +13,27 @@ import pytest
 from rows import ROWS, SMALL, on_one_device
 
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, HasLogProb, Player
+from genjax.core.objective import Aux, HasLogProb, Player, Sampling, levels_of
 from genjax.data import Binarize, Data, Dequantize, Digits, Scale
 from genjax.diffusion.ode_likelihood import OdeLikelihood
 from genjax.distributions.likelihoods import Categorical, Gaussian
 from genjax.evaluation.evaluate import evaluate, evaluation_context
+from genjax.evaluation.kinds import BITS_PER_DIM, NATS, PERPLEXITY
 from genjax.evaluation.likelihood import (
     ADDED,
-    BITS_PER_DIM,
-    NATS,
-    PERPLEXITY,
     dequantization,
     describe_kind,
-    levels_of,
     likelihood_report,
     summary_line,
 )
 from genjax.metrics.likelihood import summarise
+from genjax.objectives.diffusion.diffusion import Diffusion
+from genjax.objectives.latent.latent import Latent
 from genjax.objectives.latent.vae import VAE
+from genjax.objectives.lora import LoRA
 from genjax.training.experiment import Evaluation, Experiment
 from genjax.training.optimizers import SGD
+from genjax.training.pretrained import Pretrained
 
 KIND = re.compile(
     r"exact(, given the first element)?"
@@ -109,20 +110,19 @@ def test_dequantization_by_noise_cells_or_none(objective, transforms, words):
 
 
 def test_levels_are_found_inside_wrappers():
-    @dataclass(frozen=True)
-    class Wrapper:
-        inner: object
-
-    inner = VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Categorical(17))
-    assert levels_of(Wrapper(Wrapper(inner))) == 17
-    assert levels_of(Wrapper(VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=Gaussian()))) == 0
+    weights = Pretrained("nowhere")
+    for likelihood, levels in ((Categorical(17), 17), (Gaussian(), 0)):
+        coder = VAE(SMALL, SMALL, (8, 8, 1), 2, likelihood=likelihood)
+        prior = Latent(coder, weights, Diffusion(SMALL, (2,)))
+        assert levels_of(LoRA(LoRA(coder, weights), weights)) == levels
+        assert levels_of(LoRA(prior, weights)) == levels
 
 
 @dataclass(frozen=True)
 class Even:
     """The uniform density on [-1, 1]^64."""
 
-    log_prob_kind = "exact"
+    log_prob_kind, sampling = "exact", Sampling("direct")
 
     condition = None
 

@@ -13,7 +13,7 @@ from genjax.api import train
 from genjax.core.errors import UserError
 from genjax.data import Data, GaussianMixture, Scale
 from genjax.evaluation import monitor
-from genjax.evaluation.evaluate import compare_samples, load_split
+from genjax.evaluation.distances import compare_samples, load_split
 from genjax.evaluation.held_out import held_out_losses
 from genjax.metrics.distances.collapse import NEAR, collapse, near_duplicate_report
 from genjax.metrics.distances.modes import Mixture, mode_report

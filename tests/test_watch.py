@@ -11,10 +11,10 @@ from rows import ROWS
 
 from genjax.api import vary
 from genjax.core.errors import UserError
-from genjax.evaluation.evaluate import load_split
+from genjax.evaluation.distances import load_split
 from genjax.evaluation.sampling import draw_samples
 from genjax.metrics.report import distribution_report
-from genjax.reports import figures, sampling_paths
+from genjax.reports import figures, planes, sampling_paths
 from genjax.samplers.ode import DDIM
 from genjax.training import experiment as experiments
 from genjax.training import loop, variations
@@ -68,7 +68,7 @@ def run():
 def test_densities_are_in_data_units(run):
     """The density over the window integrates to 1 only with the Jacobian of the data transforms."""
     known = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, objective=Known()))
-    values = sampling_paths.log_density(known, run.make_state(), (-2.4, 2.4))
+    values = planes.log_density(known, run.make_state(), (-2.4, 2.4))
     cell = (4.8 / (len(values) - 1)) ** 2
     assert np.exp(values).sum() * cell == pytest.approx(1.0, abs=1e-3)
     peak = np.unravel_index(values.argmax(), values.shape)

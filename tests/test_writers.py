@@ -287,18 +287,6 @@ def test_curves_follow_the_metrics(tmp_path):
         pictures.curves(tmp_path / "none")
 
 
-def test_picture_dispatches_by_kind():
-    images = RNG.integers(0, 256, (3, 4, 4), np.uint8)
-    points = RNG.normal(size=(9, 2))
-    same = lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    same(pictures.picture(images, "image", columns=1), pictures.grid(images, columns=1))
-    same(pictures.picture(points, "points", reference=points), pictures.scatter(points, points))
-    same(pictures.picture(["ab"], "text"), pictures.lines(["ab"]))
-    same(pictures.picture(points, "audio"), pictures.waves(points))
-    with pytest.raises(UserError, match="did you mean 'image'"):
-        pictures.picture(images, "imgae")
-
-
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -23,6 +23,7 @@ import numpy as np
 from genjax.core.types import Batch
 from genjax.data.loading import Input
 from genjax.data.resident import Gatherable
+from genjax.data.source import FromDisk
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.experiment import Experiment
 from genjax.training.loop import Run, StopSignal, prefetch, prepare, run_steps
@@ -38,7 +39,7 @@ def settings(chosen: Experiment, workers: tuple[int, ...]) -> dict[str, Run]:
     """Runs by kind of input that the data support: from memory, from disk with workers, resident on the devices."""
     run = prepare(dataclasses.replace(chosen, input=Input(resident=False)))
     found, source = {"memory": run}, chosen.data.source
-    if hasattr(source, "memory_mib"):
+    if isinstance(source, FromDisk):
         examples = dataclasses.replace(source, memory_mib=0).load("train")  # type: ignore[type-var]
         batches = dataclasses.replace(run.batches, examples=examples)
         for count in workers:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from genjax.core.errors import UserError
-from genjax.core.objective import HasTranslation, num_classes
+from genjax.core.objective import HasTranslation, num_classes, require_samples
 from genjax.core.types import Array, named
 from genjax.evaluation.sampling import compile_sampler
 from genjax.objectives.diffusion.diffusion import Diffusion
@@ -109,5 +109,5 @@ def report(chosen: Experiment, rounds: int) -> None:
         Row(name, values, 1.0, costs if name == "sampler" else None, num) for name, values in seconds.items()
     ]
     print(heading(chosen, run.mesh, state.params))
-    print(f"{num} samples per call, drawn by {getattr(objective, 'sampler', type(objective).__name__)}")
+    print(f"{num} samples per call, drawn by {require_samples(objective).sampling}")
     print("\n".join(table(rows, "sample", "samples", compute_dtype(objective), run.mesh.size)))

@@ -10,7 +10,8 @@ import numpy as np
 
 from genjax.core.errors import UserError
 from genjax.core.types import named
-from genjax.data import Data, Vocabulary
+from genjax.data import Data
+from genjax.data.text.decode_text import vocabulary_of
 from genjax.evaluation.sampling import gather
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.samplers.decoding.beam import Beam, beam_search
@@ -37,7 +38,7 @@ def encode_prompts(data: Data, prompts: Sequence[str]) -> tuple[np.ndarray, np.n
     """
     if data.kind != "text":
         raise UserError(f"prompts are for models of text, this one is of {data.kind}")
-    vocabulary = getattr(data.source, "vocabulary", Vocabulary())
+    vocabulary = vocabulary_of(data)
     rows = [vocabulary.encode(prompt.encode()) for prompt in prompts]
     tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
     for row, found in zip(tokens, rows, strict=True):
@@ -62,7 +63,7 @@ def _open(run: Run, prompts: Sequence[str]) -> tuple[Autoregressive, jax.Array, 
 
 def _texts(run: Run, tokens: Any, lengths: Any) -> list[str]:
     """Decodes rows of tokens, each up to its length."""
-    vocabulary = getattr(run.experiment.data.source, "vocabulary", Vocabulary())
+    vocabulary = vocabulary_of(run.experiment.data)
     rows, lengths = map(gather, (tokens, lengths))
     return [vocabulary.decode(row[:length]) for row, length in zip(rows, lengths, strict=True)]
 
@@ -144,7 +145,7 @@ def search(run: Run, state: TrainState, prompts: Sequence[str], beam: Beam) -> l
 
 def _token_texts(data: Data) -> list[str]:
     """The text of each token."""
-    vocabulary = getattr(data.source, "vocabulary", Vocabulary())
+    vocabulary = vocabulary_of(data)
     return [vocabulary.decode(np.array([token])) for token in range(len(vocabulary))]
 
 

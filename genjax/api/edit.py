@@ -27,9 +27,10 @@ from jaxtyping import Float
 from genjax.core.errors import UserError, nearest
 from genjax.core.objective import HasDecoder, HasTranslation, num_classes
 from genjax.core.types import Array, Batch, Key, Params, named
+from genjax.data.source import is_paired
 from genjax.data.sources.pairs import halves
 from genjax.diffusion.threshold import NoThreshold
-from genjax.evaluation.evaluate import load_split
+from genjax.evaluation.distances import load_split
 from genjax.evaluation.held_out import translations
 from genjax.evaluation.sampling import gather
 from genjax.metrics.translation import neighbours
@@ -252,7 +253,7 @@ def write_translation(
             raise UserError(f"{beside} does not translate the data of this run")
         theirs = translations(other.experiment, load_state(other, beside), other.mesh, num, seed)
         shown["beside"] = theirs["output"]
-    if getattr(data.source, "paired", True):
+    if is_paired(data.source):
         inputs, targets = halves(load_split(data, "train")["x"])
         shown["neighbour"] = targets[neighbours(inputs, shown["input"])]
     shown |= made

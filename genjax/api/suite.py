@@ -88,7 +88,7 @@ def load_suite(spec: str) -> Suite:
     path = Path(spec) if Path(spec).is_file() else shipped.get(spec)
     if path is None:
         raise UserError(f"no suite '{spec}': {nearest(Path(spec).stem, shipped)}")
-    make = getattr(load_module(path), "get_suite", None)
+    make = vars(load_module(path)).get("get_suite")
     if make is None:
         raise UserError(f"suite {path} has no function get_suite()")
     suite = make()

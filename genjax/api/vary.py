@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from PIL import Image
 
 from genjax.core.errors import UserError
 from genjax.evaluation.sample_quality import fit_reference, measure
 from genjax.parallel.console import say
 from genjax.reports.figures import series, tiles
-from genjax.reports.pictures import grid
-from genjax.reports.sampling_paths import show
+from genjax.reports.kinds import drawing_of
 from genjax.reports.tables import table
-from genjax.training.loop import Run
 from genjax.training.variations import Setting, settings
 from genjax.training.workdir import load_state, reopen
 
@@ -56,7 +53,9 @@ def vary(
     for run, setting in zip(runs, chosen, strict=True):
         row, samples = measure(run, state, reference, num, seed)
         rows.append({**dict(setting), **row})
-        pictures.append((caption(setting), _shown(run, samples)))
+        pictures.append(
+            (caption(setting), drawing_of(run.experiment.data).draw(run.experiment.data, samples, row=True))
+        )
         say(f"{caption(setting)}: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
     if jax.process_index() == 0:
         out = out or workdir / "vary"
@@ -71,15 +70,6 @@ def vary(
 def caption(setting: Setting) -> str:
     """Text of a setting, with the last component of each path."""
     return ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in setting) or "as trained"
-
-
-def _shown(run: Run, samples: np.ndarray) -> Image.Image:
-    """One row of images, or the picture of another kind of data."""
-    data = run.experiment.data
-    if data.kind == "image":
-        count = data.classes or 10
-        return grid(samples[: max(count, 10)], levels=data.levels or 256, columns=max(count, 10))
-    return show(data, samples[:1000])
 
 
 def _write(

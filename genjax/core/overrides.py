@@ -30,6 +30,9 @@ def overrides(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(new, Mapping):
         pairs = [(name, old[name], value) for name, value in new.items() if name in old]
     elif isinstance(new, tuple) and any(map(_has_children, new)):
+        if all(map(tree.is_node, new)) and list(map(type, old)) != list(map(type, new)):
+            yield path, ",".join(type(item).__name__ for item in new)
+            old = tuple(parts.blank(type(item)) for item in new)
         pairs = [(str(index), *both) for index, both in enumerate(zip(old, new, strict=False))]
     else:
         if old != new and not callable(new):

@@ -18,7 +18,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 from jax.sharding import AbstractMesh, Mesh
@@ -42,6 +42,13 @@ class Rule:
 
     path: str
     spec: tuple[str | None, ...]
+
+
+@runtime_checkable
+class HasLayout(Protocol):
+    """A network with sharding rules for its parameters."""
+
+    layout: ClassVar[tuple[Rule, ...]]
 
 
 def use_mesh(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
@@ -132,6 +139,6 @@ def _found(part: Any) -> Iterator[Rule]:
         for item in part:
             yield from _found(item)
     elif dataclasses.is_dataclass(part) and not isinstance(part, type):
-        yield from getattr(type(part), "layout", ())
+        yield from part.layout if isinstance(part, HasLayout) else ()
         for field in dataclasses.fields(part):
             yield from _found(getattr(part, field.name, None))

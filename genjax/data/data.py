@@ -8,7 +8,7 @@ import numpy as np
 
 from genjax.core.types import Array, Batch, Key, named
 from genjax.data.examples import Examples
-from genjax.data.source import Kind, Source, integer_range
+from genjax.data.source import HasRate, Source, capability, integer_range
 from genjax.data.transforms import Transform
 
 
@@ -25,9 +25,10 @@ class Data:
     transforms: tuple[Transform, ...] = ()
 
     @property
-    def kind(self) -> Kind:
-        """Kind of an example."""
-        return self.source.kind
+    def kind(self) -> str:
+        """Name of the kind of an example."""
+        kind = self.source.kind
+        return kind if isinstance(kind, str) else kind.name
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -47,7 +48,8 @@ class Data:
     @property
     def rate(self) -> int:
         """Sampling rate of audio, in Hz; 8000 if the source does not define one."""
-        return getattr(self.source, "rate", 8000)
+        found = capability(self.source, HasRate)
+        return found.rate if found else 8000
 
     @property
     def splits(self) -> tuple[str, ...]:

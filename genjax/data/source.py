@@ -4,16 +4,31 @@ Data are loaded in their own units and dtype; transforms convert them. Discrete 
 0 ... levels - 1, or all values of a signed dtype with that many (int16 audio with 65,536 levels).
 """
 
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 
 from genjax.core.errors import UserError, nearest
 from genjax.data.examples import Examples
 from genjax.data.permutation import permutation
 
 Kind = Literal["image", "points", "text", "audio"]
+C = TypeVar("C")
+
+
+@runtime_checkable
+class OwnKind(Protocol):
+    """A kind of data beside the four: a record that also says how it is evaluated and drawn.
+
+    It satisfies `evaluation.kinds.Evaluates` and `reports.kinds.Draws`, which have the records of the four.
+    """
+
+    @property
+    def name(self) -> str:
+        """Word for the kind, for messages."""
+        ...
 
 
 @runtime_checkable
@@ -21,16 +36,13 @@ class Source(Protocol):
     """A source of examples. Implemented by frozen dataclasses."""
 
     @property
-    def kind(self) -> Kind:
-        """Kind of an example."""
+    def kind(self) -> Kind | OwnKind:
+        """Kind of an example: one of the four by name, or a record."""
         ...
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example's "x": (h, w, c) images, (2,) points, (n,) text, (n, c) audio.
-
-        A source of audio also has a `rate`, in Hz; one of text has the `vocabulary` that decodes it.
-        """
+        """Shape of one example's "x": (h, w, c) images, (2,) points, (n,) text, (n, c) audio."""
         ...
 
     @property
@@ -60,6 +72,116 @@ class Source(Protocol):
             UserError: the split is not one of `splits`, or the data cannot be read.
         """
         ...
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Maps text to tokens and back. Implementations: `data.text`."""
+
+    def __len__(self) -> int: ...
+
+    def encode(self, text: bytes) -> Integer[np.ndarray, " n"]:
+        """The tokens of UTF-8 text."""
+        ...
+
+    def decode(self, tokens: Any) -> str:
+        """The text of tokens [n]."""
+        ...
+
+
+@runtime_checkable
+class HasVocabulary(Protocol):
+    """A source of text with its own tokens; without one, tokens are bytes."""
+
+    @property
+    def vocabulary(self) -> Codec:
+        """The map between text and tokens."""
+        ...
+
+
+@runtime_checkable
+class HasDocuments(Protocol):
+    """A source of whole documents."""
+
+    def documents(self, split: str) -> Sequence[str]:
+        """The documents of a split."""
+        ...
+
+
+@runtime_checkable
+class HasRate(Protocol):
+    """A source of audio."""
+
+    @property
+    def rate(self) -> int:
+        """Sampling rate in Hz."""
+        ...
+
+
+@runtime_checkable
+class MaybePaired(Protocol):
+    """A source of image pairs."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether the two images of a training pair belong together."""
+        ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A source of one of many data sets."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        ...
+
+
+@runtime_checkable
+class FromDisk(Protocol):
+    """A source on disk, whose large splits stay there."""
+
+    @property
+    def memory_mib(self) -> int:
+        """MiB of examples up to which a split is read into memory."""
+        ...
+
+
+@runtime_checkable
+class Wrapper(Protocol):
+    """A source that adds something to another one, whose capabilities are its own."""
+
+    @property
+    def source(self) -> Source:
+        """The wrapped source."""
+        ...
+
+
+def capability(source: Source, kind: type[C]) -> C | None:
+    """The source, or the one that it wraps, as one that has a capability.
+
+    Args:
+        source: any source.
+        kind: the capability, such as `HasVocabulary`.
+
+    Returns:
+        The innermost source that has it, None if there is none.
+    """
+    if isinstance(source, Wrapper):
+        return capability(source.source, kind)
+    return source if isinstance(source, kind) else None
+
+
+def innermost(source: Source) -> Source:
+    """The source without its wrappers."""
+    return innermost(source.source) if isinstance(source, Wrapper) else source
+
+
+def is_paired(source: Source) -> bool:
+    """Whether training pairs belong together; True unless the source says otherwise."""
+    found = capability(source, MaybePaired)
+    return found is None or found.paired
 
 
 def check_split(split: str, splits: tuple[str, ...]) -> None:

@@ -106,6 +106,9 @@ class Capacity:
 class FreeBits:
     """max(KL, `nats`) for each group of latents: no gradient below the threshold.
 
+    The maximum is of the KL's mean over a batch, and so not linear in the batch: micro-batches and replicas average
+    their own maxima, and accumulation is not exact.
+
     A group is a latent dimension if the prior's KL is known in closed form, a level of a ladder, else all latents.
 
     Attributes:

@@ -14,17 +14,14 @@ from jax.sharding import Mesh
 from genjax.core import tree
 from genjax.core.errors import UserError
 from genjax.core.objective import HasLogProb, HasTranslation, Samples
-from genjax.data import Data, GaussianMixture
+from genjax.data.source import HasDocuments, capability, is_paired
 from genjax.data.sources.pairs import halves
 from genjax.data.text.decode_text import decode
+from genjax.evaluation.distances import load_split
 from genjax.evaluation.held_out import PARAMETERS, held_out_losses, translations
+from genjax.evaluation.kinds import evaluation_of
 from genjax.evaluation.likelihood import Report, likelihood_report
 from genjax.evaluation.sampling import draw_samples
-from genjax.evaluation.text import text_metrics
-from genjax.metrics.distances.collapse import collapse, near_duplicate_report
-from genjax.metrics.distances.modes import Mixture, mode_report
-from genjax.metrics.inputs import Settings
-from genjax.metrics.report import SampleReference, make_reference
 from genjax.metrics.text.documents import novelty
 from genjax.metrics.translation import translation_report
 from genjax.training.experiment import Experiment
@@ -34,76 +31,6 @@ from genjax.training.step import TrainState
 def count_params(params: Any) -> int:
     """Number of values in a tree of arrays."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def load_split(data: Data, split: str) -> dict[str, np.ndarray]:
-    """All examples of a split that fits in memory, in the data's own units."""
-    examples = data.load(split)
-    return examples[np.arange(len(examples))]
-
-
-def fit_reference(data: Data, seed: int) -> SampleReference:
-    """Fits the reference for samples of images, points or sounds.
-
-    Raises:
-        UserError: too few data, or all equal; see `metrics.inputs`.
-    """
-    train, test = load_split(data, "train"), load_split(data, "test")
-    return make_reference(
-        train=train["x"],
-        test=test["x"],
-        train_labels=train.get("label"),
-        test_labels=test.get("label"),
-        seed=seed,
-        settings=Settings(rate=data.rate),
-    )
-
-
-def compare_samples(
-    reference: SampleReference, data: Data, samples: np.ndarray, labels: np.ndarray | None
-) -> Report:
-    """Distances between samples and data, and signs of collapse.
-
-    Args:
-        reference: the data's, fitted.
-        data: images or points; modes are counted for a mixture.
-        samples: [n, ...] in the data's own units.
-        labels: the classes [n] that the samples were conditioned on, or None.
-
-    Returns:
-        "distribution" (only near-duplicates if all samples are equal), "modes" for a mixture, "collapse".
-    """
-    found: dict[str, float | str] = dict(near_duplicate_report(samples, reference.test.x))
-    same = bool((samples == samples[:1]).all())
-    if not same:
-        found |= reference.report(samples, labels)
-    numbers: Report = {"distribution": found}
-    if isinstance(data.source, GaussianMixture):
-        numbers["modes"] = mode_report(samples, Mixture(*data.source.modes()))
-    words = "all samples are equal" if same else collapse(found | numbers.get("modes", {}))
-    return numbers | {"collapse": words or "none"}
-
-
-def sample_report(data: Data, samples: np.ndarray, labels: np.ndarray | None, seed: int) -> Report:
-    """`compare_samples` with a newly fitted reference; {"not_measured": reason} with too few data or samples.
-
-    Args:
-        data: images, points or sounds.
-        samples: [n, ...] in the data's own units.
-        labels: the classes [n] that the samples were conditioned on, or None.
-        seed: seed of the reference.
-
-    Returns:
-        See `compare_samples`.
-    """
-    if len(samples) < Settings.min_examples:
-        words = f"samples: {len(samples)} examples, at least {Settings.min_examples} are needed"
-        return {"distribution": {"not_measured": words}}
-    try:
-        reference = fit_reference(data, seed)
-    except UserError as error:
-        return {"distribution": {"not_measured": str(error)}}
-    return compare_samples(reference, data, samples, labels)
 
 
 def tunable_settings(node: Any, path: str = "objective") -> Report:
@@ -172,16 +99,42 @@ def evaluate(
         )
     if isinstance(objective, HasTranslation):
         report("evaluate: translations")
-        known = halves(load_split(data, "train")["x"]) if getattr(data.source, "paired", True) else None
+        known = halves(load_split(data, "train")["x"]) if is_paired(data.source) else None
         numbers["translation"] = translation_report(
             translations(experiment, state, mesh, seed=config.seed), known, data.levels
         )
-    if documents := getattr(data.source, "documents", None):
-        numbers["documents"] = novelty(decode(data, samples), documents("train"), documents("test"))
-    if data.kind == "text" and jax.process_index() == 0:
-        report("evaluate: text")
-        numbers |= text_metrics(data, samples, config.seed)
-    if data.kind != "text" and jax.process_index() == 0:
-        report("evaluate: distances")
-        numbers |= sample_report(data, samples, labels, config.seed)
+    if source := capability(data.source, HasDocuments):
+        numbers["documents"] = novelty(
+            decode(data, samples), source.documents("train"), source.documents("test")
+        )
+    if jax.process_index() == 0:
+        report(f"evaluate: {data.kind}")
+        numbers |= evaluation_of(data).evaluate(data, samples, labels, config.seed)
+        if experiment.metrics:
+            numbers["metrics"] = own_metrics(experiment, samples, labels)
     return numbers, samples
+
+
+def own_metrics(experiment: Experiment, samples: np.ndarray, labels: np.ndarray | None) -> dict[str, float]:
+    """The experiment's own metrics (`Experiment.metrics`) of samples against the test split.
+
+    Args:
+        experiment: has the metrics and the data.
+        samples: [n, ...] in the data's own units.
+        labels: the classes [n] that the samples were conditioned on, or None.
+
+    Returns:
+        "metric/name" -> value.
+
+    Raises:
+        UserError: two metrics have one name.
+    """
+    test, found = load_split(experiment.data, "test"), dict[str, float]()
+    for metric in experiment.metrics:
+        numbers = {
+            f"{metric.name}/{key}": float(x) for key, x in metric.measure(samples, test, labels).items()
+        }
+        if same := numbers.keys() & found.keys():
+            raise UserError(f"config.metrics: two metrics give '{sorted(same)[0]}': name them differently")
+        found |= numbers
+    return found

@@ -18,7 +18,7 @@ from genjax.evaluation.sampling import gather
 from genjax.parallel import multihost
 from genjax.parallel.mesh import batch_shards, shard_batch
 from genjax.training.experiment import Experiment
-from genjax.training.step import TrainState, Transform, make_eval_step
+from genjax.training.step import TrainState, Transform, make_eval_step, report_means
 
 PARAMETERS = "moving average (EMA)"  # the parameters of all evaluations
 
@@ -51,15 +51,22 @@ def held_out_losses(
         the last one has the rows that are left. Compare with the training losses to detect overfitting.
     """
     step = compile_losses(experiment.objective, experiment.data.forward)
-    root, sums = named(jax.random.key(experiment.evaluation.seed), "held out"), dict[str, np.ndarray]()
+    root, sums = named(jax.random.key(experiment.evaluation.seed), "held out"), dict[str, Mean]()
     for call, batch in enumerate(
         exact_batches(experiment.data.load(split), eval_batch_size(experiment, mesh), mesh)
     ):
         means = jax.device_get(step(state.ema, state.extra, batch, jax.random.fold_in(root, call)))
         for name, mean in means.items():
-            here = np.array([mean.weight * mean.value, mean.weight], np.float64)
-            sums[name] = sums.get(name, np.zeros(2)) + here
-    return {name: float(total / weight) if weight else math.nan for name, (total, weight) in sums.items()}
+            weight, before = np.float64(mean.weight), sums.get(name, Mean(np.zeros(()), np.zeros(())))
+            total = before.value + weight * np.asarray(mean.value, np.float64)
+            sums[name] = Mean(total, before.weight + weight, mean.report)
+    means = {
+        name: Mean(
+            mean.value / mean.weight if mean.weight else mean.value + math.nan, mean.weight, mean.report
+        )
+        for name, mean in sums.items()
+    }
+    return {name: float(value) for name, value in report_means(means).items()}
 
 
 def exact_batches(examples: Examples, size: int, mesh: Mesh) -> Iterator[Batch]:

@@ -7,7 +7,6 @@ integer data, a density bounds the probabilities only if uniform noise of one le
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from genjax.core.objective import HasLogProb
+from genjax.core.objective import HasLogProb, dequantization_of, elements_of, levels_of
 from genjax.core.types import named
 from genjax.data import Binarize, Data, Dequantize, sweep
 from genjax.data.examples import Examples, Subset
 from genjax.data.sources.toys import Toy
 from genjax.evaluation.held_out import PARAMETERS, eval_batch_size
+from genjax.evaluation.kinds import PERPLEXITY, Unit, evaluation_of
 from genjax.evaluation.sampling import gather
 from genjax.evaluation.text import scored_bytes
 from genjax.metrics.likelihood import Likelihood, summarise
@@ -31,41 +31,11 @@ from genjax.training.step import TrainState
 
 Report = dict[str, Any]
 ADDED = "uniform noise of one level, added to the data: a lower bound for the integers"
-WITHIN = ("likelihood", "autoencoder", "inner")  # fields of an objective that may define its number of levels
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Unit of a reported likelihood.
-
-    Attributes:
-        name: attribute of `Likelihood` and key in reports; its standard error is "NAME_error".
-        words: printed name.
-        bound: sign printed before a lower bound of the log-probability.
-        digits: decimals.
-    """
-
-    name: str
-    words: str
-    bound: str
-    digits: int
-
-
-NATS = Unit("nats", "nats", "≥", 3)
-PERPLEXITY = Unit("perplexity", "perplexity", "≤", 3)
-BITS_PER_DIM = Unit("bits_per_dim", "bits/dim", "≤", 4)
 
 
 def unit_of(data: Data) -> Unit:
-    """Perplexity for text, nats for points, else bits per dimension."""
-    return {"text": PERPLEXITY, "points": NATS}.get(data.kind, BITS_PER_DIM)
-
-
-def levels_of(part: Any) -> int:
-    """Number of levels of a model of discrete values, also inside a wrapper; 0 for a density."""
-    own = getattr(part, "levels", 0)
-    inner = (getattr(part, name) for name in WITHIN if hasattr(part, name))
-    return int(own) or next((found for found in map(levels_of, inner) if found), 0)
+    """Unit of the likelihood of a kind of data: perplexity of text, nats of points, bits per dimension."""
+    return evaluation_of(data).unit
 
 
 def dequantization(objective: Any, data: Data) -> str:
@@ -77,9 +47,8 @@ def dequantization(objective: Any, data: Data) -> str:
     """
     batch = {"x": jax.ShapeDtypeStruct((1, *data.shape), data.source.dtype)}
     seen = jax.eval_shape(lambda batch: data.forward(batch, jax.random.key(0), False), batch)["x"]
-    noise = getattr(getattr(objective, "inner", objective), "dequantize", None)
-    if noise is not None and levels_of(objective):
-        return f"{noise.name} noise of one level, within the model"
+    if noise := dequantization_of(objective):
+        return f"{noise} noise of one level, within the model"
     if any(isinstance(transform, Dequantize) for transform in data.transforms):
         return ADDED
     if jnp.issubdtype(seen.dtype, jnp.integer):
@@ -179,13 +148,10 @@ def likelihood_report(
     assert isinstance(objective, HasLogProb)
     size = eval_batch_size(experiment, mesh)
 
-    whole_shape = int(np.prod(data.shape))
-    elements = getattr(objective, "elements", lambda batch: jnp.full(len(batch["x"]), whole_shape))
-
     @jax.jit
     def log_prob(params: Any, extra: Any, batch: Any, key: Any) -> Any:
         seen = data.forward(batch, named(key, "data"), False)
-        return objective.log_prob(params, extra, seen, named(key, "log_prob")), elements(seen)
+        return objective.log_prob(params, extra, seen, named(key, "log_prob")), elements_of(objective, seen)
 
     root = named(jax.random.key(experiment.evaluation.seed), "likelihood")
     values, dims, true, sizes_in_bytes = [], [], [], []
@@ -198,7 +164,7 @@ def likelihood_report(
         rows, sizes = log_prob(state.ema, state.extra, shared, jax.random.fold_in(root, call))
         values.append(gather(rows)[:count])
         dims.append(gather(sizes)[:count])
-        if data.kind == "text":
+        if unit_of(data) == PERPLEXITY:
             sizes_in_bytes.append(scored_bytes(data, gather(shared["x"])[:count], dims[-1]))
         if isinstance(data.source, Toy):
             true.append(data.source.log_density(gather(shared["x"])[:count]))
@@ -220,7 +186,7 @@ def likelihood_report(
         "examples": result.count,
         "split": split,
     }
-    if data.kind == "text":
+    if unit_of(data) == PERPLEXITY:
         by_byte = summarise(np.concatenate(values), np.concatenate(sizes_in_bytes), result.kind)
         return numbers | {
             "nats_per_token": result.nats_per_dim,

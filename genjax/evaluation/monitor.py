@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.core.errors import UserError, nearest
-from genjax.evaluation.evaluate import compare_samples, load_split
+from genjax.evaluation.distances import compare_samples, load_split
 from genjax.evaluation.held_out import held_out_losses
+from genjax.evaluation.kinds import evaluation_of
 from genjax.evaluation.sampling import draw_samples
 from genjax.metrics.distances.collapse import collapse
 from genjax.metrics.report import SampleReference, Settings, make_reference
@@ -78,7 +79,7 @@ class PeriodicEvaluation:
         Raises:
             UserError: the data are neither images nor points, or earlier results lack the metric.
         """
-        if run.experiment.data.kind not in ("image", "points"):
+        if not evaluation_of(run.experiment.data).monitored:
             raise UserError(f"config.monitor evaluates images and points, not {run.experiment.data.kind}")
         self._run, self._workdir, self._say, self._plain = run, workdir, say, plain
         self._reference: SampleReference | None = None

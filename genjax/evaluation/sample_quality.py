@@ -6,8 +6,10 @@ import jax
 import numpy as np
 
 from genjax.core.objective import require_samples
-from genjax.evaluation import evaluate
+from genjax.evaluation import distances
+from genjax.evaluation.evaluate import own_metrics
 from genjax.evaluation.hardware import busy
+from genjax.evaluation.kinds import evaluation_of
 from genjax.evaluation.sampling import draw_samples
 from genjax.metrics.report import SampleReference
 from genjax.parallel.console import say
@@ -28,12 +30,12 @@ COLUMNS = (
 
 
 def fit_reference(run: Run) -> SampleReference | None:
-    """Fits the reference of a run's data; None for text, and on all processes but the first."""
+    """Fits the reference of a run's data; None for kinds that it does not compare, and on all processes but one."""
     data = run.experiment.data
-    if data.kind == "text" or jax.process_index():
+    if not evaluation_of(data).compared or jax.process_index():
         return None
     say("fitting the feature spaces")
-    return evaluate.fit_reference(data, run.experiment.evaluation.seed)
+    return distances.fit_reference(data, run.experiment.evaluation.seed)
 
 
 def measure(
@@ -49,7 +51,8 @@ def measure(
         seed: seed of the samples.
 
     Returns:
-        (numbers, samples in the data's own units); without distances if all samples are equal.
+        (numbers, samples in the data's own units); without distances if all samples are equal; with the
+        experiment's own metrics.
 
     Raises:
         UserError: with a reference, samples are not finite.
@@ -74,6 +77,8 @@ def measure(
     if reference is not None and (samples != samples[:1]).any():
         report = reference.report(samples, labels)
         row = {**{name: float(report[name]) for name in COLUMNS if name in report}, **row}
+    if experiment.metrics and (reference is not None or not evaluation_of(experiment.data).compared):
+        row |= own_metrics(experiment, samples, labels)
     return row, samples
 
 

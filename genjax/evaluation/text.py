@@ -8,7 +8,7 @@ from jaxtyping import Float64, Integer, Real
 
 from genjax.data import Data, Smiles, Vocabulary
 from genjax.data.examples import Subset
-from genjax.data.text.decode_text import decode
+from genjax.data.text.decode_text import decode, vocabulary_of
 from genjax.data.text.documents import DocumentVocabulary
 from genjax.metrics.text.molecules import molecule_report
 from genjax.metrics.text.text import Settings, text_report
@@ -27,7 +27,7 @@ def scored_bytes(
     Returns:
         Bytes float64 [n].
     """
-    vocabulary, counts = getattr(data.source, "vocabulary", Vocabulary()), np.asarray(scored, np.int64)
+    vocabulary, counts = vocabulary_of(data), np.asarray(scored, np.int64)
     if isinstance(vocabulary, Vocabulary) and not vocabulary.symbols:
         return counts.astype(np.float64)  # tokens are bytes
     documents = isinstance(vocabulary, DocumentVocabulary)

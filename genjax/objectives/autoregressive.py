@@ -12,7 +12,7 @@ Optional entries of a batch: `mask` [b, *shape] selects the elements that count 
 those up to the end of a document. `segment` [b, n] numbers the documents of a packed row (`genjax.data.packing`): each
 starts with the start symbol (or its first element is given) and sees no other.
 
-Samples come from the decoding loop of `genjax.samplers.decoding`, by the network's method `incremental` if it has one.
+Samples come from the decoding loop of `genjax.samplers.decoding`, incrementally if the network is `Incremental`.
 
 Label smoothing (Szegedy et al. 2016, arXiv:1512.00567) trains on targets (1 - s) [x_i = k] + s / values; the
 z-loss (Chowdhery et al. 2022, arXiv:2204.02311, section 5) adds z (log sum_k exp l_k)^2, which keeps logits nearly
@@ -39,7 +39,7 @@ from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions.outputs import Categorical, OutputDistribution
 from genjax.networks.layers import segments
-from genjax.networks.layers.incremental import IncrementalDecoder, naive
+from genjax.networks.layers.incremental import Incremental, IncrementalDecoder, Packs, naive
 from genjax.networks.layers.kv_cache import Kind
 from genjax.objectives.common import check_shape
 from genjax.samplers.decoding import Decoding, Generated, Model, generate, guided
@@ -205,7 +205,8 @@ class Autoregressive:
             ctx: key and mode.
 
         Returns:
-            (loss, metrics): the loss includes label smoothing and penalties in training, "nats" does not.
+            (loss, metrics): the loss includes label smoothing and penalties in training, "nats" does not. The weight
+            is the number of counted places.
 
         Raises:
             UserError: smoothing or z-loss with an output distribution other than `Categorical`.
@@ -217,7 +218,8 @@ class Autoregressive:
         target = self._targets(x)
         nats = -self.output.log_prob(out, target, self.values) / self.channels
         counted = self._counted(batch)
-        mean = lambda values: jnp.sum(values * counted) / jnp.maximum(jnp.sum(counted), 1.0)
+        total = jnp.sum(counted)
+        mean = lambda values: jnp.sum(values * counted) / jnp.where(total > 0, total, 1.0)
         loss = mean(nats)
         metrics = {"nats": loss, **net_metrics}
         if (self.smoothing or self.z_loss) and ctx.train:
@@ -227,7 +229,7 @@ class Autoregressive:
             uniform = mean(jnp.mean(normaliser - jnp.mean(out, axis=-1), axis=-1))
             loss = (1 - self.smoothing) * loss + self.smoothing * uniform
             loss = loss + self.z_loss * mean(jnp.mean(normaliser**2, axis=-1))
-        return loss + penalty if ctx.train else loss, Aux(metrics, weight=jnp.sum(counted))
+        return loss + penalty if ctx.train else loss, Aux(metrics, weight=total)
 
     @property
     def log_prob_kind(self) -> str:
@@ -277,15 +279,15 @@ class Autoregressive:
 
     def ready(self, params: Params) -> Params:
         """Converts the parameters for `model`, which otherwise converts them in each call."""
-        if not (self.cached and hasattr(self.net, "ready")):
+        if not (self.cached and isinstance(self.net, Packs)):
             return params
         return {"net": self.net.ready(params["net"], self._out[-1], self.weights)}
 
     def _incremental(self, params: Params, cond: Array | None, slack: int) -> IncrementalDecoder:
-        if self.cached and hasattr(self.net, "incremental"):
-            kept = {"kind": self.kind, "weights": self.weights}
-            options = {"out": self._out, "slack": slack, "channels": self.channels, **kept}
-            return self.net.incremental(params["net"], self.grid, cond, **options)
+        if self.cached and isinstance(self.net, Incremental):
+            options: dict[str, Any] = {"slack": slack, "channels": self.channels}
+            options |= {"kind": self.kind, "weights": self.weights}
+            return self.net.incremental(params["net"], self.grid, cond, out=self._out, **options)
 
         def apply(x: Array) -> Array:
             y = self.net.apply(

@@ -120,12 +120,17 @@ class Flow:
         return nats / math.prod(self.shape), Aux({"nats": nats})
 
     @property
+    def dequantization(self) -> str:
+        """Name of the distribution of u; empty for continuous data."""
+        return self.dequantize.name if self.levels else ""
+
+    @property
     def log_prob_kind(self) -> str:
         """ "exact", a lower bound through dequantization, an ODE estimate, or both of the latter."""
         parts = [self.bijector.estimate] if self.bijector.estimate else []
         if self.levels:
             draws = f", {self.draws} draws" if self.draws > 1 else ""
-            parts.append(f"lower bound ({self.dequantize.name} dequantization{draws})")
+            parts.append(f"lower bound ({self.dequantization} dequantization{draws})")
         return "; ".join(parts) or "exact"
 
     def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:

@@ -9,6 +9,8 @@ in B (alpha / r) A^T G. An array with more axes is a stack of matrices over its 
 
 This wraps any objective: its players are the inner ones, with the same losses evaluated at merged parameters; each
 player's parameters are the factors of its matrices, {path: {"A", "B"}}, and the base parameters are kept in `extra`.
+Programs use the inner objective's capabilities with the merged parameters (`training.workdir.merge_adapters`); sampling
+and likelihoods are forwarded.
 The merged matrices are computed in each step, which needs memory for a second copy of the base.
 """
 
@@ -32,6 +34,9 @@ from genjax.core.objective import (
     Player,
     Sampling,
     Weights,
+    dequantization_of,
+    elements_of,
+    levels_of,
     require_samples,
 )
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
@@ -173,6 +178,20 @@ class LoRA:
     def condition(self) -> Conditioner | None:
         """The inner objective's."""
         return self.inner.condition
+
+    @property
+    def levels(self) -> int:
+        """The inner objective's."""
+        return levels_of(self.inner)
+
+    @property
+    def dequantization(self) -> str:
+        """The inner objective's."""
+        return dequantization_of(self.inner)
+
+    def elements(self, batch: Batch) -> Float[Array, " b"]:
+        """The inner objective's."""
+        return elements_of(self.inner, batch)
 
     @property
     def log_prob_kind(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 
 from genjax.core.errors import UserError
+from genjax.data.source import Named, innermost
 from genjax.evaluation.comparison import Entry, read_metrics, title
 from genjax.evaluation.hardware import hardware, on_one_core
 from genjax.reports import charts, page
@@ -53,10 +54,8 @@ def render(rows: Rows, num: int, seed: int) -> str:
 
 def page_name(rows: Rows) -> str:
     """Name of the data: its source's class and, if it has one, the name of the data set."""
-    source = rows[0][0].run.experiment.data.source
-    source = getattr(source, "source", source)
-    name = getattr(source, "name", "")
-    return f"{type(source).__name__} {name}".strip()
+    source = innermost(rows[0][0].run.experiment.data.source)
+    return " ".join([type(source).__name__, *([source.name] if isinstance(source, Named) else [])])
 
 
 def _legend(rows: Rows) -> str:

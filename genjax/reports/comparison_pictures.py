@@ -8,14 +8,15 @@ from PIL import Image
 from genjax.core.errors import UserError
 from genjax.core.objective import HasDecoder, HasPath
 from genjax.evaluation.comparison import Entry, title
-from genjax.evaluation.evaluate import load_split
+from genjax.evaluation.distances import load_split
 from genjax.metrics.distances.memorization import nearest_training
 from genjax.reports import page
+from genjax.reports.kinds import drawing_of
 from genjax.reports.latents import View, explore
 from genjax.reports.pictures import grid
 from genjax.reports.sampling_paths import draw_path, show, show_path
 
-SHOWN, NEIGHBOURS, PATHS, FRAMES = 50, 10, 6, 9
+NEIGHBOURS, PATHS, FRAMES = 10, 6, 9
 Rows = Sequence[Sequence[Entry]]
 
 
@@ -35,8 +36,8 @@ def samples(rows: Rows) -> str:
     """Grids of samples."""
 
     def draw(entry: Entry) -> Image.Image:
-        shown = entry.samples[:SHOWN] if entry.run.experiment.data.kind == "image" else entry.samples[:2000]
-        return show(entry.run.experiment.data, shown)
+        data = entry.run.experiment.data
+        return show(data, entry.samples[: drawing_of(data).shown])
 
     return page.section(
         "Samples", "The first samples of each run, not selected; columns are classes.", cards(rows, draw)
@@ -91,7 +92,11 @@ def paths(rows: Rows) -> str:
     def draw(entry: Entry) -> Image.Image | None:
         if not isinstance(entry.run.experiment.objective, HasPath):
             return None
-        return show_path(entry.run, entry.state, *draw_path(entry.run, entry.state, PATHS, FRAMES, 0))
+        try:
+            path = draw_path(entry.run, entry.state, PATHS, FRAMES, 0)
+        except UserError:  # a model of latents that draws without a path
+            return None
+        return show_path(entry.run, entry.state, *path)
 
     shown = cards(rows, draw)
     return (

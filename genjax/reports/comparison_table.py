@@ -72,7 +72,9 @@ def table(rows: Sequence[Sequence[Entry]]) -> tuple[list[str], list[list[str]], 
     Returns:
         Headers, cell texts, and whether each cell is the best of its column (none if all are equal).
     """
-    columns = [c for c in COLUMNS if any(c.name in entry.numbers for row in rows for entry in row)]
+    known = {name: None for row in rows for entry in row for name in entry.numbers}
+    own = [Column(name, name) for name in known if "/" in name]  # of `Experiment.metrics`
+    columns = [c for c in (*COLUMNS, *own) if c.name in known]
     means = {c.name: [mean_std_over_seeds(row, c.name) for row in rows] for c in columns}
     cells, marks = [], []
     for number, row in enumerate(rows):

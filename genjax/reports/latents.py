@@ -26,7 +26,7 @@ from genjax.core.errors import UserError, nearest
 from genjax.core.objective import HasDecoder, HasEncoder, HasLatents, HasStyles, HasValues, num_classes
 from genjax.core.types import Array, Batch, named
 from genjax.data import sweep
-from genjax.evaluation.evaluate import load_split
+from genjax.evaluation.distances import load_split
 from genjax.evaluation.held_out import eval_batch_size
 from genjax.evaluation.sampling import gather
 from genjax.networks.vector_quantizers import usage

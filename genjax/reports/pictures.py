@@ -5,9 +5,8 @@ matplotlib's Agg canvas without pyplot: no display and no global state is needed
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -261,30 +260,3 @@ def curves(path: str | Path, names: Sequence[str] = ()) -> Image.Image:
     for axes in panels[len(chosen) :]:
         axes.set_axis_off()
     return rasterize(figure)
-
-
-KINDS: Mapping[str, Callable[..., Image.Image]] = {
-    "image": grid,
-    "points": scatter,
-    "text": lines,
-    "audio": waves,
-}
-
-
-def picture(samples: Any, kind: str, **options: Any) -> Image.Image:
-    """Pictures samples of a kind of data.
-
-    Args:
-        samples: first argument of that kind's function.
-        kind: one of `KINDS`.
-        **options: further arguments of that function.
-
-    Returns:
-        An RGB picture.
-
-    Raises:
-        UserError: the kind is unknown, or the samples do not have its shape.
-    """
-    if kind not in KINDS:
-        raise UserError(f"no picture of kind '{kind}': {nearest(kind, KINDS)}")
-    return KINDS[kind](samples, **options)

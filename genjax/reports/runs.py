@@ -9,6 +9,7 @@ from typing import Any
 
 from genjax.core.errors import UserError
 from genjax.core.overrides import overrides
+from genjax.data.source import Named, innermost
 from genjax.evaluation.comparison import without_seed
 from genjax.training import description
 from genjax.training import experiment as experiments
@@ -54,9 +55,8 @@ class FinishedRun:
     @property
     def data(self) -> str:
         """Name of the data set, or of its source's class."""
-        source: Any = self.experiment.data.source
-        source = getattr(source, "source", source)
-        return str(getattr(source, "name", "")) or type(source).__name__
+        source = innermost(self.experiment.data.source)
+        return source.name if isinstance(source, Named) else type(source).__name__
 
     @property
     def command(self) -> str:

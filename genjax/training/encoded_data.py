@@ -23,7 +23,7 @@ from genjax.core.types import Array, PyTree
 from genjax.data import sweep
 from genjax.data.codes import CODES, FINGERPRINT, fingerprint
 from genjax.data.examples import Examples, Table
-from genjax.data.source import Kind, Source
+from genjax.data.source import Kind, OwnKind, Source
 from genjax.training.experiment import CHECKPOINTS
 from genjax.training.pretrained import Pretrained
 
@@ -62,7 +62,7 @@ class Encoded:
     weights: Pretrained
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Kind | OwnKind:
         """See `Source.kind`; that of the wrapped source."""
         return self.source.kind
 

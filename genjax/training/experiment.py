@@ -23,6 +23,7 @@ import optax
 
 from genjax.core import tree
 from genjax.core.errors import UserError, nearest
+from genjax.core.metric import Metric
 from genjax.core.objective import Objective
 from genjax.core.sharding_rules import Rule
 from genjax.core.tree import tunable
@@ -109,6 +110,7 @@ class Experiment:
         evaluation: of the trained model. Tunable.
         monitor: periodic evaluation during training. Tunable.
         input: how batches reach the devices. Tunable.
+        metrics: further metrics of samples, also of one's own; under "metrics" in evaluation.json. Tunable.
     """
 
     objective: Objective
@@ -132,6 +134,7 @@ class Experiment:
     evaluation: Evaluation = tunable(Evaluation())
     monitor: Monitor = tunable(Monitor())
     input: Input = tunable(Input())
+    metrics: tuple[Metric, ...] = tunable(())
 
     def optimizers(self) -> dict[str, optax.GradientTransformation]:
         """One optax transformation for each player; the identity for those updated in closed form.

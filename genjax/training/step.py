@@ -8,6 +8,7 @@ before it already updated, and is differentiated with respect to its own player'
 (seed, step, player), so that a resumed run draws the same numbers as an uninterrupted one.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -87,22 +88,37 @@ def weighted(value: Mapping[str, PyTree], aux: Aux, batch: Batch) -> Mapping[str
     Returns:
         name -> `Mean`, the metrics of `aux` included.
     """
-    rows = jnp.asarray(len(next(iter(batch.values()))), jnp.float32)
-    weight = rows if aux.weight is None else jnp.asarray(aux.weight, jnp.float32)
+    weight = len(next(iter(batch.values()))) if aux.weight is None else aux.weight
     means = {**value, **aux.metrics}
-    return {name: mean if isinstance(mean, Mean) else Mean(mean, weight) for name, mean in means.items()}
+    made = {name: mean if isinstance(mean, Mean) else Mean(mean, weight) for name, mean in means.items()}
+    as_array = lambda mean: dataclasses.replace(mean, weight=jnp.asarray(mean.weight, jnp.float32))
+    return {name: as_array(mean) for name, mean in made.items()}
 
 
 def scale_means(means: Mapping[str, Mean]) -> Mapping[str, Mean]:
     """(weight * value, weight) of each mean: these sums may be added."""
     times = lambda mean: jax.tree.map(lambda x: mean.weight * x, mean.value)
-    return {name: Mean(times(mean), mean.weight) for name, mean in means.items()}
+    return {name: dataclasses.replace(mean, value=times(mean)) for name, mean in means.items()}
 
 
-def divide_means(sums: Mapping[str, Mean]) -> Mapping[str, PyTree]:
-    """sum(weight * value) / sum(weight); 0 where the weights are 0."""
+def divide_means(sums: Mapping[str, Mean]) -> Mapping[str, Mean]:
+    """(sum(weight * value) / sum(weight), sum(weight)); 0 where the weights are 0."""
     over = lambda mean: jax.tree.map(lambda x: x / jnp.where(mean.weight > 0, mean.weight, 1.0), mean.value)
-    return {name: over(mean) for name, mean in sums.items()}
+    return {name: dataclasses.replace(mean, value=over(mean)) for name, mean in sums.items()}
+
+
+def report_means(means: Mapping[str, Mean]) -> dict[str, PyTree]:
+    """The values of combined means; what `Mean.report` makes of those that have one, under its names."""
+    found: dict[str, PyTree] = {}
+    for name, mean in means.items():
+        player, slash, _ = name.rpartition("/")
+        made = (
+            {name.removeprefix(player + slash): mean.value}
+            if mean.report is None
+            else mean.report(jnp.asarray(mean.value, jnp.float32))
+        )
+        found |= {f"{player}{slash}{key}": value for key, value in made.items()}
+    return found
 
 
 def _gradient(name: str, player: Player, accumulate: int, reduce: Reduce | None) -> Callable[..., Any]:
@@ -126,9 +142,9 @@ def _gradient(name: str, player: Player, accumulate: int, reduce: Reduce | None)
         else:
             means, new = gradient(params, extra, batch, ctx)
             if reduce is None:
-                return {key: mean.value for key, mean in means.items()}, new
+                return report_means(means), new
             sums = scale_means(means)
-        return divide_means(sums if reduce is None else reduce(sums)), new
+        return report_means(divide_means(sums if reduce is None else reduce(sums))), new
 
     def accumulated(params: Params, extra: Extra, batch: Batch, ctx: Context) -> Any:
         # Strided: each device splits its own rows, and no row changes devices.
@@ -175,7 +191,7 @@ def _by_gradient(
 def _closed_form(update: UpdateFn) -> Callable[..., Any]:
     def apply(params: Params, opt_state: PyTree, extra: Extra, batch: Batch, ctx: Context) -> Any:
         own, aux = update(params, extra, batch, ctx)
-        log = {metric: mean.value for metric, mean in weighted({}, aux, batch).items()}
+        log = report_means(weighted({}, aux, batch))
         return own, opt_state, {**extra, **aux.extra}, log
 
     return apply

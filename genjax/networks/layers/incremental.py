@@ -1,15 +1,12 @@
 """Incremental evaluation: the outputs of a causal network place by place, from cached state.
 
 A network is causal if its output at a place depends on its inputs at that place and earlier ones only, in the order in
-which the places of the grid are flattened. A network that supports incremental evaluation has the method
-
-    incremental(params, grid, cond, *, out, ...) -> IncrementalDecoder,
-
-and `naive` makes an `IncrementalDecoder` of any causal network by running it on all inputs again for each place.
+which the places of the grid are flattened. A network that supports incremental evaluation is `Incremental`, and `naive`
+makes an `IncrementalDecoder` of any causal network by running it on all inputs again for each place.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +15,32 @@ from jaxtyping import Bool, Float, Int, Shaped
 from genjax.core.types import Array, PyTree, record
 
 Inputs = Int[Array, "b k c"]
+
+
+@runtime_checkable
+class Incremental(Protocol):
+    """A causal network that evaluates its outputs place by place."""
+
+    def incremental(
+        self,
+        params: PyTree,
+        grid: tuple[int, ...],
+        cond: Float[Array, "b c"] | None = None,
+        *,
+        out: int | tuple[int, ...],
+        **options: Any,
+    ) -> "IncrementalDecoder":
+        """The decoder of parameters for places of shape `grid`; options as `TokenTransformer.incremental` has them."""
+        ...
+
+
+@runtime_checkable
+class Packs(Protocol):
+    """A network whose parameters can be converted once for all incremental decoders."""
+
+    def ready(self, params: PyTree, number: int, weights: Any = "float32") -> PyTree:
+        """The parameters in the layout and storage dtype of decoding; `number` is the width of an output."""
+        ...
 
 
 class IncrementalDecoder(NamedTuple):

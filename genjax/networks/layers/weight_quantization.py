@@ -49,6 +49,6 @@ def pack_kernels(params: PyTree, kind: Kind) -> PyTree:
     """Packs every leaf named "kernel"; all kernels of the network must be those of dense layers."""
 
     def one(path: tuple[Any, ...], leaf: Array) -> Any:
-        return pack(leaf, kind) if getattr(path[-1], "key", None) == "kernel" else leaf
+        return pack(leaf, kind) if path[-1] == jax.tree_util.DictKey("kernel") else leaf
 
     return jax.tree_util.tree_map_with_path(one, params)

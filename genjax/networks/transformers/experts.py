@@ -19,6 +19,7 @@ Two penalties per layer are added to the loss, with means over all places of the
     router_z mean (log sum_e exp l_e)^2                                (Zoph et al. 2022, arXiv:2202.08906, eq. 5).
 
 E sum_e f_e P_e is 1 for a uniform router, and E if one expert (k = 1) is always chosen. `penalised` returns the sum.
+The balance is nonlinear in the batch: micro-batches and replicas average their own, and accumulation is not exact.
 """
 
 import dataclasses
@@ -207,7 +208,7 @@ def penalised(
     out, kept = net.apply(params, *inputs, mutable="intermediates", **options)
     collected: dict[str, list[Array]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(kept):
-        names = [getattr(key, "key", "") for key in path]
+        names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
         if ROUTING in names:
             collected.setdefault(names[-1], []).append(leaf.reshape(-1))
     layers = {name: jnp.concatenate(values) for name, values in collected.items()}

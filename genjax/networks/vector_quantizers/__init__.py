@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 from genjax.core.lazy import attach
 
 if TYPE_CHECKING:
-    from genjax.networks.vector_quantizers.base import Quantized, Quantizer, perplexity, usage
+    from genjax.networks.vector_quantizers.base import (
+        Quantized,
+        Quantizer,
+        code_statistics,
+        perplexity,
+        usage,
+    )
     from genjax.networks.vector_quantizers.codebook import Codebook, MovingCodebook, Residual
     from genjax.networks.vector_quantizers.gumbel import Gumbel
     from genjax.networks.vector_quantizers.scalar import FSQ, LFQ

@@ -96,6 +96,11 @@ def usage(codes: Int[Array, "..."], values: int) -> Float[Array, " v"]:
     return jnp.mean(jax.nn.one_hot(codes.reshape(-1), values), axis=0)
 
 
+def code_statistics(shares: Float[Array, " v"]) -> dict[str, Array]:
+    """`perplexity`, and "used", the share of values that occur; see `core.objective.Mean.report`."""
+    return {"perplexity": perplexity(shares), "used": jnp.mean(shares > 0)}
+
+
 def perplexity(shares: Float[Array, " v"]) -> Float[Array, ""]:
     """exp of the entropy of the shares: the number of codes in use, if used equally often."""
     return jnp.exp(-jnp.sum(shares * jnp.log(jnp.maximum(shares, 1e-10))))

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from genjax.adversarial.path_length import PathLength
 from genjax.conditioning.labels import condition_vector
 from genjax.core.errors import UserError
+from genjax.core.network import TakesStyles
 from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
 from genjax.core.sharding_rules import shard_rows
 from genjax.core.tree import tunable
@@ -69,7 +70,7 @@ class StyleGAN:
             UserError: the generator has no attribute `styles`.
         """
         generator = self.gan.generator
-        if not hasattr(generator, "styles"):
+        if not isinstance(generator, TakesStyles):
             raise UserError(
                 f"a StyleGAN's generator needs an attribute `styles`, their number, as StyleSynthesis has; "
                 f"a {type(generator).__name__} has none"

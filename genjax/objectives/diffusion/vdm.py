@@ -30,7 +30,7 @@ from jaxtyping import Float
 from genjax.conditioning.labels import condition_vector
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
+from genjax.core.objective import Aux, Conditioner, Context, Mean, Network, Player, Sampling
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.diffusion.learned import LearnedProcess
@@ -46,6 +46,11 @@ from genjax.samplers.sde import Ancestral
 
 Values = Float[Array, " b"]
 State = Float[Array, "b ..."]
+
+
+def variance(moments: Float[Array, " 2"]) -> Mapping[str, Array]:
+    """Variance of the bound's estimate over times, from its first two moments; see `core.objective.Mean.report`."""
+    return {"variance": moments[1] - moments[0] ** 2}
 
 
 @runtime_checkable
@@ -231,7 +236,8 @@ class VDM:
         if self.steps or "interior" not in self.schedule.learns:
             return bound, Aux()
         estimate = self.terms(params, batch, ctx, "interior")["diffusion"]
-        return bound + jnp.mean(estimate**2), Aux({"variance": jnp.var(estimate)})
+        moments = jnp.stack([jnp.mean(estimate), jnp.mean(estimate**2)])
+        return bound + moments[1], Aux({"estimate": Mean(moments, float(len(estimate)), variance)})
 
     def denoise(self, params: Params, cond: Batch | None = None) -> Denoise:
         """The learned denoiser, conditional on labels [b], or unconditional."""

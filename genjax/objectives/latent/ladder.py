@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from genjax.conditioning.labels import condition_vector
 from genjax.core.arrays import sum_dims
-from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling, levels_of
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions import likelihoods
@@ -111,6 +111,11 @@ class LadderVAE:
         cost = self.penalty.cost(kl, ctx.step if ctx.train else None)
         elbo = reconstruction - jnp.mean(jnp.sum(kl, axis=1))
         return cost - reconstruction, Aux({"elbo": elbo, **levels}, carried)
+
+    @property
+    def levels(self) -> int:
+        """Those of the likelihood, see `core.objective.HasLevels`."""
+        return levels_of(self.likelihood)
 
     @property
     def log_prob_kind(self) -> str:

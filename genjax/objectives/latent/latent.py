@@ -29,12 +29,14 @@ from genjax.core.objective import (
     Context,
     HasLatents,
     HasLogProb,
+    HasPath,
     HasShape,
     HasValues,
     Objective,
     Player,
     Sampling,
     Weights,
+    levels_of,
     require_samples,
 )
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
@@ -208,6 +210,37 @@ class Latent:
         """
         z = require_samples(self.model).sample(params, extra["model"], named(key, "model"), num, cond)
         return self.decode(params, extra, z, named(key, "decode"), cond)
+
+    def path(
+        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
+    ) -> tuple[Float[Array, " n"], Any]:
+        """The model's states, decoded.
+
+        Args:
+            params: parameters by player.
+            extra: state carried beside the parameters.
+            key: typed PRNG key.
+            num: number of samples.
+            cond: as for `sample`.
+
+        Returns:
+            (times [n], states [n, num, *shape]); the last state equals `sample`.
+
+        Raises:
+            UserError: the model draws without a path.
+        """
+        if not isinstance(self.model, HasPath):
+            raise UserError(f"{type(self.model).__name__} samples in one step: there is no path to trace")
+        times, states = self.model.path(params, extra["model"], named(key, "model"), num, cond)
+        if self._coder.values:
+            states = jnp.minimum(states, self._coder.values - 1)  # a masked code has no picture
+        draw = lambda z: self.decode(params, extra, z, named(key, "decode"), cond)
+        return times, jax.lax.map(draw, states)
+
+    @property
+    def levels(self) -> int:
+        """Those of the autoencoder's likelihood."""
+        return levels_of(self.autoencoder)
 
     @property
     def log_prob_kind(self) -> str:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.conditioning.labels import condition_vector
-from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
+from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling, levels_of
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
@@ -173,6 +173,11 @@ class VAE:
         loss = self.bound.loss(terms, ctx.step if ctx.train else None)
         kl = jnp.mean(jnp.sum(terms.kl, axis=1))
         return loss, Aux({"kl": kl, "elbo": jnp.mean(terms.log_likelihood) - kl}, carried)
+
+    @property
+    def levels(self) -> int:
+        """Those of the likelihood, see `core.objective.HasLevels`."""
+        return levels_of(self.likelihood)
 
     @property
     def log_prob_kind(self) -> str:

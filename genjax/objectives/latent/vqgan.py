@@ -10,6 +10,7 @@ takes lambda's two gradients in the decoder's last layer; here they are in that 
 the architecture. w is 0 before the step `start`.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -125,7 +126,12 @@ class VQGAN:
         active = jnp.where(ctx.step >= self.start, 1.0, 0.0) if ctx.train else 1.0
         loss = reconstruction + distance(made) + cost + self.weight * active * balance * fooled(made)
         metrics = {**aux.metrics, "perceptual": distance(made), "fooled": fooled(made), "balance": balance}
-        return loss, Aux(metrics, aux.extra)
+        return loss, dataclasses.replace(aux, metrics=metrics)
+
+    @property
+    def levels(self) -> int:
+        """The autoencoder's."""
+        return self.autoencoder.levels
 
     @property
     def log_prob_kind(self) -> str:

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from genjax.core.objective import Aux, Context, Network, Player, Sampling
+from genjax.core.objective import Aux, Context, Mean, Network, Player, Sampling, levels_of
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
 from genjax.distributions.likelihoods import FittedScale, Gaussian, Likelihood
-from genjax.networks.vector_quantizers import MovingCodebook, Quantized, Quantizer, perplexity, usage
+from genjax.networks.vector_quantizers import MovingCodebook, Quantized, Quantizer, code_statistics, usage
 from genjax.objectives.common import check_shape
 
 MSE = Gaussian(std=0.5**0.5)
@@ -120,8 +120,7 @@ class VQVAE:
 
         Returns:
             (reconstruction in nats per dimension, the quantizer's cost, x_hat drawn from the likelihood,
-            metrics and extra). Code statistics are over the batch: `perplexity`, and `used`, the share of
-            values that occur.
+            metrics and extra). Those of the codes, `perplexity` and `used`, are of all combined batches.
         """
         x, step = batch["x"], ctx.step if ctx.train else None
         found = self.quantize(params, extra, x, named(ctx.key, "quantize"), step)
@@ -129,13 +128,8 @@ class VQVAE:
         likelihood, fitted = likelihoods.fit_scale(self.likelihood, extra, out, x, ctx.train)
         reconstruction = -jnp.mean(likelihood.log_prob(out, x)) / math.prod(self.shape)
         drawn = likelihood.sample(out, named(ctx.key, "likelihood"))
-        shares = usage(found.codes, self.values)
-        metrics = {
-            "mse": jnp.mean((drawn - x) ** 2),
-            "cost": found.cost,
-            "perplexity": perplexity(shares),
-            "used": jnp.mean(shares > 0),
-        }
+        codes = Mean(usage(found.codes, self.values), float(found.codes.size), code_statistics)
+        metrics = {"mse": jnp.mean((drawn - x) ** 2), "cost": found.cost, "codes": codes}
         carried = {"quantizer": found.carried} if "quantizer" in extra else {}
         return reconstruction, found.cost, drawn, Aux(metrics, {**carried, **fitted})
 
@@ -153,6 +147,11 @@ class VQVAE:
         """
         reconstruction, cost, _, aux = self.losses(params, extra, batch, ctx)
         return reconstruction + cost, aux
+
+    @property
+    def levels(self) -> int:
+        """Those of the likelihood, see `core.objective.HasLevels`."""
+        return levels_of(self.likelihood)
 
     @property
     def log_prob_kind(self) -> str:

@@ -10,24 +10,33 @@ latents the codes form one sequence, top first, so an autoregressive prior of it
 quantizers have the same number of values, so that all elements of the sequence do.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Network, Player, Sampling
+from genjax.core.objective import Aux, Context, Mean, Network, Player, Sampling, levels_of
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
 from genjax.distributions.likelihoods import FittedScale, Likelihood
-from genjax.networks.vector_quantizers import MovingCodebook, Quantized, Quantizer, perplexity, usage
+from genjax.networks.vector_quantizers import MovingCodebook, Quantized, Quantizer, code_statistics, usage
 from genjax.objectives.common import check_shape
 from genjax.objectives.latent.vqvae import MSE
 
 LEVELS = ("top", "bottom")
+
+
+def _statistics(level: str, shares: Array) -> dict[str, Array]:
+    return {f"{name}_{level}": value for name, value in code_statistics(shares).items()}
+
+
+REPORTS = {level: functools.partial(_statistics, level) for level in LEVELS}
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ class VQVAE2:
         return self._apply(params, "decoder", both, self.likelihood.outputs(self.shape))
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        """-log p(x|z) / D + both costs, nats per dimension; code statistics are over the batch.
+        """-log p(x|z) / D + both costs, nats per dimension; code statistics, by level, are of all combined batches.
 
         Args:
             params: parameters by player.
@@ -170,9 +179,10 @@ class VQVAE2:
         likelihood, fitted = likelihoods.fit_scale(self.likelihood, extra, out, x, ctx.train)
         reconstruction = -jnp.mean(likelihood.log_prob(out, x)) / math.prod(self.shape)
         drawn = likelihood.sample(out, named(ctx.key, "likelihood"))
-        metrics = {"mse": jnp.mean((drawn - x) ** 2)}
+        metrics: dict[str, Any] = {"mse": jnp.mean((drawn - x) ** 2)}
         for level in LEVELS:
-            metrics[f"perplexity_{level}"] = perplexity(usage(found[level].codes, self.values))
+            codes = found[level].codes
+            metrics[f"codes_{level}"] = Mean(usage(codes, self.values), float(codes.size), REPORTS[level])
         carried = {level: found[level].carried for level in LEVELS if level in extra}
         cost = found["top"].cost + found["bottom"].cost
         return reconstruction + cost, Aux(metrics, {**carried, **fitted})
@@ -180,6 +190,11 @@ class VQVAE2:
     def _flat(self, found: dict[str, Quantized]) -> Int[Array, "b n"]:
         rows = [found[level].codes.reshape(len(found[level].codes), -1) for level in LEVELS]
         return jnp.concatenate(rows, axis=1)
+
+    @property
+    def levels(self) -> int:
+        """Those of the likelihood, see `core.objective.HasLevels`."""
+        return levels_of(self.likelihood)
 
     @property
     def log_prob_kind(self) -> str:
