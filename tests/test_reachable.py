@@ -4,10 +4,10 @@ import dataclasses
 import functools
 import importlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from genjax.core import lazy, parts, tree
+from genjax.core.objective import Objective
 from genjax.core.parts import UNSET
 from genjax.training import experiment
 
@@ -96,11 +96,14 @@ def test_every_public_part_is_shipped_or_can_be_chosen():
 
 
 def test_every_objective_has_a_shipped_config():
-    used, _ = shipped()
-    objectives = lazy.contents(str(parts.PACKAGE / "objectives" / "__init__.py"))
-    assert not {name for name in objectives if name not in {cls.__name__ for cls in used}}
-    files = {path.stem for path in (parts.PACKAGE / "objectives").rglob("*.py")} - {"__init__", "common"}
-    assert files == {Path(module.replace(".", "/")).stem for module, _ in objectives.values()}
+    found = [(name, module) for name, modules in parts.index().items() for module in modules]
+    classes = {getattr(importlib.import_module(m), n) for n, m in found if m.startswith("genjax.objectives.")}
+    objectives = {cls for cls in classes if parts.fits(cls, Objective)}
+    assert len(objectives) >= 20
+    assert objectives <= shipped()[0]
+    assert {cls.__name__ for cls in objectives} <= set(
+        lazy.contents(str(parts.PACKAGE / "objectives/__init__.py"))
+    )
 
 
 def settable(hint: Any) -> bool:
