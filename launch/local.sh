@@ -105,6 +105,7 @@ fi
 export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 export GENJAX_PYTHON=$python
+export PYTHONSAFEPATH=1 # the current folder may have its own experiments/
 
 count_gpus() { # number of visible GPUs of this machine
   if [[ ${JAX_PLATFORMS:-} == cpu ]]; then
@@ -151,7 +152,7 @@ if ((opt_processes > 1 || retries > 0)); then
 fi
 if [[ -n $opt_dry_run ]]; then
   [[ -z ${XLA_FLAGS:-} ]] || echo "export XLA_FLAGS=$(quote "$XLA_FLAGS")"
-  echo "export PYTHONPATH=$(quote "$PYTHONPATH") GENJAX_PYTHON=$(quote "$python")"
+  echo "export PYTHONSAFEPATH=1 PYTHONPATH=$(quote "$PYTHONPATH") GENJAX_PYTHON=$(quote "$python")"
 fi
 # The supervisor replaces port 0 by a free port at each attempt.
 finish "${commands[@]}"

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,6 @@ from PIL import Image
 
 from genjax.reports import charts, page
 
-pytestmark = pytest.mark.slow
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless",
@@ -140,6 +140,35 @@ def sample_page() -> str:
     )
 
 
+class Reader(HTMLParser):
+    """The elements of a page that are still open, and the addresses that it asks for."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.asked = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.asked += [value for name, value in attrs if name in ("src", "href") and value]
+        if tag not in ("meta", "link", "img", "br", "hr", "input", "col"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_a_page_closes_its_elements_and_asks_for_nothing_outside():
+    """What can be seen without a browser."""
+    read = Reader(sample_page())
+    assert read.open == []
+    assert len(read.asked) >= 12, "a picture for each model"
+    assert all(address.startswith(("data:", "#")) for address in read.asked)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_page_fits_its_window_in_both_schemes(width, scheme, browser, tmp_path, request):

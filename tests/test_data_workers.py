@@ -18,7 +18,10 @@ import pytest
 from PIL import Image
 from test_programs import ROOT, environment, program
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("data workers")]
+from genjax.data import ImageFolder
+from genjax.training import experiment
+
+pytestmark = pytest.mark.xdist_group("data workers")
 
 CONFIG = '''"""A tiny VAE of images that stay on disk."""
 import dataclasses
@@ -132,6 +135,15 @@ def losses(workdir: pathlib.Path) -> dict[int, float]:
     return {row["step"]: row["vae/loss"] for row in rows}
 
 
+def test_the_configs_own_source_draws_its_negatives(config):
+    """What the runs below train on: 255 minus the stored values, by a class that only the config file defines."""
+    shown = experiment.load(config).data.load("train")
+    stored = ImageFolder(config.partition(":")[2], size=4, memory_mib=0).load("train")
+    index = np.arange(0, 40, 3)
+    np.testing.assert_array_equal(shown[index]["x"], 255 - stored[index]["x"])
+
+
+@pytest.mark.slow
 def test_a_kill_leaves_no_orphans_and_a_resumed_run_may_have_other_workers(config, tmp_path):
     """The losses without workers, with one worker, and with two workers until a kill are bit-identical."""
     before = {*os.listdir("/dev/shm")}
@@ -157,6 +169,7 @@ def test_a_kill_leaves_no_orphans_and_a_resumed_run_may_have_other_workers(confi
     assert losses(tmp_path / "run") == losses(tmp_path / "straight")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_process_group_saves_and_exits(config, tmp_path, number):
     """As Ctrl-C in a terminal: the workers receive the signal too."""
@@ -170,6 +183,7 @@ def test_a_signal_to_the_process_group_saves_and_exits(config, tmp_path, number)
     assert max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()) >= 30
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_one_line(config, tmp_path):
     with started(config, tmp_path / "run", "--config.input.workers=1") as running:
         (worker,) = workers(running.pid)
@@ -183,6 +197,7 @@ def test_a_killed_worker_is_one_line(config, tmp_path):
         assert gone(running.pid)
 
 
+@pytest.mark.slow
 def test_prepare_then_train(tmp_path):
     """Texts become token files, on which a byte-level transformer trains."""
     for name in "abc":
@@ -224,6 +239,7 @@ if number == 0:
 """
 
 
+@pytest.mark.slow
 def test_processes_gather_from_their_own_copies(tmp_path):
     """Two processes of two devices: training on resident data and on host batches is bit-identical, and equals that of
     one process of four devices up to the order of summation.

@@ -97,7 +97,6 @@ def test_each_stage_halves_the_number_of_steps():
             assert float(loss(depth(float(stage)), extra(float(stage)), step)[0]) > 1e-6
 
 
-@pytest.mark.slow
 def test_student_becomes_the_teacher_at_the_start_of_a_stage():
     """On the first step of a stage, and not after the start of the last stage or in evaluation."""
     objective = progressive()
@@ -112,6 +111,24 @@ def test_student_becomes_the_teacher_at_the_start_of_a_stage():
     aux = objective.loss(depth(1.0), extra, data(16), context(0, train=False))[1]
     assert int(aux.metrics["steps"]) == 1
     assert float(aux.extra["before"]["net"]["depth"]) == -7
+
+
+class Off(Student):
+    """The exact student's x_0 plus a parameter."""
+
+    def apply(self, params, x, t, cond, *, out, **options):
+        return super().apply(params, x, t, cond, out=out) + params["off"]
+
+
+def test_errors_of_x0_count_at_least_once():
+    """The weight max(SNR, 1) is 1 at t = 1, the only time of the last stage."""
+    objective = progressive()
+    model = dataclasses.replace(objective.teacher.model, net=Off(VP()))
+    objective = dataclasses.replace(objective, teacher=Teacher(model, objective.teacher.weights))
+    net = lambda value, off: {"net": {**depth(value)["net"], "off": jnp.asarray(off)}}
+    extra = {"teacher": net(0.0, 0.0), "before": net(2.0, 0.0)}
+    loss = objective.loss(net(3.0, 0.5), extra, data(16), context(500))[0]
+    assert float(loss) == pytest.approx(0.25, rel=1e-3)
 
 
 def test_last_student_matches_the_teachers_samples_in_one_step():
@@ -150,6 +167,12 @@ class Crossing(Denoiser):
     def apply(self, params, x, t, cond, *, out, **options):
         flow = RectifiedFlow()
         return velocity(DATA.denoise(flow)(x, t), flow, t)
+
+
+def test_the_velocity_of_reflow_points_from_data_to_noise():
+    batch, extra = data(64), {"teacher": {"net": {}}}
+    objective = Reflow(Straight(VP()), exact_teacher(VP()), DPMSolverPP(steps=8))
+    assert float(jax.jit(lambda: objective.loss({"net": {}}, extra, batch, context())[0])()) < 0.1
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The ladder's terms: KL in closed form against draws, and probabilities of all images that sum to 1."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -7,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.core.errors import UserError
 from genjax.distributions.likelihoods import Bernoulli
 from genjax.networks import Ladder
 from genjax.objectives.latent.ladder import LadderVAE
 
-pytestmark = [pytest.mark.optimised, pytest.mark.slow]
 KEY = jax.random.key(0)
 IMAGES = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=4))).reshape(-1, 2, 2, 1)
 MODEL = LadderVAE(Ladder(channels=4, latent=1, blocks=(1, 1)), (2, 2, 1), likelihood=Bernoulli())
@@ -26,6 +27,8 @@ def made():
     return jax.tree.unflatten(structure, moved)
 
 
+@pytest.mark.slow
+@pytest.mark.optimised
 def test_kl_and_importance_weights_of_the_hierarchy():
     """mean of KL_1 + KL_2 = mean of log q - log p; the sum over all images of E[w] is 1."""
     params, draws = made(), 2000
@@ -55,11 +58,24 @@ def test_kl_and_importance_weights_of_the_hierarchy():
     assert np.all(bound < np.log(weights.mean(1)) + 5)
 
 
+@pytest.mark.slow
 def test_samples_are_deterministic_only_at_temperature_zero():
-    params = made()
-    draw = lambda temperature: LadderVAE(
-        MODEL.net, (2, 2, 1), likelihood=Bernoulli(), temperature=temperature
-    ).sample(params, {}, KEY, 6)
-    cold, warm = draw(0.0), draw(1.0)
+    @jax.jit
+    def draw():
+        params = made()
+        return [
+            LadderVAE(MODEL.net, (2, 2, 1), likelihood=Bernoulli(), temperature=temperature).sample(
+                params, {}, KEY, 6
+            )
+            for temperature in (0.0, 1.0)
+        ]
+
+    cold, warm = draw()
     np.testing.assert_allclose(cold, jnp.broadcast_to(cold[:1], cold.shape), atol=1e-6)
     assert float(jnp.std(warm, axis=0).max()) > 1e-2
+
+
+def test_an_image_that_cannot_be_halved_raises():
+    batch = {"x": jnp.zeros((1, 3, 2, 1))}
+    with pytest.raises(UserError, match="a ladder of 2 scales cannot halve 3 x 2 images 1 times"):
+        jax.eval_shape(dataclasses.replace(MODEL, shape=(3, 2, 1)).init, KEY, batch)

@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from documented import ROOT, blocks
+from tiny import Joint
 
 import genjax as gx
 
@@ -161,3 +163,37 @@ def test_a_game_is_judged_player_by_player():
     frozen = {"generator": gx.optimizers.SGD(0.0), "discriminator": gx.optimizers.Adam(1e-2)}
     with pytest.raises(gx.UserError, match="player 'generator' did not overfit one batch"):
         gx.train(dataclasses.replace(trained, optimizer=frozen), overfit_one_batch=True)
+
+
+def small(given, **changes):
+    """An experiment with few steps, samples and network evaluations."""
+    objective = given.objective
+    if isinstance(objective, gx.objectives.Diffusion):
+        changes["objective"] = dataclasses.replace(
+            objective,
+            net=Joint(),
+            sampler=gx.samplers.DDIM(2),
+            likelihood=gx.diffusion.OdeLikelihood(1),
+        )
+    sizes = gx.Evaluation(num=32, batch_size=32, pictured=4, likelihoods=8)
+    return dataclasses.replace(given, steps=2, batch_size=32, evaluation=sizes, **changes)
+
+
+@pytest.mark.slow
+def test_the_page_on_python_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    """Its experiments are made small before they are trained."""
+    monkeypatch.chdir(tmp_path)
+    train = gx.train
+
+    def train_small(experiment, *args, **options):
+        steps = 8 if options.get("overfit_one_batch") else 2
+        return train(dataclasses.replace(small(experiment), steps=steps), *args, **options)
+
+    monkeypatch.setattr(gx, "train", train_small)
+    names: dict = {}
+    for block in blocks(ROOT / "docs" / "python.md", "python"):
+        exec(block, names)
+    assert names["x"].shape == (16, 8, 8, 1)
+    assert names["x"].max() <= 16
+    assert len(names["both"]) == 2
+    assert capsys.readouterr().out.rstrip().endswith("num=0 must be at least 1")
