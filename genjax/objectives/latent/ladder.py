@@ -148,10 +148,7 @@ class LadderVAE:
 
         return importance_bound(log_weights, key, self.samples)
 
-    @property
-    def sampling(self) -> Sampling:
-        """One pass through the network."""
-        return Sampling("direct")
+    sampling = Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
