@@ -1,5 +1,7 @@
 """Beam search against exhaustive search, and speculative decoding against the large model's own distribution."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +11,34 @@ from test_autoregressive import KEY, all_sequences, logits_of, model
 from genjax.core.errors import UserError
 from genjax.samplers.decoding import Decoding, generate
 from genjax.samplers.decoding.beam import Beam, beam_search
+from genjax.samplers.decoding.model import Model
 from genjax.samplers.decoding.speculative import probabilities, speculate, verify
 
 NONE = jnp.zeros((1, 0), jnp.int32), jnp.zeros(1, jnp.int32)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_a_beam_over_a_markov_chain_finds_its_best_sequences(penalty):
+    """All sequences of at most three symbols, 2 ending them, by their mean log-probability or their sum."""
+    table = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=4)).astype(
+        np.float32
+    )  # 3 is the start
+    rows = jnp.asarray(table)
+    chain = Model(
+        lambda num: (jnp.broadcast_to(rows[3], (num, 3)), jnp.zeros((num, 1))),
+        lambda memory, tokens, count, last: (rows[tokens], memory),
+    )
+    search = lambda: beam_search(chain, Beam(27, penalty, "never"), Decoding(), *NONE, new=3, stop=(2,))
+    found = jax.jit(search)()
+    scores = {}
+    for full in itertools.product(range(3), repeat=3):
+        own = full[: full.index(2) + 1] if 2 in full else full
+        total = sum(table[before, token] for before, token in zip((3, *own), own, strict=False))
+        scores[own] = total / len(own) ** penalty
+    expected = sorted(scores, key=lambda own: -scores[own])
+    for place, own in enumerate(expected):
+        assert tuple(np.asarray(found.tokens)[0, place, : len(own)].tolist()) == own
+        assert float(found.score[0, place]) == pytest.approx(scores[own], abs=1e-5)
 
 
 @pytest.mark.slow

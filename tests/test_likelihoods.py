@@ -139,6 +139,7 @@ def test_penalties_match_closed_forms_at_every_step():
     capacity = [at(Capacity(10.0, 4.0, 8), step) for step in (0, 4, 8, 50, None)]
     assert capacity == pytest.approx([32.0, 12.0, 8.0, 8.0, 8.0])
     assert at(FreeBits(0.5), 3) == pytest.approx(0.5 + 3.0)
+    assert at(FreeBits(2.5), 3) == pytest.approx(2.5 + 3.0)  # the mean over the batch first
     slope = jax.grad(lambda kl: FreeBits(0.5).cost(terms(kl), None))(kl)
     np.testing.assert_allclose(slope, [[0.0, 0.5], [0.0, 0.5]])
 

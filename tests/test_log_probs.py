@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -158,6 +159,17 @@ def test_a_uniform_density_of_dequantized_digits_has_log2_of_17_bits(monkeypatch
     assert found["dequantization"].startswith("uniform noise")
     assert f"{64 * math.log(2 / 17):.6g} nats of Dequantize, Scale" in found["scale"]
     assert found["parameters_of"] == "moving average (EMA)"
+
+
+def test_each_batch_of_a_likelihood_draws_its_own_noise():
+    class Noisy(Even):
+        def log_prob(self, params, extra, batch, key):
+            return jnp.broadcast_to(jax.random.normal(key), len(batch["x"]))
+
+    sizes = Evaluation(likelihoods=16, batch_size=8)
+    experiment = Experiment(Noisy(), Data(Digits(), (Scale(0, 16),)), SGD(), batch_size=16, evaluation=sizes)
+    run = on_one_device(experiment)
+    assert likelihood_report(run.experiment, run.make_state(), run.mesh)["nats_error"] > 0.01
 
 
 def test_non_finite_samples_raise_before_they_become_integers():

@@ -147,6 +147,17 @@ def test_sharded_equals_one_device(sampler):
     assert "all-gather" not in compiled.as_text()
 
 
+def test_temperature_is_the_inverse_power_and_the_nucleus_the_smallest_set():
+    log_p = jnp.log(jnp.asarray([[0.3, 0.5, 0.2]]))
+    root = np.sqrt([[0.3, 0.5, 0.2]])
+    for sampler in (TokenAncestral, Confidence):
+        np.testing.assert_allclose(
+            jnp.exp(sampler(temperature=2.0)._sharpened(log_p)), root / root.sum(), rtol=1e-5
+        )
+    for share, kept in ((0.5, [0, 1, 0]), (0.6, [0.375, 0.625, 0]), (0.81, [0.3, 0.5, 0.2])):
+        np.testing.assert_allclose(jnp.exp(nucleus(log_p, share)), [kept], rtol=1e-5)
+
+
 def test_invalid_settings_raise():
     process = UniformNoise(3)
     x, times = jnp.zeros((1, 2), jnp.int32), (jnp.asarray(1.0), jnp.asarray(0.5))
