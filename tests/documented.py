@@ -51,9 +51,19 @@ def alternatives(words: list[str]) -> list[list[str]]:
     return found
 
 
+def _is_program(module: str) -> bool:
+    """Whether a module is a program, or a part of one, with flags of its own."""
+    return module.startswith("experiments.") and module not in (cli.__name__, dry_run.__name__)
+
+
 @contextmanager
 def program(verb: str) -> Iterator[ModuleType]:
     """A program with its flags at their defaults; all other programs' flags are unknown inside."""
+    others = {name for name in FLAGS if _is_program(FLAGS.find_module_defining_flag(name))}
+    hidden = {name: FLAGS[name] for name in others}
+    modules = {name: sys.modules.pop(name) for name in set(sys.modules) if _is_program(name)}
+    for name in others:
+        delattr(FLAGS, name)
     known, loaded = set(FLAGS), set(sys.modules)
     values = {name: FLAGS[name].value for name in known}
     try:
@@ -64,10 +74,13 @@ def program(verb: str) -> Iterator[ModuleType]:
         for name in known:
             FLAGS[name].value = values[name]
         for name in set(sys.modules) - loaded:
-            if name.startswith("experiments.") and name not in (cli.__name__, dry_run.__name__):
+            if _is_program(name):
                 del sys.modules[name]
                 package, _, own = name.rpartition(".")
                 vars(sys.modules.get(package, sys)).pop(own, None)
+        sys.modules.update(modules)
+        for name, flag in hidden.items():
+            FLAGS[name] = flag
 
 
 def run(verb: str, words: list[str]) -> None:

@@ -289,8 +289,8 @@ def test_invalid_texts_and_options_raise(tmp_path):
             "cannot read the text file",
         ),
         (lambda: token_files.write([str(text)], "no.json", tmp_path / "2"), "no tokenizer 'no.json'"),
-        (lambda: token_files.write([str(text)], "byte", tmp_path / "3", end="x"), "leave out --end"),
-        (lambda: Tokens().load("train"), "--config.data.source.path=DIR"),
+        (lambda: token_files.write([str(text)], "byte", tmp_path / "3", end="x"), "leave out end="),
+        (lambda: Tokens().load("train"), "config.data.source.path=DIR"),
         (
             lambda: ready(workers=1, resident=True) and experiments.check(ready(workers=-1).experiment),
             "workers=-1",

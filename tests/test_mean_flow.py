@@ -113,7 +113,7 @@ def test_learned_guidance_has_the_papers_effective_scale():
     free, v, omega, kappa = 0.3, 1.1, 1.4, 0.5
     guided = free + omega / (1 - kappa) * (v - free)
     objective = MeanFlow(Fields(), (1,), Labels(3, 0.1), guidance=omega, mix=kappa)
-    cond, kept = jax.nn.one_hot(jnp.arange(3), 3), jnp.asarray([[True], [False], [True]])
+    cond, kept = jax.nn.one_hot(jnp.arange(3), 3), jnp.asarray([True, False, True])
     told = objective._guided(
         {"net": {"free": free, "given": guided}},
         jnp.zeros((3, 1)),

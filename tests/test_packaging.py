@@ -65,6 +65,7 @@ def test_requirements_have_no_duplicates_and_the_constraints_hold_them_all():
 def test_a_missing_extra_is_named_in_one_line(monkeypatch):
     assert require("json.decoder", "test", "this").JSONDecoder
     monkeypatch.setitem(sys.modules, "tokenizers", None)
+    monkeypatch.delitem(sys.modules, "tokenizers.models", raising=False)
     with pytest.raises(
         UserError, match=r"\Atext needs tokenizers, of the extra 'multimodal': pip install [^\n]*\Z"
     ):

@@ -28,7 +28,7 @@ from genjax.samplers.edm import EDM
 from genjax.samplers.grids import LogSNR
 from genjax.samplers.langevin import AnnealedLangevin, LangevinCorrector, PredictorCorrector
 from genjax.samplers.ode import DDIM, Euler, Heun
-from genjax.samplers.scan import Sampler, sample
+from genjax.samplers.scan import Stepper, sample
 from genjax.samplers.sde import Ancestral, EulerMaruyama, ReverseDiffusion
 from genjax.samplers.self_conditioned import SelfConditioned
 from genjax.samplers.unipc import UniPC
@@ -166,7 +166,7 @@ def test_the_table_holds_every_sampler():
         if module.name.rpartition(".")[2] in wrappers:
             continue
         for name, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            if dataclasses.is_dataclass(kind) and hasattr(kind, "step") and issubclass(kind, Sampler):
+            if dataclasses.is_dataclass(kind) and hasattr(kind, "step") and issubclass(kind, Stepper):
                 takes = inspect.get_annotations(kind.step, eval_str=True)["process"]
                 if takes is processes.Process and not name.startswith("_"):
                     found.add(kind)

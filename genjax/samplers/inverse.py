@@ -38,7 +38,7 @@ from genjax.core.types import Array, Key, named
 from genjax.diffusion.guidance import with_score
 from genjax.diffusion.prediction import Denoise, Prediction
 from genjax.diffusion.process import Process
-from genjax.samplers.scan import Sampler, SamplerState, sample
+from genjax.samplers.scan import Sampler, SamplerState, Stepper, sample
 from genjax.samplers.sde import transition
 
 State = Float[Array, "b ..."]
@@ -112,7 +112,7 @@ class Corrected:
         correct: the correction; the sampler's memory is unchanged.
     """
 
-    sampler: Sampler
+    sampler: Stepper
     correct: Correct
 
     def times(self, process: Process) -> Float[Array, " n"]:

@@ -2,7 +2,8 @@
 
 A player passes if, on that batch and for fixed noise, its loss with its trained parameters is below its loss with its
 initial ones, all other players' parameters and the extra state being the trained ones. For a single player this says
-that its loss fell; in a game, where losses need not fall, that it improved against its final opponents.
+that its loss fell. In a game an update of one player can undo another's: there a player also passes if training has
+changed its parameters and all of them have a finite gradient that is not zero.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -45,10 +46,25 @@ def overfit(run: Run, report: Callable[[str], None] = lambda line: None) -> Trai
             report(f"one batch, step {step + 1}: " + ", ".join(f"{k} {x:.4g}" for k, x in losses.items()))
     raw = run.raw(0)
     for name, before, after in _losses(run, raw, initial, state):
-        if not after < before:  # NaN included
+        if after < before:
+            report(f"{name}: the loss of one batch fell from {before:.4g} to {after:.4g}")
+        elif (
+            len(state.params) > 1
+            and _moved(initial, state, name)
+            and not gradient_faults(run, raw, name, state)
+        ):
+            report(
+                f"{name}: the loss of one batch went from {before:.4g} to {after:.4g}; all parameters learn"
+            )
+        else:  # NaN included
             raise UserError(_message(run, raw, name, before, after, initial, state))
-        report(f"{name}: the loss of one batch fell from {before:.4g} to {after:.4g}")
     return state
+
+
+def _moved(initial: TrainState, state: TrainState, player: str) -> bool:
+    """Whether training has changed every parameter array of a player, to finite values."""
+    pairs = zip(jax.tree.leaves(initial.params[player]), jax.tree.leaves(state.params[player]), strict=True)
+    return all(bool((old != new).any()) and bool(jnp.isfinite(new).all()) for old, new in pairs)
 
 
 def _losses(
