@@ -90,7 +90,7 @@ def get_experiment(variant="points"):
     if variant != "points":
         data = Data(Digits() if variant == "digits" else Npz(variant, label="y", values=17), (Scale(0.0, 16.0),))
         labels = Labels(data.classes, 0.1) if data.classes else None
-    model = Diffusion(MLP(width=32, depth=1), data.shape, labels, predict=V(), sampler=DDIM(steps=4))
+        model = Diffusion(MLP(width=32, depth=1), data.shape, labels, predict=V(), sampler=DDIM(steps=4))
         evaluation = Evaluation(num=64, batch_size=64, pictured=20)
         return Experiment(model, data, SGD(learning_rate=1e-3), steps=2, evaluation=evaluation, **how)
     data, net = Data(Numbered(), (Scale(-2.0, 2.0),)), MLP(width=16, depth=1)
