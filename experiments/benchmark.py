@@ -20,7 +20,6 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
-import numpy as np
 from absl import flags
 
 from genjax.core.errors import UserError
@@ -42,7 +41,7 @@ from .benchmarks import (
     sampling_speed,
 )
 from .benchmarks.costs import Costs, Row, compiled_costs, compute_dtype, heading, table
-from .benchmarks.timing import alternate
+from .benchmarks.timing import alternate, ratio
 
 WHAT = flags.DEFINE_enum(
     "what",
@@ -133,11 +132,7 @@ def train_report(chosen: Experiment, rounds: int) -> None:
     ]
     print("\n".join(table(rows, "step", "items", compute_dtype(chosen.objective), mesh.size)))
     for name in runs:
-        ratios = np.asarray(seconds[f"{name}, loop"]) / np.asarray(seconds[f"{name}, bare"])
-        print(
-            f"{name}: loop / bare {np.median(ratios):.3f} ({ratios.min():.3f} ... {ratios.max():.3f} "
-            f"over {rounds} rounds)"
-        )
+        print(f"{name}: loop / bare {ratio(seconds[f'{name}, loop'], seconds[f'{name}, bare'])}")
 
 
 def compare(chosen: Experiment) -> None:

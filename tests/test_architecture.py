@@ -1,11 +1,13 @@
 """Rooms and floors: imports point down, nothing runs in a circle, and a reader can find their way."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
 
 import architecture
+import documented
 import pytest
 
 FLOORS = architecture.floors()
@@ -39,6 +41,32 @@ def test_the_checks_see_what_they_look_for():
     assert "genjax.data.data" in architecture.imports()["genjax.training.experiment"]
     assert FLOORS["core"] == 1
     assert FLOORS["experiments"] == 7
+
+
+def test_the_drawn_arrows_are_imports():
+    drawn = {
+        (a.strip(), b.strip())
+        for left, right in re.findall(
+            r"^  ([\w &]+) --> ([\w &]+)$", architecture.TABLE.read_text(), re.MULTILINE
+        )
+        for a in left.split("&")
+        for b in right.split("&")
+    }
+    assert {room for arrow in drawn for room in arrow} == set(ROOMS)
+    assert drawn <= set(architecture.arrows())
+
+
+def test_the_files_that_the_pages_name_exist():
+    """Paths in backticks, of the repository or below genjax/, and links; not a file that the reader makes."""
+    folders = {path.name for path in (architecture.ROOT / "genjax").iterdir() if path.is_dir()}
+    folders |= {"genjax", "experiments", "tests", "launch", "docs"}
+    for page in documented.PAGES:
+        for path in re.findall(r"`((?:\w+/)+\w+\.(?:py|sh|md))`", page.read_text()):
+            if path.partition("/")[0] in folders and not re.search(rf"into\s`{path}`", page.read_text()):
+                there = [(root / path).exists() for root in (architecture.ROOT, architecture.ROOT / "genjax")]
+                assert any(there), f"{page.name}: {path}"
+        for path in re.findall(r"\]\(([\w/.]+\.\w+)\)", page.read_text()):
+            assert (page.parent / path).exists(), f"{page.name}: {path}"
 
 
 def test_no_folder_is_crowded():

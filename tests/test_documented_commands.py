@@ -94,6 +94,7 @@ def spec_of(name: str) -> str:
 def make_run(workdir: str) -> None:
     """An untrained run, unless an earlier command has made it."""
     path = Path(workdir)
+    assert not path.is_absolute(), path
     if (path / experiment.DESCRIPTION).exists():
         return
     if path.name.startswith("suite-"):
@@ -126,12 +127,12 @@ def make_runs(verb: str, words: list[str]) -> None:
 
 
 def trained_into(words: list[str]) -> None:
-    """Makes the work directory of a `train` command, or resumes it as `train` does."""
+    """Makes the work directory of a `train` command, or resumes it as `train` does; below this folder always."""
     given = dict(word.removeprefix("--").split("=", 1) for word in words if "=" in word)
     overrides = [(name.removeprefix("config."), value) for name, value in given.items() if "config." in name]
     if "workdir" in given:
         spec = given.get("config", "diffusion_digits")
-        open_workdir(experiment.load(spec, overrides), spec, Path(given["workdir"]))
+        open_workdir(experiment.load(spec, overrides), spec, Path(given["workdir"].lstrip("/")))
 
 
 def run_program(verb: str, words: list[str]) -> None:

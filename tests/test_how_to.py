@@ -1,4 +1,4 @@
-"""The worked examples of docs/how_to and the README: each trains through a config file, draws samples, and is short."""
+"""The worked examples of docs/how_to: each trains through a config file and draws samples, and is short."""
 
 import subprocess
 
@@ -66,14 +66,18 @@ def test_the_example_sampler_is_of_order_two():
     assert 3.0 < ratio < 5.5
 
 
-def test_an_example_of_the_readme_trains_and_samples(tmp_path):
-    """The objective in one file."""
-    (text,) = [
-        block for block in documented.blocks(ROOT / "README.md", "python") if "get_experiment" in block
-    ]
-    path = tmp_path / "vae_gan.py"
-    path.write_text(text)
-    assert samples(path, [("evaluation.batch_size", "8")]).shape == (8, 8, 8, 1)
+def test_the_example_metric_is_zero_for_the_data_themselves(tmp_path):
+    path = tmp_path / "mean_error.py"
+    path.write_text(example(PAGES["metric"]))
+    chosen = experiment.load(str(path))
+    (metric,) = chosen.metrics
+    x = np.random.default_rng(0).normal(size=(50, 2))
+    assert metric.measure(x, {"x": x}, None) == {"distance": 0.0, "std_ratio": 1.0}
+    found = metric.measure(2 * x + [3.0, 4.0], {"x": x}, None)
+    np.testing.assert_allclose(found["distance"], np.linalg.norm(x.mean(0) + np.array([3.0, 4.0])), rtol=1e-6)
+    np.testing.assert_allclose(found["std_ratio"], 2.0, rtol=1e-6)
+    both = experiment.load(str(path), [("metrics", "SlicedWasserstein,MeanError")])
+    assert [each.name for each in both.metrics] == ["wasserstein", "mean_error"]
 
 
 def test_the_example_launcher_writes_a_job(tmp_path):

@@ -10,7 +10,7 @@ from scipy import stats
 
 from genjax.data import Scale
 from genjax.distributions import likelihoods
-from genjax.distributions.elbo import Beta, Capacity, FreeBits, importance_bound
+from genjax.distributions.elbo import Beta, Capacity, FreeBits, Terms, importance_bound
 from genjax.distributions.flows.bijector import Chain
 from genjax.distributions.flows.layers import Elementwise
 from genjax.distributions.flows.linear import ActNorm
@@ -132,7 +132,8 @@ def test_prior_densities_integrate_to_one_and_match_samples(prior):
 
 def test_penalties_match_closed_forms_at_every_step():
     kl = jnp.asarray([[0.1, 2.0], [0.3, 4.0]])  # means 0.2 and 3.0
-    at = lambda penalty, step: float(penalty.cost(kl, None if step is None else jnp.asarray(step)))
+    terms = lambda kl: Terms(jnp.zeros((2, 1)), jnp.zeros((2, 1)), kl)
+    at = lambda penalty, step: float(penalty.cost(terms(kl), None if step is None else jnp.asarray(step)))
     assert at(Beta(4.0), 0) == pytest.approx(12.8)
     assert [at(Beta(4.0, 10), step) for step in (0, 5, 10, 99, None)] == pytest.approx(
         [0, 6.4, 12.8, 12.8, 12.8]
@@ -141,7 +142,7 @@ def test_penalties_match_closed_forms_at_every_step():
     assert capacity == pytest.approx([32.0, 12.0, 8.0, 8.0, 8.0])
     assert at(FreeBits(0.5), 3) == pytest.approx(0.5 + 3.0)
     assert at(FreeBits(2.5), 3) == pytest.approx(2.5 + 3.0)  # the mean over the batch first
-    slope = jax.grad(lambda kl: FreeBits(0.5).cost(kl, None))(kl)
+    slope = jax.grad(lambda kl: FreeBits(0.5).cost(terms(kl), None))(kl)
     np.testing.assert_allclose(slope, [[0.0, 0.5], [0.0, 0.5]])
 
 

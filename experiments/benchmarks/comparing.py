@@ -17,7 +17,7 @@ from genjax.training.experiment import Experiment
 from genjax.training.loop import Run, prepare
 from genjax.training.step import TrainState
 
-from .timing import alternate
+from .timing import alternate, ratio, timed
 
 OTHER = flags.DEFINE_string(
     "other", None, "Config to compare --config with; default: the same config without overrides."
@@ -25,10 +25,30 @@ OTHER = flags.DEFINE_string(
 DRAWN = flags.DEFINE_integer("drawn", 250, "Samples per call of the sampler; 0 for none.", lower_bound=0)
 
 
-def time_steps(run: Run, state: TrainState, batch: Batch, calls: int) -> tuple[TrainState, float]:
-    """Times calls of the compiled step on one batch, with at most two calls in flight.
+def time_calls(step: Callable[[Any, int], tuple[Any, Any]], state: Any, calls: int) -> tuple[Any, float]:
+    """Times calls of a compiled step, with at most two calls in flight.
 
     With many calls in flight, collectives between virtual CPU devices may deadlock.
+
+    Args:
+        step: (state, number of the call) -> (state, metrics).
+        state: the first state; donated if the step does so.
+        calls: number of calls.
+
+    Returns:
+        (new state, seconds per call).
+    """
+    before, started = None, time.perf_counter()
+    for number in range(calls):
+        state, metrics = step(state, number)
+        jax.block_until_ready(before)
+        before = metrics
+    jax.block_until_ready((state, before))
+    return state, (time.perf_counter() - started) / calls
+
+
+def time_steps(run: Run, state: TrainState, batch: Batch, calls: int) -> tuple[TrainState, float]:
+    """Times calls of the compiled step on one batch, see `time_calls`.
 
     Args:
         run: the compiled run.
@@ -39,14 +59,9 @@ def time_steps(run: Run, state: TrainState, batch: Batch, calls: int) -> tuple[T
     Returns:
         (new state, seconds per step).
     """
-    length, before = run.experiment.steps_per_call, None
-    started = time.perf_counter()
-    for _ in range(calls):
-        state, metrics = run.compiled(state, batch, length > 1)
-        jax.block_until_ready(before)
-        before = metrics
-    jax.block_until_ready((state, before))
-    return state, (time.perf_counter() - started) / (calls * length)
+    length = run.experiment.steps_per_call
+    state, seconds = time_calls(lambda state, _: run.compiled(state, batch, length > 1), state, calls)
+    return state, seconds / length
 
 
 class Setting:
@@ -78,10 +93,8 @@ class Setting:
 
     def sample(self) -> float:
         """Seconds per sample."""
-        started = time.perf_counter()
-        drawn = self._draw(self._state.ema, self._state.extra, jax.random.key(0), self._cond)
-        jax.block_until_ready(drawn)
-        return (time.perf_counter() - started) / self.drawn
+        draw = lambda: self._draw(self._state.ema, self._state.extra, jax.random.key(0), self._cond)
+        return timed(draw, self.drawn)()
 
 
 def report(first: Experiment, second: Experiment, names: tuple[str, str], rounds: int, steps: int) -> None:
@@ -111,6 +124,4 @@ def report(first: Experiment, second: Experiment, names: tuple[str, str], rounds
         size = f"batch {experiment.batch_size}, {settings[index].parameters:,} parameters"
         print(f"{side} {name:36} {1e3 * median[f'step {side}']:9.3f} ms/step {drawn}  ({size})")
     for what in whats:
-        ratios = np.asarray(seconds[f"{what} A"]) / np.asarray(seconds[f"{what} B"])
-        extremes = f"{ratios.min():.3f} ... {ratios.max():.3f} over {rounds} rounds"
-        print(f"A / B, time per {what}: {np.median(ratios):.3f} ({extremes})")
+        print(f"A / B, time per {what}: {ratio(seconds[f'{what} A'], seconds[f'{what} B'])}")

@@ -19,6 +19,7 @@ from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
 
 from .costs import compile_costs, heading
+from .timing import timed
 
 BATCHES = (1, 32)
 PRECISIONS: tuple[dict[str, Any], ...] = ({}, {"kind": "int8"}, {"weights": "bfloat16"}, {"weights": "int8"})
@@ -118,12 +119,9 @@ def run(settings: Iterable[Timed], rounds: int) -> None:
 def read_bandwidth() -> float:
     """Bytes per second at which the device sums 256 MiB of float32."""
     x = jnp.ones(64 << 20)
-    total, seconds = jax.jit(jnp.sum), []
-    for _ in range(6):
-        started = time.perf_counter()
-        jax.block_until_ready(total(x))
-        seconds.append(time.perf_counter() - started)
-    return x.nbytes / min(seconds)
+    total = jax.jit(jnp.sum)
+    once = timed(lambda: total(x))
+    return x.nbytes / min(once() for _ in range(6))
 
 
 def report(chosen: Experiment, rounds: int) -> None:
@@ -146,14 +144,14 @@ def report(chosen: Experiment, rounds: int) -> None:
     speed = read_bandwidth()
     print(heading(chosen, prepared.mesh, params))
     print(f"reading memory: {speed / 1e9:.1f} GB/s; 'read' is the fraction of it used by reading the weights")
-    for (batch, name), timed in settings.items():
-        each, first = float(np.median(timed.each)), float(np.median(timed.first))
-        size = sum(leaf.nbytes for leaf in jax.tree.leaves(timed.params))
+    for (batch, name), found in settings.items():
+        each, first = float(np.median(found.each)), float(np.median(found.first))
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(found.params))
         print(
             f"batch {batch:3}  {name:18} {batch / each:9.1f} tokens/s  "
             f"{1e3 * each:8.3f} ms/step  first token {1e3 * first:8.2f} ms  {size / 1e6:7.1f} MB  "
-            f"read {size / each / speed:4.0%}  {timed.flops / each / 1e9:8.1f} GFLOP/s  "
-            f"compile {timed.compiling:.1f} s"
+            f"read {size / each / speed:4.0%}  {found.flops / each / 1e9:8.1f} GFLOP/s  "
+            f"compile {found.compiling:.1f} s"
         )
 
 

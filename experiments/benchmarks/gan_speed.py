@@ -6,7 +6,6 @@ gradient accumulation and no sharding rules.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +26,8 @@ from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
 from genjax.training.step import TrainState
 
-from .comparing import time_steps
-from .timing import alternate
+from .comparing import time_calls, time_steps
+from .timing import alternate, ratio
 
 GanState = tuple[
     Any, Any, Any, Any, Any
@@ -125,16 +124,10 @@ def report(experiment: Experiment, rounds: int, steps: int) -> None:
 
     def handwritten() -> float:
         nonlocal own
-        started, before = time.perf_counter(), None
-        for index in range(steps):
-            own, losses = step(own, batch, jax.random.key(index))
-            jax.block_until_ready(before)
-            before = losses
-        jax.block_until_ready((own, before))
-        return (time.perf_counter() - started) / steps
+        own, took = time_calls(lambda own, index: step(own, batch, jax.random.key(index)), own, steps)
+        return took
 
     seconds = alternate({"genjax": shipped, "by hand": handwritten}, rounds)
     for name, values in seconds.items():
         print(f"{name:10} {1e3 * float(np.median(values)):9.3f} ms/step")
-    ratios = np.asarray(seconds["genjax"]) / np.asarray(seconds["by hand"])
-    print(f"ratio {np.median(ratios):.3f} ({ratios.min():.3f} ... {ratios.max():.3f} over {rounds} rounds)")
+    print(f"ratio {ratio(seconds['genjax'], seconds['by hand'])}")

@@ -1,7 +1,5 @@
 """Cost of a likelihood: a compiled call on one batch of held-out examples."""
 
-import time
-
 import jax
 
 from genjax.core.errors import UserError
@@ -14,7 +12,7 @@ from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
 
 from .costs import Row, compile_costs, compute_dtype, heading, table
-from .timing import alternate
+from .timing import alternate, timed
 
 
 def report(chosen: Experiment, rounds: int) -> None:
@@ -38,12 +36,7 @@ def report(chosen: Experiment, rounds: int) -> None:
     args = (state.ema, state.extra, batch, jax.random.key(0))
     costs = compile_costs(jitted, *args, devices=run.mesh.size)
 
-    def once() -> float:
-        started = time.perf_counter()
-        jax.block_until_ready(jitted(*args))
-        return (time.perf_counter() - started) / size
-
-    seconds = alternate({"log_prob": once}, rounds)["log_prob"]
+    seconds = alternate({"log_prob": timed(lambda: jitted(*args), size)}, rounds)["log_prob"]
     print(heading(chosen, run.mesh, state.params))
     print(f"{objective.log_prob_kind}; {size} examples per call")
     row = Row("log_prob", seconds, 1.0, costs, size)

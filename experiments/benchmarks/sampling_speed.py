@@ -1,6 +1,6 @@
 """Sampling speed; for diffusion models also of the network alone and of a Python loop of compiled steps."""
 
-import time
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +19,7 @@ from genjax.training.experiment import Experiment
 from genjax.training.loop import Run, prepare
 
 from .costs import Row, compile_costs, compute_dtype, heading, table
-from .timing import alternate
+from .timing import alternate, timed
 
 SAMPLES = flags.DEFINE_integer("samples", 128, "Samples per call of the sampler.", lower_bound=1)
 
@@ -96,15 +96,9 @@ def report(chosen: Experiment, rounds: int) -> None:
     if type(objective) is Diffusion and not objective.self_conditioning:
         forms |= variants(run, state.ema, num)
 
-    def timed(form: Timed) -> Callable[[], float]:
-        def once() -> float:
-            started = time.perf_counter()
-            jax.block_until_ready(form(jax.random.key(0)))
-            return (time.perf_counter() - started) / num
-
-        return once
-
-    seconds = alternate({name: timed(form) for name, form in forms.items()}, rounds)
+    seconds = alternate(
+        {name: timed(functools.partial(form, jax.random.key(0)), num) for name, form in forms.items()}, rounds
+    )
     rows = [
         Row(name, values, 1.0, costs if name == "sampler" else None, num) for name, values in seconds.items()
     ]

@@ -1,13 +1,33 @@
 """Alternating timings, A B A B, so that drift of the machine affects all functions alike."""
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 
 TRACE = flags.DEFINE_string(
     "trace", None, "Folder for a profiler trace of one additional round after the timed ones."
 )
+
+
+def timed(call: Callable[[], Any], count: int = 1) -> Callable[[], float]:
+    """A function that makes one call, waits for its result, and returns the seconds for each of its `count` items."""
+
+    def once() -> float:
+        started = time.perf_counter()
+        jax.block_until_ready(call())
+        return (time.perf_counter() - started) / count
+
+    return once
+
+
+def ratio(first: Sequence[float], second: Sequence[float]) -> str:
+    """The median and the extremes over rounds of the first's time relative to the second's."""
+    ratios = np.asarray(first) / np.asarray(second)
+    return f"{np.median(ratios):.3f} ({ratios.min():.3f} ... {ratios.max():.3f} over {len(ratios)} rounds)"
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

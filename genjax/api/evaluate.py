@@ -1,6 +1,5 @@
 """Evaluates a trained model; with a work directory, writes its evaluation.json and pictures."""
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,8 +18,8 @@ from genjax.parallel.console import say
 from genjax.reports.exports import export
 from genjax.reports.pictures import curves
 from genjax.reports.sampling_paths import show
-from genjax.training.workdir import EVALUATION, REFERENCE, SAMPLES
-from genjax.training.writers import METRICS, metric_rows, write_atomic
+from genjax.training.workdir import EVALUATION, REFERENCE, SAMPLES, write_report
+from genjax.training.writers import METRICS, metric_rows
 
 
 def evaluate(
@@ -82,7 +81,7 @@ def _write(run: TrainedRun, workdir: Path, report: Report, samples: np.ndarray) 
         export(workdir / SAMPLES / "evaluated", run.experiment.data, pictured)
         if (workdir / METRICS).exists():
             curves(workdir / METRICS).save(workdir / SAMPLES / "curves.png")
-        write_atomic(workdir / EVALUATION, json.dumps(report, indent=1) + "\n")
+        write_report(workdir / EVALUATION, report)
 
 
 def report_lines(report: Report, prefix: str = "") -> Iterable[str]:

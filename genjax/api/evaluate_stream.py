@@ -1,6 +1,5 @@
 """Evaluates a run with `evaluation.streaming` in features fitted on part of the training data, or Inception's."""
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -19,8 +18,7 @@ from genjax.metrics.features.extraction import FeatureNetwork
 from genjax.metrics.features.features import FeatureSpace, identity, of_classifier, random_convolutions
 from genjax.metrics.features.inception import load_network
 from genjax.parallel.console import say
-from genjax.training.workdir import reopen_trained
-from genjax.training.writers import write_atomic
+from genjax.training.workdir import reopen_trained, write_report
 
 FITTED = 10_000  # most training examples to fit features on; at most half of the split
 STREAMED = "streamed.json"
@@ -104,7 +102,7 @@ def stream_workdir(
         run.experiment, state, run.mesh, network, num=num, seed=seed, keep=keep, unseen=unseen, report=say
     )
     if jax.process_index() == 0:
-        write_atomic(workdir / STREAMED, json.dumps(report, indent=1) + "\n")
+        write_report(workdir / STREAMED, report)
         for line in report_lines(report):
             say(line)
     return report

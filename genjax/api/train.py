@@ -20,6 +20,7 @@ from genjax.parallel.console import say
 from genjax.parallel.placement import bytes_held
 from genjax.reports.exports import export
 from genjax.reports.sampling_paths import show
+from genjax.training import description
 from genjax.training import experiment as experiments
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.experiment import Experiment
@@ -231,7 +232,7 @@ def draw_picture(run: Run, state: TrainState) -> np.ndarray:
 def output_files(workdir: Path) -> list[str]:
     """Paths of the files that a run writes."""
     names = [
-        experiments.DESCRIPTION,
+        description.DESCRIPTION,
         experiments.CONFIG_COPY,
         METRICS,
         EVALUATION,

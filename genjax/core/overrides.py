@@ -2,7 +2,7 @@
 
     override(... override(old, *pairs[0]) ..., *pairs[-1]) = new,    pairs = overrides(old, new)
 
-Differences that no override can express are left out: a class or function as a leaf, a longer tuple of nodes.
+Differences that no override can express are left out: a class or function as a leaf, a mapping in place of a part.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,18 +28,25 @@ def overrides(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, str]]:
             old = parts.blank(type(new))
         pairs = [(name, getattr(old, name), value) for name, value in tree.fields(new).items()]
     elif isinstance(new, Mapping):
-        pairs = [(name, old[name], value) for name, value in new.items() if name in old]
+        entries = old if isinstance(old, Mapping) else {}
+        pairs = [(name, entries[name], value) for name, value in new.items() if name in entries]
     elif isinstance(new, tuple) and any(map(_has_children, new)):
-        if all(map(tree.is_node, new)) and list(map(type, old)) != list(map(type, new)):
-            yield path, ",".join(type(item).__name__ for item in new)
-            old = tuple(parts.blank(type(item)) for item in new)
-        pairs = [(str(index), *both) for index, both in enumerate(zip(old, new, strict=False))]
+        if all(map(tree.is_node, new)) and _types(old) != _types(new):
+            yield path, ",".join(kind.__name__ for kind in _types(new))
+            old = tuple(map(parts.blank, _types(new)))
+        elements = old if isinstance(old, tuple) else ()
+        pairs = [(str(index), *both) for index, both in enumerate(zip(elements, new, strict=False))]
     else:
         if old != new and not callable(new):
             yield path, format_value(new)
         return
     for name, before, after in pairs:
         yield from overrides(before, after, f"{path}.{name}".lstrip("."))
+
+
+def _types(value: Any) -> tuple[type, ...]:
+    """The classes of a tuple's elements; none for another value."""
+    return tuple(map(type, value)) if isinstance(value, tuple) else ()
 
 
 def _has_children(value: Any) -> bool:

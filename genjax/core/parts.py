@@ -53,20 +53,50 @@ def part_types(hint: Any) -> tuple[type, ...]:
     return () if plain or issubclass(hint, (tuple, list, dict)) else (hint,)
 
 
-def _members(protocol: type) -> set[str]:
-    """The names that a class must have to satisfy a protocol."""
+@functools.cache
+def _members(protocol: type) -> dict[str, Any]:
+    """What a class must have to satisfy a protocol: member name -> the protocol's function, property or None."""
     bases = [base for base in protocol.__mro__ if getattr(base, "_is_protocol", False)]
-    names = {name for base in bases for name in (*vars(base), *inspect.get_annotations(base))}
-    return {name for name in names if not name.startswith("_")}
+    known = {name: None for base in bases for name in inspect.get_annotations(base)}
+    known |= {name: member for base in reversed(bases) for name, member in vars(base).items()}
+    return {name: member for name, member in known.items() if name == "__call__" or not name.startswith("_")}
+
+
+def _takes(method: Any, protocols: Any) -> bool:
+    """Whether a class's method can be called as the protocol's: by position, and in genjax also by name."""
+    if not inspect.isfunction(method):
+        return False
+    parameters = inspect.signature(method).parameters.values()
+    signature = inspect.Signature([p for p in parameters if p.kind is not p.KEYWORD_ONLY])
+    names = [p.name for p in inspect.signature(protocols).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    try:
+        signature.bind(*names)
+        if method.__module__.partition(".")[0] == PACKAGE.name:
+            signature.bind(**dict.fromkeys(names))
+    except TypeError:
+        return False
+    return True
+
+
+@functools.cache
+def _satisfies(cls: type, protocol: type) -> bool:
+    own = {field.name for field in dataclasses.fields(cls)} | set(dir(cls))
+    methods = dict(inspect.getmembers(cls, inspect.isfunction))
+    return all(
+        name in own and (not inspect.isfunction(member) or _takes(methods.get(name), member))
+        for name, member in _members(protocol).items()
+    )
 
 
 def fits(cls: type, hint: Any) -> bool:
-    """Whether instances of a dataclass satisfy a hint: by inheritance, or by the members of a protocol."""
+    """Whether instances of a dataclass satisfy a hint: by inheritance, or by the members of a protocol.
+
+    A class has a protocol's method if its own takes the same arguments.
+    """
     if not dataclasses.is_dataclass(cls) or inspect.isabstract(cls) or getattr(cls, "_is_protocol", False):
         return False
-    own = {field.name for field in dataclasses.fields(cls)} | set(dir(cls))
     return any(
-        _members(part) <= own if getattr(part, "_is_protocol", False) else issubclass(cls, part)
+        _satisfies(cls, part) if getattr(part, "_is_protocol", False) else issubclass(cls, part)
         for part in part_types(hint)
     )
 
@@ -95,8 +125,20 @@ def own_fields(cls: Any) -> list[dataclasses.Field]:
     return [field for field in dataclasses.fields(cls) if field.init and field.name not in hidden]
 
 
+def unset(value: Any) -> bool:
+    """Whether a required field of a part, or of a part within it, is unset."""
+    if isinstance(value, Mapping):
+        return any(map(unset, value.values()))
+    if isinstance(value, tuple):
+        return any(map(unset, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return any(unset(getattr(value, field.name)) for field in own_fields(value))
+    return value is UNSET
+
+
 def _make(cls: type, values: Mapping[str, Any]) -> Any:
-    if hasattr(cls, "clone") or UNSET not in values.values():
+    """An instance; without its `__init__` and `__post_init__` while something in it is unset."""
+    if not unset(values):
         return cls(**values)
     node: Any = object.__new__(cls)
     for name, value in values.items():
@@ -105,9 +147,7 @@ def _make(cls: type, values: Mapping[str, Any]) -> Any:
 
 
 def replace(node: Any, **changes: Any) -> Any:
-    """A copy of a dataclass instance with some fields changed (for Linen modules: `clone`)."""
-    if hasattr(node, "clone"):
-        return node.clone(**changes)
+    """A copy of a dataclass instance, or of a Linen module, with some fields changed."""
     return _make(type(node), {field.name: getattr(node, field.name) for field in own_fields(node)} | changes)
 
 

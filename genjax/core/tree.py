@@ -254,7 +254,7 @@ def describe(value: Any, where: str = "config", fields: Callable[[Any], Mapping[
     """
     if is_node(value):
         inner = {name: describe(child, f"{where}.{name}", fields) for name, child in fields(value).items()}
-        return {"@type": _reference(type(value), where), **inner}
+        return {"@type": reference(type(value), where), **inner}
     if isinstance(value, Mapping):
         return {str(name): describe(child, f"{where}.{name}", fields) for name, child in value.items()}
     if isinstance(value, tuple | list):
@@ -264,13 +264,18 @@ def describe(value: Any, where: str = "config", fields: Callable[[Any], Mapping[
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, type) or callable(value):
-        return {"@ref": _reference(value, where)}
+        return {"@ref": reference(value, where)}
     raise UserError(
         f"{where}={value!r} cannot be written to JSON: use a number, a string, or a dataclass of these"
     )
 
 
-def _reference(thing: Any, where: str) -> str:
+def reference(thing: Any, where: str) -> str:
+    """The "module:name" of a class or function.
+
+    Raises:
+        UserError: it has no name at the top level of a module.
+    """
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "<lambda>")
     if module is None or "<" in name:
         raise UserError(
@@ -290,7 +295,7 @@ def restore(value: Any, find: Callable[[str], Any]) -> Any:
         The tree; sequences come back as tuples.
 
     Raises:
-        UserError: a class no longer has a field that the JSON names.
+        UserError: a class is no dataclass, or no longer has a field that the JSON names.
     """
     if isinstance(value, list):
         return tuple(restore(child, find) for child in value)
@@ -304,6 +309,8 @@ def restore(value: Any, find: Callable[[str], Any]) -> Any:
     if "@type" not in value:
         return children
     cls = find(value["@type"])
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise UserError(f"{value['@type']} is no dataclass")
     known = {field.name for field in dataclasses.fields(cls)}
     for name in children:
         if name not in known:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from genjax.core.lazy import attach
 
 if TYPE_CHECKING:
+    from genjax.distributions.aggregate import DIPVAE, MMD, BetaTCVAE
     from genjax.distributions.elbo import ELBO, IWAE, Beta, Capacity, DReG, FreeBits
     from genjax.distributions.likelihoods import (
         Bernoulli,

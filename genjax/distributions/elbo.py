@@ -16,6 +16,8 @@ where q's own parameters in log w_i are constants. Penalties that replace the EL
     Beta       beta KL; beta rises linearly from 0 over `warmup` steps    (Higgins et al. 2017; Bowman et al. 2016)
     Capacity   gamma | KL - C |; C rises linearly from 0                  (Burgess et al. 2018, arXiv:1804.03599, eq. 8)
     FreeBits   sum_g max( lambda, mean over the batch of KL_g )           (Kingma et al. 2016, arXiv:1606.04934, eq. 15)
+
+Penalties on the aggregate posterior are in `aggregate`.
 """
 
 from collections.abc import Callable
@@ -26,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from genjax.core.types import Array, Key, named, record
+from genjax.core.types import Array, Key, PyTree, named, record
 from genjax.distributions.gaussian import log_normal
 
 CHUNK = 50  # importance samples per example held in memory at once
@@ -43,11 +45,19 @@ class Terms:
         log_likelihood: log p(x|z).
         log_ratio: log p(z) - log q(z|x).
         kl: KL(q || p) by groups of latents, in closed form or estimated.
+        z: the posterior's draws [b, k, *latent]; None where there is more than one latent (a ladder).
+        mean: of q(z|x), [b, *latent], or None.
+        log_std: log standard deviation of q(z|x), [b, *latent], or None.
+        prior: draws from p(z), shaped as z, in the loss; else None.
     """
 
     log_likelihood: Float[Array, "b k"]
     log_ratio: Float[Array, "b k"]
     kl: Groups
+    z: PyTree = None
+    mean: PyTree = None
+    log_std: PyTree = None
+    prior: PyTree = None
 
 
 def progress(step: Step, steps: int) -> Float[Array, ""]:
@@ -61,8 +71,8 @@ def progress(step: Step, steps: int) -> Float[Array, ""]:
 class Penalty(Protocol):
     """The KL term of the training loss."""
 
-    def cost(self, kl: Groups, step: Step) -> Float[Array, ""]:
-        """Nats, mean over the batch, from the KL of each example by groups of latents."""
+    def cost(self, terms: Terms, step: Step) -> Float[Array, ""]:
+        """Nats, mean over the batch, from the terms of the bound."""
         ...
 
 
@@ -78,9 +88,9 @@ class Beta:
     beta: float = 1.0
     warmup: int = 0
 
-    def cost(self, kl: Groups, step: Step) -> Float[Array, ""]:
+    def cost(self, terms: Terms, step: Step) -> Float[Array, ""]:
         """See `Penalty.cost`."""
-        return self.beta * progress(step, self.warmup) * jnp.mean(jnp.sum(kl, axis=1))
+        return self.beta * progress(step, self.warmup) * jnp.mean(jnp.sum(terms.kl, axis=1))
 
 
 @dataclass(frozen=True)
@@ -97,9 +107,11 @@ class Capacity:
     nats: float = 25.0
     steps: int = 1000
 
-    def cost(self, kl: Groups, step: Step) -> Float[Array, ""]:
+    def cost(self, terms: Terms, step: Step) -> Float[Array, ""]:
         """See `Penalty.cost`."""
-        return self.gamma * jnp.abs(jnp.mean(jnp.sum(kl, axis=1)) - self.nats * progress(step, self.steps))
+        return self.gamma * jnp.abs(
+            jnp.mean(jnp.sum(terms.kl, axis=1)) - self.nats * progress(step, self.steps)
+        )
 
 
 @dataclass(frozen=True)
@@ -117,9 +129,9 @@ class FreeBits:
 
     nats: float = 0.25
 
-    def cost(self, kl: Groups, step: Step) -> Float[Array, ""]:
+    def cost(self, terms: Terms, step: Step) -> Float[Array, ""]:
         """See `Penalty.cost`."""
-        return jnp.sum(jnp.maximum(self.nats, jnp.mean(kl, axis=0)))
+        return jnp.sum(jnp.maximum(self.nats, jnp.mean(terms.kl, axis=0)))
 
 
 def reparameterise(
@@ -214,7 +226,7 @@ class ELBO:
 
     def loss(self, terms: Terms, step: Step) -> Float[Array, ""]:
         """-E_q[log p(x|z)] + penalty."""
-        return self.penalty.cost(terms.kl, step) - jnp.mean(terms.log_likelihood)
+        return self.penalty.cost(terms, step) - jnp.mean(terms.log_likelihood)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from genjax.training.loop import Run
 from genjax.training.pretrained import workdirs
 from genjax.training.step import TrainState
 from genjax.training.workdir import load_state, merge_adapters, read_report, reopen
-from genjax.training.writers import METRICS
+from genjax.training.writers import METRICS, metric_rows
 
 PRINTED = ("frechet_ratio", "recall", "label_accuracy", "seconds_per_1000")
 
@@ -139,8 +139,7 @@ def evaluate_run(word: str, reference: SampleReference | None, run: Run, num: in
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.jsonl; empty if the file is missing."""
-    path = workdir / METRICS
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return list(metric_rows(workdir / METRICS))
 
 
 def title(row: Sequence[Entry]) -> str:

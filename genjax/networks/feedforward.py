@@ -6,14 +6,14 @@ pre-activation.
 
 import flax.linen as nn
 import numpy as np
-from jaxtyping import Float
 
 from genjax.core.types import Array
 from genjax.networks.layers.blocks import Conditioning, Modulation
 from genjax.networks.layers.linen import Activation, Dense, activate
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
 
 
-class FeedForward(nn.Module):
+class FeedForward(ConditionalNetwork):
     """Multilayer perceptron without norms or skip connections.
 
     Attributes:
@@ -26,16 +26,7 @@ class FeedForward(nn.Module):
     activation: Activation = "tanh"
     dropout: float = 0.0
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b *n"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b *m"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Applies the network to flattened inputs; the parameters depend on the size of x.
 
         Args:

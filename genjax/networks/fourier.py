@@ -3,12 +3,12 @@
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from genjax.core.types import Array
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
 
 
-class FourierFeatures(nn.Module):
+class FourierFeatures(ConditionalNetwork):
     """A network applied to (x, sin(2^n pi x), cos(2^n pi x)), n = low ... high, concatenated along the last axis.
 
     With 256 levels in [-1, 1] the paper uses n = 7, 8: waves with periods of two levels and one, which distinguish
@@ -24,16 +24,7 @@ class FourierFeatures(nn.Module):
     low: int = 7
     high: int = 8
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b *n i"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b *m o"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Applies `net` to x and its features: 1 + 2 (high - low + 1) channels for each channel of x.
 
         Args:

@@ -8,14 +8,14 @@ with (s_l, m_l) = P_l silu(e), see `blocks.Conditioning`.
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from genjax.core.types import Array
 from genjax.networks.layers.blocks import Conditioning, Modulation, TimeFeatures
 from genjax.networks.layers.linen import Activation, Dense, GroupNorm, activate, lecun, zeros
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
 
 
-class MLP(nn.Module):
+class MLP(ConditionalNetwork):
     """Residual multilayer perceptron.
 
     Attributes:
@@ -38,16 +38,7 @@ class MLP(nn.Module):
     dropout: float = 0.0
     dtype: str = "float32"
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b *n"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b *m"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Applies the network to flattened inputs; the parameters depend on the size of x.
 
         Args:

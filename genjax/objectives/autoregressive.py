@@ -19,7 +19,6 @@ z-loss (Chowdhery et al. 2022, arXiv:2204.02311, section 5) adds z (log sum_k ex
 normalised. In training the network's own penalty is added (`objective.Penalised`: mixtures of experts).
 """
 
-import dataclasses
 import functools
 import inspect
 import math
@@ -340,7 +339,3 @@ class Autoregressive:
         max_length = math.prod(self.shape)
         model = self.model(params, num, cond)
         return generate(model, self.decoding, named(key, "decode"), prompt, count, max_length, self.stop)
-
-    def with_decoding(self, **changes: Any) -> "Autoregressive":
-        """The same model with changed fields of `decoding`."""
-        return dataclasses.replace(self, decoding=dataclasses.replace(self.decoding, **changes))

@@ -153,10 +153,7 @@ class Flow:
 
         return jax.nn.logsumexp(jax.lax.map(once, jnp.arange(draws)), axis=0) - math.log(draws)
 
-    @property
-    def sampling(self) -> Sampling:
-        """One pass through the network."""
-        return Sampling("direct")
+    sampling = Sampling("direct")
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> Array:
         """Maps draws from the base to data.

@@ -4,7 +4,6 @@ Every function takes arrays on the host or a device and returns an RGB `PIL.Imag
 matplotlib's Agg canvas without pyplot: no display and no global state is needed.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from genjax.core.errors import UserError, nearest
 from genjax.core.types import Array
 from genjax.reports.sounds import decibels
+from genjax.training.writers import metric_rows
 
 SEPARATOR = 128  # grey level of the lines between images
 _DPI = 100
@@ -233,7 +233,7 @@ def curves(path: str | Path, names: Sequence[str] = ()) -> Image.Image:
     """
     if not Path(path).is_file():
         raise UserError(f"no metrics at {path}")
-    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    rows = list(metric_rows(Path(path)))
     series: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for name in row.keys() - {"step", "time"}:

@@ -11,8 +11,10 @@ from genjax.core.errors import UserError
 from genjax.core.overrides import overrides
 from genjax.data.source import Named, innermost
 from genjax.evaluation.comparison import without_seed
+from genjax.training import description
 from genjax.training import experiment as experiments
-from genjax.training.experiment import DESCRIPTION, Experiment
+from genjax.training.description import DESCRIPTION
+from genjax.training.experiment import Experiment
 from genjax.training.pretrained import workdirs
 from genjax.training.workdir import EVALUATED_WITH, read_report
 
@@ -66,12 +68,23 @@ class FinishedRun:
         if not name:
             return f"none: trained from Python, see {self.workdir / DESCRIPTION}"
         words = [f"train --config={name}" + (f":{Path(variant).name}" if variant else "")]
-        usual = experiments.load(
-            f"{self.workdir / experiments.CONFIG_COPY}" + (f":{variant}" if variant else "")
-        )
-        words += _flags(overrides(usual, self.experiment))
+        if (usual := self._usual()) is not None:
+            words += _flags(overrides(usual, self.experiment))
         changed = _flags(self.evaluated_with.items())
         return " ".join(words) + (f"; evaluate {' '.join(changed)}" if changed else "")
+
+    def _usual(self) -> Experiment | None:
+        """The experiment as the config defines it; None for a run of format 1 with a config that is not shipped.
+
+        A config of format 1 calls classes with the arguments of that time: the shipped one of its name replaces it.
+        """
+        name, variant = self.config
+        path = self.workdir / experiments.CONFIG_COPY
+        if description.is_old(self.workdir):
+            if name not in experiments.shipped():
+                return None
+            path = experiments.shipped()[name]
+        return experiments.load(f"{path}" + (f":{variant}" if variant else ""))
 
     @property
     def evaluated_with(self) -> dict[str, str]:
@@ -125,5 +138,4 @@ def _read(workdir: Path) -> FinishedRun:
     if not report:
         raise UserError(f"{workdir} has not been evaluated: evaluate it first, workdir={workdir}")
     experiment = experiments.restore(workdir)
-    spec = json.loads((workdir / DESCRIPTION).read_text())["config"]
-    return FinishedRun(workdir, spec, experiment, report)
+    return FinishedRun(workdir, description.read(workdir)["config"], experiment, report)

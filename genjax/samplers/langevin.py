@@ -14,7 +14,6 @@ has the density as its stationary distribution as e -> 0. On N(m, v) it is an au
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -141,32 +140,22 @@ class LangevinCorrector:
         return _langevin(gradient, x, named(key, "corrector"), size, self.steps)[0]
 
 
-@runtime_checkable
-class Predictor(Sampler, Protocol):
-    """A sampler with `steps` and `evaluations`, as every `SingleStep` has."""
-
-    @property
-    def steps(self) -> int:
-        """Number of steps."""
-        ...
-
-    @property
-    def evaluations(self) -> int:
-        """Number of evaluations of the denoiser per sample."""
-        ...
-
-
 @dataclass(frozen=True)
 class PredictorCorrector:
     """A predictor's step, then a corrector at the time reached (Song et al. 2021, alg. 1).
 
     Attributes:
-        predictor: any sampler with a number of steps and a grid.
+        predictor: any sampler.
         corrector: leaves the marginal invariant; skipped where sigma = 0.
     """
 
-    predictor: Predictor = ReverseDiffusion()
+    predictor: Sampler = ReverseDiffusion()
     corrector: LangevinCorrector = LangevinCorrector()
+
+    @property
+    def steps(self) -> int:
+        """The predictor's."""
+        return self.predictor.steps
 
     @property
     def evaluations(self) -> int:

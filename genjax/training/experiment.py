@@ -5,14 +5,16 @@ and overrides leaves: `--config=FILE[:variant] --config.a.b=value`. A work direc
 a copy of the config file, from which the same tree is rebuilt without the command line.
 """
 
+import contextlib
+import functools
 import hashlib
-import importlib
 import importlib.util
 import inspect
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.abc import Loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -27,18 +29,17 @@ from genjax.core.sharding_rules import Rule
 from genjax.core.tree import tunable
 from genjax.data import Data
 from genjax.data.loading import Input
+from genjax.training import description, format_1
+from genjax.training.description import CONFIG_MODULE, DESCRIPTION, FORMAT
 from genjax.training.optimizers import Adam, Optimizer
 
-FORMAT = 1  # version of experiment.json
 _PACKAGE = Path(__file__).parents[1]
 _INSTALLED = (
     _PACKAGE / "experiments"
 )  # where `pip install` puts the programs; in a clone they are beside genjax
 PROGRAMS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "experiments"
 CONFIGS = PROGRAMS / "configs"
-CONFIG_MODULE = "genjax_config_"  # prefix of modules loaded from config files; a hash of the contents follows
 CONFIG_COPY = "config.py"  # in the work directory
-DESCRIPTION = "experiment.json"
 CHECKPOINTS, BEST = "checkpoints", "best"
 
 
@@ -198,11 +199,18 @@ def find_config(name: str) -> Path:
     raise UserError(f"no config '{name}': {nearest(path.stem, shipped())}")
 
 
-def load_module(path: Path) -> ModuleType:
+def load_module(path: Path, old: bool = False) -> ModuleType:
     """Executes a config file and caches the module by the hash of its contents.
 
+    Args:
+        path: of the file.
+        old: whether it may be of format 1, and import genjax's modules by their names of that time.
+
+    Returns:
+        The module; its `__source__` is the text of the file.
+
     Raises:
-        UserError: the file cannot be read, or has a syntax error.
+        UserError: the file cannot be read, has a syntax error, or imports something of genjax by an old name.
     """
     try:
         text = path.read_bytes()
@@ -219,16 +227,34 @@ def load_module(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    vars(module)["__source__"] = text.decode()
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
+        _execute(spec.loader, module, old)
+    except Exception as error:
         del sys.modules[name]
-        raise UserError(f"config {path}, line {error.lineno}: {error.msg}") from error
-    except Exception:
-        del sys.modules[name]
+        if message := _config_error(error):
+            raise UserError(f"config {path}{message}") from error
         raise
     return module
+
+
+def _execute(loader: Loader, module: ModuleType, old: bool) -> None:
+    try:
+        loader.exec_module(module)
+    except ImportError as error:
+        if not (old and format_1.present_name(error)):
+            raise
+        with format_1.old_names():
+            loader.exec_module(module)
+
+
+def _config_error(error: Exception) -> str:
+    """What is wrong with a config file, if that is its syntax or a name of format 1; else ""."""
+    if isinstance(error, SyntaxError):
+        return f", line {error.lineno}: {error.msg}"
+    new = format_1.present_name(error) if isinstance(error, ImportError) else ""
+    return f": {error}; it is {new} now" if new else ""
 
 
 def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Experiment:
@@ -299,30 +325,24 @@ def restore(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> Experim
     Raises:
         UserError: it holds no run, a file in it cannot be read, or an override does not fit.
     """
-    path = workdir / DESCRIPTION
-    if not path.is_file():
-        raise UserError(f"{workdir} is not the work directory of a run: it has no {DESCRIPTION}")
-    try:
-        stored = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from None
-    if stored.get("format") != FORMAT:
-        raise UserError(f"{path} has format {stored.get('format')}; this genjax reads format {FORMAT}")
-
-    def find(reference: str) -> Any:
-        module_name, _, name = reference.partition(":")
-        own = module_name.startswith(CONFIG_MODULE)
-        try:
-            found: Any = load_module(workdir / CONFIG_COPY) if own else importlib.import_module(module_name)
-            for part in name.split("."):
-                found = getattr(found, part)
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"{path} needs {reference}, which cannot be found: {error}") from None
-        return found
-
+    stored = description.read(workdir)
+    old = stored["format"] < FORMAT
+    config = functools.partial(load_module, workdir / CONFIG_COPY, old=True)
+    find = functools.partial(description.find, config=config, where=workdir / DESCRIPTION)
+    described = stored["experiment"]
+    if old:
+        described = format_1.upgrade(described, lambda reference: _bases(find(reference)))
     overrides = list(overrides)
-    own = (load_module(workdir / CONFIG_COPY),) if overrides and (workdir / CONFIG_COPY).exists() else ()
-    return _overridden(tree.restore(stored["experiment"], find), overrides, own)
+    own: tuple[ModuleType, ...] = ()
+    if overrides and (workdir / CONFIG_COPY).exists():
+        # A config of format 1 may call classes with the arguments of that time. Then its own parts cannot be chosen.
+        with contextlib.suppress(*([Exception] if old else [])):
+            own = (config(),)
+    return _overridden(tree.restore(described, find), overrides, own)
+
+
+def _bases(cls: type) -> list[str]:
+    return [tree.reference(base, "config") for base in cls.__mro__[1:]]
 
 
 def check_resume(old: Experiment, new: Experiment, workdir: Path) -> None:
@@ -336,7 +356,9 @@ def check_resume(old: Experiment, new: Experiment, workdir: Path) -> None:
     Raises:
         UserError: the experiments differ in a field that is not tunable; the message shows both values.
     """
-    before, after = (tree.describe(experiment, fields=tree.untunable) for experiment in (old, new))
+    before, after = (
+        description.comparable(tree.describe(experiment, fields=tree.untunable)) for experiment in (old, new)
+    )
     changed = [f"{path}: {was} -> {now}" for path, was, now in tree.differences(before, after)]
     if changed:
         more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""

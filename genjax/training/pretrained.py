@@ -24,8 +24,9 @@ from jax.interpreters import mlir
 
 from genjax.core import checksums, tree
 from genjax.core.errors import UserError
-from genjax.core.objective import Objective
+from genjax.core.objective import HasLatents, Objective
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree
+from genjax.data import Data
 from genjax.training import experiment as experiments
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.experiment import Experiment
@@ -56,6 +57,28 @@ class Pretrained:
     def objective(self) -> Objective:
         """The objective of the run; raises as `experiment` does."""
         return self.experiment().objective
+
+    def latents(self, default: Experiment, *, discrete: bool) -> tuple[HasLatents, Data]:
+        """The first stage of a model of latents.
+
+        Args:
+            default: the experiment of the first stage where the directory holds no run, so that the second stage can
+                be described before the first is trained.
+            discrete: whether the model is for codes, not for real latents.
+
+        Returns:
+            (autoencoder, its data).
+
+        Raises:
+            UserError: the run has no latents, or latents of the other kind.
+        """
+        exists = (Path(self.workdir) / experiments.DESCRIPTION).is_file()
+        first = self.experiment() if exists else default
+        kind = "codes" if discrete else "real latents"
+        coder = first.objective
+        if not isinstance(coder, HasLatents) or bool(coder.values) != discrete:
+            raise UserError(f"{self.workdir} holds a {type(coder).__name__}, which has no {kind}")
+        return coder, first.data
 
     def parameters(self) -> tuple[Params, Extra]:
         """The moving average of the parameters and `extra` as NumPy arrays, from the folder `checkpoint_folder`.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,16 @@ import jax
 from genjax.core.errors import UserError
 from genjax.core.objective import Adapter
 from genjax.parallel import multihost
+from genjax.training import description, format_1, pretrained
 from genjax.training import experiment as experiments
-from genjax.training import pretrained
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.experiment import Experiment
 from genjax.training.loop import Run, prepare
 from genjax.training.step import TrainState
+from genjax.training.writers import METRICS, rewrite_metrics, write_atomic
 
 EVALUATION = "evaluation.json"
+REPORT_FORMAT = 2  # of evaluation.json; reports without a format have the metric names of format 1
 SAMPLES = "samples"
 REFERENCE = "inception_reference.npz"
 
@@ -42,8 +44,10 @@ def open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
 
 
 def _open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
-    if (workdir / experiments.DESCRIPTION).exists():
+    if (workdir / description.DESCRIPTION).exists():
         experiments.check_resume(experiments.restore(workdir), experiment, workdir)
+        if description.is_old(workdir) and (workdir / METRICS).exists():
+            rewrite_metrics(workdir / METRICS)  # before `save` writes the present format
     elif workdir.is_dir() and any(workdir.iterdir()):
         raise UserError(f"{workdir} is not empty and holds no run: choose another workdir=DIR")
     try:
@@ -96,15 +100,24 @@ def reopen_trained(workdir: Path, overrides: Iterable[tuple[str, str]]) -> tuple
 
 
 def read_report(workdir: Path) -> dict[str, Any]:
-    """A run's evaluation.json; empty where there is none.
+    """A run's evaluation.json without its format; empty where there is none.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or of a later format.
     """
     path = workdir / EVALUATION
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        report = json.loads(path.read_text())
+        stored = report.pop("format", 1)
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+    if stored not in (1, REPORT_FORMAT):
+        raise UserError(f"{path} has format {stored}; this genjax reads format {REPORT_FORMAT}")
+    return report if stored == REPORT_FORMAT else format_1.upgrade_report(report)
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Writes a report as JSON, with its format; see `read_report`."""
+    write_atomic(path, json.dumps({"format": REPORT_FORMAT, **report}, indent=1) + "\n")

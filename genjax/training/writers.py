@@ -23,6 +23,8 @@ import numpy as np
 from PIL import Image
 from tensorboardX import SummaryWriter
 
+from genjax.training import description, format_1
+
 METRICS = "metrics.jsonl"  # in the work directory
 
 
@@ -32,8 +34,17 @@ def _number(value: Any) -> int | float | str:
     return number if isinstance(number, int) or math.isfinite(number) else str(float(number))
 
 
-def metric_rows(path: Path, last: int) -> Iterator[dict[str, Any]]:
-    """The complete rows of metrics.jsonl up to step `last`; none if there is no file."""
+def metric_rows(path: Path, last: int | None = None) -> Iterator[dict[str, Any]]:
+    """The complete rows of metrics.jsonl; metrics of a run of format 1 have their present names.
+
+    Args:
+        path: of the file, in the work directory.
+        last: step of the last row; None for all rows.
+
+    Yields:
+        The rows; none if there is no file.
+    """
+    old = description.is_old(path.parent)
 
     def refuse(word: str) -> None:
         raise ValueError(word)
@@ -43,8 +54,10 @@ def metric_rows(path: Path, last: int) -> Iterator[dict[str, Any]]:
             row = json.loads(line, parse_constant=refuse)
         except ValueError:
             continue  # cut short when the run was killed
-        if isinstance(row, dict) and isinstance(row.get("step"), int) and row["step"] <= last:
-            yield row
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            continue
+        if last is None or row["step"] <= last:
+            yield format_1.upgrade_metrics(row) if old else row
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -54,12 +67,18 @@ def write_atomic(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def rewrite_metrics(path: Path, last: int | None = None) -> list[dict[str, Any]]:
+    """Replaces metrics.jsonl by its `metric_rows`, and returns these."""
+    rows = list(metric_rows(path, last))
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
 def _resume(path: Path, last: int) -> float:
     """Drops incomplete rows and those after step `last` from metrics.jsonl; returns the time of the last row."""
     if not path.exists():
         return 0.0
-    rows = list(metric_rows(path, last))
-    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
+    rows = rewrite_metrics(path, last)
     return float(rows[-1].get("time", 0.0)) if rows else 0.0
 
 

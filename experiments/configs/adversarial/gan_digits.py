@@ -68,14 +68,8 @@ VARIANTS = {
 ADAM = Adam(learning_rate=1e-3, b1=0.0, b2=0.99)
 # Variants whose paper uses momentum, or without a penalty, need other learning rates.
 OPTIMIZERS = {
-    "dcgan": {
-        "discriminator": Adam(learning_rate=2e-4, b1=0.5),
-        "generator": Adam(learning_rate=2e-4, b1=0.5),
-    },
-    "projection": {
-        "discriminator": Adam(learning_rate=1e-3, b1=0.0),
-        "generator": Adam(learning_rate=1e-3, b1=0.0),
-    },
+    "dcgan": Adam(learning_rate=2e-4, b1=0.5),
+    "projection": Adam(learning_rate=1e-3, b1=0.0),
 }
 STEPS = {"dcgan": 5000}
 
@@ -84,11 +78,11 @@ def get_experiment(variant: str = "r1") -> Experiment:
     """Two players; Adam without momentum, unless the variant's paper uses it."""
     if variant not in VARIANTS:
         raise UserError(f"gan_digits has the variants {', '.join(VARIANTS)}, not '{variant}'")
-    objective = VARIANTS[variant]
+    objective, adam = VARIANTS[variant], OPTIMIZERS.get(variant, ADAM)
     return Experiment(
         objective=objective,
         data=DATA,
-        optimizer=OPTIMIZERS.get(variant, {"discriminator": ADAM, "generator": ADAM}),
+        optimizer={"discriminator": adam, "generator": adam},
         steps=STEPS.get(variant, 1000 * objective.every),
         checkpoint_every=500,
         sample_every=500,

@@ -29,15 +29,14 @@ from genjax.training.optimizers import Adam, Optimizer
 class Kind:
     """Settings of a kind."""
 
-    discriminator: Optimizer
-    generator: Optimizer
+    optimizer: Optimizer  # of both players
     steps: int
 
 
 KINDS = {
-    "r1": Kind(*(Adam(learning_rate=1e-3, b1=0.0, b2=0.99),) * 2, steps=10_000),
-    "dcgan": Kind(*(Adam(learning_rate=2e-4, b1=0.5),) * 2, steps=5000),
-    "wgan_gp": Kind(*(Adam(learning_rate=1e-3, b1=0.0, b2=0.99),) * 2, steps=3000),
+    "r1": Kind(Adam(learning_rate=1e-3, b1=0.0, b2=0.99), steps=10_000),
+    "dcgan": Kind(Adam(learning_rate=2e-4, b1=0.5), steps=5000),
+    "wgan_gp": Kind(Adam(learning_rate=1e-3, b1=0.0, b2=0.99), steps=3000),
 }
 
 
@@ -83,7 +82,7 @@ def get_experiment(variant: str = "mnist") -> Experiment:
     return Experiment(
         objective=make(kind, data),
         data=data,
-        optimizer={"discriminator": chosen.discriminator, "generator": chosen.generator},
+        optimizer={"discriminator": chosen.optimizer, "generator": chosen.optimizer},
         steps=chosen.steps,
         batch_size=64,
         checkpoint_every=1000,

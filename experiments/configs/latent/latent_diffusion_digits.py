@@ -1,7 +1,7 @@
 """Class-conditional diffusion in the latents of a VAE, on handwritten digits: latent diffusion; two minutes on 2 cores.
 
 ./launch/local.sh train --config=kl_digits                                  # first the autoencoder, in runs/kl_digits
-./launch/local.sh train --config=latent_diffusion_digits[:WORKDIR]          # WORKDIR: of the autoencoder, if elsewhere
+./launch/local.sh train --config=latent_diffusion_digits[:WORKDIR]          # WORKDIR: of another autoencoder
 """
 
 import kl_digits
@@ -20,21 +20,22 @@ from genjax.training.pretrained import Pretrained
 
 def get_experiment(workdir: str = "runs/kl_digits") -> Experiment:
     """The settings of diffusion_digits, except the network: half the resolution, so one level less."""
-    coder = kl_digits.model()
+    weights = Pretrained(workdir)
+    coder, data = weights.latents(kl_digits.get_experiment(), discrete=False)
     return Experiment(
         objective=Latent(
             coder,
-            Pretrained(workdir),
+            weights,
             Diffusion(
                 net=UNet(channels=32, multipliers=(1,), blocks=1, attention=(0,), dropout=0.1),
                 shape=coder.latent_shape,
-                condition=Labels(10, 0.1),
+                condition=Labels(data.classes, 0.1) if data.classes else None,
                 guidance=ClassifierFree(scale=1.5),
                 sampler=DDIM(steps=50),
                 likelihood=OdeLikelihood(steps=0),  # no density: these digits are not dequantized
             ),
         ),
-        data=kl_digits.DATA,
+        data=data,
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0),
         steps=1000,
         batch_size=128,

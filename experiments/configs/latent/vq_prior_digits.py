@@ -1,7 +1,9 @@
-"""Class-conditional transformer over the codes of a VQ-VAE: the second stage of vqvae_digits; two minutes on 2 cores.
+"""Class-conditional transformer over the codes of an autoencoder, such as vqvae_digits; two minutes on 2 cores.
 
 ./launch/local.sh train --config=vqvae_digits                       # first the autoencoder, in runs/vqvae_digits
-./launch/local.sh train --config=vq_prior_digits[:WORKDIR]          # WORKDIR: of the autoencoder, if elsewhere
+./launch/local.sh train --config=vq_prior_digits[:WORKDIR]          # WORKDIR: of another one, like runs/vqgan_digits
+
+The autoencoder and its data are those of WORKDIR; before it exists, those of vqvae_digits.
 """
 
 from dataclasses import replace
@@ -20,7 +22,8 @@ from genjax.training.pretrained import Pretrained
 
 def get_experiment(workdir: str = "runs/vqvae_digits") -> Experiment:
     """Samples are decoded and metrics are of digits. The codes of all data are computed once, if WORKDIR exists."""
-    coder, weights = vqvae_digits.model(), Pretrained(workdir)
+    weights = Pretrained(workdir)
+    coder, data = weights.latents(vqvae_digits.get_experiment(), discrete=True)
     return Experiment(
         objective=Latent(
             coder,
@@ -29,10 +32,10 @@ def get_experiment(workdir: str = "runs/vqvae_digits") -> Experiment:
                 net=TokenTransformer(width=64, depth=2, heads=4, dropout=0.3, causal=True),
                 shape=coder.latent_shape,
                 values=coder.values,
-                condition=Labels(10),
+                condition=Labels(data.classes) if data.classes else None,
             ),
         ),
-        data=replace(vqvae_digits.DATA, source=Encoded(vqvae_digits.DATA.source, weights)),
+        data=replace(data, source=Encoded(data.source, weights)),
         optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0, weight_decay=0.1),
         steps=1200,
         batch_size=128,

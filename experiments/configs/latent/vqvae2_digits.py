@@ -6,7 +6,10 @@ vqvae2_digits:prior               a class-conditional transformer over its 20 co
 The prior of an autoencoder in another directory: vqvae2_digits:WORKDIR.
 """
 
+from dataclasses import replace
+
 from genjax.conditioning.labels import Labels
+from genjax.core.objective import HasLatents, Objective
 from genjax.data import Data, Digits, Scale
 from genjax.distributions.likelihoods import OptimalGaussian
 from genjax.networks import ConvDecoder, ConvEncoder, TokenTransformer, UNet
@@ -40,24 +43,30 @@ def model() -> VQVAE2:
     )
 
 
-def prior(workdir: str) -> Latent:
+def prior(coder: HasLatents, weights: Pretrained, classes: int) -> Latent:
     """The second stage: p(top) p(bottom | top)."""
-    coder = model()
     net = TokenTransformer(width=64, depth=2, heads=4, position="learned", dropout=0.3, causal=True)
-    codes = Autoregressive(net=net, shape=coder.latent_shape, values=coder.values, condition=Labels(10))
-    return Latent(coder, Pretrained(workdir), codes)
+    condition = Labels(classes) if classes else None
+    codes = Autoregressive(net=net, shape=coder.latent_shape, values=coder.values, condition=condition)
+    return Latent(coder, weights, codes)
 
 
 def get_experiment(variant: str = "") -> Experiment:
     """Without a variant the first stage; samples and metrics of the second are of digits."""
-    workdir = "runs/vqvae2_digits" if variant == "prior" else variant
+    if not variant:
+        return _experiment(model(), DATA, steps=800, weight_decay=0.01)
+    weights = Pretrained("runs/vqvae2_digits" if variant == "prior" else variant)
+    coder, data = weights.latents(get_experiment(), discrete=True)
+    data = replace(data, source=Encoded(data.source, weights))
+    return _experiment(prior(coder, weights, data.classes), data, steps=1200, weight_decay=0.1)
+
+
+def _experiment(objective: Objective, data: Data, *, steps: int, weight_decay: float) -> Experiment:
     return Experiment(
-        objective=prior(workdir) if variant else model(),
-        data=Data(Encoded(DATA.source, Pretrained(workdir)), DATA.transforms) if variant else DATA,
-        optimizer=AdamW(
-            learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0, weight_decay=0.1 if variant else 0.01
-        ),
-        steps=1200 if variant else 800,
+        objective=objective,
+        data=data,
+        optimizer=AdamW(learning_rate=2e-3, schedule=Cosine(warmup=100), clip=1.0, weight_decay=weight_decay),
+        steps=steps,
         batch_size=128,
         ema=0.99,
         checkpoint_every=400,

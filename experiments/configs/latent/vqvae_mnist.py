@@ -8,6 +8,7 @@ The shipped config runs one epoch of the first stage and two of the second.
 
 from genjax.conditioning.labels import Labels
 from genjax.core.errors import UserError, nearest
+from genjax.core.objective import HasLatents, Objective
 from genjax.data import TFDS, Data, Scale
 from genjax.distributions.likelihoods import OptimalGaussian
 from genjax.networks import ConvDecoder, ConvEncoder, TokenTransformer
@@ -36,7 +37,7 @@ def model(shape: tuple[int, ...]) -> VQVAE:
     )
 
 
-def prior(coder: VQVAE, weights: Pretrained) -> Latent:
+def prior(coder: HasLatents, weights: Pretrained) -> Latent:
     """The second stage."""
     net = TokenTransformer(width=192, depth=6, heads=6, dropout=0.1, causal=True)
     codes = Autoregressive(net=net, shape=coder.latent_shape, values=coder.values, condition=Labels(10))
@@ -49,11 +50,15 @@ def get_experiment(variant: str = "mnist") -> Experiment:
     if name not in NAMES:
         raise UserError(f"vqvae_mnist has no '{variant}': {nearest(variant, (*NAMES, *PRIORS))}")
     data = Data(TFDS(name), (Scale(0.0, 255.0),))
-    coder = model(data.shape)
-    weights = Pretrained("runs/vqvae_mnist" if name == "mnist" else f"runs/vqvae_mnist-{name}")
+    objective: Objective = model(data.shape)
+    if second:
+        weights = Pretrained("runs/vqvae_mnist" if name == "mnist" else f"runs/vqvae_mnist-{name}")
+        coder, data = weights.latents(get_experiment(name), discrete=True)
+        objective = prior(coder, weights)
+        data = Data(Encoded(data.source, weights), data.transforms)
     return Experiment(
-        objective=prior(coder, weights) if second else coder,
-        data=Data(Encoded(data.source, weights), data.transforms) if second else data,
+        objective=objective,
+        data=data,
         optimizer=AdamW(
             learning_rate=1e-3, schedule=Cosine(warmup=100), clip=1.0, weight_decay=0.1 if second else 0.01
         ),

@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import re
 import zlib
-from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Integer
@@ -20,8 +19,8 @@ from jaxtyping import Integer
 from genjax.core.errors import UserError
 from genjax.data.examples import Table
 from genjax.data.packing import fill_rows, pack
-from genjax.data.source import Kind, check_split
-from genjax.data.text.text import StdlibBytes, Vocabulary, decode_utf8, read_file
+from genjax.data.source import check_split
+from genjax.data.text.text import StdlibBytes, TextSource, Vocabulary, decode_utf8, read_file
 
 DEFINITION = re.compile(rb"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+([A-Za-z]\w*)", re.MULTILINE)
 
@@ -58,7 +57,7 @@ class DocumentVocabulary:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lines:
+class Lines(TextSource):
     """The lines of a local text file, or names of Python's standard library.
 
     Attributes:
@@ -71,21 +70,6 @@ class Lines:
     path: str = ""
     length: int = 16
     packed: bool = False
-
-    kind: ClassVar[Kind] = "text"
-    dtype: ClassVar[str] = "int32"
-    classes: ClassVar[int] = 0
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(length,)."""
-        return (self.length,)
-
-    @property
-    def levels(self) -> int:
-        """Number of tokens; reads the file."""
-        return len(self.vocabulary)
 
     @functools.cached_property
     def vocabulary(self) -> DocumentVocabulary:

@@ -4,13 +4,14 @@ A training split holds all windows of `length` tokens (stride 1); other splits h
 evaluation scores each token once (a remainder shorter than `length` is left out).
 """
 
+import abc
 import dataclasses
 import functools
 import pathlib
 import sysconfig
 import zlib
 from collections.abc import Sequence
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Integer
@@ -129,8 +130,34 @@ def split_contiguous(whole: S, splits: tuple[str, ...], train: float, validation
     return {split: whole[a:b] for split, a, b in zip(splits, ends[:-1], ends[1:], strict=True)}  # type: ignore[misc]
 
 
+class TextSource(abc.ABC):
+    """Sources of text: examples are `length` tokens without labels; a subclass has the `vocabulary`."""
+
+    length: int
+
+    kind: ClassVar[Kind] = "text"
+    dtype: ClassVar[str] = "int32"
+    classes: ClassVar[int] = 0
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(length,)."""
+        return (self.length,)
+
+    @property
+    @abc.abstractmethod
+    def vocabulary(self) -> Any:
+        """The map between text and tokens."""
+
+    @property
+    def levels(self) -> int:
+        """Size of the vocabulary."""
+        return len(self.vocabulary)
+
+
 @dataclasses.dataclass(frozen=True)
-class StdlibBytes:
+class StdlibBytes(TextSource):
     """The source files of the Python standard library's top-level modules: a corpus that needs no download.
 
     A module belongs to the test split if the CRC-32 of its file name is divisible by 10, hence to the same split in
@@ -141,17 +168,6 @@ class StdlibBytes:
     """
 
     length: int = 128
-
-    kind: ClassVar[Kind] = "text"
-    dtype: ClassVar[str] = "int32"
-    classes: ClassVar[int] = 0
-    levels: ClassVar[int] = 256
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(length,)."""
-        return (self.length,)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -182,7 +198,7 @@ class StdlibBytes:
 
 
 @dataclasses.dataclass(frozen=True)
-class TextFile:
+class TextFile(TextSource):
     """A local text file; by default the first 90 % of tokens train, then 5 % validation, the last 5 % test.
 
     Attributes:
@@ -199,20 +215,7 @@ class TextFile:
     train: float = 0.9
     validation: float = 0.5
 
-    kind: ClassVar[Kind] = "text"
-    dtype: ClassVar[str] = "int32"
-    classes: ClassVar[int] = 0
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(length,)."""
-        return (self.length,)
-
-    @property
-    def levels(self) -> int:
-        """Size of the vocabulary; reads the file if the unit is "char"."""
-        return len(self.vocabulary)
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:

@@ -13,8 +13,8 @@ from jaxtyping import Integer
 from genjax.core.errors import UserError
 from genjax.core.extras import require
 from genjax.data.examples import Windows
-from genjax.data.source import Kind, check_split
-from genjax.data.text.text import StdlibBytes, decode_utf8, read_file, split_contiguous, windows
+from genjax.data.source import check_split
+from genjax.data.text.text import StdlibBytes, TextSource, decode_utf8, read_file, split_contiguous, windows
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -63,7 +63,7 @@ class Encoding:
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenizedText:
+class TokenizedText(TextSource):
     """Windows of tokens of a local text file; see `text.TextFile` for its splits.
 
     Attributes:
@@ -80,20 +80,7 @@ class TokenizedText:
     train: float = 0.9
     validation: float = 0.5
 
-    kind: ClassVar[Kind] = "text"
-    dtype: ClassVar[str] = "int32"
-    classes: ClassVar[int] = 0
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(length,)."""
-        return (self.length,)
-
-    @property
-    def levels(self) -> int:
-        """Size of the vocabulary; reads the tokenizer."""
-        return len(self.vocabulary)
 
     @functools.cached_property
     def vocabulary(self) -> Encoding:

@@ -11,7 +11,7 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Integer
@@ -20,8 +20,8 @@ from genjax.core import checksums
 from genjax.core.errors import UserError
 from genjax.core.tree import tunable
 from genjax.data.examples import Windows
-from genjax.data.source import Kind, check_split
-from genjax.data.text.text import Vocabulary
+from genjax.data.source import check_split
+from genjax.data.text.text import TextSource, Vocabulary
 from genjax.data.text.tokenized import Encoding
 
 FORMAT, KIND = 1, "genjax tokens"
@@ -81,7 +81,7 @@ class Shards:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tokens:
+class Tokens(TextSource):
     """Windows of the token files that `prepare` has written.
 
     Attributes:
@@ -94,16 +94,6 @@ class Tokens:
     path: str = ""
     length: int = 128
     verify: bool = tunable(True)
-
-    kind: ClassVar[Kind] = "text"
-    dtype: ClassVar[str] = "int32"
-    classes: ClassVar[int] = 0
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(length,)."""
-        return (self.length,)
 
     @property
     def levels(self) -> int:

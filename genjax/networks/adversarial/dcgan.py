@@ -11,16 +11,16 @@ counterparts.
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from genjax.core.types import Array
 from genjax.networks.convolutional.conv import Norm, check_image, coarsest, halved
 from genjax.networks.layers.blocks import Conditioning, Modulation
 from genjax.networks.layers.linen import Activation, Conv, Dense, GroupNorm, activate
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
 from genjax.networks.layers.resample import Upsample
 
 
-class DCGANGenerator(nn.Module):
+class DCGANGenerator(ConditionalNetwork):
     """Vectors to images, upsampled by 2 at each level.
 
     Attributes:
@@ -37,16 +37,7 @@ class DCGANGenerator(nn.Module):
     tanh: bool = True
     dropout: float = 0.0
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b n"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w c"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Generates images.
 
         Args:
@@ -72,7 +63,7 @@ class DCGANGenerator(nn.Module):
         return jnp.tanh(h) if self.tanh else h
 
 
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(ConditionalNetwork):
     """Images to vectors, downsampled by 2 at each level.
 
     Attributes:
@@ -87,16 +78,7 @@ class DCGANDiscriminator(nn.Module):
     activation: Activation = "leaky_relu"
     dropout: float = 0.0
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b *m"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Classifies images.
 
         Args:

@@ -9,10 +9,8 @@ applied by the objective, and gradient penalties forbid norms that couple exampl
 
 from typing import Literal
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from genjax.core.errors import UserError
 from genjax.core.types import Array
@@ -20,9 +18,10 @@ from genjax.networks.convolutional.conv import Norm, check_image, coarsest, halv
 from genjax.networks.layers import ops
 from genjax.networks.layers.blocks import Conditioning, ResBlock
 from genjax.networks.layers.linen import Activation, Conv, Dense, GroupNorm, activate
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
 
 
-class ResGenerator(nn.Module):
+class ResGenerator(ConditionalNetwork):
     """Vectors to images; labels modulate each block's second norm (Miyato & Koyama 2018).
 
     Attributes:
@@ -39,16 +38,7 @@ class ResGenerator(nn.Module):
     tanh: bool = True
     dropout: float = 0.0
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b n"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w c"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Generates images.
 
         Args:
@@ -76,7 +66,7 @@ class ResGenerator(nn.Module):
         return jnp.tanh(h) if self.tanh else h
 
 
-class ResDiscriminator(nn.Module):
+class ResDiscriminator(ConditionalNetwork):
     """Images to vectors.
 
     Attributes:
@@ -91,16 +81,7 @@ class ResDiscriminator(nn.Module):
     activation: Activation = "relu"
     dropout: float = 0.0
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b *m"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Classifies images.
 
         Args:

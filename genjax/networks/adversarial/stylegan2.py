@@ -21,9 +21,10 @@ from genjax.networks.layers import resample
 from genjax.networks.layers.blocks import Conditioning, TimeFeatures
 from genjax.networks.layers.equalised import EqualConv, EqualDense, leaky, unit_rms
 from genjax.networks.layers.minibatch import MinibatchStd
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
 
 
-class StyleMapping(nn.Module):
+class StyleMapping(ConditionalNetwork):
     """z -> w.
 
     Attributes:
@@ -40,16 +41,7 @@ class StyleMapping(nn.Module):
     time: TimeFeatures = "sinusoidal"
     time_scale: float = 1000.0
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b z"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int],
-        train: bool = False,
-    ) -> Float[Array, "b w"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Maps z, concatenated with the embedding of time and cond, to styles.
 
         Args:
@@ -76,7 +68,7 @@ class StyleMapping(nn.Module):
         return h
 
 
-class StyleSynthesis(nn.Module):
+class StyleSynthesis(ConditionalNetwork):
     """Styles to image.
 
     Attributes:
@@ -98,16 +90,7 @@ class StyleSynthesis(nn.Module):
         """Number of styles of an image: one per convolution, in order, and one for the last output."""
         return 2 * len(self.channels)
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b *l s"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w c"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Generates images.
 
         Args:

@@ -14,11 +14,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.core.errors import UserError
 from genjax.core.types import Array
 from genjax.networks.convolutional.conv import halved
 from genjax.networks.layers.blocks import Conditioning, Embedding, Modulation, TimeFeatures
 from genjax.networks.layers.linen import Activation, Conv, GroupNorm, activate
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector, kept
 from genjax.networks.layers.resample import Upsample
 
 PlaneNorm = Literal["instance", "group", "none"]
@@ -73,19 +73,7 @@ class Layer(nn.Module):
         return nn.Dropout(self.dropout, deterministic=not train)(h)
 
 
-def _image_shape(x: Array, out: int | tuple[int, ...]) -> tuple[int, ...]:
-    """(h, w, c) of an image of the input's size.
-
-    Raises:
-        UserError: `out` has another height or width.
-    """
-    shape = (*x.shape[1:3], out) if isinstance(out, int) else out
-    if shape[:-1] != x.shape[1:3]:
-        raise UserError(f"a translator keeps height and width {x.shape[1:3]}: out={out} must have the same")
-    return shape
-
-
-class UNetGenerator(nn.Module):
+class UNetGenerator(ConditionalNetwork):
     """Encoder and decoder with skips.
 
     Attributes:
@@ -109,16 +97,7 @@ class UNetGenerator(nn.Module):
     time_scale: float = 1000.0
     dtype: str = "float32"
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w o"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Maps images to images of the same size.
 
         Args:
@@ -134,7 +113,7 @@ class UNetGenerator(nn.Module):
         Raises:
             UserError: `out` has another height or width than x.
         """
-        shape = _image_shape(x, out)
+        features = kept(x.shape[1:3], out)
         first = self.channels[0]
         e = Conditioning(first - first % 2, 4 * first, self.time, self.time_scale, name="embed")(t, cond)
         h = Layer(first, norm="none", activation="leaky_relu", dtype=self.dtype, name="in")(x)
@@ -154,11 +133,11 @@ class UNetGenerator(nn.Module):
             )
             h = up(h, e, train)[:, : skips[level].shape[1], : skips[level].shape[2]]
             h = jnp.concatenate([h, skips[level]], axis=-1)
-        image = Conv(shape[-1], name="out")(h.astype(jnp.float32))
+        image = Conv(features, name="out")(h.astype(jnp.float32))
         return jnp.tanh(image) if self.bounded else image
 
 
-class ResNetGenerator(nn.Module):
+class ResNetGenerator(ConditionalNetwork):
     """Residual image-to-image network.
 
     Attributes:
@@ -181,16 +160,7 @@ class ResNetGenerator(nn.Module):
     time_scale: float = 1000.0
     dtype: str = "float32"
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w o"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Maps images to images of the same size.
 
         Args:
@@ -206,7 +176,7 @@ class ResNetGenerator(nn.Module):
         Raises:
             UserError: `out` has another height or width than x.
         """
-        shape, levels = _image_shape(x, out), len(self.channels) - 1
+        features, levels = kept(x.shape[1:3], out), len(self.channels) - 1
         first, last = self.channels[0], self.channels[-1]
         e = Conditioning(first - first % 2, 4 * first, self.time, self.time_scale, name="embed")(t, cond)
         layer = lambda name, c, size=3, change="none", activation="relu", dropout=0.0: Layer(
@@ -221,5 +191,5 @@ class ResNetGenerator(nn.Module):
         for level in reversed(range(levels)):
             size = halved(x.shape[1], level), halved(x.shape[2], level)
             h = layer(f"up_{level}", self.channels[level], change="up")(h, e)[:, : size[0], : size[1]]
-        image = Conv(shape[-1], (5, 5), name="out")(h.astype(jnp.float32))
+        image = Conv(features, (5, 5), name="out")(h.astype(jnp.float32))
         return jnp.tanh(image) if self.bounded else image

@@ -20,6 +20,7 @@ from genjax.core.types import Array
 from genjax.networks.layers import ops
 from genjax.networks.layers.blocks import Conditioning, TimeFeatures
 from genjax.networks.layers.linen import Activation, Dense, Initializer, activate, lecun, zeros
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
 
 
 def degrees(inputs: int, units: int) -> tuple[np.ndarray, np.ndarray]:
@@ -53,7 +54,7 @@ def _mask(before: np.ndarray, after: np.ndarray, strict: bool = False) -> tuple[
     return tuple(tuple(bool(value) for value in row) for row in seen)
 
 
-class MADE(nn.Module):
+class MADE(ConditionalNetwork):
     """Masked residual network, autoregressive in the order of its inputs.
 
     Attributes:
@@ -76,16 +77,7 @@ class MADE(nn.Module):
     dropout: float = 0.0
     dtype: str = "float32"
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b d"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b d *m"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Maps each dimension to features that depend on the dimensions before it.
 
         Args:

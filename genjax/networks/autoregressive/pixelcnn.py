@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from genjax.core.types import Array, PyTree, record
+from genjax.networks.autoregressive.causal import CausalNetwork
 from genjax.networks.autoregressive.raster import check_image
 from genjax.networks.layers.incremental import IncrementalDecoder, hold, stepwise
 from genjax.networks.layers.linen import Conv, Dense
@@ -101,7 +102,7 @@ class _Parts(NamedTuple):
     finish: Callable[[list[Array]], Array]
 
 
-class PixelCNN(nn.Module):
+class PixelCNN(CausalNetwork):
     """Gated PixelCNN from integers to an output at each pixel.
 
     The channels of a pixel do not see each other: use an output distribution over all channels, or
@@ -121,30 +122,8 @@ class PixelCNN(nn.Module):
     hidden: int = 128
     levels: int = 256
 
-    def __call__(
-        self,
-        x: Int[Array, "b h w c"],
-        t: None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w *o"]:
-        """Maps images of integers, shifted by one place, to float32 outputs [b, h, w, *o].
-
-        Args:
-            x: integers 0 ... levels.
-            t: None; there is no time.
-            cond: conditioning vector, or None.
-            out: o, or (h, w, *o).
-            train: ignored.
-
-        Returns:
-            The output at each pixel.
-
-        Raises:
-            UserError: unless x is [b, h, w, c], and `out` an integer or (h, w, *o).
-        """
+    def whole(self, x: Array, cond: Array | None, out: int | tuple[int, ...], train: bool) -> Array:
+        """Outputs [b, h, w, *o] of images of integers 0 ... levels, shifted by one place."""
         check_image("PixelCNN", x.shape[1:], out)
 
         def run(parts: _Parts) -> Array:
@@ -183,31 +162,11 @@ class PixelCNN(nn.Module):
         return run(_Parts(features, layers, finish))
 
     @nn.nowrap
-    def incremental(
-        self,
-        params: PyTree,
-        grid: tuple[int, ...],
-        cond: Float[Array, "b c"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        channels: int = 1,
-        **options: Any,
+    def decoder(
+        self, params: PyTree, grid: tuple[int, ...], cond: Array | None, out: tuple[int, ...], channels: int
     ) -> IncrementalDecoder:
-        """Incremental evaluation, see `layers.incremental`; without rewind.
-
-        Args:
-            params: as `init` makes them.
-            grid: (h, w).
-            cond: conditioning vector of each row, or None.
-            out: as in a call.
-            channels: number of inputs at each pixel.
-            **options: ignored.
-
-        Returns:
-            A decoder over pixels, in the order of rows.
-        """
+        """A decoder over pixels, in the order of rows."""
         _, columns = grid
-        each = (out,) if isinstance(out, int) else out[2:]
 
         def init(num: int) -> DecodeState:
             def layer() -> Rows:
@@ -222,7 +181,7 @@ class PixelCNN(nn.Module):
             def run(parts: _Parts) -> tuple[Array, DecodeState]:
                 return _step(parts, memory, x, active, cond)
 
-            both: Any = self.apply(params, run, each, method="build")
+            both: Any = self.apply(params, run, out, method="build")
             return both
 
         return stepwise(step, init)

@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 
 from genjax.core.types import Array, PyTree, record
 from genjax.networks.autoregressive import raster
+from genjax.networks.autoregressive.causal import CausalNetwork
 from genjax.networks.autoregressive.streams import (
     Pixels,
     Rows,
@@ -58,7 +59,7 @@ class _Parts(NamedTuple):
     finish: Callable[[Array], Array]
 
 
-class PixelCNNPP(nn.Module):
+class PixelCNNPP(CausalNetwork):
     """PixelCNN++ from integers to an output at each pixel.
 
     The channels of a pixel do not see each other: use an output distribution over all channels, or
@@ -78,30 +79,10 @@ class PixelCNNPP(nn.Module):
     dropout: float = 0.0
     levels: int = 256
 
-    def __call__(
-        self,
-        x: raster.Pixels,
-        t: None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w *o"]:
-        """Maps images of integers, shifted by one place, to float32 outputs [b, h, w, *o].
+    def whole(self, x: Array, cond: Array | None, out: int | tuple[int, ...], train: bool) -> Array:
+        """Outputs [b, h, w, *o] of images of integers 0 ... levels - 1, shifted by one place.
 
-        Args:
-            x: integers 0 ... levels - 1, or real numbers in between, for gradients; the first pixel of each
-                image is the start, its value is ignored.
-            t: None; there is no time.
-            cond: conditioning vector, or None.
-            out: o, or (h, w, *o).
-            train: whether dropout is on.
-
-        Returns:
-            The output at each pixel.
-
-        Raises:
-            UserError: unless x is [b, h, w, c], and `out` an integer or (h, w, *o).
+        Real numbers in between are allowed, for gradients. The first pixel is the start: its value is ignored.
         """
         raster.check_image("PixelCNN++", x.shape[1:], out)
         h, w = x.shape[1:3]
@@ -131,37 +112,17 @@ class PixelCNNPP(nn.Module):
         return run(_Parts(stream("u", 2, 3), stream("v", 2, 2), *entries, finish))
 
     @nn.nowrap
-    def incremental(
-        self,
-        params: PyTree,
-        grid: tuple[int, ...],
-        cond: Float[Array, "b c"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        channels: int = 1,
-        **options: Any,
+    def decoder(
+        self, params: PyTree, grid: tuple[int, ...], cond: Array | None, out: tuple[int, ...], channels: int
     ) -> IncrementalDecoder:
-        """Incremental evaluation, see `layers.incremental`; without rewind.
-
-        Args:
-            params: as `init` makes them.
-            grid: (h, w).
-            cond: conditioning vector of each row, or None.
-            out: as in a call.
-            channels: number of inputs at each pixel.
-            **options: ignored.
-
-        Returns:
-            A decoder over pixels, in the order of rows.
-        """
-        each = (out,) if isinstance(out, int) else out[2:]
+        """A decoder over pixels, in the order of rows."""
 
         def step(memory: DecodeState, x: Array, active: Array) -> tuple[Array, PyTree]:
             seen = raster.features(x, self.levels)
             image = raster.reveal(memory.image, memory.place, active, seen, grid[1], (2, 1))
             here = DecodeState(image, memory.u, memory.v, memory.place)
             run = lambda parts: _step(parts, here, active, grid[1], cond)
-            both: Any = self.apply(params, run, each, method="build")
+            both: Any = self.apply(params, run, out, method="build")
             return both
 
         return stepwise(step, lambda num: self._init(num, grid, channels))

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 
 from genjax.core.types import Array, PyTree, record
 from genjax.networks.autoregressive import raster
+from genjax.networks.autoregressive.causal import CausalNetwork
 from genjax.networks.layers import ops
 from genjax.networks.layers.incremental import IncrementalDecoder, hold, stepwise
 from genjax.networks.layers.linen import Conv, Dense, lecun
@@ -100,7 +101,7 @@ class _Parts(NamedTuple):
     finish: Callable[[Array], Array]
 
 
-class PixelRNN(nn.Module):
+class PixelRNN(CausalNetwork):
     """Row LSTMs from integers to an output at each pixel.
 
     The channels of a pixel do not see each other: use an output distribution over all channels, or
@@ -122,30 +123,10 @@ class PixelRNN(nn.Module):
     hidden: int = 64
     levels: int = 256
 
-    def __call__(
-        self,
-        x: raster.Pixels,
-        t: None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w *o"]:
-        """Maps images of integers, shifted by one place, to float32 outputs [b, h, w, *o].
+    def whole(self, x: Array, cond: Array | None, out: int | tuple[int, ...], train: bool) -> Array:
+        """Outputs [b, h, w, *o] of images of integers 0 ... levels - 1, shifted by one place.
 
-        Args:
-            x: integers 0 ... levels - 1, or real numbers in between, for gradients; the first pixel of each
-                image is the start, its value is ignored.
-            t: None; there is no time.
-            cond: conditioning vector, or None.
-            out: o, or (h, w, *o).
-            train: ignored.
-
-        Returns:
-            The output at each pixel.
-
-        Raises:
-            UserError: unless x is [b, h, w, c], and `out` an integer or (h, w, *o).
+        Real numbers in between are allowed, for gradients. The first pixel is the start: its value is ignored.
         """
         raster.check_image("PixelRNN", x.shape[1:], out)
         image = jnp.pad(raster.shift_back(x, self.levels), self._margin)
@@ -186,30 +167,11 @@ class PixelRNN(nn.Module):
         return run(_Parts(above, left, layers, finish))
 
     @nn.nowrap
-    def incremental(
-        self,
-        params: PyTree,
-        grid: tuple[int, ...],
-        cond: Float[Array, "b c"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        channels: int = 1,
-        **options: Any,
+    def decoder(
+        self, params: PyTree, grid: tuple[int, ...], cond: Array | None, out: tuple[int, ...], channels: int
     ) -> IncrementalDecoder:
-        """Incremental evaluation, see `layers.incremental`; without rewind.
-
-        Args:
-            params: as `init` makes them.
-            grid: (h, w).
-            cond: conditioning vector of each row, or None.
-            out: as in a call.
-            channels: number of inputs at each pixel.
-            **options: ignored.
-
-        Returns:
-            A decoder over pixels, in the order of rows.
-        """
-        (rows, columns), each = grid, (out,) if isinstance(out, int) else out[2:]
+        """A decoder over pixels, in the order of rows."""
+        rows, columns = grid
 
         def init(num: int) -> DecodeState:
             def layer() -> Row:
@@ -225,7 +187,7 @@ class PixelRNN(nn.Module):
             image = raster.reveal(memory.image, memory.place, active, seen, columns, margin)
             here = DecodeState(image, memory.layers, memory.place)
             run = lambda parts: _step(parts, here, active, columns, self.reach, cond)
-            both: Any = self.apply(params, run, each, method="build")
+            both: Any = self.apply(params, run, out, method="build")
             return both
 
         return stepwise(step, init)

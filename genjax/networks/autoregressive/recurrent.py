@@ -6,7 +6,6 @@ with LSTM (Hochreiter & Schmidhuber 1997) or GRU cells (Cho et al. 2014, arXiv:1
 the grid is flattened. One `lax.scan` over places holds all layers.
 """
 
-import math
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -14,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from genjax.core.errors import UserError
 from genjax.core.types import Array, PyTree, record
+from genjax.networks.autoregressive.causal import CausalNetwork, flatten
 from genjax.networks.layers.incremental import IncrementalDecoder, hold, pick_last
 from genjax.networks.layers.linen import Dense
 
@@ -47,7 +46,7 @@ class _Layers(nn.Module):
         return tuple(after), h
 
 
-class Recurrent(nn.Module):
+class Recurrent(CausalNetwork):
     """Recurrent network from tokens to logits, causal by construction.
 
     Attributes:
@@ -62,36 +61,9 @@ class Recurrent(nn.Module):
     cell: Literal["lstm", "gru"] = "lstm"
     extra: int = 1
 
-    def __call__(
-        self,
-        x: Int[Array, "b *n"],
-        t: None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b *n o"]:
-        """Maps tokens [b, *n] in 0 ... out + extra - 1 to float32 logits [b, *n, out].
-
-        Args:
-            x: tokens on a grid of any number of axes, in the order of its flattening.
-            t: None; there is no time.
-            cond: conditioning vector, or None.
-            out: number of tokens to choose from, or the shape (*n, number).
-            train: ignored.
-
-        Returns:
-            Logits.
-
-        Raises:
-            UserError: `out` has another shape than x.
-        """
-        shape, number = x.shape[1:], out if isinstance(out, int) else out[-1]
-        if isinstance(out, tuple) and out[:-1] != shape:
-            raise UserError(
-                f"this network keeps the shape {shape}, so out={out} should be {(*shape, out[-1])}"
-            )
-        flat = x.reshape(len(x), math.prod(shape))
+    def whole(self, x: Array, cond: Array | None, out: int | tuple[int, ...], train: bool) -> Array:
+        """Float32 logits [b, *n, out] after tokens [b, *n] in 0 ... out + extra - 1."""
+        flat, number = flatten(x, out)
         count = jnp.full(len(x), flat.shape[1])
         logits, _ = self.read(flat, cond, count, self.blank(len(x)), number, False)
         return logits.reshape(*x.shape, number)
@@ -143,28 +115,11 @@ class Recurrent(nn.Module):
         return States(cells, jnp.zeros(num, jnp.int32))
 
     @nn.nowrap
-    def incremental(
-        self,
-        params: PyTree,
-        grid: tuple[int, ...],
-        cond: Float[Array, "b c"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        **options: Any,
+    def decoder(
+        self, params: PyTree, grid: tuple[int, ...], cond: Array | None, out: tuple[int, ...], channels: int
     ) -> IncrementalDecoder:
-        """Incremental evaluation, see `layers.incremental`; without rewind.
-
-        Args:
-            params: as `init` makes them.
-            grid: ignored.
-            cond: conditioning vector of each row, or None.
-            out: as in a call.
-            **options: ignored.
-
-        Returns:
-            A decoder with inputs [b, k, 1] and outputs [b, k, 1, number].
-        """
-        number = out if isinstance(out, int) else out[-1]
+        """Inputs [b, k, 1], outputs [b, k, 1, number]; the grid is ignored."""
+        number = out[-1]
 
         def extend(states: States, x: Array, count: Array, last: bool) -> tuple[Array, States]:
             both: Any = self.apply(params, x[..., 0], cond, count, states, number, last, method="read")

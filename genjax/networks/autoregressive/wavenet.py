@@ -7,7 +7,6 @@ is 1 + cycles (kernel - 1) (2^layers - 1). For incremental evaluation (Paine et 
 keeps its last dilation (kernel - 1) inputs in a ring buffer; the cost of a step does not depend on the receptive field.
 """
 
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -15,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from genjax.core.errors import UserError
 from genjax.core.types import Array, PyTree, record
+from genjax.networks.autoregressive.causal import CausalNetwork, flatten
 from genjax.networks.layers import ops
 from genjax.networks.layers.incremental import IncrementalDecoder, stepwise
 from genjax.networks.layers.linen import Dense, lecun, zeros
@@ -78,7 +77,7 @@ class CausalConv(nn.Module):
         return y[:, None] + bias, ring
 
 
-class WaveNet(nn.Module):
+class WaveNet(CausalNetwork):
     """WaveNet from tokens to logits.
 
     Attributes:
@@ -109,36 +108,9 @@ class WaveNet(nn.Module):
         """Number of inputs on which an output depends."""
         return 1 + (self.kernel - 1) * sum(self.dilations)
 
-    def __call__(
-        self,
-        x: Int[Array, "b *n"],
-        t: None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b *n o"]:
-        """Maps tokens [b, *n] in 0 ... out + extra - 1 to float32 logits [b, *n, out].
-
-        Args:
-            x: tokens on a grid of any number of axes, in the order of its flattening.
-            t: None; there is no time.
-            cond: conditioning vector (the paper's global one), or None.
-            out: number of tokens to choose from, or the shape (*n, number).
-            train: ignored.
-
-        Returns:
-            Logits.
-
-        Raises:
-            UserError: `out` has another shape than x.
-        """
-        shape, number = x.shape[1:], out if isinstance(out, int) else out[-1]
-        if isinstance(out, tuple) and out[:-1] != shape:
-            raise UserError(
-                f"this network keeps the shape {shape}, so out={out} should be {(*shape, out[-1])}"
-            )
-        flat = x.reshape(len(x), math.prod(shape))
+    def whole(self, x: Array, cond: Array | None, out: int | tuple[int, ...], train: bool) -> Array:
+        """Float32 logits [b, *n, out] after tokens [b, *n] in 0 ... out + extra - 1; cond is the paper's global one."""
+        flat, number = flatten(x, out)
         return self.evaluate(flat, cond, number)[0].reshape(*x.shape, number)
 
     @nn.compact
@@ -184,28 +156,11 @@ class WaveNet(nn.Module):
         return Dense(number, name="out_2")(jax.nn.relu(y)), after
 
     @nn.nowrap
-    def incremental(
-        self,
-        params: PyTree,
-        grid: tuple[int, ...],
-        cond: Float[Array, "b c"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        **options: Any,
+    def decoder(
+        self, params: PyTree, grid: tuple[int, ...], cond: Array | None, out: tuple[int, ...], channels: int
     ) -> IncrementalDecoder:
-        """Incremental evaluation, see `layers.incremental`; without rewind.
-
-        Args:
-            params: as `init` makes them.
-            grid: ignored.
-            cond: conditioning vector of each row, or None.
-            out: as in a call.
-            **options: ignored.
-
-        Returns:
-            A decoder with inputs [b, k, 1] and outputs [b, k, 1, number].
-        """
-        number = out if isinstance(out, int) else out[-1]
+        """Inputs [b, k, 1], outputs [b, k, 1, number]; the grid is ignored."""
+        number = out[-1]
 
         def init(num: int) -> Rings:
             sizes = [dilation * (self.kernel - 1) for dilation in self.dilations]

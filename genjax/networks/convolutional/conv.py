@@ -16,6 +16,7 @@ from genjax.core.errors import UserError
 from genjax.core.types import Array
 from genjax.networks.layers.blocks import Conditioning, Embedding, ResBlock, TimeFeatures
 from genjax.networks.layers.linen import Activation, Conv, Dense, GroupNorm, activate, lecun, zeros
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
 from genjax.networks.layers.resample import Downsample, Upsample
 
 Norm = Literal["group", "none"]
@@ -151,7 +152,7 @@ class ConvEncoder(nn.Module):
         )
 
 
-class ConvDecoder(nn.Module):
+class ConvDecoder(ConditionalNetwork):
     """Vector or feature map to image: at each level upsampling by 2, then a residual block.
 
     Starts from the image's size halved len(channels) times (rounding up), and crops after each upsampling, so any
@@ -177,16 +178,7 @@ class ConvDecoder(nn.Module):
     dropout: float = 0.0
     dtype: str = "float32"
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b *n"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w c"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Decodes latents.
 
         Args:

@@ -1,16 +1,14 @@
 """A residual convolutional network at constant resolution, e.g. the conditioner of image couplings."""
 
-import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Float
 
-from genjax.core.errors import UserError
 from genjax.core.types import Array
 from genjax.networks.layers.blocks import Conditioning, ResBlock, TimeFeatures
 from genjax.networks.layers.linen import Activation, Conv, GroupNorm, activate, lecun, zeros
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector, kept
 
 
-class ResNet(nn.Module):
+class ResNet(ConditionalNetwork):
     """Convolution, residual blocks, convolution, all at the image's resolution.
 
     Attributes:
@@ -33,16 +31,7 @@ class ResNet(nn.Module):
     dropout: float = 0.0
     dtype: str = "float32"
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w o"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Applies the network to images.
 
         Args:
@@ -58,9 +47,7 @@ class ResNet(nn.Module):
         Raises:
             UserError: `out` has another height or width than x.
         """
-        shape = (*x.shape[1:3], out) if isinstance(out, int) else out
-        if shape[:-1] != x.shape[1:3]:
-            raise UserError(f"a ResNet keeps height and width {x.shape[1:3]}: out={out} must have the same")
+        features = kept(x.shape[1:3], out)
         e = Conditioning(self.width - self.width % 2, self.width, self.time, self.time_scale, name="embed")(
             t, cond
         )
@@ -70,4 +57,4 @@ class ResNet(nn.Module):
                 self.width, activation=self.activation, zero=False, dropout=self.dropout, dtype=self.dtype
             )(h, e, train)
         h = activate(self.activation, GroupNorm(name="out_norm")(h)).astype(jnp.float32)
-        return Conv(shape[-1], kernel_init=zeros if self.zero_out else lecun, name="out")(h)
+        return Conv(features, kernel_init=zeros if self.zero_out else lecun, name="out")(h)

@@ -13,19 +13,19 @@ from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Float
 
 from genjax.core.errors import UserError
 from genjax.core.types import Array
 from genjax.networks.layers import resample
 from genjax.networks.layers.blocks import Conditioning, Embedding, ResBlock, SelfAttention, TimeFeatures
 from genjax.networks.layers.linen import Conv, GroupNorm, activate, lecun, zeros
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector, kept
 from genjax.networks.layers.resample import Downsample, Filter, Upsample
 
 Progressive = Literal["none", "skip", "residual"]
 
 
-class UNet(nn.Module):
+class UNet(ConditionalNetwork):
     """U-Net over any number of spatial axes, conditioned on time and on a vector.
 
     Attributes:
@@ -79,16 +79,7 @@ class UNet(nn.Module):
     outputs: Progressive = "none"
     remat: bool = False
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b *n i"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b *n o"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Applies the network.
 
         Args:
@@ -226,11 +217,7 @@ class UNet(nn.Module):
             )
         if any(not 0 <= level < levels for level in self.attention):
             raise UserError(f"attention={self.attention} must list levels from 0 to {levels - 1}")
-        if isinstance(out, tuple) and out[:-1] != spatial:
-            raise UserError(
-                f"a U-Net keeps the spatial shape {spatial}, so out={out} should be {(*spatial, out[-1])}"
-            )
-        return out if isinstance(out, int) else out[-1]
+        return kept(spatial, out)
 
 
 def ddpmpp(dtype: str = "float32") -> UNet:

@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from genjax.core.types import Array
 from genjax.networks.layers.linen import Activation, Dense, activate
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector
 
 
 def group_std(x: Float[Array, "b *n c"], size: int = 4) -> Float[Array, " b"]:
@@ -78,7 +79,7 @@ class MinibatchDiscrimination(nn.Module):
         return jnp.concatenate([x, closeness(m.reshape(len(x), self.kernels, self.dims))], axis=-1)
 
 
-class WithMinibatch(nn.Module):
+class WithMinibatch(ConditionalNetwork):
     """Any network as a discriminator with batch statistics: network, activation, minibatch part, affine layer.
 
     Attributes:
@@ -99,16 +100,7 @@ class WithMinibatch(nn.Module):
     kernels: int = 16
     dims: int = 8
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b *n"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b *m"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Maps x to outputs, each row a function of the whole batch.
 
         Args:

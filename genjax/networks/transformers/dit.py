@@ -9,17 +9,15 @@ zero, so the output is zero at first.
 import math
 from typing import Literal
 
-import flax.linen as nn
-from jaxtyping import Float
-
 from genjax.core.errors import UserError
 from genjax.core.types import Array
 from genjax.networks.layers import ops
 from genjax.networks.layers.linen import Dense
+from genjax.networks.layers.network import ConditionalNetwork, Outputs, Times, Vector, kept
 from genjax.networks.transformers.transformer import Transformer
 
 
-class DiT(Transformer):
+class DiT(Transformer, ConditionalNetwork):
     """Diffusion transformer on images.
 
     Attributes:
@@ -30,16 +28,7 @@ class DiT(Transformer):
     patch: int = 2
     zero_out: bool = True
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Float[Array, " b"] | None = None,
-        cond: Float[Array, "b k"] | None = None,
-        *,
-        out: int | tuple[int, ...],
-        train: bool = False,
-    ) -> Float[Array, "b h w o"]:
+    def forward(self, x: Array, t: Times, cond: Vector, out: Outputs, train: bool) -> Array:
         """Maps images to images.
 
         Args:
@@ -58,11 +47,7 @@ class DiT(Transformer):
         spatial = x.shape[1:-1]
         if any(n % self.patch for n in spatial):
             raise UserError(f"patch={self.patch} must divide the sides of the image, which are {spatial}")
-        if isinstance(out, tuple) and out[:-1] != spatial:
-            raise UserError(
-                f"this network keeps the shape {spatial}, so out={out} should be {(*spatial, out[-1])}"
-            )
-        features = out if isinstance(out, int) else out[-1]
+        features = kept(spatial, out)
         e = self.embed(t, cond)
         patches = ops.space_to_depth(x, self.patch)
         shape = patches.shape[1:-1]

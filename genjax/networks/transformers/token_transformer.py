@@ -22,6 +22,7 @@ from genjax.networks.layers import kv_cache as caches
 from genjax.networks.layers import segments
 from genjax.networks.layers.incremental import IncrementalDecoder, pick_last
 from genjax.networks.layers.kv_cache import Cache
+from genjax.networks.layers.network import kept
 from genjax.networks.layers.weight_quantization import pack, pack_kernels
 from genjax.networks.transformers.transformer import Transformer
 
@@ -74,11 +75,7 @@ class TokenTransformer(Transformer):
         """
         weights = jnp.issubdtype(x.dtype, jnp.floating)
         shape = x.shape[1:-1] if weights else x.shape[1:]
-        if isinstance(out, tuple) and out[:-1] != shape:
-            raise UserError(
-                f"this network keeps the shape {shape}, so out={out} should be {(*shape, out[-1])}"
-            )
-        number = out if isinstance(out, int) else out[-1]
+        number = kept(shape, out)
         if weights and x.shape[-1] != number + self.extra:
             raise UserError(
                 f"weights of {x.shape[-1]} tokens do not fit {number} predicted and extra={self.extra} others"

@@ -145,10 +145,7 @@ class AAE:
         metrics |= {"code_mean": jnp.mean(code), "code_std": jnp.std(code)}
         return reconstruction + self.weight * fooled, Aux(metrics)
 
-    @property
-    def sampling(self) -> Sampling:
-        """One pass through the network."""
-        return Sampling("direct")
+    sampling = Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

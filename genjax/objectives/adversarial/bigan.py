@@ -142,10 +142,7 @@ class BiGAN:
         inversion = jnp.mean((z - self.infer(params, generated, cond)) ** 2)
         return 0.5 * sides, Aux({"inversion": inversion})
 
-    @property
-    def sampling(self) -> Sampling:
-        """One pass through the network."""
-        return Sampling("direct")
+    sampling = Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

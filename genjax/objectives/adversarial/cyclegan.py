@@ -54,9 +54,7 @@ class CycleGAN:
     penalties: tuple[Penalty, ...] = ()
     history: ImagePool = ImagePool(50)
 
-    @property
-    def condition(self) -> None:
-        """None: the model is unconditional."""
+    condition = None
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Four players; extra["history_a"] and extra["history_b"]."""
@@ -165,10 +163,7 @@ class CycleGAN:
             images |= {name + ending: image for name, image in row}
         return images
 
-    @property
-    def sampling(self) -> Sampling:
-        """One pass through the network."""
-        return Sampling("direct")
+    sampling = Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

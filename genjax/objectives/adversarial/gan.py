@@ -207,10 +207,7 @@ class GAN:
         label_cost, metrics = self.conditioning.cost(out, cond)
         return self.game.generator(real, self.conditioning.logit(out, cond)) + label_cost, Aux(metrics)
 
-    @property
-    def sampling(self) -> Sampling:
-        """One pass through the network."""
-        return Sampling("direct")
+    sampling = Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

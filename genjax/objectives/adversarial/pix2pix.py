@@ -44,9 +44,7 @@ class Pix2Pix:
     game: Game = NonSaturating()
     penalties: tuple[Penalty, ...] = ()
 
-    @property
-    def condition(self) -> None:
-        """None: the model is unconditional."""
+    condition = None
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Two players, or one with adversarial = 0; no extra."""
@@ -121,10 +119,7 @@ class Pix2Pix:
         a, b = halves(batch["x"])
         return {"input": a, "output": self.generate(params, key, a), "target": b}
 
-    @property
-    def sampling(self) -> Sampling:
-        """One pass through the network."""
-        return Sampling("direct")
+    sampling = Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

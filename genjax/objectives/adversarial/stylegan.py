@@ -186,10 +186,7 @@ class StyleGAN:
         extras: dict[str, PyTree] = {**aux.extra, **({"style": state} if ctx.train else {})}
         return loss, Aux(metrics, extras)
 
-    @property
-    def sampling(self) -> Sampling:
-        """One pass through the network."""
-        return Sampling("direct")
+    sampling = Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

@@ -20,7 +20,7 @@ from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sa
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.distributions import likelihoods
-from genjax.distributions.elbo import Beta, Penalty, bound_kind, importance_bound
+from genjax.distributions.elbo import Beta, Penalty, Terms, bound_kind, importance_bound
 from genjax.distributions.gaussian import gaussian_kl, log_normal
 from genjax.distributions.likelihoods import FittedScale, Gaussian, Likelihood
 from genjax.networks.convolutional.ladder import Moments
@@ -36,7 +36,7 @@ class LadderVAE:
         shape: of one example.
         condition: what the model is given beside x, such as `Labels`; None for an unconditional model.
         likelihood: p(x|z).
-        penalty: KL term of the training loss; its groups are the levels.
+        penalty: KL term of the training loss; its groups are the levels. Those of the aggregate posterior raise.
         samples: draws of z per example in `log_prob`: 1 gives the ELBO, k the importance-weighted bound.
         temperature: T, when sampling.
     """
@@ -104,11 +104,12 @@ class LadderVAE:
             (scalar loss, metrics and new extra).
         """
         x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
-        out, kl, _ = self.infer(params, x, cond, named(ctx.key, "posterior"))
+        out, kl, log_ratio = self.infer(params, x, cond, named(ctx.key, "posterior"))
         likelihood, carried = likelihoods.fit_scale(self.likelihood, extra, out, x, ctx.train)
-        reconstruction = jnp.mean(likelihood.log_prob(out, x))
+        terms = Terms(likelihood.log_prob(out, x)[:, None], log_ratio[:, None], kl)
+        reconstruction = jnp.mean(terms.log_likelihood)
         levels = {f"kl_{level}": jnp.mean(kl[:, level]) for level in range(kl.shape[1])}
-        cost = self.penalty.cost(kl, ctx.step if ctx.train else None)
+        cost = self.penalty.cost(terms, ctx.step if ctx.train else None)
         elbo = reconstruction - jnp.mean(jnp.sum(kl, axis=1))
         return cost - reconstruction, Aux({"elbo": elbo, **levels}, carried)
 
@@ -148,10 +149,7 @@ class LadderVAE:
 
         return importance_bound(log_weights, key, self.samples)
 
-    @property
-    def sampling(self) -> Sampling:
-        """One pass through the network."""
-        return Sampling("direct")
+    sampling = Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None

@@ -7,6 +7,7 @@ The likelihood p(x|z), the prior p(z) and the training bound (beta-VAE, capacity
 2015).
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -118,6 +119,10 @@ class VAE:
     def _log_prior(self, params: Params, z: Latents) -> Float[Array, " b"]:
         return self.prior.log_prob(self._prior(params), z, lambda x: self._unlabelled(params, x))
 
+    def _draw_prior(self, params: Params, key: Key, num: int) -> Latents:
+        posterior = lambda x: self._unlabelled(params, x)
+        return self.prior.sample(self._prior(params), key, num, self.latent_shape, posterior)
+
     def _prior(self, params: Params) -> PyTree:
         return params["vae"].get("prior", {})
 
@@ -154,7 +159,8 @@ class VAE:
             kl = self.prior.kl(self._prior(params), mean, log_std)
         else:
             kl = -jnp.mean(log_ratio, axis=1, keepdims=True)
-        return Terms(log_likelihood, log_ratio, kl), carried
+        z = z.reshape(len(x), k, *self.latent_shape)
+        return Terms(log_likelihood, log_ratio, kl, z, mean, log_std), carried
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         """The loss of `bound`, mean over the batch, nats.
@@ -170,6 +176,8 @@ class VAE:
         """
         key = named(ctx.key, "posterior")
         terms, carried = self.terms(params, extra, batch, key, self.bound, ctx.train)
+        drawn = self._draw_prior(params, named(ctx.key, "prior"), terms.z.shape[0] * terms.z.shape[1])
+        terms = dataclasses.replace(terms, prior=drawn.reshape(terms.z.shape))
         loss = self.bound.loss(terms, ctx.step if ctx.train else None)
         kl = jnp.mean(jnp.sum(terms.kl, axis=1))
         return loss, Aux({"kl": kl, "elbo": jnp.mean(terms.log_likelihood) - kl}, carried)
@@ -206,10 +214,7 @@ class VAE:
 
         return importance_bound(log_weights, key, self.samples)
 
-    @property
-    def sampling(self) -> Sampling:
-        """One pass through the network."""
-        return Sampling("direct")
+    sampling = Sampling("direct")
 
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
@@ -226,8 +231,7 @@ class VAE:
         Returns:
             [num, *shape].
         """
-        own, posterior = self._prior(params), lambda x: self._unlabelled(params, x)
-        z = self.prior.sample(own, named(key, "prior"), num, self.latent_shape, posterior)
+        z = self._draw_prior(params, named(key, "prior"), num)
         return self.decode(params, extra, z, key, cond)
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Latents:

@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from genjax.core.objective import Aux, Context, Network, Player, Sampling
+from genjax.core.objective import Aux, Context, Network, Player
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.networks.convolutional.perceptual import NoPerceptual, Perceptual
+from genjax.objectives.latent.discrete import DiscreteLatents
 from genjax.objectives.latent.vqvae import VQVAE
 
 DELTA = 1e-4
@@ -28,7 +29,7 @@ LARGEST = 1e4  # of lambda
 
 
 @dataclass(frozen=True)
-class VQGAN:
+class VQGAN(DiscreteLatents):
     """Two players: a discriminator, and the autoencoder trained against it.
 
     Attributes:
@@ -61,10 +62,6 @@ class VQGAN:
     def values(self) -> int:
         """The autoencoder's."""
         return self.autoencoder.values
-
-    @property
-    def condition(self) -> None:
-        """None: the model is unconditional."""
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """The discriminator, and the autoencoder's own player."""
@@ -132,47 +129,6 @@ class VQGAN:
     def levels(self) -> int:
         """The autoencoder's."""
         return self.autoencoder.levels
-
-    @property
-    def log_prob_kind(self) -> str:
-        """The autoencoder's."""
-        return self.autoencoder.log_prob_kind
-
-    def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """See `VQVAE.log_prob`.
-
-        Args:
-            params: parameters by player.
-            extra: state carried beside the parameters.
-            batch: `"x"` [b, *shape].
-            key: typed PRNG key.
-
-        Returns:
-            Nats [b].
-        """
-        return self.autoencoder.log_prob(params, extra, batch, key)
-
-    @property
-    def sampling(self) -> Sampling:
-        """One pass through the network."""
-        return Sampling("direct")
-
-    def sample(
-        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
-    ) -> Float[Array, "b ..."]:
-        """See `VQVAE.sample`: decodes uniform codes.
-
-        Args:
-            params: parameters by player.
-            extra: state carried beside the parameters.
-            key: typed PRNG key.
-            num: number of samples.
-            cond: unused: the model is unconditional.
-
-        Returns:
-            [num, *shape].
-        """
-        return self.autoencoder.sample(params, extra, key, num, cond)
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Array:
         """See `VQVAE.encode`.

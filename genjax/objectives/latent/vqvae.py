@@ -13,22 +13,22 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from genjax.core.objective import Aux, Context, Mean, Network, Player, Sampling, levels_of
+from genjax.core.objective import Aux, Context, Mean, Network, Player, levels_of
 from genjax.core.types import Array, Batch, Extra, Key, Params, PyTree, named
 from genjax.distributions import likelihoods
 from genjax.distributions.likelihoods import FittedScale, Gaussian, Likelihood
 from genjax.networks.vector_quantizers import MovingCodebook, Quantized, Quantizer, code_statistics, usage
 from genjax.objectives.common import check_shape
+from genjax.objectives.latent.discrete import DiscreteLatents
 
 MSE = Gaussian(std=0.5**0.5)
 
 
 @dataclass(frozen=True)
-class VQVAE:
+class VQVAE(DiscreteLatents):
     """Codes on a grid, and their decoder.
 
     Attributes:
@@ -56,10 +56,6 @@ class VQVAE:
     def values(self) -> int:
         """Number of values of each code."""
         return self.quantizer.values
-
-    @property
-    def condition(self) -> None:
-        """None: the model is unconditional."""
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """Initialises the player `vqvae`; the quantizer's carried state is extra["quantizer"]."""
@@ -152,50 +148,6 @@ class VQVAE:
     def levels(self) -> int:
         """Those of the likelihood, see `core.objective.HasLevels`."""
         return levels_of(self.likelihood)
-
-    @property
-    def log_prob_kind(self) -> str:
-        """A lower bound: of the sum over all codes, only the encoder's is evaluated."""
-        return "lower bound (its own codes, uniform prior)"
-
-    def log_prob(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Float[Array, " b"]:
-        """log p(x|z) - N log K.
-
-        Args:
-            params: parameters by player.
-            extra: state carried beside the parameters.
-            batch: `"x"` [b, *shape].
-            key: typed PRNG key.
-
-        Returns:
-            Nats [b].
-        """
-        _, given = self.log_decode(params, extra, batch, key)
-        return given - math.prod(self.latent_shape) * math.log(self.values)
-
-    @property
-    def sampling(self) -> Sampling:
-        """One pass through the network."""
-        return Sampling("direct")
-
-    def sample(
-        self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
-    ) -> Float[Array, "b ..."]:
-        """Decodes uniform codes; such samples are poor until a prior is trained.
-
-        Args:
-            params: parameters by player.
-            extra: state carried beside the parameters.
-            key: typed PRNG key.
-            num: number of samples.
-            cond: unused: the model is unconditional.
-
-        Returns:
-            [num, *shape].
-        """
-        shape = (num, *self.latent_shape)
-        codes = jax.random.randint(named(key, "codes"), shape, 0, self.values, jnp.int32)
-        return self.decode(params, extra, codes, key)
 
     def encode(self, params: Params, extra: Extra, batch: Batch, key: Key) -> Int[Array, "b *grid m"]:
         """The codes.
