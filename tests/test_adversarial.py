@@ -148,7 +148,6 @@ def test_lazy_penalties_over_a_period_are_the_eager_ones():
     np.testing.assert_allclose(evaluated, expected, rtol=1e-6)
 
 
-@pytest.mark.slow
 def test_consistency_is_the_squared_change_under_augmentation():
     x = jnp.asarray(np.random.default_rng(2).normal(size=(6, 4, 4, 2)), jnp.float32)
     mean = lambda x: jnp.mean(x, axis=(1, 2, 3))
@@ -224,7 +223,6 @@ def test_the_fraction_of_changed_images_is_p():
         assert abs(found - p) < 4 * np.sqrt(p * (1 - p) / 1000)
 
 
-@pytest.mark.slow
 def test_colour_changes_have_the_documented_distributions():
     """Brightness and contrast of an image are uniform: mean and variance; saturation keeps each pixel's mean."""
     x = jnp.tile(images(1, 1), (20_000, 1, 1, 1))
@@ -240,7 +238,6 @@ def test_colour_changes_have_the_documented_distributions():
     np.testing.assert_allclose((both / contrast).var(), 1.2**2 / 12, rtol=0.05)
 
 
-@pytest.mark.slow
 def test_translations_are_uniform_and_cut_outs_squares():
     x = jnp.arange(1.0, 49.0).reshape(1, 6, 8, 1)
     moved = np.asarray(jax.jit(lambda x: translate(KEY, x, 0.25))(jnp.tile(x, (3000, 1, 1, 1))))

@@ -262,7 +262,6 @@ def test_invalid_hyperparameters_raise():
         Spline(bound=0.0)
 
 
-@pytest.mark.slow
 def test_lu_half_and_squeeze_at_initialisation():
     """LU starts as a rotation; Half keeps the last channels; Squeeze of the identity is the identity."""
     x = jax.random.normal(KEY, (3, 4, 4, 2))

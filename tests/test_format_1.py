@@ -13,13 +13,16 @@ import jax
 import numpy as np
 import pytest
 
+from genjax.api.evaluate import evaluate
 from genjax.api.load import load
 from genjax.api.sample import write_samples
 from genjax.api.train import train
 from genjax.conditioning.labels import Labels
 from genjax.core import renamed
 from genjax.core.errors import UserError
+from genjax.evaluation.comparison import compare
 from genjax.evaluation.monitor import PeriodicEvaluation
+from genjax.reports.comparison_table import markdown as comparison_table
 from genjax.reports.results import markdown
 from genjax.reports.runs import read_runs
 from genjax.training import experiment, format_1
@@ -272,6 +275,30 @@ def test_a_changed_class_of_the_config_is_another_experiment(old, tmp_path):
         workdir, tmp_path / "same.py", ("steps=3", "steps=4"), ("A process of", "A  process of")
     )
     experiment.check_resume(experiment.restore(workdir), experiment.load(str(config)), workdir)
+
+
+@pytest.mark.slow
+def test_evaluation_again_keeps_the_names_of_today_and_the_machine(runs):
+    workdir = runs / "autoregressive"
+    before = read_report(workdir)
+    report = evaluate(load(workdir))
+    after = read_report(workdir)
+    assert json.loads((workdir / "evaluation.json").read_text())["format"] == 2
+    assert after == json.loads(json.dumps(report))
+    assert after["trained_on"] == before["trained_on"]
+    assert before["distribution"].keys() <= after["distribution"].keys()
+    assert before["likelihood"].keys() <= after["likelihood"].keys()
+    assert after["likelihood"]["nats"] == pytest.approx(before["likelihood"]["nats"], rel=1e-5)
+    assert after["held_out"]["net/loss"] == pytest.approx(before["held_out"]["net/loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_both_stand_in_a_comparison(old):
+    rows = compare([str(old / name) for name in RUNS], num=32, seed=0)
+    table = comparison_table(rows)
+    assert all(name in table for name in RUNS)
+    assert [entry.trouble for row in rows for entry in row if "ended" in entry.trouble] == []
+    assert [row[0].numbers["seconds_to_train"] for row in rows] == [9.427, 4.485]
 
 
 def test_a_later_format_is_refused(old, tmp_path):

@@ -196,7 +196,6 @@ def test_group_std_and_closeness_are_the_papers():
     np.testing.assert_allclose(closeness(jnp.asarray(m)), expected, rtol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", ["std", "discrimination"])
 def test_minibatch_statistics_detect_copies(part):
     """The output of an example differs between a batch of its copies and a batch of other examples."""

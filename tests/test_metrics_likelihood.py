@@ -51,6 +51,13 @@ def test_standard_errors_are_the_standard_deviation_of_repeated_evaluations():
         assert np.mean([getattr(f, f"{name}_error") for f in found]) == pytest.approx(std, rel=0.1)
 
 
+def test_a_rate_per_element_counts_every_element_once():
+    """Nats of all examples over elements of all examples, not the mean of the examples' own rates."""
+    found = summarise(np.asarray([-2.0, -30.0]), np.asarray([1, 9]), "exact")
+    assert found.nats_per_dim == pytest.approx(3.2)
+    assert found.bits_per_dim == pytest.approx(3.2 / math.log(2.0))
+
+
 def test_perplexity_of_a_uniform_vocabulary_is_its_size():
     sizes = np.array([1, 5, 20])
     found = summarise(-sizes * math.log(50.0), sizes, "exact")

@@ -78,3 +78,12 @@ def test_samples_of_colour_images_follow_their_log_probability(cached):
 def test_a_mixture_of_logistics_needs_channels():
     with pytest.raises(UserError, match="for images or audio"):
         LogisticMixture().grid((7,))
+
+
+def test_the_mean_of_a_channel_mixes_the_channels_before_it():
+    """Three coefficients: of red for green, of red and of green for blue (Salimans et al. 2017, section 2.2)."""
+    means, mixing = jnp.asarray([[1.0], [2.0], [3.0]]), jnp.asarray([[0.1], [0.2], [0.3]])
+    parts = (jnp.zeros(1), means, jnp.zeros((3, 1)), mixing)
+    x = jnp.asarray([1.0, 10.0, 100.0])
+    found = [float(LogisticMixture(1)._channel(parts, x, channel)[0][0]) for channel in range(3)]
+    np.testing.assert_allclose(found, [1.0, 2.0 + 0.1, 3.0 + 0.2 + 3.0], rtol=1e-6)
