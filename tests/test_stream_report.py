@@ -128,8 +128,8 @@ def test_inception_is_selected_by_its_weights_and_needs_no_fit(drawn, tmp_path, 
     assert len(evaluate_stream.fit_network(data, "random_convolutions", 0)[1]) == 1437 - 1437 // 2
     floats = dataclasses.replace(data, source=Floats())
     for given, words in [
-        ((data, "inception", 0), "need each other: --inception=FILE"),
-        ((data, "classifier", 0, weights), "need each other: --inception=FILE"),
+        ((data, "inception", 0), "need each other: inception=FILE"),
+        ((data, "classifier", 0, weights), "need each other: inception=FILE"),
         ((floats, "", 0, weights), "features 'inception' do not support these data"),
         ((data, "inceptio", 0), "features 'inceptio' do not support"),
     ]:
