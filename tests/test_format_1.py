@@ -195,6 +195,27 @@ def test_old_names_are_importable_only_inside_the_context():
             exec(text)
 
 
+@pytest.mark.parametrize(
+    ("line", "new"),
+    [
+        ("import genjax.emissions", "genjax.distributions.outputs"),
+        ("from genjax import emissions", "genjax.distributions.outputs"),
+        (
+            "from genjax.objectives.diffusion import Diffusion",
+            "genjax.objectives.diffusion.diffusion.Diffusion",
+        ),
+        ("from genjax.samplers.ode import OneStep", "genjax.samplers.ode.SingleStep"),
+        ("from experiments.configs import gan_mixture", "gan_mixture"),
+    ],
+)
+def test_a_config_by_old_names_runs_as_a_copy_in_a_work_directory_only(tmp_path, line, new):
+    config = tmp_path / "config.py"
+    config.write_text(f"{line}\n")
+    with pytest.raises(UserError, match=f"it is {new} now"):
+        experiment.load_module(config)
+    assert experiment.load_module(config, old=True)
+
+
 def test_both_open_as_what_they_were(old, tmp_path):
     for name in RUNS:
         config = config_of_today(old / name, tmp_path / f"{name}.py")

@@ -138,6 +138,8 @@ def present_name(error: ImportError) -> str:
     found = re.match(r"cannot import name '(\w+)'", str(error))
     if error.name in (SHIPPED, SHIPPED.partition(".")[0]):
         return found[1] if found else "a module by itself"
+    if found and (module := renamed.MODULES.get(f"{error.name}.{found[1]}")):
+        return module
     old = f"{error.name}:{found[1] if found else ''}"
     new = renamed.reference(old)
     return "" if new == old else new.rstrip(":").replace(":", ".")
