@@ -124,7 +124,7 @@ class Given:
 
 def test_latent():
     """Latents of unit variance, the coder frozen, its extra state and the model's apart, samples decoded."""
-    model, batch = Latent(Coded(), Untrained(), Given()), {"x": batch_of((2,))["x"]}
+    model, batch = Latent(Coded(), Untrained(), Given()), {"x": jnp.asarray(batch_of((2,))["x"])}
     params, extra = model.init(KEY, batch)
     z = model.encode(params, extra, batch, KEY)
     assert float(jnp.std(z)) == pytest.approx(1.0, rel=1e-5)
@@ -143,7 +143,7 @@ def test_latent():
 
 
 def test_cached_codes_are_used_if_they_are_this_coders():
-    batch = {"x": batch_of((4,))["x"]}
+    batch = {"x": jnp.asarray(batch_of((4,))["x"])}
     coder = VQVAE(NET, NET, (4,), (2,), Codebook(5, 3))
     params, held = coder.init(KEY, batch)
     model = Latent(coder, Untrained(), Given((2, 1)))
@@ -192,7 +192,7 @@ def test_lora_adds_its_product_and_keeps_the_extra_state_of_the_inner_objective(
 def test_flow_in_nats_per_dimension_and_with_several_draws():
     """The loss is the mean per dimension; the log of a mean of k draws has less spread, and the same probability."""
     flow = Flow(Chain((Elementwise(),)), (2,))
-    batch = {"x": batch_of((2,))["x"]}
+    batch = {"x": jnp.asarray(batch_of((2,))["x"])}
     params, extra, values, _ = losses_of(flow, batch)
     exact = -float(jnp.mean(flow.log_prob(params, extra, batch, KEY)))
     assert values["flow"] == pytest.approx(exact / 2, rel=1e-5)

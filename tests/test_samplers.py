@@ -1,13 +1,16 @@
 """DDIM and the sampling loop in detail; the distributions of all samplers are in test_samplers_table."""
 
+import contextlib
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from oracles import GaussianData
 from test_keys import reused
 
+from genjax.diffusion.prediction import score
 from genjax.diffusion.process import VE, VP
 from genjax.samplers.adaptive import AdaptiveSDE
 from genjax.samplers.dpm import SDEDPMSolverPP
@@ -15,7 +18,7 @@ from genjax.samplers.grids import Uniform
 from genjax.samplers.inverse import inpaint
 from genjax.samplers.langevin import LangevinCorrector, PredictorCorrector
 from genjax.samplers.ode import DDIM, SingleStep
-from genjax.samplers.scan import sample
+from genjax.samplers.scan import SamplerState, sample
 
 DATA = GaussianData()
 
@@ -76,6 +79,26 @@ def test_sde_solver_of_order_one_is_the_ancestral_step():
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_adaptive_sde_solves_the_reverse_sde(monkeypatch):
+    """What the solver gets is dx = (t - s) (g^2 score - f x) dv + g sqrt(t - s) dw at time t - v (t - s)."""
+    process, x, v = VP(), jnp.linspace(-2.0, 2.0, 5)[:, None], 0.25
+    t, s, given = jnp.asarray(0.6), jnp.asarray(0.4), []
+
+    def solver(terms, *rest, **options):
+        given.extend(terms.terms)
+        raise StopIteration
+
+    monkeypatch.setattr("genjax.samplers.adaptive.diffrax.diffeqsolve", solver)
+    with contextlib.suppress(StopIteration):
+        AdaptiveSDE().step(DATA.denoise(process), process, SamplerState(x), t, s, jax.random.key(0))
+    drift, noise = (term.vector_field(v, x, None) for term in given)
+    u = t - v * (t - s)
+    rate, slope = process.diffusion_squared(u), score(DATA.denoise(process)(x, u), process, u)
+    np.testing.assert_allclose(drift, 0.2 * (rate * slope - process.drift(u) * x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(noise.diagonal, jnp.full((5, 1), (0.2 * rate) ** 0.5), rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_adaptive_sde_draws_from_the_reverse_transition():
     """For Gaussian data x_s given x_t is Gaussian: (x_s, x_t) are jointly so under the forward SDE."""
     process, t, s, num = VP(), jnp.asarray(0.5), jnp.asarray(0.35), 4000
