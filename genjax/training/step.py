@@ -78,7 +78,7 @@ def ema_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
 
 
 def weighted(value: Mapping[str, PyTree], aux: Aux, batch: Batch) -> Mapping[str, Mean]:
-    """Means with their weights, which combine by `add_means`.
+    """Means with their weights, to be combined by `scale_means`, a sum, and `divide_means`.
 
     Args:
         value: name -> what is a mean over what the loss is a mean over; trees of arrays.
