@@ -59,11 +59,11 @@ def _is_program(module: str) -> bool:
 @contextmanager
 def program(verb: str) -> Iterator[ModuleType]:
     """A program with its flags at their defaults; all other programs' flags are unknown inside."""
-    others = {name for name in FLAGS if _is_program(FLAGS.find_module_defining_flag(name))}
-    hidden = {name: FLAGS[name] for name in others}
+    owners = FLAGS.flags_by_module_dict()
+    hidden = [(owner, flag) for owner in owners if _is_program(owner) for flag in owners[owner]]
     modules = {name: sys.modules.pop(name) for name in set(sys.modules) if _is_program(name)}
-    for name in others:
-        delattr(FLAGS, name)
+    for _, flag in hidden:
+        delattr(FLAGS, flag.name)
     known, loaded = set(FLAGS), set(sys.modules)
     values = {name: FLAGS[name].value for name in known}
     try:
@@ -79,8 +79,9 @@ def program(verb: str) -> Iterator[ModuleType]:
                 package, _, own = name.rpartition(".")
                 vars(sys.modules.get(package, sys)).pop(own, None)
         sys.modules.update(modules)
-        for name, flag in hidden.items():
-            FLAGS[name] = flag
+        for owner, flag in hidden:
+            FLAGS[flag.name] = flag
+            FLAGS.register_flag_by_module(owner, flag)
 
 
 def run(verb: str, words: list[str]) -> None:

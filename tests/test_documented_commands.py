@@ -6,6 +6,7 @@ a run that no command makes, like `runs/gan_digits`, is an untrained one of the 
 """
 
 import dataclasses
+import importlib
 import json
 import re
 import shutil
@@ -15,7 +16,7 @@ import documented
 import launching
 import numpy as np
 import pytest
-from documented import ROOT
+from documented import FLAGS, ROOT
 
 from experiments import dry_run
 from genjax.core.errors import UserError
@@ -276,3 +277,13 @@ def test_a_work_directory_is_not_trained_on_another_text(files, model, tmp_path,
 
 def test_optional_parts_are_expanded():
     assert documented.alternatives(["a[:b|:c]", "[--d=e]"]) == [["a"], ["a:b"], ["a:c"], ["a", "--d=e"]]
+
+
+def test_other_programs_keep_their_flags():
+    """Flags of a program that another test imported are set aside, as often as programs run, and come back."""
+    importlib.import_module("experiments.evaluate")
+    before = {name: FLAGS.find_module_defining_flag(name) for name in FLAGS}
+    for _ in range(2):
+        with documented.program("sample"):
+            assert FLAGS.find_module_defining_flag("num") == "experiments.sample"
+        assert {name: FLAGS.find_module_defining_flag(name) for name in FLAGS} == before
