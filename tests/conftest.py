@@ -2,7 +2,11 @@
 
 import os
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+import quick
+
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} {quick.XLA_FLAGS} --xla_force_host_platform_device_count=8"
+)
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 from jaxtyping import install_import_hook
@@ -54,3 +58,17 @@ def two(tmp_path):
         for step in (1, 2):
             checkpoints.save(step, small(step))
     return tmp_path / "checkpoints"
+
+
+def pytest_collection_finish(session):
+    """Ends the run if groups are lost, as each process would then build the shared fixtures of a group again."""
+    if vars(session.config.option).get("loadgroup"):
+        lost = [
+            item.nodeid
+            for item in session.items
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid
+        ]
+        if lost:
+            pytest.exit(
+                f"pytest-xdist does not group the tests under this pytest {pytest.__version__}: {lost[0]}", 4
+            )

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import quick
+
 from genjax.parallel.hosts.rendezvous import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -101,9 +103,7 @@ def get_experiment(variant="points"):
 
 
 def environment(devices: int, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    return kept | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | more
+    return os.environ | {"PYTHONPATH": str(ROOT)} | quick.environment(devices) | more
 
 
 class Processes:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import quick
 
 pytestmark = pytest.mark.xdist_group("programs")  # shared fixtures are built once, in one process
 
@@ -35,9 +36,7 @@ def get_experiment(variant: str = "plain"):
 
 
 def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    flags = "--xla_force_host_platform_device_count=2"
-    return kept | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    return os.environ | {"PYTHONPATH": str(ROOT)} | quick.environment(devices=2)
 
 
 def program(verb: str, *words: str, timeout: int = 300) -> subprocess.CompletedProcess:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import quick
 from test_programs import TINY
 
 from genjax.api import sweep
@@ -237,8 +238,8 @@ def test_numbers_are_selected_by_name(tmp_path):
 
 
 def program(*words: str, **options) -> subprocess.CompletedProcess:
-    env = os.environ | {"GENJAX_PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    env.pop("XLA_FLAGS", None)
+    env = os.environ | {"GENJAX_PYTHON": sys.executable, "PYTHONPATH": str(ROOT)} | quick.environment(1)
+    env["XLA_FLAGS"] = quick.XLA_FLAGS
     command = [str(ROOT / "launch" / "local.sh"), "sweep", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=500, env=env, **options)
 

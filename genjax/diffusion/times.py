@@ -13,8 +13,11 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.core.errors import UserError
+from genjax.core.row_keys import first_row
 from genjax.core.types import Array, Key
 from genjax.diffusion.process import Process
+
+GOLDEN = 2654435769  # 2^32 / φ
 
 
 @runtime_checkable
@@ -38,9 +41,15 @@ class Times(Protocol):
 def stratified(key: Key, num: int) -> Float[Array, " b"]:
     """Stratified uniform numbers (u + i / num) mod 1 with one uniform u: each is uniform on [0, 1).
 
-    The order is fixed: batches are shuffled, so that times and examples are independent.
+    The order is fixed: batches are shuffled, so that times and examples are independent. With a row key (evaluation)
+    example i has (u + i φ) mod 1, φ the golden ratio: evenly spread over any consecutive examples, in whatever batches.
     """
-    return (jax.random.uniform(key) + jnp.arange(num) / num) % 1.0
+    u, first = jax.random.uniform(key), first_row(key)
+    if first is None:
+        return (u + jnp.arange(num) / num) % 1.0
+    index = (first + jnp.arange(num)).astype(jnp.uint32)
+    # i φ mod 1 in 32-bit fixed point: exact for every i, where float32 loses the fraction of large i
+    return (u + (index * jnp.uint32(GOLDEN) >> 8).astype(jnp.float32) * 2.0**-24) % 1.0
 
 
 @dataclass(frozen=True)

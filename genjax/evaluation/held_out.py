@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax.core.objective import HasTranslation, Mean, Objective
+from genjax.core.row_keys import row_key, rows_from
 from genjax.core.types import Batch, named
 from genjax.data import sweep
 from genjax.data.batches import process_rows
@@ -51,11 +52,11 @@ def held_out_losses(
         the last one has the rows that are left. Compare with the training losses to detect overfitting.
     """
     step = compile_losses(experiment.objective, experiment.data.forward)
-    root, sums = named(jax.random.key(experiment.evaluation.seed), "held out"), dict[str, Mean]()
-    for call, batch in enumerate(
-        exact_batches(experiment.data.load(split), eval_batch_size(experiment, mesh), mesh)
-    ):
-        means = jax.device_get(step(state.ema, state.extra, batch, jax.random.fold_in(root, call)))
+    root, sums = named(row_key(experiment.evaluation.seed), "held out"), dict[str, Mean]()
+    start = 0
+    for batch in exact_batches(experiment.data.load(split), eval_batch_size(experiment, mesh), mesh):
+        means = jax.device_get(step(state.ema, state.extra, batch, rows_from(root, start)))
+        start += len(batch["x"])
         for name, mean in means.items():
             weight, before = np.float64(mean.weight), sums.get(name, Mean(np.zeros(()), np.zeros(())))
             total = before.value + weight * np.asarray(mean.value, np.float64)
@@ -119,13 +120,11 @@ def translations(
         seen = data.forward(batch, named(key, "data"), False)
         return objective.translate(params, extra, seen, named(key, "translate"))
 
-    root, parts = named(jax.random.key(seed), "translations"), []
+    root, parts = named(row_key(seed), "translations"), []
     batches = sweep(examples, size, *multihost.block(mesh, size))
     for call, (batch, count) in enumerate(batches):
         if call * size < num:
-            shown = translate(
-                state.ema, state.extra, shard_batch(batch, mesh), jax.random.fold_in(root, call)
-            )
+            shown = translate(state.ema, state.extra, shard_batch(batch, mesh), rows_from(root, call * size))
             parts.append({name: gather(rows)[:count] for name, rows in shown.items()})
     order = [name + ending for ending in ("", "_reversed") for name in ("input", "output", "target", "back")]
     rows = {name: np.concatenate([part[name] for part in parts])[:num] for name in order if name in parts[0]}

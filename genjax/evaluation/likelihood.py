@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from genjax.core.objective import HasLogProb, dequantization_of, elements_of, levels_of
+from genjax.core.row_keys import row_key, rows_from
 from genjax.core.types import named
 from genjax.data import Binarize, Data, Dequantize, sweep
 from genjax.data.examples import Examples, Subset
@@ -153,7 +154,7 @@ def likelihood_report(
         seen = data.forward(batch, named(key, "data"), False)
         return objective.log_prob(params, extra, seen, named(key, "log_prob")), elements_of(objective, seen)
 
-    root = named(jax.random.key(experiment.evaluation.seed), "likelihood")
+    root = named(row_key(experiment.evaluation.seed), "likelihood")
     values, dims, true, sizes_in_bytes = [], [], [], []
     examples: Examples = data.load(split)
     if experiment.evaluation.likelihoods:
@@ -161,7 +162,7 @@ def likelihood_report(
     said = time.monotonic()
     for call, (batch, count) in enumerate(sweep(examples, size, *multihost.block(mesh, size))):
         shared = shard_batch(batch, mesh)
-        rows, sizes = log_prob(state.ema, state.extra, shared, jax.random.fold_in(root, call))
+        rows, sizes = log_prob(state.ema, state.extra, shared, rows_from(root, call * size))
         values.append(gather(rows)[:count])
         dims.append(gather(sizes)[:count])
         if unit_of(data) == PERPLEXITY:

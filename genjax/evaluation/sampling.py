@@ -14,6 +14,7 @@ from jaxtyping import Int, Shaped
 
 from genjax.core.errors import UserError
 from genjax.core.objective import HasTranslation, Objective, num_classes, require_samples
+from genjax.core.row_keys import row_key, rows_from
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.data import Data
 from genjax.parallel.mesh import batch_sharding, batch_shards, with_mesh
@@ -85,7 +86,7 @@ def sample_batches(
         params: by player, usually the EMA.
         extra: the objective's non-trained state that belongs to params.
         mesh: the devices.
-        seed: call i draws with `fold_in(key(seed), i)`, so that the first samples do not depend on `num`.
+        seed: with a sample's index it determines the sample's random numbers, whatever `num`, `batch_size`, devices.
         num: number of samples.
         batch_size: samples per compiled call; rounded up to a multiple of the devices.
         label: one class for all samples.
@@ -107,20 +108,20 @@ def sample_batches(
     size = -(-min(batch_size, num) // shards) * shards
     labels = np.arange(num, dtype=np.int32) % classes if label is None and classes else None
     labels = np.full(num, label, np.int32) if label is not None else labels
-    draw, root = compile_sampler(objective, mesh, size), named(jax.random.key(seed), "samples")
+    draw, root = compile_sampler(objective, mesh, size), named(row_key(seed), "samples")
     replicated = NamedSharding(mesh, P())
     examples = data.load("test") if isinstance(objective, HasTranslation) else None
-    for call, start in enumerate(range(0, num, size)):
+    for start in range(0, num, size):
         given: Batch = {}
         if examples is not None:
             order = np.random.default_rng(seed).permutation(len(examples))
             rows = np.take(order, np.arange(start, start + size), mode="wrap")
-            given = {"x": data.forward(examples[rows], jax.random.fold_in(root, call), False)["x"]}
+            given = {"x": data.forward(examples[rows], rows_from(root, start), False)["x"]}
         asked = None if labels is None else np.resize(labels[start : start + size], size)
         if asked is not None:
             given = {**given, "label": jnp.asarray(asked)}
         cond = jax.device_put(given, replicated) if given else None
-        made = draw(params, extra, jax.random.fold_in(root, call), cond)
+        made = draw(params, extra, rows_from(root, start), cond)
         if finite and (bad := int(_broken(made))):
             raise UserError(
                 f"samples: {bad} of {size} hold values that are NaN or infinite: they cannot be evaluated"

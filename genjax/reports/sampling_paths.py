@@ -9,6 +9,7 @@ from PIL import Image
 
 from genjax.core.errors import UserError
 from genjax.core.objective import HasPath, num_classes
+from genjax.core.row_keys import row_key
 from genjax.core.types import named
 from genjax.data import Data
 from genjax.evaluation.sampling import gather
@@ -58,9 +59,7 @@ def draw_path(
         if labels is None
         else {"label": jnp.asarray(labels if label is None else np.full(num, label, np.int32))}
     )
-    key = jax.random.fold_in(
-        named(jax.random.key(seed), "samples"), 0
-    )  # the key of the first call of `draw_samples`
+    key = named(row_key(seed), "samples")  # the key of `draw_samples`
     times, states = jax.jit(objective.path, static_argnums=3)(state.ema, state.extra, key, num, cond)
     times, states = gather(times), gather(states)
     chosen = evenly_spaced_frames(states, frames)

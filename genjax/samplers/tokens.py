@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from genjax.core.errors import UserError
+from genjax.core.row_keys import categorical
 from genjax.core.types import Array, Key, named
 from genjax.diffusion.discrete import Absorbing, LogProbs, TokenDenoise, TokenProcess, Tokens, log_at
 from genjax.samplers.scan import SamplerState
@@ -75,7 +76,7 @@ class _Tokens:
 
 def draw(key: Key, log_p: LogProbs) -> Tokens:
     """One value at each position, int32."""
-    return jax.random.categorical(key, log_p, mode="high").astype(jnp.int32)
+    return categorical(key, log_p)
 
 
 @dataclass(frozen=True)
