@@ -161,15 +161,20 @@ def test_a_uniform_density_of_dequantized_digits_has_log2_of_17_bits(monkeypatch
     assert found["parameters_of"] == "moving average (EMA)"
 
 
-def test_each_batch_of_a_likelihood_draws_its_own_noise():
+def test_each_example_of_a_likelihood_draws_its_own_noise_in_any_batch():
     class Noisy(Even):
         def log_prob(self, params, extra, batch, key):
-            return jnp.broadcast_to(jax.random.normal(key), len(batch["x"]))
+            return jax.random.normal(key, (len(batch["x"]),))
 
-    sizes = Evaluation(likelihoods=16, batch_size=8)
-    experiment = Experiment(Noisy(), Data(Digits(), (Scale(0, 16),)), SGD(), batch_size=16, evaluation=sizes)
-    run = on_one_device(experiment)
-    assert likelihood_report(run.experiment, run.make_state(), run.mesh)["nats_error"] > 0.01
+    def nats(batch_size: int) -> float:
+        sizes = Evaluation(likelihoods=16, batch_size=batch_size)
+        data = Data(Digits(), (Scale(0, 16),))
+        run = on_one_device(Experiment(Noisy(), data, SGD(), batch_size=16, evaluation=sizes))
+        return likelihood_report(run.experiment, run.make_state(), run.mesh)["nats"]
+
+    first = nats(16)
+    assert abs(first) > 0.01
+    assert [nats(8), nats(5), nats(64)] == pytest.approx([first] * 3, rel=1e-6)
 
 
 def test_non_finite_samples_raise_before_they_become_integers():

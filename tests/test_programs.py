@@ -11,9 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import documented
 import numpy as np
 import pytest
 import quick
+
+from genjax.core.errors import UserError
 
 pytestmark = pytest.mark.xdist_group("programs")  # shared fixtures are built once, in one process
 
@@ -184,32 +187,48 @@ def test_sigterm_saves_and_the_same_command_resumes(finished, tiny, tmp_path):
         np.testing.assert_array_equal(ours[name], value, err_msg=name)
 
 
+INVALID = {
+    "flag": ("train", ["--wrkdir=x"], "workdir"),
+    "word": ("train", ["steps=3"], "unexpected argument 'steps=3'"),
+    "config": ("train", ["--config=difusion_digits"], "did you mean 'diffusion_digits'"),
+    "value": ("train", ["--config.steps"], "needs a value"),
+    "run": ("sample", ["--workdir=nowhere"], "is not the work directory of a run"),
+    "no run": ("sample", ["--num=3"], "workdir"),
+    "over": ("vary", ["--workdir=nowhere", "--over=steps"], "over=objective.sampler.steps=5,10,20"),
+}
+
+
 @pytest.mark.parametrize(
-    ("verb", "words", "expected"),
-    [
-        ("train", ["--wrkdir=x"], "workdir"),
-        pytest.param("train", ["steps=3"], "unexpected argument 'steps=3'", marks=pytest.mark.slow),
-        ("train", ["--config=difusion_digits"], "did you mean 'diffusion_digits'"),
-        ("train", ["--config.steps"], "needs a value"),
-        ("sample", ["--workdir=nowhere"], "is not the work directory of a run"),
-        pytest.param("sample", ["--num=3"], "workdir", marks=pytest.mark.slow),
-        ("vary", ["--workdir=nowhere", "--over=steps"], "write --over=objective.sampler.steps=5,10,20"),
-    ],
+    "name", [case if case == "run" else pytest.param(case, marks=pytest.mark.slow) for case in INVALID]
 )
-def test_invalid_arguments_raise_one_line(verb, words, expected):
+def test_invalid_arguments_print_one_line(name):
+    verb, words, expected = INVALID[name]
     done = program(verb, *words)
-    assert done.returncode != 0
+    assert done.returncode == 2
     message = done.stderr.strip().splitlines()
     assert len(message) == 1, done.stderr
     assert message[0].startswith("error: ")
     assert expected in message[0]
 
 
-def test_list_dry_run_and_help(tiny):
-    listed = program("train", "--list").stdout
-    for path in (ROOT / "experiments" / "configs").glob("*.py"):
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_arguments_raise_a_user_error(name):
+    """In this process: `cli.run` prints the error, as the test above shows."""
+    verb, words, expected = INVALID[name]
+    with pytest.raises(UserError) as error:
+        documented.run(verb, words)
+    message = str(error.value)
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_list_and_dry_run(tiny, capsys):
+    documented.run("train", ["--list"])
+    listed = capsys.readouterr().out
+    for path in (ROOT / "experiments" / "configs").rglob("*.py"):
         assert path.stem in listed
-    shown = program("train", f"--config={tiny}:wide", "--config.seed=5", "--dry_run").stdout
+    documented.run("train", [f"--config={tiny}:wide", "--config.seed=5", "--dry_run"])
+    shown = capsys.readouterr().out
     assert "width = 24  (int, config)" in shown
     assert "seed = 5  (int, overridden)" in shown
     assert "steps = 60  (int, config)" in shown
@@ -217,6 +236,10 @@ def test_list_dry_run_and_help(tiny):
     count = sum(np.prod(shape) for shape in ((2, 24), (24,)))
     assert int(re.search(r"parameters of vae: ([\d,]+)", shown).group(1).replace(",", "")) > count
     assert "FLOPs of a step" in shown
+
+
+@pytest.mark.slow
+def test_help_lists_the_flags():
     assert "--workdir" in program("train", "--helpfull").stdout
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from genjax.core import row_keys
 from genjax.core.row_keys import categorical, first_row, row_key, rows_from
 from genjax.core.types import named
 from genjax.diffusion.times import stratified
@@ -31,10 +32,26 @@ DRAWS = {
 @pytest.mark.parametrize("shape", [(), (2, 5)], ids=str)
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_a_row_has_its_numbers_in_every_call(draw, shape):
-    whole = np.asarray(draw(row_key(3), (20, *shape)))
-    for first, size in ((0, 20), (0, 7), (7, 1), (7, 8), (15, 5)):
-        part = np.asarray(draw(rows_from(row_key(3), first), (size, *shape)))
-        np.testing.assert_array_equal(part, whole[first : first + size])
+    drawn = jax.jit(lambda first, size: draw(rows_from(row_key(3), first), (size, *shape)), static_argnums=1)
+    whole = np.asarray(drawn(0, 20))
+    for first, size in ((7, 8), (0, 8), (15, 5)):
+        np.testing.assert_array_equal(drawn(first, size), whole[first : first + size])
+
+
+def test_numbers_of_the_first_rows_are_those_of_jax():
+    for shape in ((20,), (5, 3, 2), ()):
+        np.testing.assert_array_equal(
+            jax.random.normal(named(row_key(3), "x"), shape),
+            jax.random.normal(named(jax.random.key(3), "x"), shape),
+        )
+
+
+@pytest.mark.parametrize("row", [0, 65_535, 65_536, 2**31 + 12_345, 2**32 - 1])
+@pytest.mark.parametrize("size", [1, 65_535, 65_537, 2**31 + 7, 2**32 - 1])
+def test_an_elements_index_is_computed_in_64_bits(row, size):
+    for place in (0, size // 2, size - 1):
+        high, low = row_keys._add_product(jnp.uint32(row), size, jnp.uint32(place))
+        assert (int(high) << 32) + int(low) == row * size + place
 
 
 def test_sharded_rows_are_those_of_one_device():

@@ -34,18 +34,30 @@ def _fold_in(key: Array, data: Array) -> UInt32[Array, "3"]:
     return _with_start(key[2:], THREEFRY.fold_in(key[:2], data))
 
 
+def _add_product(a: Array, b: int, c: Array) -> tuple[Array, Array]:
+    """a b + c in 64 bits, from 32 bits each: the high and the low word."""
+    b1, b0 = jnp.uint32(b >> 16), jnp.uint32(b & 0xFFFF)
+    a1, a0 = a >> 16, a & 0xFFFF
+    middle = a1 * b0 + (a0 * b0 >> 16)
+    crossed = a0 * b1 + (middle & 0xFFFF)
+    low = a * jnp.uint32(b) + c
+    carry = (low < c).astype(jnp.uint32)
+    return a1 * b1 + (middle >> 16) + (crossed >> 16) + carry, low
+
+
 def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
-    """Threefry of the 64-bit counter (row, place in the row); scalars are of row 0, whichever row is first."""
-    place = math.prod(shape[1:])
-    if place >= 2**32:
-        raise ValueError(f"a row of {place} random numbers is longer than the generator's counter")
-    places = jax.lax.iota(jnp.uint32, place).reshape(shape[1:])
+    """Threefry of the element's index in the array of all examples: JAX's own numbers, if `start` is 0."""
+    size = math.prod(shape[1:])
+    if size >= 2**32:
+        raise ValueError(f"a row of {size} random numbers is longer than the generator's counter")
     if shape:
-        rows = jax.lax.broadcast_in_dim(jax.lax.iota(jnp.uint32, shape[0]) + key[2], shape, (0,))
+        places = jax.lax.iota(jnp.uint32, size).reshape(shape[1:])
         places = jax.lax.broadcast_in_dim(places, shape, tuple(range(1, len(shape))))
-    else:
-        rows = jnp.zeros((), jnp.uint32)
-    high, low = jax_random.threefry2x32_p.bind(key[0], key[1], rows, places)
+        rows = jax.lax.broadcast_in_dim(jax.lax.iota(jnp.uint32, shape[0]) + key[2], shape, (0,))
+        high, low = _add_product(rows, size, places)
+    else:  # a scalar belongs to no row
+        high = low = jnp.zeros((), jnp.uint32)
+    high, low = jax_random.threefry2x32_p.bind(key[0], key[1], high, low)
     dtype = jnp.dtype(f"uint{bit_width}")
     if bit_width == 64:
         return jax.lax.shift_left(high.astype(dtype), jnp.asarray(32, dtype)) | low.astype(dtype)

@@ -46,6 +46,11 @@ def compile_sampler(objective: Objective, mesh: Mesh, num: int) -> Callable[...,
     return jax.jit(with_mesh(draw, mesh), out_shardings=batch_sharding(mesh))
 
 
+def sampling_key(seed: int) -> Key:
+    """The row key of all samples of a seed."""
+    return jax.random.fold_in(named(row_key(seed), "samples"), 0)
+
+
 @jax.jit
 def _broken(x: Shaped[Array, "n ..."]) -> Int[Array, ""]:
     """Number of examples with NaN or infinite values."""
@@ -108,7 +113,7 @@ def sample_batches(
     size = -(-min(batch_size, num) // shards) * shards
     labels = np.arange(num, dtype=np.int32) % classes if label is None and classes else None
     labels = np.full(num, label, np.int32) if label is not None else labels
-    draw, root = compile_sampler(objective, mesh, size), named(row_key(seed), "samples")
+    draw, root = compile_sampler(objective, mesh, size), sampling_key(seed)
     replicated = NamedSharding(mesh, P())
     examples = data.load("test") if isinstance(objective, HasTranslation) else None
     for start in range(0, num, size):

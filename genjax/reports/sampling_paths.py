@@ -9,10 +9,8 @@ from PIL import Image
 
 from genjax.core.errors import UserError
 from genjax.core.objective import HasPath, num_classes
-from genjax.core.row_keys import row_key
-from genjax.core.types import named
 from genjax.data import Data
-from genjax.evaluation.sampling import gather
+from genjax.evaluation.sampling import gather, sampling_key
 from genjax.reports.figures import tiles
 from genjax.reports.kinds import DrawsPaths, drawing_of
 from genjax.training.loop import Run
@@ -59,8 +57,9 @@ def draw_path(
         if labels is None
         else {"label": jnp.asarray(labels if label is None else np.full(num, label, np.int32))}
     )
-    key = named(row_key(seed), "samples")  # the key of `draw_samples`
-    times, states = jax.jit(objective.path, static_argnums=3)(state.ema, state.extra, key, num, cond)
+    times, states = jax.jit(objective.path, static_argnums=3)(
+        state.ema, state.extra, sampling_key(seed), num, cond
+    )
     times, states = gather(times), gather(states)
     chosen = evenly_spaced_frames(states, frames)
     return times[chosen], np.stack([data.inverse(states[i]) for i in chosen])

@@ -279,7 +279,7 @@ class VDM:
         if self.steps:
             times = jnp.broadcast_to((jnp.arange(number)[:, None] + 1.0) / number, (number, len(x)))
         else:
-            times = (jnp.arange(number)[:, None] + stratified(named(key, "times"), len(x))) / number
+            times = (jnp.arange(number)[:, None] + stratified(named(key, "times"), len(x))[None]) / number
 
         def at(now: tuple[Array, Array]) -> Array:
             t, index = now
