@@ -30,6 +30,9 @@ def _compile_quickly(request):
 
 def pytest_addoption(parser):
     parser.addoption("--config", help="Path of a config: run the conformance table on it.")
+    parser.addoption(
+        "--fuzz", type=int, default=60, help="Number of damaged files of each format that readers try."
+    )
     parser.addoption("--page", help="An HTML page to check in a browser.")
 
 

@@ -310,7 +310,7 @@ MISTAKES = {
     "npz values": (lambda root: Npz(str(root / "split.npz"), values=9).load("train"), r"outside 0 \.\.\. 8"),
     "folder missing": (lambda root: ImageFolder(str(root / "none")).classes, "no folder '.*none'"),
     "folder empty": (lambda root: ImageFolder(str(root / "empty")).load("train"), "no pictures .*empty"),
-    "folder bad": (lambda root: ImageFolder(str(root / "bad")).load("train"), "cannot decode the picture"),
+    "folder bad": (lambda root: ImageFolder(str(root / "bad")).load("train"), "cannot read the picture"),
     "text missing": (
         lambda root: TextFile(str(root / "none.txt")).load("train"),
         "cannot read .*none.txt.*No such",
