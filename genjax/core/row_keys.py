@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax.extend import random as jax_random
-from jaxtyping import Float, Int, UInt32
+from jaxtyping import Float, Int, Shaped, UInt32
 
 from genjax.core.types import Array, Key, named
 
@@ -103,6 +103,15 @@ def rows_from(key: Key, start: int | Int[Array, ""]) -> Key:
     """
     data = jax.random.key_data(key)
     return jax.random.wrap_key_data(data.at[2].set(jnp.asarray(start, jnp.uint32)), impl=IMPLEMENTATION)
+
+
+def keys_of_rows(key: Key, num: int) -> Shaped[Array, " {num}"]:
+    """A key for each of `num` rows, by the index of its example: `fold_in(key, index)`, shape [num]."""
+    first = first_row(key)
+    index = jnp.arange(num)
+    if first is not None:
+        key, index = rows_from(key, 0), index + first
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
 def first_row(key: Key) -> Int[Array, ""] | None:
