@@ -66,7 +66,7 @@ def load(workdir: str | os.PathLike[str], overrides: Overrides = ()) -> TrainedR
     Raises:
         UserError: there is no run, no intact checkpoint, or an override affects training.
     """
-    workdir = Path(workdir)
+    workdir = Path(workdir).expanduser()
     items = overrides.items() if isinstance(overrides, Mapping) else overrides
     given = {path: str(value) for path, value in items}
     run = reopen(workdir, given.items())

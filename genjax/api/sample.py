@@ -52,6 +52,7 @@ def _draw(
         num=num,
         batch_size=experiment.evaluation.batch_size,
         label=label,
+        finite=True,
         report=(lambda done: say(f"{done}/{num} samples")) if progress else (lambda done: None),
     )
 

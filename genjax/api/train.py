@@ -29,7 +29,15 @@ from genjax.training.overfit import overfit
 from genjax.training.profile import Window, traced
 from genjax.training.signals import StopSignal
 from genjax.training.step import TrainState
-from genjax.training.workdir import EVALUATION, SAMPLES, TRAINED_ON, load_state, merge_adapters, open_workdir
+from genjax.training.workdir import (
+    EVALUATION,
+    SAMPLES,
+    TRAINED_ON,
+    load_state,
+    merge_adapters,
+    open_workdir,
+    read_report,
+)
 from genjax.training.writers import METRICS, Progress, Writer
 
 TRACE = "trace"
@@ -64,6 +72,7 @@ def train(
         SystemExit: 128 + signal after SIGTERM, likewise.
     """
     run = prepare(experiments.check(experiment))
+    workdir = None if workdir is None else Path(workdir).expanduser()
     if overfit_one_batch:
         if workdir is not None:
             raise UserError(f"workdir={workdir}: overfitting one batch writes no files, leave it out")
@@ -72,13 +81,13 @@ def train(
         if profiled is not None:
             raise UserError("profiled=... writes a trace: give a workdir too")
         return _train_in_memory(run)
-    return _train_in_workdir(run, spec, Path(workdir), profiled)
+    return _train_in_workdir(run, spec, workdir, profiled)
 
 
 def train_and_evaluate(
     experiment: Experiment, spec: str, workdir: Path, profiled: Window | None = None
 ) -> TrainedRun:
-    """Trains in a work directory, then evaluates and lists the files; a run that was finished is left as it is.
+    """Trains in a work directory, then evaluates and lists the files; a run that is evaluated is left as it is.
 
     Args:
         experiment: the experiment.
@@ -94,7 +103,7 @@ def train_and_evaluate(
     """
     started = time.monotonic()
     run = train(experiment, workdir, spec=spec, profiled=profiled)
-    if run.taken == 0:
+    if run.taken == 0 and read_report(workdir).get("step") == int(run.state.step):
         return run
     trained = time.monotonic()
     for line in report_lines(evaluate(run)):

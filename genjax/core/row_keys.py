@@ -6,13 +6,14 @@ on the seed, the example and the named use only. The functions of `jax.random` w
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend import random as jax_random
 from jaxtyping import Float, Int, Shaped, UInt32
 
-from genjax.core.types import Array, Key, named
+from genjax.core.types import Array, Key, named, root_key
 
 THREEFRY = jax_random.threefry_prng_impl
 
@@ -30,7 +31,7 @@ def _split(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "*shape 3"]:
     return _with_start(key[2:], THREEFRY.split(key[:2], shape))
 
 
-def _fold_in(key: Array, data: Array) -> UInt32[Array, "3"]:
+def _fold_in(key: Array, data: Any) -> UInt32[Array, "3"]:
     return _with_start(key[2:], THREEFRY.fold_in(key[:2], data))
 
 
@@ -88,7 +89,7 @@ def categorical(key: Key, logits: Float[Array, "*b k"]) -> Int[Array, "*b"]:
 
 def row_key(seed: int) -> Key:
     """The key of a seed whose first row is example 0, shape ()."""
-    return jax.random.key(seed, impl=IMPLEMENTATION)
+    return root_key(seed, IMPLEMENTATION)
 
 
 def rows_from(key: Key, start: int | Int[Array, ""]) -> Key:
