@@ -119,6 +119,16 @@ class HasRate(Protocol):
 
 
 @runtime_checkable
+class HasClassNames(Protocol):
+    """A source whose classes have names."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by label; empty without classes."""
+        ...
+
+
+@runtime_checkable
 class MaybePaired(Protocol):
     """A source of image pairs."""
 
