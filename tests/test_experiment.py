@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -108,9 +109,10 @@ def test_resuming_another_experiment_raises_and_shows_both_values(tmp_path):
 def test_a_directory_with_other_files_is_not_a_work_directory(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="not empty"):
-        workdirs.open_workdir(experiment.load("gan_mixture"), "gan_mixture", tmp_path)
+        workdirs.held(tmp_path).__enter__()
     with pytest.raises(UserError, match="cannot write"):
-        workdirs.open_workdir(experiment.load("gan_mixture"), "gan_mixture", tmp_path / "thesis.tex" / "run")
+        workdirs.held(tmp_path / "thesis.tex" / "run").__enter__()
+    assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
 @pytest.mark.parametrize("call", [1, 4, 7])

@@ -10,6 +10,7 @@ import jax
 from genjax.api.decoding import search, stream, with_draft
 from genjax.api.load import TrainedRun
 from genjax.core.errors import UserError
+from genjax.core.files import write_atomic, writing
 from genjax.parallel.console import say
 from genjax.samplers.decoding.beam import Beam
 
@@ -89,11 +90,9 @@ def write_completions(
     else:
         texts = _show_stream(stream(*run.merged(), prompts, seed), len(prompts))
     out = Path(out) if out else (run.workdir or Path()) / "completions.txt"
-    try:
-        if jax.process_index() == 0:
-            out.write_text("\n---\n".join(texts) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    if jax.process_index() == 0:
+        with writing(out):
+            write_atomic(out, "\n---\n".join(texts) + "\n")
     say(f"wrote {out}")
     return out
 

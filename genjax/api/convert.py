@@ -20,8 +20,9 @@ from genjax.parallel.console import say
 from genjax.training import experiment as experiments
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.experiment import Experiment
+from genjax.training.finite import check_state
 from genjax.training.loop import prepare
-from genjax.training.workdir import load_state, merge_adapters, open_workdir, reopen, reopen_trained
+from genjax.training.workdir import held, load_state, merge_adapters, open_workdir, reopen, reopen_trained
 
 CONFIG = "ar_gpt2"
 
@@ -85,9 +86,11 @@ def _write(
         state.extra if extra is None else jax.tree_util.tree_map_with_path(place, state.extra, dict(extra))
     )
     state = dataclasses.replace(state, params=loaded(state.params), ema=loaded(state.ema), extra=extra)
-    open_workdir(experiment, spec, workdir)
-    with Checkpoints(workdir / experiments.CHECKPOINTS) as checkpoints:
-        checkpoints.save(0, state)
+    with held(workdir):
+        open_workdir(experiment, spec, workdir)
+        with Checkpoints(workdir / experiments.CHECKPOINTS) as checkpoints:
+            check_state(state, None)
+            checkpoints.save(0, state)
     say(f"wrote {workdir}: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from genjax.api.load import TrainedRun
 from genjax.core.errors import UserError
+from genjax.core.files import replacing, writing
 from genjax.evaluation import evaluate as evaluation
 from genjax.evaluation.evaluate import Report, count_params
 from genjax.evaluation.hardware import hardware
@@ -75,13 +76,17 @@ def _write(run: TrainedRun, workdir: Path, report: Report, samples: np.ndarray) 
     for row in metric_rows(workdir / METRICS, report["step"]):
         report["seconds_to_train"] = row["time"]  # the last row wins
     if jax.process_index() == 0:
-        (workdir / SAMPLES).mkdir(exist_ok=True)
         pictured = samples[: run.experiment.evaluation.pictured]
-        show(run.experiment.data, pictured).save(workdir / SAMPLES / "evaluated.png")
-        export(workdir / SAMPLES / "evaluated", run.experiment.data, pictured)
+        images = {"evaluated.png": show(run.experiment.data, pictured)}
         if (workdir / METRICS).exists():
-            curves(workdir / METRICS).save(workdir / SAMPLES / "curves.png")
-        write_report(workdir / EVALUATION, report)
+            images["curves.png"] = curves(workdir / METRICS)
+        with writing(workdir):
+            (workdir / SAMPLES).mkdir(exist_ok=True)
+            for name, image in images.items():
+                with replacing(workdir / SAMPLES / name) as path:
+                    image.save(path)
+            export(workdir / SAMPLES / "evaluated", run.experiment.data, pictured)
+            write_report(workdir / EVALUATION, report)
 
 
 def report_lines(report: Report, prefix: str = "") -> Iterable[str]:

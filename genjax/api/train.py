@@ -24,6 +24,7 @@ from genjax.training import description
 from genjax.training import experiment as experiments
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.experiment import Experiment
+from genjax.training.lock import Lock
 from genjax.training.loop import Run, prepare, run_steps
 from genjax.training.overfit import overfit
 from genjax.training.profile import Window, traced
@@ -33,6 +34,7 @@ from genjax.training.workdir import (
     EVALUATION,
     SAMPLES,
     TRAINED_ON,
+    held,
     load_state,
     merge_adapters,
     open_workdir,
@@ -81,7 +83,8 @@ def train(
         if profiled is not None:
             raise UserError("profiled=... writes a trace: give a workdir too")
         return _train_in_memory(run)
-    return _train_in_workdir(run, spec, workdir, profiled)
+    with held(workdir) as lock:
+        return _train_in_workdir(run, spec, workdir, profiled, lock)
 
 
 def train_and_evaluate(
@@ -101,13 +104,14 @@ def train_and_evaluate(
     Raises:
         UserError, KeyboardInterrupt, SystemExit: as `train`.
     """
-    started = time.monotonic()
-    run = train(experiment, workdir, spec=spec, profiled=profiled)
-    if run.taken == 0 and read_report(workdir).get("step") == int(run.state.step):
-        return run
-    trained = time.monotonic()
-    for line in report_lines(evaluate(run)):
-        say(line)
+    started, prepared = time.monotonic(), prepare(experiments.check(experiment))
+    with held(workdir) as lock:
+        run = _train_in_workdir(prepared, spec, workdir, profiled, lock)
+        if run.taken == 0 and read_report(workdir).get("step") == int(run.state.step):
+            return run
+        trained = time.monotonic()
+        for line in report_lines(evaluate(run)):
+            say(line)
     say(f"training took {trained - started:.0f} s, evaluation {time.monotonic() - trained:.0f} s")
     if jax.process_index() == 0:
         say("files:\n" + "\n".join(f"  {line}" for line in output_files(workdir)))
@@ -135,7 +139,9 @@ def _train_in_memory(run: Run) -> TrainedRun:
     return TrainedRun(run, kept, taken=int(state.step), notes=notes)
 
 
-def _train_in_workdir(run: Run, spec: str, workdir: Path, profiled: Window | None) -> TrainedRun:
+def _train_in_workdir(
+    run: Run, spec: str, workdir: Path, profiled: Window | None, lock: Lock | None
+) -> TrainedRun:
     experiment = run.experiment
     open_workdir(experiment, spec, workdir)
     keep = (experiment.keep_last, experiment.keep_every)
@@ -153,7 +159,7 @@ def _train_in_workdir(run: Run, spec: str, workdir: Path, profiled: Window | Non
             start, state, monitor = 0, run.make_state(), _periodic_evaluation(run, workdir, 0)
         _announce(run, state, start, spec)
         with traced(run, profiled, workdir / TRACE) as traced_run:
-            state = _train(traced_run, state, workdir, checkpoints, stop, monitor)
+            state = _train(traced_run, state, workdir, checkpoints, stop, monitor, lock)
     done = int(state.step)
     kept = load_state(run, workdir) if monitor else state
     return TrainedRun(run, kept, workdir, done - start, {TRAINED_ON: hardware()})
@@ -183,6 +189,7 @@ def _train(
     checkpoints: Checkpoints,
     stop: StopSignal,
     monitor: PeriodicEvaluation | None,
+    lock: Lock | None,
 ) -> TrainState:
     """Trains to the last step, or until the monitor stops early, with periodic pictures and evaluations."""
     experiment, start = run.experiment, int(state.step)
@@ -198,7 +205,12 @@ def _train(
             writer.scalars(step, monitor.evaluate(step, state), shown=False)
             return monitor.should_stop()
 
-        state = run_steps(run, state, checkpoints, stop, writer.scalars, snapshot, evaluate)
+        def log(step: int, values: dict[str, float]) -> None:  # called before each checkpoint
+            if lock is not None:
+                lock.check()
+            writer.scalars(step, values)
+
+        state = run_steps(run, state, checkpoints, stop, log, snapshot, evaluate)
         _report_stop(stop, monitor, int(state.step), workdir)
         snapshot(int(state.step), state)
     return state

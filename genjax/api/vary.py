@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from PIL import Image
 
-from genjax.core.errors import UserError
+from genjax.core.files import replacing, write_all, writing
 from genjax.evaluation.sample_quality import fit_reference, measure
 from genjax.parallel.console import say
 from genjax.reports.figures import series, tiles
@@ -83,15 +83,14 @@ def _write(
     Raises:
         UserError: the folder cannot be written.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
-        (out / "table.md").write_text(table(rows) + "\n")
-        tiles(pictures, columns=1 if pictures[0][1].height < 100 else 4).save(out / "samples.png")
-        if over and "frechet_ratio" in rows[0]:
-            _curve(rows, over).save(out / "curve.png")
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    images = {"samples.png": tiles(pictures, columns=1 if pictures[0][1].height < 100 else 4)}
+    if over and "frechet_ratio" in rows[0]:
+        images["curve.png"] = _curve(rows, over)
+    with writing(out):
+        write_all({out / "rows.json": json.dumps(rows, indent=1) + "\n", out / "table.md": table(rows) + "\n"})
+        for name, image in images.items():
+            with replacing(out / name) as path:
+                image.save(path)
 
 
 def _curve(rows: list[dict[str, Any]], over: Sequence[tuple[str, list[str]]]) -> Image.Image:

@@ -26,6 +26,7 @@ from genjax.metrics.report import SampleReference, Settings, make_reference
 from genjax.parallel import multihost
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.experiment import BEST, Monitor
+from genjax.training.finite import check_state
 from genjax.training.loop import Run
 from genjax.training.step import TrainState
 from genjax.training.writers import METRICS, metric_rows
@@ -138,6 +139,7 @@ class PeriodicEvaluation:
             self.kept = jax.tree.map(jnp.copy, state)  # the buffers of `state` are donated to the next step
             return
         with Checkpoints(self._workdir / BEST, keep_last=1) as checkpoints:
+            check_state(state, checkpoints.latest())
             checkpoints.save(step, state)
 
     def _measure(self, state: TrainState) -> dict[str, float]:

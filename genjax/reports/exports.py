@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from genjax.core.errors import UserError
+from genjax.core.files import replacing, writing
 from genjax.data import Data
 from genjax.reports.kinds import drawing_of
 
@@ -27,11 +28,13 @@ def write_arrays(out: Path, image: Image.Image, **arrays: np.ndarray) -> None:
     for name, array in arrays.items():
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             raise UserError(f"{out} is not written: {name} has values that are NaN or infinite")
-    try:
-        np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
-        image.save(out.with_suffix(".png"))
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    if not out.suffix:
+        out = out.with_suffix(".npz")
+    with writing(out):
+        with replacing(out) as path, path.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        with replacing(out.with_suffix(".png")) as path:
+            image.save(path)
 
 
 def export(stem: Path, data: Data, samples: np.ndarray) -> str:
@@ -50,7 +53,5 @@ def export(stem: Path, data: Data, samples: np.ndarray) -> str:
     """
     if jax.process_index():
         return ""
-    try:
+    with writing(stem):
         return drawing_of(data).write(stem, data, samples)
-    except OSError as error:
-        raise UserError(f"cannot write {stem}: {error.strerror}") from None

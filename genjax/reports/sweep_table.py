@@ -10,7 +10,7 @@ from genjax.reports.spread import format_mean, mean_and_std
 from genjax.reports.tables import table
 from genjax.training.variations import Setting, Trial
 from genjax.training.workdir import read_report
-from genjax.training.writers import write_atomic
+from genjax.core.files import write_atomic
 
 SUMMARY = "summary"
 SEED = "seed"  # runs are averaged over this override

@@ -44,6 +44,12 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:200]}"
 
 
+def steps_in(directory: Path) -> list[int]:
+    """All steps that have a folder in a directory of checkpoints, ascending."""
+    names = os.listdir(directory) if directory.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
 class _Quiet(logging.Filter):
     """Drops orbax's logged tracebacks of failed saves, which `Checkpoints` raises as one-line errors."""
 
@@ -106,8 +112,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """All steps that have a folder, ascending; `restore` checks whether they are intact."""
-        names = os.listdir(self.directory) if self.directory.is_dir() else []
-        return sorted(int(name) for name in names if name.isdecimal())
+        return steps_in(self.directory)
 
     def latest(self) -> int | None:
         """The newest of `steps`, or None."""

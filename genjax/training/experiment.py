@@ -23,6 +23,7 @@ import optax
 
 from genjax.core import tree
 from genjax.core.errors import UserError, nearest
+from genjax.core.files import write_all
 from genjax.core.metric import Metric
 from genjax.core.objective import Objective
 from genjax.core.sharding_rules import Rule
@@ -313,9 +314,10 @@ def save(experiment: Experiment, spec: str, workdir: Path) -> None:
         UserError: there is no such config.
         OSError: a file cannot be written.
     """
+    files = dict[Path, str]()
     if spec:
-        (workdir / CONFIG_COPY).write_text(find_config(spec.partition(":")[0]).read_text())
-    (workdir / DESCRIPTION).write_text(json.dumps(describe(experiment, spec), indent=1) + "\n")
+        files[workdir / CONFIG_COPY] = find_config(spec.partition(":")[0]).read_text()
+    write_all(files | {workdir / DESCRIPTION: json.dumps(describe(experiment, spec), indent=1) + "\n"})
 
 
 def restore(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> Experiment:

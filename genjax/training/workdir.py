@@ -1,23 +1,26 @@
 """Work directories: making, checking and reopening them."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from genjax.core.errors import UserError
+from genjax.core.files import beside, write_atomic, writing
 from genjax.core.objective import Adapter
 from genjax.parallel import multihost
 from genjax.training import description, format_1, pretrained
 from genjax.training import experiment as experiments
-from genjax.training.checkpoint import Checkpoints
+from genjax.training.checkpoint import Checkpoints, steps_in
 from genjax.training.experiment import Experiment
+from genjax.training.lock import LOCK, Lock, locked
 from genjax.training.loop import Run, prepare
 from genjax.training.step import TrainState
-from genjax.training.writers import METRICS, rewrite_metrics, write_atomic
+from genjax.training.writers import METRICS, rewrite_metrics
 
 EVALUATION = "evaluation.json"
 REPORT_FORMAT = 2  # of evaluation.json; reports without a format have the metric names of format 1
@@ -29,16 +32,41 @@ TRAINED_ON = "trained_on"  # the machine
 EVALUATED_WITH = "evaluated_with"  # overrides of the evaluation alone, value by path
 
 
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[Lock | None]:
+    """Makes a work directory if it is missing, and holds it for one run; see `locked`.
+
+    Raises:
+        UserError: it holds other files than those of a run, another run is using it, or it cannot be written.
+    """
+    multihost.on_first_process(lambda: _make(workdir))
+    with locked(workdir) as lock:
+        yield lock
+
+
+def _make(workdir: Path) -> None:
+    unfinished, copy = (
+        beside(workdir / name).name for name in (description.DESCRIPTION, experiments.CONFIG_COPY)
+    )
+    with writing(workdir):
+        there = {path.name for path in workdir.iterdir()} if workdir.is_dir() else set[str]()
+        own = {LOCK, copy, unfinished}  # of a run that was killed before it had a description
+        own |= {experiments.CONFIG_COPY} if unfinished in there else set()
+        if description.DESCRIPTION not in there and there - own:
+            raise UserError(f"{workdir} is not empty and holds no run: choose another workdir=DIR")
+        workdir.mkdir(parents=True, exist_ok=True)
+
+
 def open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
-    """Makes a work directory, or checks that an existing one holds the same experiment; on the first process.
+    """Describes the experiment in a work directory, or checks that an earlier run's is the same; on the first process.
 
     Args:
         experiment: as configured.
         spec: "FILE[:variant]" or a shipped config's name, as for `experiment.load`.
-        workdir: new, empty, or of an earlier run.
+        workdir: see `held`.
 
     Raises:
-        UserError: it holds another experiment or other files, or cannot be written.
+        UserError: it holds another experiment, or more steps than this one has, or cannot be written.
     """
     multihost.on_first_process(lambda: _open_workdir(experiment, spec, workdir))
 
@@ -46,15 +74,14 @@ def open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
 def _open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
     if (workdir / description.DESCRIPTION).exists():
         experiments.check_resume(experiments.restore(workdir), experiment, workdir)
+        done = max(steps_in(workdir / experiments.CHECKPOINTS), default=0)
+        if done > experiment.steps:
+            raise UserError(f"config.steps={experiment.steps}: {done} steps are done in {workdir}, give at least {done}")
         if description.is_old(workdir) and (workdir / METRICS).exists():
-            rewrite_metrics(workdir / METRICS)  # before `save` writes the present format
-    elif workdir.is_dir() and any(workdir.iterdir()):
-        raise UserError(f"{workdir} is not empty and holds no run: choose another workdir=DIR")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
+            with writing(workdir):
+                rewrite_metrics(workdir / METRICS)  # before `save` writes the present format
+    with writing(workdir):
         experiments.save(experiment, spec, workdir)
-    except OSError as error:
-        raise UserError(f"cannot write to {workdir}: {error.strerror}") from None
 
 
 def reopen(workdir: Path, overrides: Iterable[tuple[str, str]]) -> Run:

@@ -7,6 +7,7 @@
 Only process 0 writes; on other processes all methods do nothing.
 """
 
+import contextlib
 import io
 import json
 import math
@@ -21,9 +22,11 @@ from typing import Any, TextIO
 import jax
 import numpy as np
 from PIL import Image
-from tensorboardX import SummaryWriter
 
+from genjax.core.errors import UserError
+from genjax.core.files import replacing, write_atomic, writing
 from genjax.training import description, format_1
+from genjax.training.events import Events
 
 METRICS = "metrics.jsonl"  # in the work directory
 
@@ -58,13 +61,6 @@ def metric_rows(path: Path, last: int | None = None) -> Iterator[dict[str, Any]]
             continue
         if last is None or row["step"] <= last:
             yield format_1.upgrade_metrics(row) if old else row
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replaces a file atomically: after a kill the old or the new contents are there, complete."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def rewrite_metrics(path: Path, last: int | None = None) -> list[dict[str, Any]]:
@@ -165,31 +161,32 @@ class Writer:
             return
         self._workdir = Path(workdir)
         self._samples = self._workdir / "samples"
-        self._samples.mkdir(parents=True, exist_ok=True)
         path = self._workdir / METRICS
-        self._started = time.perf_counter() - _resume(path, start)
-        self._metrics = path.open("a")
-        # With the process ID: event files opened within the same second would share a name.
-        self._board = SummaryWriter(
-            str(self._workdir / "tensorboard"),
-            purge_step=start + 1,
-            filename_suffix=f".{os.getpid()}.{start}",
-        )
+        with writing(self._workdir), contextlib.ExitStack() as opened:
+            self._samples.mkdir(parents=True, exist_ok=True)
+            self._started = time.perf_counter() - _resume(path, start)
+            self._metrics = opened.enter_context(path.open("a"))
+            self._board = Events(self._workdir / "tensorboard", start, f".{os.getpid()}.{start}")
+            opened.pop_all()  # `close` closes them
         self._progress = Progress(total_steps, start, items, stream)
 
     def __enter__(self) -> "Writer":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *error: object) -> None:
+        try:
+            self.close()
+        except UserError:
+            if kind is None:  # else the exception in flight takes precedence
+                raise
 
     def close(self) -> None:
         """Flushes and closes the files."""
         if self._active:
             self._active = False
             self._progress.close()
-            self._metrics.close()
-            self._board.close()
+            with writing(self._workdir), contextlib.closing(self._board):
+                self._metrics.close()
 
     def scalars(self, step: int, values: Mapping[str, Any], shown: bool = True) -> None:
         """Writes one row of metrics.
@@ -205,10 +202,11 @@ class Writer:
             return
         numbers = {name: _number(value) for name, value in values.items()}
         row = {"step": int(step), "time": round(time.perf_counter() - self._started, 3), **numbers}
-        self._metrics.write(json.dumps(row, allow_nan=False) + "\n")
-        self._metrics.flush()
-        for name, number in numbers.items():
-            self._board.add_scalar(name, float(number), step)
+        with writing(self._workdir):
+            self._metrics.write(json.dumps(row, allow_nan=False) + "\n")
+            self._metrics.flush()
+            for name, number in numbers.items():
+                self._board.scalar(int(step), name, float(number))
         if shown:
             self._progress.show(int(step), numbers)
 
@@ -222,8 +220,10 @@ class Writer:
         """
         if not self._active:
             return
-        picture.save(self._sample(step, name, "png"))
-        self._board.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+        with writing(self._workdir):
+            with replacing(self._sample(step, name, "png")) as path:
+                picture.save(path)
+            self._board.image(step, name, np.asarray(picture.convert("RGB")))
 
     def text(self, step: int, name: str, text: str) -> None:
         """Saves a text as samples/NAME_STEP.txt, and as an event.
@@ -235,11 +235,13 @@ class Writer:
         """
         if not self._active:
             return
-        self._sample(step, name, "txt").write_text(text)
+        with writing(self._workdir):
+            write_atomic(self._sample(step, name, "txt"), text)
         markdown = "".join(
             f"    {line}\n" for line in text.split("\n")
         )  # indented: TensorBoard shows it verbatim
-        self._board.add_text(name, markdown, step)
+        with writing(self._workdir):
+            self._board.text(step, name, markdown)
 
     def _sample(self, step: int, name: str, ending: str) -> Path:
         return self._samples / f"{name.replace('/', '_')}_{step:08}.{ending}"
