@@ -121,7 +121,7 @@ def test_clips_without_a_split_are_split_and_without_labels_unlabelled(recording
     ("changes", "options", "words"),
     [
         ({}, {"label": "labels"}, "no array 'labels' .*did you mean 'label'"),
-        ({"label": np.arange(8)}, {}, r"must hold an integer in 0 \.\.\. 2 for each clip"),
+        ({"label": np.arange(8)}, {}, r"'label' of .* is 3 at example 3: one class index of 0 \.\.\. 2"),
         ({"offsets": np.array([0, 9, 7, 20])}, {}, "offsets of .* must increase"),
         ({"is_test": np.zeros(8, bool)}, {}, "'is_test' of .* must split the 8 clips in two"),
         ({}, {"dtype": "float32"}, "int16 with 1 channels, not float32 with 1: set dtype and channels"),
