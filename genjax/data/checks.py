@@ -13,15 +13,14 @@ from genjax.core.types import Batch
 from genjax.data.examples import Examples, Table
 from genjax.data.labels import check_labels, unused_classes
 from genjax.data.npz_files import check_finite
-from genjax.data.transforms import Dequantize, HasDomain, Quantize, Transform
+from genjax.data.transforms import Dequantize, HasDomain, Transform
 
 EXAMPLES, VALUES = 256, 2**22  # read to find the range of the values
 WIDE = 10  # ranges of a transform by which values may lie outside
 # The values must take this part of a transform's range: a quiet recording is no mistake, a picture that dark is.
 NARROW = {"image": 1 / 10, "points": 1 / 100}
 NARROW_OTHERWISE = 1 / 1000
-OF_INTEGERS = (Dequantize, Quantize)
-CHECKED = (*OF_INTEGERS, HasDomain)
+CHECKED = (Dequantize, HasDomain)
 
 
 def check_examples(examples: Examples, split: str, classes: int) -> None:
@@ -56,7 +55,7 @@ def check_domains(examples: Examples, transforms: Sequence[Transform], kind: str
 
     Raises:
         UserError: the values are far outside a transform's range, or take a small part of it, or are not finite, or
-            are not integers where a transform is for integers.
+            are not integers and are dequantized.
     """
     last = max((i for i, transform in enumerate(transforms) if isinstance(transform, CHECKED)), default=-1)
     if last < 0:
@@ -66,7 +65,7 @@ def check_domains(examples: Examples, transforms: Sequence[Transform], kind: str
     check_finite(rows["x"], "the training split")
     batch: Batch = {name: jnp.asarray(array) for name, array in rows.items()}
     for i, transform in enumerate(transforms[: last + 1]):
-        if isinstance(transform, OF_INTEGERS):
+        if isinstance(transform, Dequantize):
             _check_whole(np.asarray(batch["x"]), transform)
         if isinstance(transform, HasDomain):
             _check_domain(np.asarray(batch["x"]), transform, kind)
@@ -74,7 +73,7 @@ def check_domains(examples: Examples, transforms: Sequence[Transform], kind: str
             batch = transform.forward(batch, jax.random.key(0), False)
 
 
-def _check_whole(x: np.ndarray, transform: Dequantize | Quantize) -> None:
+def _check_whole(x: np.ndarray, transform: Dequantize) -> None:
     if x.dtype.kind == "f" and (x != np.floor(x)).any():
         value = x[x != np.floor(x)][0]
         raise UserError(
