@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PACKAGE = __package__ or "experiments"  # genjax.experiments where it is installed
 DEVICES = "--xla_force_host_platform_device_count"
 QUEUES = ("sweep", "suite")  # their runs choose the number of devices
-NOT_VERBS = ("cli", "dry_run", "published", "decoding_speed_wavenet")
+NOT_VERBS = ("cli", "dry_run", "used", "published", "decoding_speed_wavenet")
 MALLOC = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",

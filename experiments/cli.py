@@ -76,8 +76,13 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], Overrides]:
             if following.startswith("--"):
                 raise UserError(f"{word} needs a value: {word}=VALUE")
             text = following
-        overrides.append((path, text))
+        overrides.append((path, _with_home(text)))
     return rest, overrides
+
+
+def _with_home(text: str) -> str:
+    """A path that begins with ~, with the home folder: shells leave it in `--flag=~/path`."""
+    return str(Path(text).expanduser()) if text.startswith("~/") else text
 
 
 def parse(argv: Sequence[str]) -> Overrides:
@@ -91,6 +96,9 @@ def parse(argv: Sequence[str]) -> Overrides:
         stray = flags.FLAGS(rest)[1:]
     except flags.Error as error:
         raise UserError(" ".join(str(error).split())) from None
+    for name in flags.FLAGS:
+        if isinstance(value := flags.FLAGS[name].value, str):
+            flags.FLAGS[name].value = _with_home(value)
     if stray:
         raise UserError(
             f"unexpected argument '{stray[0]}': did you mean '--{stray[0]}' or '--config.{stray[0]}'?"

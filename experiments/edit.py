@@ -13,7 +13,7 @@ from genjax.api.edit import TASKS, Edit, edit_workdir
 from genjax.reports import latents
 from genjax.training import experiment
 
-from . import cli, dry_run
+from . import cli, dry_run, used
 
 WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -48,8 +48,30 @@ OUT = flags.DEFINE_string("out", None, "The .npz to write, a picture beside it; 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the run with its overrides, and exit.")
 
 
+def check_flags() -> None:
+    """Refuses options of other tasks than the chosen one."""
+    task, restores = TASK.value, TASK.value in ("inpaint", "colourise", "superres")
+    used.check_flags(
+        [
+            (STRENGTH, task == "sdedit", "with --task=sdedit"),
+            (FACTOR, task == "superres", "with --task=superres"),
+            (METHOD, restores, "with --task=inpaint, colourise or superres"),
+            (REPEATS, restores and METHOD.value == "replace", "with --method=replace"),
+            (
+                POINTS,
+                task in ("interpolate", "traverse", "manifold"),
+                "with --task=interpolate, traverse or manifold",
+            ),
+            (PATH, task == "interpolate", "with --task=interpolate"),
+            (BESIDE, task == "translate", "with --task=translate"),
+        ]
+    )
+
+
 def main(overrides: cli.Overrides) -> None:
     """Runs the editing task that the flags select."""
+    used.check_overrides("edit", overrides)
+    check_flags()
     how = Edit(
         task=TASK.value,
         strength=STRENGTH.value,

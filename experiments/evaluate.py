@@ -13,7 +13,7 @@ from genjax.api.load import load
 from genjax.parallel.console import say
 from genjax.training.workdir import EVALUATION
 
-from . import cli, dry_run
+from . import cli, dry_run, used
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
 INCEPTION = flags.DEFINE_string("inception", None, "Weights of FID's Inception-v3, .pth or .safetensors.")
@@ -25,6 +25,7 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the run with its overrides,
 
 def main(overrides: cli.Overrides) -> None:
     """Evaluates the run."""
+    used.check_overrides("evaluate", overrides)
     if DRY_RUN.value:
         print(dry_run.describe_workdir(Path(WORKDIR.value), overrides))
         return

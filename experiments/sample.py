@@ -16,12 +16,12 @@ from genjax.api.sample import write_samples
 from genjax.core.errors import UserError
 from genjax.samplers.decoding.beam import Beam
 
-from . import cli, dry_run
+from . import cli, dry_run, used
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to sample from.", required=True)
 NUM = flags.DEFINE_integer("num", 100, "Number of samples.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.")
-LABEL = flags.DEFINE_integer("label", None, "Class of all samples; default: 0, 1, 2, ... cyclically.")
+LABEL = flags.DEFINE_string("label", None, "Class of all samples, by number or name; default: all in turn.")
 OUT = flags.DEFINE_string("out", None, "The .npz to write, a picture beside it; default WORKDIR/samples.npz.")
 PROMPT = flags.DEFINE_multi_string("prompt", [], "Text to continue; may be repeated.")
 BEAMS = flags.DEFINE_integer(
@@ -55,13 +55,13 @@ def check_flags() -> None:
             raise UserError(f"--{flag.name} needs --{other.name}")
     if BEAMS.value is not None and DRAFT.value:
         raise UserError("--beams and --draft exclude each other: give one of them")
-    for flag in (TRACE, LABEL):
-        if PROMPT.value and flag.present:
-            raise UserError(f"--{flag.name} is for samples without --prompt")
+    used.check_flags([(flag, not PROMPT.value, "without --prompt") for flag in (TRACE, LABEL, NUM)])
+    used.check_flags([(SEED, BEAMS.value is None, "without --beams, which draw nothing,")])
 
 
 def main(overrides: cli.Overrides) -> None:
     """Draws samples, or completes the prompts."""
+    used.check_overrides("sample", overrides)
     check_flags()
     if DRY_RUN.value:
         print(dry_run.describe_workdir(Path(WORKDIR.value), overrides))

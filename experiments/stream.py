@@ -10,7 +10,7 @@ from absl import flags
 
 from genjax.api import evaluate_stream
 
-from . import cli, dry_run
+from . import cli, dry_run, used
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to evaluate.", required=True)
 NUM = flags.DEFINE_integer("num", 50_000, "Number of samples, and most test examples.")
@@ -22,6 +22,7 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the run with its overrides,
 
 def main(overrides: cli.Overrides) -> None:
     """Evaluates the run."""
+    used.check_overrides("stream", overrides)
     if DRY_RUN.value:
         print(dry_run.describe_workdir(Path(WORKDIR.value), overrides))
         return

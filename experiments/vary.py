@@ -10,7 +10,7 @@ from absl import flags
 from genjax.api import vary
 from genjax.training import variations
 
-from . import cli, dry_run
+from . import cli, dry_run, used
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to sample from.", required=True)
 OVER = flags.DEFINE_multi_string(
@@ -25,6 +25,7 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the run with its overrides,
 def main(overrides: cli.Overrides) -> None:
     """Evaluates the settings that the flags select."""
     over = variations.parse_over(OVER.value)
+    used.check_overrides("vary", [*overrides, *((path, "") for path, _ in over)])
     if DRY_RUN.value:
         for setting in variations.settings(over):
             print(dry_run.describe_workdir(Path(WORKDIR.value), [*overrides, *setting]))

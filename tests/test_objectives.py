@@ -155,16 +155,28 @@ def test_fsdp_splits_large_arrays(name):
     assert all(leaf.addressable_shards[0].data.size * 4 == leaf.size for leaf in large)
 
 
-@row
-def test_samples_are_a_function_of_the_key_and_fit_the_data(name):
-    run = make_run(name)
+def draw(run, seed: int, num: int, batch_size: int):
     experiment, state = run.experiment, start(run)
     arguments = (experiment.objective, experiment.data, state.ema, state.extra, run.mesh)
-    drawn, labels = draw_samples(*arguments, seed=0, num=12, batch_size=8)
-    again, _ = draw_samples(*arguments, seed=0, num=16, batch_size=8)
-    other, _ = draw_samples(*arguments, seed=1, num=12, batch_size=8)
-    np.testing.assert_array_equal(drawn, again[:12])
-    assert not np.array_equal(drawn, other)
+    return draw_samples(*arguments, seed=seed, num=num, batch_size=batch_size)
+
+
+def differing(a, b) -> float:
+    """Share of samples that differ by more than rounding; a token or pixel may round to its neighbour."""
+    a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (a, b))
+    return float(np.mean(np.mean(~np.isclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(b).max()), axis=1) > 0.02))
+
+
+@row
+def test_samples_are_a_function_of_seed_and_index_and_fit_the_data(name):
+    """Of no other sample, of no batch size, and of no number of devices."""
+    drawn, labels = draw(make_run(name), 0, 12, 8)
+    again, _ = draw(make_run(name, "one"), 0, 14, 7)
+    other, _ = draw(make_run(name), 1, 12, 8)
+    assert differing(again[:12], drawn) == 0
+    assert differing(other, drawn) > 0.5
+    assert differing(drawn[1:], drawn[:-1]) > 0.5
+    experiment = make_run(name).experiment
     data = experiment.data.load("test")[np.arange(4)]["x"]
     assert drawn.shape[1:] == data.shape[1:]
     assert drawn.dtype == data.dtype

@@ -1,15 +1,36 @@
 """Row keys: random numbers belong to (seed, example, name), not to the call, its size or its devices."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from rows import make_run, start
 
 from genjax.core import row_keys
 from genjax.core.row_keys import categorical, first_row, row_key, rows_from
 from genjax.core.types import named
+from genjax.data.examples import Subset
 from genjax.diffusion.times import stratified
+from genjax.evaluation.held_out import held_out_losses
+from genjax.training.experiment import Evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class First:
+    """The first 100 examples of a source."""
+
+    source: Any
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def load(self, split):
+        return Subset(self.source.load(split), 100)
+
 
 DRAWS = {
     "normal": jax.random.normal,
@@ -114,3 +135,24 @@ def test_evaluation_times_are_evenly_spread_over_any_consecutive_examples():
         u = np.sort(stratified(rows_from(row_key(4), first), 64))
         expected = (np.arange(64) + 0.5) / 64
         assert np.abs(u - expected).max() < 3 / 64
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "diffusion-points",
+        "vae-points",
+        "mean-flow-points",
+        pytest.param("vdm-points", marks=pytest.mark.slow),
+        pytest.param("tokens-digits", marks=pytest.mark.slow),
+    ],
+)
+def test_held_out_losses_depend_on_no_batch_size_and_no_number_of_devices(name):
+    """Times, noise and latents belong to the examples; the last batches differ in size."""
+    found = []
+    for mesh, size in (("data:8", 40), ("one", 48)):
+        run = make_run(name, mesh, evaluation=Evaluation(batch_size=size))
+        data = dataclasses.replace(run.experiment.data, source=First(run.experiment.data.source))
+        found.append(held_out_losses(dataclasses.replace(run.experiment, data=data), start(run), run.mesh))
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-4, abs=1e-5)

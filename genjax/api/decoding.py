@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.core.errors import UserError
-from genjax.core.types import named
+from genjax.core.types import named, root_key
 from genjax.data import Data
 from genjax.data.text.decode_text import vocabulary_of
 from genjax.evaluation.sampling import gather
@@ -84,7 +84,7 @@ def stream(run: Run, state: TrainState, prompts: Sequence[str], seed: int) -> It
         UserError: the model is not autoregressive, or a prompt is too long or has unknown characters.
     """
     objective, tokens, count = _open(run, prompts)
-    max_length, key = run.experiment.data.shape[0], named(jax.random.key(seed), "decode")
+    max_length, key = run.experiment.data.shape[0], named(root_key(seed), "decode")
 
     def prefill(params: Any, tokens: Any, count: Any) -> Any:
         return start(objective.model(params, len(count)), tokens, count, max_length)
@@ -197,7 +197,7 @@ def with_draft(
     def complete(params: Any, small_params: Any, tokens: Any, count: Any) -> Any:
         large = objective.model(params, len(count), slack=drafts + 1)
         guess = other.model(small_params, len(count), slack=drafts + 1)
-        key, stop = named(jax.random.key(seed), "decode"), objective.stop
+        key, stop = named(root_key(seed), "decode"), objective.stop
         return speculate(
             large, guess, objective.decoding, key, tokens, count, max_length, drafts=drafts, stop=stop
         )

@@ -26,7 +26,7 @@ from jaxtyping import Float
 
 from genjax.core.errors import UserError, nearest
 from genjax.core.objective import HasDecoder, HasTranslation, num_classes
-from genjax.core.types import Array, Batch, Key, Params, named
+from genjax.core.types import Array, Batch, Key, Params, named, root_key
 from genjax.data.source import is_paired
 from genjax.data.sources.pairs import halves
 from genjax.diffusion.threshold import NoThreshold
@@ -217,7 +217,7 @@ def edit_workdir(
     elif objective.condition and how.task != "interpolate":
         cond = {"label": batch["label"]}
     run_edit = jax.jit(lambda params, x, cond, key: edit(objective, params, how, key, x, cond))
-    key = named(jax.random.key(seed), "edit")
+    key = named(root_key(seed), "edit")
     rows = [gather(part) for part in run_edit(state.ema, batch["x"], cond, key)]
     rows = [data.inverse(part.reshape(-1, *data.shape)).reshape(part.shape) for part in rows]
     write_edit(out, how, rows, data.levels)

@@ -12,6 +12,7 @@ import numpy as np
 from genjax.api.evaluate import evaluate, report_lines
 from genjax.api.load import TrainedRun
 from genjax.core.errors import UserError
+from genjax.data.source import Describes, capability
 from genjax.evaluation.hardware import hardware
 from genjax.evaluation.monitor import PeriodicEvaluation
 from genjax.evaluation.sampling import draw_samples
@@ -29,7 +30,15 @@ from genjax.training.overfit import overfit
 from genjax.training.profile import Window, traced
 from genjax.training.signals import StopSignal
 from genjax.training.step import TrainState
-from genjax.training.workdir import EVALUATION, SAMPLES, TRAINED_ON, load_state, merge_adapters, open_workdir
+from genjax.training.workdir import (
+    EVALUATION,
+    SAMPLES,
+    TRAINED_ON,
+    load_state,
+    merge_adapters,
+    open_workdir,
+    read_report,
+)
 from genjax.training.writers import METRICS, Progress, Writer
 
 TRACE = "trace"
@@ -64,6 +73,7 @@ def train(
         SystemExit: 128 + signal after SIGTERM, likewise.
     """
     run = prepare(experiments.check(experiment))
+    workdir = None if workdir is None else Path(workdir).expanduser()
     if overfit_one_batch:
         if workdir is not None:
             raise UserError(f"workdir={workdir}: overfitting one batch writes no files, leave it out")
@@ -72,13 +82,13 @@ def train(
         if profiled is not None:
             raise UserError("profiled=... writes a trace: give a workdir too")
         return _train_in_memory(run)
-    return _train_in_workdir(run, spec, Path(workdir), profiled)
+    return _train_in_workdir(run, spec, workdir, profiled)
 
 
 def train_and_evaluate(
     experiment: Experiment, spec: str, workdir: Path, profiled: Window | None = None
 ) -> TrainedRun:
-    """Trains in a work directory, then evaluates and lists the files; a run that was finished is left as it is.
+    """Trains in a work directory, then evaluates and lists the files; a run that is evaluated is left as it is.
 
     Args:
         experiment: the experiment.
@@ -94,7 +104,7 @@ def train_and_evaluate(
     """
     started = time.monotonic()
     run = train(experiment, workdir, spec=spec, profiled=profiled)
-    if run.taken == 0:
+    if run.taken == 0 and read_report(workdir).get("step") == int(run.state.step):
         return run
     trained = time.monotonic()
     for line in report_lines(evaluate(run)):
@@ -154,6 +164,8 @@ def _announce(run: Run, state: TrainState, start: int, spec: str = "") -> None:
     devices = f"{run.mesh.size} {jax.devices()[0].platform} devices"
     devices += f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     name = spec or type(run.experiment.objective).__name__
+    if read := capability(run.experiment.data.source, Describes):
+        say(f"data: {read.describe()}")
     say(f"training {name} for {run.experiment.steps - start} steps on {devices}")
     whole, held = bytes_held(state)
     if held < whole:

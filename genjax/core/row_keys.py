@@ -6,13 +6,14 @@ on the seed, the example and the named use only. The functions of `jax.random` w
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend import random as jax_random
-from jaxtyping import Float, Int, UInt32
+from jaxtyping import Float, Int, Shaped, UInt32
 
-from genjax.core.types import Array, Key, named
+from genjax.core.types import Array, Key, named, root_key
 
 THREEFRY = jax_random.threefry_prng_impl
 
@@ -30,7 +31,7 @@ def _split(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "*shape 3"]:
     return _with_start(key[2:], THREEFRY.split(key[:2], shape))
 
 
-def _fold_in(key: Array, data: Array) -> UInt32[Array, "3"]:
+def _fold_in(key: Array, data: Any) -> UInt32[Array, "3"]:
     return _with_start(key[2:], THREEFRY.fold_in(key[:2], data))
 
 
@@ -88,7 +89,7 @@ def categorical(key: Key, logits: Float[Array, "*b k"]) -> Int[Array, "*b"]:
 
 def row_key(seed: int) -> Key:
     """The key of a seed whose first row is example 0, shape ()."""
-    return jax.random.key(seed, impl=IMPLEMENTATION)
+    return root_key(seed, IMPLEMENTATION)
 
 
 def rows_from(key: Key, start: int | Int[Array, ""]) -> Key:
@@ -103,6 +104,15 @@ def rows_from(key: Key, start: int | Int[Array, ""]) -> Key:
     """
     data = jax.random.key_data(key)
     return jax.random.wrap_key_data(data.at[2].set(jnp.asarray(start, jnp.uint32)), impl=IMPLEMENTATION)
+
+
+def keys_of_rows(key: Key, num: int) -> Shaped[Array, " {num}"]:
+    """A key for each of `num` rows, by the index of its example: `fold_in(key, index)`, shape [num]."""
+    first = first_row(key)
+    index = jnp.arange(num)
+    if first is not None:
+        key, index = rows_from(key, 0), index + first
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
 def first_row(key: Key) -> Int[Array, ""] | None:

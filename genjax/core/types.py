@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, cast, dataclass_transform
 
 import jax
+import numpy as np
 from jax import Array
 from jaxtyping import PRNGKeyArray
+
+from genjax.core.errors import UserError
 
 PyTree = Any
 Key = PRNGKeyArray
@@ -49,6 +52,25 @@ class Condition:
     residuals: PyTree = None
 
 
+def root_key(seed: int, impl: Any = None) -> Key:
+    """The key of a seed of up to 63 bits; different seeds have different keys.
+
+    Args:
+        seed: 0 ... 2^63 - 1. `jax.random.key` alone would take the lower 32 bits, or overflow.
+        impl: of the generator, as for `jax.random.key`.
+
+    Returns:
+        A typed PRNG key, shape (): `jax.random.key(seed)` for seeds below 2^32.
+
+    Raises:
+        UserError: the seed is out of range.
+    """
+    if not 0 <= seed < 2**63:
+        raise UserError(f"seed={seed} must be in 0 ... 2^63 - 1")
+    key = jax.random.key(np.uint32(seed & 0xFFFFFFFF), impl=impl)
+    return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
+
+
 def named(key: Key, name: str) -> Key:
     """Derives the key of one named use of randomness: `fold_in(key, crc32(name))`.
 
@@ -65,4 +87,16 @@ def named(key: Key, name: str) -> Key:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-__all__ = ["Array", "Batch", "Condition", "Extra", "Key", "Metrics", "Params", "PyTree", "named", "record"]
+__all__ = [
+    "Array",
+    "Batch",
+    "Condition",
+    "Extra",
+    "Key",
+    "Metrics",
+    "Params",
+    "PyTree",
+    "named",
+    "record",
+    "root_key",
+]

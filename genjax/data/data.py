@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.core.errors import UserError
 from genjax.core.types import Array, Batch, Key, named
 from genjax.data.checks import check_domains, check_examples
 from genjax.data.examples import Examples
@@ -97,11 +98,16 @@ class Data:
 
         Returns:
             [b, *shape] in the source's dtype.
+
+        Raises:
+            UserError: values that become integers are NaN or infinite.
         """
         values = np.asarray(x).astype(np.float64)
         for transform in reversed(self.transforms):
             values = transform.inverse(values)
         if self.levels:
+            if broken := int((~np.isfinite(values.reshape(len(values), -1))).any(axis=1).sum()):
+                raise UserError(f"samples: {broken} of {len(values)} hold values that are NaN or infinite")
             values = np.clip(np.rint(values), *integer_range(self.source.dtype, self.levels))
         return values.astype(self.source.dtype)
 

@@ -20,10 +20,13 @@ def write_arrays(out: Path, image: Image.Image, **arrays: np.ndarray) -> None:
         **arrays: contents of the npz by name.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: a file cannot be written, or an array has a NaN or infinity.
     """
     if jax.process_index():
         return
+    for name, array in arrays.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise UserError(f"{out} is not written: {name} has values that are NaN or infinite")
     try:
         np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
         image.save(out.with_suffix(".png"))

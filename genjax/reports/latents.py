@@ -24,7 +24,7 @@ from PIL import Image
 
 from genjax.core.errors import UserError, nearest
 from genjax.core.objective import HasDecoder, HasEncoder, HasLatents, HasStyles, HasValues, num_classes
-from genjax.core.types import Array, Batch, named
+from genjax.core.types import Array, Batch, named, root_key
 from genjax.data import sweep
 from genjax.evaluation.distances import load_split
 from genjax.evaluation.held_out import eval_batch_size
@@ -121,7 +121,7 @@ class View:
         if isinstance(self.coder, HasEncoder):
             given = self.examples(count)
             return self.latents(given), given.get("label")
-        key = named(jax.random.key(self.seed), "explore")
+        key = named(root_key(self.seed), "explore")
         z, classes = (
             jax.random.normal(key, (count, *self.coder.latent_shape)),
             num_classes(self.coder),
@@ -138,7 +138,7 @@ class View:
     def latents(self, examples: Batch) -> Array:
         """Encodes examples in data units."""
         assert isinstance(self.coder, HasEncoder)
-        key = named(jax.random.key(self.seed), "explore")
+        key = named(root_key(self.seed), "explore")
         seen = self.run.experiment.data.forward(examples, key, False)
         return jax.jit(self.coder.encode)(self.state.ema, self.state.extra, seen, named(key, "encode"))
 
@@ -147,7 +147,7 @@ class View:
         shape, data = self.coder.latent_shape, self.run.experiment.data
         outer = z.shape[: z.ndim - len(shape)]
         cond = self.condition(label, outer)
-        key = named(jax.random.key(self.seed), "decode")
+        key = named(root_key(self.seed), "decode")
         out = jax.jit(self.coder.decode)(self.state.ema, self.state.extra, z.reshape(-1, *shape), key, cond)
         return data.inverse(gather(out)).reshape(*outer, *data.shape)
 
@@ -227,7 +227,7 @@ def mix(view: View) -> TaskResult:
     """
     objective, num, data = view.coder, view.num, view.run.experiment.data
     assert isinstance(objective, HasStyles)
-    (z, label), key = view.base_latents(2 * num), named(jax.random.key(view.seed), "decode")
+    (z, label), key = view.base_latents(2 * num), named(root_key(view.seed), "decode")
     coarse, fine = (jnp.repeat(z[:num], num, axis=0), jnp.tile(z[num:], (num, 1)))
     cond = view.condition(None if label is None else label[:num, None], (num, num))
     mixed = jax.jit(objective.mix, static_argnums=4)

@@ -31,6 +31,7 @@ from genjax.parallel.placement import state_sharding
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.compile import compile_step
 from genjax.training.experiment import CONFIG_MODULE, Experiment
+from genjax.training.finite import check_state
 from genjax.training.signals import StopSignal
 from genjax.training.step import Step, TrainState, init_state, make_train_step
 
@@ -274,7 +275,7 @@ def run_steps(
         The final state, which is also saved if there are checkpoints.
 
     Raises:
-        UserError: a loss is not finite, or a checkpoint cannot be written.
+        UserError: a loss or the state to save is not finite, or a checkpoint cannot be written.
     """
     experiment, done = run.experiment, int(state.step)
     pending: list[Any] = []
@@ -312,6 +313,7 @@ def run_steps(
             check_finite(done, average([metrics]), latest())
             due = None
             if checkpoints is not None:
+                check_state(state, latest())
                 checkpoints.save(done, state)
         if experiment.sample_every and done % experiment.sample_every == 0 and done < experiment.steps:
             stop.expect(False)

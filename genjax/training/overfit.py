@@ -14,7 +14,7 @@ import numpy as np
 
 from genjax.core.errors import UserError
 from genjax.core.objective import Context
-from genjax.core.types import Batch, Params, named
+from genjax.core.types import Batch, Params, named, root_key
 from genjax.training.loop import Run, average
 from genjax.training.step import LOSS, TrainState, make_eval_step
 
@@ -72,7 +72,7 @@ def _losses(
 ) -> Iterator[tuple[str, float, float]]:
     """(player, loss with its initial parameters, loss with its trained parameters) of each player with a loss."""
     step = jax.jit(make_eval_step(run.experiment.objective, run.experiment.data.forward))
-    keys = jax.random.split(named(jax.random.key(run.experiment.seed), "overfit"), DRAWS)
+    keys = jax.random.split(named(root_key(run.experiment.seed), "overfit"), DRAWS)
 
     def loss(player: str, params: Params) -> float:
         means = [step(params, state.extra, raw, key)[f"{player}/{LOSS}"].value for key in keys]
@@ -99,7 +99,7 @@ def gradient_faults(run: Run, raw: Batch, player: str, state: TrainState) -> Map
     objective = run.experiment.objective
     loss_fn = objective.players()[player].loss
     assert loss_fn is not None
-    key = named(jax.random.key(run.experiment.seed), "overfit")
+    key = named(root_key(run.experiment.seed), "overfit")
 
     @jax.jit
     def gradient(params: Params) -> Params:

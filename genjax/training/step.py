@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 
 from genjax.core.errors import UserError
 from genjax.core.objective import Aux, Context, Mean, Objective, Player, UpdateFn
-from genjax.core.types import Array, Batch, Extra, Key, Metrics, Params, PyTree, named, record
+from genjax.core.types import Array, Batch, Extra, Key, Metrics, Params, PyTree, named, record, root_key
 
 Transform = Callable[[Batch, Key, bool], Batch]  # raw batch, key, train -> the objective's batch
 Reduce = Callable[[PyTree], PyTree]  # sum over replicas
@@ -64,7 +64,7 @@ def init_state(
     Returns:
         The initial state; `ema` equals `params`.
     """
-    key = named(jax.random.key(seed), "init")
+    key = named(root_key(seed), "init")
     params, extra = objective.init(key, transform(batch, named(key, "data"), False))
     opt_state = {name: optimizers[name].init(params[name]) for name in params}
     ema = jax.tree.map(jnp.copy, params)
@@ -249,7 +249,7 @@ def make_train_step(
     Raises:
         UserError: a player with a closed-form update, and micro-batches or replicas.
     """
-    root = jax.random.key(seed)
+    root = root_key(seed)
     for name, player in objective.players().items():
         if player.update and (axis or accumulate > 1):
             raise UserError(

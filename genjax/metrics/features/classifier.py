@@ -21,7 +21,7 @@ from numpy import ndarray
 
 from genjax.core.errors import UserError
 from genjax.core.objective import Network
-from genjax.core.types import Array, Key, PyTree, named
+from genjax.core.types import Array, Key, PyTree, named, root_key
 from genjax.networks import MLP, ConvEncoder
 
 Preprocess = Callable[[Shaped[ndarray, "n ..."]], Shaped[ndarray, "n ..."]]
@@ -212,7 +212,7 @@ def train_classifier(
 
     net = net or (ConvEncoder(recipe.channels, width=128) if x.ndim > 2 else MLP(width=64, depth=2))
     classes = int(labels.max()) + 1
-    params = _init(net, recipe.width, classes, jax.random.key(seed), _standardise(x[:1], shift, scale))
+    params = _init(net, recipe.width, classes, root_key(seed), _standardise(x[:1], shift, scale))
     state = params, _optimizer(recipe).init(params)
     rng = np.random.default_rng(seed)
     for _ in range(recipe.steps):

@@ -33,6 +33,7 @@ from genjax.conditioning.labels import condition_vector, draw_kept
 from genjax.core.arrays import sum_dims
 from genjax.core.errors import UserError
 from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sampling
+from genjax.core.row_keys import first_row, keys_of_rows
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.prediction import Prediction, velocity
@@ -124,11 +125,23 @@ class MeanFlow:
         )
 
     def draw_interval(self, key: Key, num: int) -> tuple[Time, Time]:
-        """Draws (r, t), r <= t, each [num]; exactly round(`apart` * num) of them have r < t."""
-        one, two = (self.times.draw(self.process, named(key, name), num) for name in ("one", "two"))
-        two = jax.random.permutation(named(key, "pairs"), two)  # `times` are stratified in a fixed order
-        differ = jax.random.permutation(named(key, "apart"), num) < round(self.apart * num)
+        """Draws (r, t), r <= t, each [num]; in training exactly round(`apart` * num) of them have r < t.
+
+        With a row key (evaluation) an example's interval depends on no other: r < t with probability `apart`.
+        """
+        draw = lambda name: self.times.draw(self.process, named(key, name), num)
+        if first_row(key) is not None:
+            one, two = draw("one"), self._each(named(key, "two"), num)
+            differ = jax.random.uniform(named(key, "apart"), (num,)) < self.apart
+        else:
+            # `times` are stratified in a fixed order
+            one, two = draw("one"), jax.random.permutation(named(key, "pairs"), draw("two"))
+            differ = jax.random.permutation(named(key, "apart"), num) < round(self.apart * num)
         return jnp.where(differ, jnp.minimum(one, two), one), jnp.where(differ, jnp.maximum(one, two), one)
+
+    def _each(self, key: Key, num: int) -> Time:
+        """Independent times, not stratified."""
+        return jax.vmap(lambda own: self.times.draw(self.process, own, 1)[0])(keys_of_rows(key, num))
 
     def target(
         self, params: Params, z: State, v: State, r: Time, t: Time, cond: Array | None = None, **options: Any

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from genjax.core.errors import UserError
-from genjax.core.row_keys import categorical
 from genjax.core.types import Array, Key
 from genjax.samplers.decoding import filters
 from genjax.samplers.decoding.filters import Filter
@@ -98,4 +98,4 @@ class Decoding:
         """Draws one token per row from filtered logits, or takes the most likely one; int32."""
         if self.temperature == 0.0:
             return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        return categorical(key, logits)
+        return jax.random.categorical(key, logits, mode="high").astype(jnp.int32)

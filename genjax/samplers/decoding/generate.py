@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from genjax.core.errors import UserError
+from genjax.core.row_keys import keys_of_rows
 from genjax.core.types import Array, Key, record
 from genjax.samplers.decoding.decoding import Decoding
 from genjax.samplers.decoding.model import Model
@@ -139,10 +140,10 @@ def draw(
     if decoding.temperature == 0.0:
         return decoding.choose(key, logits)
 
-    def one(row: Array, place: Array, scores: Array) -> Array:
-        return decoding.choose(jax.random.fold_in(jax.random.fold_in(key, row), place), scores[None])[0]
+    def one(key: Key, place: Array, scores: Array) -> Array:
+        return decoding.choose(jax.random.fold_in(key, place), scores[None])[0]
 
-    return jax.vmap(one)(jnp.arange(len(logits)), length, logits)
+    return jax.vmap(one)(keys_of_rows(key, len(logits)), length, logits)
 
 
 def generate(
