@@ -158,6 +158,10 @@ def test_recordings_of_a_folder_are_cut_into_segments(folder, memory_mib):
             padded = np.pad(sound, ((0, max(0, 64 - len(sound))), (0, 0)))
             expected += [(padded[i : i + 64].tobytes(), label) for i in range(0, len(padded) - 63, 64)]
     source = SoundFolder(path, length=64, channels=2, test=0.3, memory_mib=memory_mib)
+    assert source.class_names == ("a", "b")
+    assert source.describe() == (
+        "6 recordings (4 train, 2 test), 2 classes (a 3, b 3); left out: 1 .txt; read as 64x2 samples at 8000 Hz, int16"
+    )
     assert source.classes == 2
     parts = []
     for split in source.splits:

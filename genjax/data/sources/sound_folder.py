@@ -102,6 +102,15 @@ class SoundFolder:
         """Number of classes; 0 without, see `files`."""
         return len(self._files.classes)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, by number."""
+        return self._files.classes
+
+    def describe(self) -> str:
+        """What was read, in one line."""
+        return f"{self._files.describe()}; read as {self.length}x{self.channels} samples at {self.rate} Hz, int16"
+
     def load(self, split: str) -> Table | Recordings:
         """Reads the headers of one split's files, and the audio if it takes at most `memory_mib`; see `Source.load`."""
         files = tuple(self._header(path) for path in self._files.paths(split))
