@@ -70,3 +70,11 @@ def test_an_unknown_class_is_named_with_the_nearest(run, label, message):
 def test_a_config_that_needs_a_variant_says_so(run):
     with pytest.raises(UserError, match=r"config\.py needs a variant: write .*config\.py:VARIANT"):
         experiments.load(str(run.workdir.parent / "config.py"))
+
+
+def test_training_says_what_it_read(run, capsys):
+    gx.train(run.experiment)
+    assert (
+        "data: 24 pictures (22 train, 2 test), 2 classes (cat 12, dog 12); read as 4x4x1, 0…255\n"
+        in capsys.readouterr().out
+    )

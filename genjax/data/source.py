@@ -129,6 +129,15 @@ class HasClassNames(Protocol):
 
 
 @runtime_checkable
+class Describes(Protocol):
+    """A source of files, which says what it has read of them."""
+
+    def describe(self) -> str:
+        """One line: numbers of examples and classes, their shape and range, and what is left out."""
+        ...
+
+
+@runtime_checkable
 class MaybePaired(Protocol):
     """A source of image pairs."""
 
