@@ -21,7 +21,7 @@ from . import cli, dry_run, used
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to sample from.", required=True)
 NUM = flags.DEFINE_integer("num", 100, "Number of samples.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.")
-LABEL = flags.DEFINE_integer("label", None, "Class of all samples; default: 0, 1, 2, ... cyclically.")
+LABEL = flags.DEFINE_string("label", None, "Class of all samples, by number or name; default: all in turn.")
 OUT = flags.DEFINE_string("out", None, "The .npz to write, a picture beside it; default WORKDIR/samples.npz.")
 PROMPT = flags.DEFINE_multi_string("prompt", [], "Text to continue; may be repeated.")
 BEAMS = flags.DEFINE_integer(

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from genjax.core.errors import UserError, nearest
+from genjax.data.source import HasClassNames, capability
+from genjax.training import description
 from genjax.training.experiment import Experiment
 from genjax.training.loop import Run
 from genjax.training.step import TrainState
@@ -43,6 +46,30 @@ class TrainedRun:
     def experiment(self) -> Experiment:
         """The experiment, as configured."""
         return self.run.experiment
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes by label, from the work directory if there is one; empty if they have none."""
+        if self.workdir is not None:
+            return tuple(description.read(self.workdir).get(description.CLASS_NAMES, ()))
+        named = capability(self.experiment.data.source, HasClassNames)
+        return named.class_names if named else ()
+
+    def label(self, asked: int | str | None) -> int | None:
+        """The label of a class, given by number or name.
+
+        Raises:
+            UserError: no class has this name.
+        """
+        if not isinstance(asked, str):
+            return asked
+        names = self.class_names
+        if asked in names:
+            return names.index(asked)
+        if asked.isdecimal():
+            return int(asked)
+        known = nearest(asked, names) if names else "the classes of this model have numbers, no names"
+        raise UserError(f"label={asked}: {known}")
 
     def merged(self) -> tuple[Run, TrainState]:
         """The run and the state to sample with: adapters such as LoRA are merged."""

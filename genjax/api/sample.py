@@ -16,27 +16,27 @@ from genjax.reports.sampling_paths import draw_path, show, show_path
 
 
 def sample(
-    run: TrainedRun, num: int = 100, label: int | None = None, seed: int = 0
+    run: TrainedRun, num: int = 100, label: int | str | None = None, seed: int = 0
 ) -> Shaped[ndarray, "num ..."]:
     """Draws samples with the EMA parameters.
 
     Args:
         run: a trained model, from `train` or `load`.
         num: number of samples.
-        label: class of all samples; None uses 0, 1, 2, ... cyclically.
+        label: class of all samples, by number or name; None uses 0, 1, 2, ... cyclically.
         seed: seed of the samples.
 
     Returns:
         Samples in the data's own units and dtype.
 
     Raises:
-        UserError: `num` is below 1, the label is out of range, or the model cannot sample.
+        UserError: `num` is below 1, there is no such label, or the model cannot sample.
     """
     return _draw(run, num, label, seed, progress=False)[0]
 
 
 def _draw(
-    run: TrainedRun, num: int, label: int | None, seed: int, progress: bool
+    run: TrainedRun, num: int, label: int | str | None, seed: int, progress: bool
 ) -> tuple[Shaped[ndarray, "num ..."], Int[ndarray, " num"] | None]:
     """Samples, and their labels if the model has classes."""
     _check(num)
@@ -51,7 +51,7 @@ def _draw(
         seed=seed,
         num=num,
         batch_size=experiment.evaluation.batch_size,
-        label=label,
+        label=run.label(label),
         finite=True,
         report=(lambda done: say(f"{done}/{num} samples")) if progress else (lambda done: None),
     )
@@ -66,7 +66,7 @@ def write_samples(
     run: TrainedRun,
     num: int = 100,
     *,
-    label: int | None = None,
+    label: int | str | None = None,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     trace: int = 0,
@@ -76,7 +76,7 @@ def write_samples(
     Args:
         run: a trained model.
         num: number of samples.
-        label: class of all samples; None uses 0, 1, 2, ... cyclically.
+        label: class of all samples, by number or name; None uses 0, 1, 2, ... cyclically.
         seed: seed of the samples.
         out: path of the npz; None is samples.npz in the work directory, or paths.npz with `trace`.
         trace: number of states of each sampling path to write and picture instead of the samples; 0 for none.
@@ -93,7 +93,7 @@ def write_samples(
     data = run.experiment.data
     if trace:
         opened, state = run.merged()
-        times, states = draw_path(opened, state, num, trace, seed, label)
+        times, states = draw_path(opened, state, num, trace, seed, run.label(label))
         write_arrays(out, show_path(opened, state, times, states), times=times, states=states)
     else:
         samples, labels = _draw(run, num, label, seed, progress=True)

@@ -12,6 +12,7 @@ import numpy as np
 from genjax.api.evaluate import evaluate, report_lines
 from genjax.api.load import TrainedRun
 from genjax.core.errors import UserError
+from genjax.data.source import Describes, capability
 from genjax.evaluation.hardware import hardware
 from genjax.evaluation.monitor import PeriodicEvaluation
 from genjax.evaluation.sampling import draw_samples
@@ -163,6 +164,8 @@ def _announce(run: Run, state: TrainState, start: int, spec: str = "") -> None:
     devices = f"{run.mesh.size} {jax.devices()[0].platform} devices"
     devices += f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     name = spec or type(run.experiment.objective).__name__
+    if read := capability(run.experiment.data.source, Describes):
+        say(f"data: {read.describe()}")
     say(f"training {name} for {run.experiment.steps - start} steps on {devices}")
     whole, held = bytes_held(state)
     if held < whole:

@@ -119,6 +119,25 @@ class HasRate(Protocol):
 
 
 @runtime_checkable
+class HasClassNames(Protocol):
+    """A source whose classes have names."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by label; empty without classes."""
+        ...
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """A source of files, which says what it has read of them."""
+
+    def describe(self) -> str:
+        """One line: numbers of examples and classes, their shape and range, and what is left out."""
+        ...
+
+
+@runtime_checkable
 class MaybePaired(Protocol):
     """A source of image pairs."""
 

@@ -23,6 +23,7 @@ from genjax.core.errors import UserError
 DESCRIPTION = "experiment.json"
 FORMAT = 2
 OLDEST = 1  # format that is still read; see `format_1`
+CLASS_NAMES = "class_names"  # key of the names of the classes, by label
 CONFIG_MODULE = "genjax_config_"  # prefix of modules loaded from config files
 PACKAGE = "genjax"
 

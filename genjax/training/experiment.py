@@ -29,8 +29,9 @@ from genjax.core.sharding_rules import Rule
 from genjax.core.tree import tunable
 from genjax.data import Data
 from genjax.data.loading import Input
+from genjax.data.source import HasClassNames, capability
 from genjax.training import description, format_1
-from genjax.training.description import CONFIG_MODULE, DESCRIPTION, FORMAT
+from genjax.training.description import CLASS_NAMES, CONFIG_MODULE, DESCRIPTION, FORMAT
 from genjax.training.optimizers import Adam, Optimizer
 
 _PACKAGE = Path(__file__).parents[1]
@@ -276,7 +277,10 @@ def load(spec: str, overrides: Iterable[tuple[str, str]] = ()) -> Experiment:
     make = vars(module).get("get_experiment")
     if make is None:
         raise UserError(f"config {path} has no function get_experiment()")
-    takes_variant = bool(inspect.signature(make).parameters)
+    parameters = inspect.signature(make).parameters.values()
+    takes_variant = bool(parameters)
+    if not variant and any(parameter.default is parameter.empty for parameter in parameters):
+        raise UserError(f"config {path} needs a variant: write {name}:VARIANT")
     if variant and not takes_variant:
         raise UserError(f"config {path} has no variants: leave out ':{variant}'")
     return _overridden(make(variant) if takes_variant and variant else make(), overrides, (module,))
@@ -291,8 +295,10 @@ def _overridden(
 
 
 def describe(experiment: Experiment, spec: str) -> dict[str, Any]:
-    """The contents of experiment.json: the format's version, the config's name, and the tree."""
-    return {"format": FORMAT, "config": spec, "experiment": tree.describe(experiment)}
+    """The contents of experiment.json: the format's version, the config's name, the tree, and names of classes."""
+    named = capability(experiment.data.source, HasClassNames)
+    names = {CLASS_NAMES: list(named.class_names)} if named and named.class_names else {}
+    return {"format": FORMAT, "config": spec, "experiment": tree.describe(experiment)} | names
 
 
 def save(experiment: Experiment, spec: str, workdir: Path) -> None:
