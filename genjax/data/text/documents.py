@@ -5,8 +5,7 @@ padding, which `mask` excludes. A document of `length` tokens or more is truncat
 probability is that of all documents with this prefix.
 
 Lines are those of `reading`, without blanks and tabs around them. Duplicate lines are removed. A line belongs to the
-test split if its CRC-32 is divisible by 10, independently of the other lines, so that no test document is in the training
-split.
+test split if its CRC-32 is divisible by 10, independently of the other lines, so that no test document is in training.
 """
 
 import dataclasses
@@ -125,12 +124,13 @@ class Lines(TextSource):
     def describe(self) -> str:
         """The number of documents, duplicates, symbols and of documents that do not fit a row, end included."""
         lengths = [len(text) for text in self._documents]
-        twice = len(self._lines) - len(lengths)
-        cut = sum(each >= self.length for each in lengths)
+        notes = {
+            "duplicate lines left out": len(self._lines) - len(lengths),
+            f"cut to {self.length} tokens, end included": sum(each >= self.length for each in lengths),
+        }
         return (
-            f"{self.file}: {len(lengths):,} documents{f' ({twice:,} duplicates left out)' if twice else ''}, "
-            f"{len(self.vocabulary.symbols)} symbols, longest {max(lengths)}"
-            + (f"; {cut:,} cut to {self.length} tokens, end included" if cut else "")
+            f"{self.file}: {len(lengths):,} documents, {len(self.vocabulary.symbols)} symbols, longest {max(lengths)}"
+            + "".join(f"; {what}: {count:,}" for what, count in notes.items() if count)
         )
 
     @functools.cached_property

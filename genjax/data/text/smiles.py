@@ -48,15 +48,15 @@ def describe_invalid(smiles: Sequence[str]) -> str:
     some = smiles[:CHECKED]
     chem = rdkit_chem()
     if chem is None:
-        count, what = sum(not is_balanced(text) for text in some), "have unmatched brackets or ring bonds"
+        count, what = sum(not is_balanced(text) for text in some), "with unmatched brackets or ring bonds"
     else:
         from rdkit import rdBase
 
         with rdBase.BlockLogs():
             count = sum(not (found := chem.MolFromSmiles(text)) or not found.GetNumAtoms() for text in some)
-        what = "are no molecules to RDKit"
-    where = f" of the first {CHECKED:,}" if len(smiles) > CHECKED else ""
-    return f"{count:,}{where} {what}" if count else ""
+        what = "no molecules to RDKit"
+    where = f", of the first {CHECKED:,}" if len(smiles) > CHECKED else ""
+    return f"{what}{where}: {count:,}" if count else ""
 
 
 def rdkit_chem() -> ModuleType | None:

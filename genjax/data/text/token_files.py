@@ -218,5 +218,7 @@ def _encode(
     for (path, _), row in zip(chunk, rows, strict=True):
         if end is not None and end in row:
             word = encoding.decode(np.array([end]))
-            raise UserError(f"'{path}' has the token {word!r}, which ends documents, in a document: set end=")
+            raise UserError(
+                f"'{path}' has the token {word!r}, which ends documents, in a document: choose another end="
+            )
     return [row.astype(np.uint32) for row in rows]
