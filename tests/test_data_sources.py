@@ -297,7 +297,7 @@ MISTAKES = {
     "npz label": (lambda root: Npz(str(root / "split.npz"), label="z").load("train"), "no array 'z'"),
     "npz label kind": (
         lambda root: Npz(str(root / "whole.npz"), x="images", label="wave").classes,
-        "'wave' .* one integer >= 0 per example",
+        "'wave' .* has 6 columns, and row 0 is not one-hot",
     ),
     "npz kind": (
         lambda root: Npz(str(root / "whole.npz"), x="LABELS").shape,

@@ -38,6 +38,11 @@ class MuLaw:
                 f"mu-law needs levels of at least 2 and full above 0, not {self.levels} and {self.full}"
             )
 
+    @property
+    def domain(self) -> tuple[float, float]:
+        """Amplitudes -full ... full."""
+        return -self.full, self.full
+
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
         """Any dtype -> int32 tokens; amplitudes beyond `full` are clipped. See `Transform.forward`."""
         x = jnp.clip(batch["x"].astype(jnp.float32) / self.full, -1.0, 1.0)

@@ -8,6 +8,7 @@ import numpy as np
 
 from genjax.core.errors import UserError
 from genjax.core.types import Array, Batch, Key, named
+from genjax.data.checks import check_domains, check_examples
 from genjax.data.examples import Examples
 from genjax.data.source import HasRate, Source, capability, integer_range
 from genjax.data.transforms import Transform
@@ -58,8 +59,17 @@ class Data:
         return self.source.splits
 
     def load(self, split: str) -> Examples:
-        """Loads one split in the data's own units; see `Source.load`."""
-        return self.source.load(split)
+        """Loads one split in the data's own units; see `Source.load`.
+
+        Raises:
+            UserError: as the source's `load`; there are no examples; a label is not one of the classes; or the values
+                of the training split are not in the units for which the transforms are made.
+        """
+        examples = self.source.load(split)
+        check_examples(examples, split, self.classes)
+        if split == "train":
+            check_domains(examples, self.transforms, self.kind)
+        return examples
 
     def forward(self, batch: Mapping[str, Array | np.ndarray], key: Key, train: bool) -> Batch:
         """Maps a batch from the data's own units to the model's. Pure; works under jit.

@@ -46,6 +46,16 @@ class Transform(Protocol):
         ...
 
 
+@runtime_checkable
+class HasDomain(Protocol):
+    """A transform made for values of one range."""
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """The lowest and the highest value, before the transform."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Dequantize:
     """Adds U[0, 1) noise to integers: x + u as float32; the inverse rounds down.
@@ -94,6 +104,11 @@ class Scale:
     to_high: float = 1.0
 
     @property
+    def domain(self) -> tuple[float, float]:
+        """The ends of the range, in order."""
+        return min(self.low, self.high), max(self.low, self.high)
+
+    @property
     def slope(self) -> float:
         """df/dx."""
         return (self.to_high - self.to_low) / (self.high - self.low)
@@ -130,6 +145,11 @@ class Binarize:
     high: float
     random: bool = True
 
+    @property
+    def domain(self) -> tuple[float, float]:
+        """0 ... high."""
+        return 0.0, self.high
+
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
         """Any dtype in [0, high] -> float32 in {0, 1}; random in evaluation too. See `Transform.forward`."""
         p = batch["x"].astype(jnp.float32) / self.high
@@ -158,6 +178,11 @@ class Quantize:
 
     values: int
     high: int = 255
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """0 ... high."""
+        return 0.0, float(self.high)
 
     def forward(self, batch: Batch, key: Key, train: bool) -> Batch:
         """Integers -> int32; halves are rounded up. See `Transform.forward`."""

@@ -18,10 +18,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from genjax.core.errors import UserError
+from genjax.core.objective import num_classes
 from genjax.core.sharding_rules import network_rules
 from genjax.core.types import Batch, PyTree
 from genjax.data import Batches
 from genjax.data import resident as residents
+from genjax.data.labels import check_classes
 from genjax.data.loading import Rows, read_ahead
 from genjax.parallel import multihost
 from genjax.parallel.mesh import check_batch, make_mesh, shard_batch
@@ -139,6 +141,7 @@ def prepare(experiment: Experiment, mesh: Mesh | None = None) -> Run:
     multihost.connect(mesh)
     check_batch(experiment.batch_size, mesh, experiment.accumulate)
     examples = experiment.data.load("train")
+    check_classes(num_classes(experiment.objective), experiment.data.classes)
     block = multihost.block(mesh, experiment.batch_size)
     batches = Batches(examples, experiment.batch_size, experiment.seed, *block)
     step = make_train_step(

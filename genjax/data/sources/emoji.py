@@ -13,7 +13,6 @@ Unicode emoji are left out.
 import dataclasses
 import json
 import pathlib
-import zipfile
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,8 +20,8 @@ from jaxtyping import UInt8
 
 from genjax.core.errors import UserError
 from genjax.data.examples import Table
+from genjax.data.npz_files import read_array, read_header, read_names
 from genjax.data.source import Kind, check_split
-from genjax.data.sources.arrays import open_npz, read_header
 from genjax.data.sources.pairs import pair_table
 
 SIZE = 64
@@ -182,19 +181,14 @@ def _array(folder: str, style: str, name: str, shape: tuple[int, ...], items: It
         UserError: the file is missing or damaged, or does not match `shape` or the captions.
     """
     path = str(pathlib.Path(folder) / f"{style}_{SIZE}x{SIZE}.npz")
-    with open_npz(path) as file:
-        known = _names(file)
+    known = set(read_names(path))
     if name not in known:
         raise UserError(f"no array '{name}' in {path}: it has {', '.join(sorted(known))}")
-    if read_header(path, name) != (shape, "uint8"):
+    header = read_header(path, name)
+    if (header.shape[1:], header.dtype) != (shape, np.uint8):
         raise UserError(f"array '{name}' of {path} must hold uint8 images {list(shape)}")
-    with open_npz(path), np.load(path) as arrays:
-        array = arrays[name]
+    array = read_array(path, name)
     rows = np.fromiter(items.values(), int)
     if not len(rows) or rows.max() >= len(array):
         raise UserError(f"{path} has {len(array)} images, which do not match its captions")
     return array[rows]
-
-
-def _names(file: zipfile.ZipFile) -> set[str]:
-    return {name.removesuffix(".npy") for name in file.namelist()}

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from genjax.core.errors import UserError
+from genjax.data.labels import check_class_names
 from genjax.data.source import check_split, split_rows
 
 ROLES = {
@@ -108,13 +109,7 @@ class Files:
         if any("" in found for found in names.values()):
             return ()
         classes = sorted(set().union(*names.values()))
-        folded = collections.defaultdict(list)
-        for name in classes:
-            folded[name.casefold()].append(name)
-        if twice := next((same for same in folded.values() if len(same) > 1), None):
-            raise UserError(
-                f"the classes {' and '.join(map(repr, twice))} of '{self.path}' differ in case only"
-            )
+        check_class_names(classes, f"'{self.path}'")
         if self._folders and (extra := sorted(names["test"] - names["train"])):
             raise UserError(f"class '{extra[0]}' of '{self.path}' has {self.what} for the test split alone")
         return tuple(classes)

@@ -1,13 +1,12 @@
-"""A folder of recordings: .wav files of 16 bits per sample; see `files`.
+"""A folder of recordings: .wav files, which `wave_files` reads as int16; for splits and classes see `files`.
 
 A recording of n samples gives max(1, floor(n / length)) examples: disjoint segments of `length` samples from the start,
-without the remainder; a shorter recording is padded with zeros. Segments are read by seeking, so that recordings may be
-of any size.
+without the remainder; a shorter recording is padded with zeros, an empty one is refused. Segments are read by seeking,
+so that recordings may be of any size.
 """
 
 import dataclasses
 import functools
-import wave
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from genjax.core.tree import tunable
 from genjax.data.examples import Table, in_memory
 from genjax.data.source import Kind
 from genjax.data.sources.files import Files
+from genjax.data.wave_files import WaveFile, read_wave, read_wave_header
 
 CHUNK = 1024
 SUFFIXES = (".wav",)
@@ -29,7 +29,7 @@ class Recordings:
     """Segments of .wav files, read on access.
 
     Attributes:
-        files: their paths.
+        files: their headers.
         file: index of the file of each example, [n].
         start: first sample of each example in its file, [n].
         label: int32 [n], or None.
@@ -37,7 +37,7 @@ class Recordings:
         channels: of every file.
     """
 
-    files: tuple[str, ...]
+    files: tuple[WaveFile, ...]
     file: np.ndarray
     start: np.ndarray
     label: np.ndarray | None
@@ -51,18 +51,10 @@ class Recordings:
         """Raises UserError for a file that cannot be read."""
         x = np.zeros((len(indices), self.length, self.channels), np.int16)
         for row, index in zip(x, indices, strict=True):
-            segment = self._read(self.files[self.file[index]], int(self.start[index]))
-            row[: len(segment)] = segment
+            file, start = self.files[self.file[index]], int(self.start[index])
+            count = min(self.length, file.samples - start)
+            row[:count] = read_wave(file, start, count)
         return {"x": x} if self.label is None else {"x": x, "label": self.label[indices]}
-
-    def _read(self, file: str, start: int) -> np.ndarray:
-        try:
-            with wave.open(file, "rb") as sound:
-                sound.setpos(start)
-                data = sound.readframes(self.length)
-        except (OSError, EOFError, wave.Error) as error:
-            raise UserError(f"cannot read the recording '{file}': {error}") from error
-        return np.frombuffer(data, "<i2").reshape(-1, self.channels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +71,7 @@ class SoundFolder:
             access (see `loading.Input.workers`). Tunable.
 
     Raises:
-        UserError: by `load`, if a file is damaged, or differs in channels, rate or bits.
+        UserError: by `load`, if a file is damaged, empty, or differs in channels or rate.
     """
 
     path: str
@@ -94,6 +86,12 @@ class SoundFolder:
     levels: ClassVar[int] = 65_536
     splits: ClassVar[tuple[str, ...]] = Files.splits
 
+    def __post_init__(self) -> None:
+        if min(self.length, self.rate, self.channels) < 1:
+            raise UserError(
+                f"length={self.length}, rate={self.rate} and channels={self.channels} must be at least 1"
+            )
+
     @property
     def shape(self) -> tuple[int, ...]:
         """(length, channels)."""
@@ -104,10 +102,19 @@ class SoundFolder:
         """Number of classes; 0 without, see `files`."""
         return len(self._files.classes)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, by number."""
+        return self._files.classes
+
+    def describe(self) -> str:
+        """What was read, in one line."""
+        return f"{self._files.describe()}; read as {self.length}x{self.channels} samples at {self.rate} Hz, int16"
+
     def load(self, split: str) -> Table | Recordings:
         """Reads the headers of one split's files, and the audio if it takes at most `memory_mib`; see `Source.load`."""
-        files = self._files.paths(split)
-        counts = np.array([max(1, self._samples(file) // self.length) for file in files])
+        files = tuple(self._header(path) for path in self._files.paths(split))
+        counts = np.array([max(1, file.samples // self.length) for file in files])
         file = np.repeat(np.arange(len(files)), counts)
         first = np.cumsum(counts) - counts
         start = (np.arange(len(file)) - first[file]) * self.length
@@ -118,19 +125,15 @@ class SoundFolder:
             return recordings
         return in_memory(recordings, CHUNK)
 
-    def _samples(self, file: str) -> int:
-        """Number of samples per channel, after checking the header."""
-        try:
-            with wave.open(file, "rb") as sound:
-                found = sound.getparams()
-        except (OSError, EOFError, wave.Error) as error:
-            raise UserError(f"cannot read the recording '{file}': {error}") from error
-        if (found.nchannels, found.sampwidth, found.framerate) != (self.channels, BYTES, self.rate):
+    def _header(self, path: str) -> WaveFile:
+        """The header of a file, which must have this source's channels and rate."""
+        found = read_wave_header(path)
+        if (found.channels, found.rate) != (self.channels, self.rate):
             raise UserError(
-                f"'{file}' has {found.nchannels} channels of {8 * found.sampwidth} bits at {found.framerate} Hz, "
-                f"not {self.channels} of 16 at {self.rate}: set channels and rate, or convert it"
+                f"'{path}' has {found.channels} channels at {found.rate} Hz, not {self.channels} at {self.rate} Hz: "
+                "set channels and rate, or convert it"
             )
-        return found.nframes
+        return found
 
     @functools.cached_property
     def _files(self) -> Files:

@@ -23,6 +23,7 @@ from jaxtyping import Int
 from genjax.core.errors import UserError, nearest
 from genjax.core.tree import tunable
 from genjax.data.examples import Examples, in_memory
+from genjax.data.labels import check_labels
 from genjax.data.source import Kind, check_split, dtype_levels
 from genjax.data.text.text import Unit, Vocabulary, windows
 
@@ -126,7 +127,9 @@ class TFDS:
         check_split(split, tuple(self._split_names))
         if self.kind == "text":
             return windows(self.vocabulary.encode(self._text(split)), self.length, split)
-        records = Records(self._records(split), self.x_name, self.label if self.classes else None)
+        records = Records(
+            self._records(split), self.x_name, self.label if self.classes else None, self.classes
+        )
         if len(records) * int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize > self.memory_mib * 2**20:
             return records
         return in_memory(records, CHUNK)
@@ -175,11 +178,13 @@ class Records:
         source: TFDS's random access to one split.
         x: name of the feature that becomes "x".
         label: name of the feature with the class, or None.
+        classes: number of classes.
     """
 
     source: Any
     x: str
     label: str | None
+    classes: int = 0
 
     def __len__(self) -> int:
         return len(self.source)
@@ -188,7 +193,9 @@ class Records:
         records = self.source.__getitems__(indices.tolist())
         arrays = {"x": np.stack([record[self.x] for record in records])}
         if self.label is not None:
-            arrays["label"] = np.array([record[self.label] for record in records], np.int32)
+            label = np.array([record[self.label] for record in records])
+            check_labels(label, self.classes, f"feature '{self.label}'")
+            arrays["label"] = label.astype(np.int32)
         return arrays
 
 
