@@ -39,7 +39,9 @@ def main(overrides: cli.Overrides) -> None:
     if overrides:
         raise UserError("prepare takes no --config overrides")
     paths = [path for word in TEXT.value for path in sorted(glob.glob(word, recursive=True)) or [word]]
-    separator = SEPARATOR.value.replace("\\n", "\n")
+    separator = SEPARATOR.value
+    for spelling, character in {"\\r": "\r", "\\n": "\n", "\\t": "\t"}.items():
+        separator = separator.replace(spelling, character)
     body = token_files.write(
         paths,
         TOKENIZER.value,

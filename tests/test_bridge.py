@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
     """A small GPT-2 with a tokenizer of 300 tokens, and a text."""
     path = tmp_path_factory.mktemp("model")
     text = path / "text.txt"
-    text.write_text("the cat sat on the mat; the dog sat on the log. " * 40)
+    text.write_text("the cat sat on the mat; the dog sat on the log. " * 60)
     convert.train_bpe(text, 300, path / "tokenizer.json")
     size = len(TokenizedText("", str(path / "tokenizer.json")).vocabulary)
     net = gpt2(2, 16, 2, places=32)

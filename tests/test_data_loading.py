@@ -198,7 +198,9 @@ def prepared(tmp_path):
     tokenizer = tmp_path / "tokenizer.json"
     train_tokenizer(TEXTS, 300, tokenizer)
     for number in range(3):
-        (tmp_path / f"{number}.txt").write_text("\n\n".join(TEXTS[20 * number : 20 * (number + 1)]))
+        (tmp_path / f"{number}.txt").write_text(
+            "".join(f"{text}\n\n" for text in TEXTS[20 * number : 20 * (number + 1)])
+        )
     paths = [str(tmp_path / f"{number}.txt") for number in range(3)]
     token_files.write(paths, str(tokenizer), tmp_path / "tokens", separator="\n\n", shard=40)
     return tmp_path / "tokens", tokenizer
@@ -230,14 +232,15 @@ def test_mapped_windows_are_those_of_the_tokens_in_memory(prepared):
 
 
 def test_byte_tokens_are_the_text(tmp_path):
-    (tmp_path / "a.txt").write_text("\n\n".join(TEXTS) + "é")
+    (tmp_path / "a.txt").write_text("\n\n".join(TEXTS) + "é\n")
     body = token_files.write([str(tmp_path / "a.txt")], "byte", tmp_path / "out", separator="\n\n", test=0.3)
     assert (body["dtype"], body["vocabulary"], body["end"]) == ("uint8", 256, None)
     streams = [
-        bytes(np.asarray(Tokens(str(tmp_path / "out")).load(split).stream)) for split in ("train", "test")
+        bytes(np.asarray(Tokens(str(tmp_path / "out"), 48).load(split).stream)) for split in ("train", "test")
     ]
     kept = [
-        part if number == 59 else part + "\n\n" for number, part in enumerate([*TEXTS[:-1], TEXTS[-1] + "é"])
+        part if number == 59 else part + "\n\n"
+        for number, part in enumerate([*TEXTS[:-1], TEXTS[-1] + "é\n"])
     ]
     assert streams[1].decode() == "".join(text for text in kept if token_files.is_test(text, 0.3))
     assert sum(map(len, streams)) == len((tmp_path / "a.txt").read_bytes())
@@ -271,10 +274,10 @@ DAMAGE = {
 def test_damaged_token_files_are_one_line(prepared, name):
     path, _ = prepared
     harm, words = DAMAGE[name]
-    Tokens(str(path)).load("train")
+    Tokens(str(path), 48).load("train")
     harm(path)
     with pytest.raises(UserError, match=words) as error:
-        Tokens(str(path)).load("train")
+        Tokens(str(path), 48).load("train")
     assert "\n" not in str(error.value)
 
 

@@ -211,10 +211,10 @@ def test_stdlib_text_equals_the_files(root):
 def test_text_file_is_encoded_and_decoded(root, unit):
     source = TextFile(str(root / "play.txt"), length=16, unit=unit)
     splits = [source.load(split).stream for split in source.splits]
-    assert source.vocabulary.decode(np.concatenate(splits)) == PLAY + "é"
+    assert source.vocabulary.decode(np.concatenate(splits)) == PLAY + "é\n"
     total = sum(map(len, splits))
     assert [len(split) / total for split in splits] == pytest.approx([0.9, 0.05, 0.05], abs=1 / total)
-    assert source.levels == (256 if unit == "byte" else len(set(PLAY + "é")))
+    assert source.levels == (256 if unit == "byte" else len(set(PLAY + "é\n")))
 
 
 def test_evaluation_windows_score_each_token_once(root):

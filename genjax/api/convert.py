@@ -1,6 +1,7 @@
 """Converts language models between Hugging Face's layout and work directories; merges adapters into their base."""
 
 import dataclasses
+import io
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from genjax.core.errors import UserError
 from genjax.core.objective import Adapter
 from genjax.core.types import Extra, Params
 from genjax.data import TokenizedText
+from genjax.data.text.reading import read_text
 from genjax.data.text.tokenized import train_tokenizer
 from genjax.networks import huggingface
 from genjax.networks.transformers.token_transformer import TokenTransformer
@@ -123,9 +125,5 @@ def train_bpe(text: Path, size: int, target: Path) -> None:
     Raises:
         UserError: the text cannot be read, or the encoding cannot be written.
     """
-    try:
-        lines = text.read_text().splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {text}: {error}") from None
-    tokenizer = train_tokenizer(lines, size, target)
+    tokenizer = train_tokenizer(io.StringIO(read_text(str(text)), newline="\n"), size, target)
     say(f"wrote {target}: {tokenizer.get_vocab_size()} tokens")

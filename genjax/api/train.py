@@ -12,6 +12,7 @@ import numpy as np
 from genjax.api.evaluate import evaluate, report_lines
 from genjax.api.load import TrainedRun
 from genjax.core.errors import UserError
+from genjax.core.objective import Adapter, HasValues
 from genjax.data.source import Describes, capability
 from genjax.evaluation.hardware import hardware
 from genjax.evaluation.monitor import PeriodicEvaluation
@@ -74,6 +75,7 @@ def train(
         KeyboardInterrupt: after SIGINT; a work directory holds a checkpoint, from which the same call resumes.
         SystemExit: 128 + signal after SIGTERM, likewise.
     """
+    _check_vocabulary(experiment)
     run = prepare(experiments.check(experiment))
     workdir = None if workdir is None else Path(workdir).expanduser()
     if overfit_one_batch:
@@ -166,11 +168,30 @@ def _train_in_workdir(
     return TrainedRun(run, kept, workdir, done - start, {TRAINED_ON: hardware()})
 
 
+def _check_vocabulary(experiment: Experiment) -> None:
+    """Checks that a model of text has as many values as its data have tokens.
+
+    Raises:
+        UserError: it has fewer; names both.
+    """
+    data, objective = experiment.data, experiment.objective
+    while isinstance(objective, Adapter):
+        objective = objective.inner
+    if data.kind != "text" or data.transforms or not isinstance(objective, HasValues):
+        return
+    if data.levels > objective.values:
+        raise UserError(
+            f"{type(data.source).__name__} has {data.levels:,} tokens, the model {objective.values:,}: set "
+            f"config.objective.values={data.levels}, or give another text"
+        )
+
+
 def _announce(run: Run, state: TrainState, start: int, spec: str = "") -> None:
     devices = f"{run.mesh.size} {jax.devices()[0].platform} devices"
     devices += f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     name = spec or type(run.experiment.objective).__name__
-    if read := capability(run.experiment.data.source, Describes):
+    read = capability(run.experiment.data.source, Describes)
+    if read is not None and jax.process_index() == 0:
         say(f"data: {read.describe()}")
     say(f"training {name} for {run.experiment.steps - start} steps on {devices}")
     whole, held = bytes_held(state)

@@ -1,7 +1,7 @@
 """A transformer over the characters of molecules, a SMILES a line; about seven minutes on one core.
 
 ar_smiles          25 common biomolecules, for a quick test
-ar_smiles:FILE     the lines of a text file, of up to 95 characters
+ar_smiles:FILE     the molecules of a .smi or text file, of up to 95 characters, without titles, comments and header
 """
 
 from genjax.data import Data, Smiles

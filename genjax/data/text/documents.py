@@ -4,14 +4,15 @@ The end token is 0; characters are 1, 2, ... in the order of their code points. 
 padding, which `mask` excludes. A document of `length` tokens or more is truncated without an end token: the row's
 probability is that of all documents with this prefix.
 
-Duplicate lines are removed. A line belongs to the test split if its CRC-32 is divisible by 10, independently of the
-other lines, so that no test document is in the training split.
+Lines are those of `reading`, without blanks and tabs around them. Duplicate lines are removed. A line belongs to the
+test split if its CRC-32 is divisible by 10, independently of the other lines, so that no test document is in training.
 """
 
 import dataclasses
 import functools
 import re
 import zlib
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Integer
@@ -20,7 +21,9 @@ from genjax.core.errors import UserError
 from genjax.data.examples import Table
 from genjax.data.packing import fill_rows, pack
 from genjax.data.source import check_split
-from genjax.data.text.text import StdlibBytes, TextSource, Vocabulary, decode_utf8, read_file
+from genjax.data.text import smiles
+from genjax.data.text.reading import lines, read_text
+from genjax.data.text.text import StdlibBytes, TextSource, Vocabulary
 
 DEFINITION = re.compile(rb"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+([A-Za-z]\w*)", re.MULTILINE)
 
@@ -71,6 +74,12 @@ class Lines(TextSource):
     length: int = 16
     packed: bool = False
 
+    builtin: ClassVar[str] = "the names of Python's standard library"
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise UserError(f"length={self.length} must be at least 1 (config.data.source.length)")
+
     @functools.cached_property
     def vocabulary(self) -> DocumentVocabulary:
         """Vocabulary of the characters in all documents."""
@@ -88,7 +97,16 @@ class Lines(TextSource):
         ]
 
     def load(self, split: str) -> Table:
-        """Reads one split: "x" int32, "mask" bool, and "segment" int32 if packed; see `Source.load`."""
+        """Reads one split: "x" int32, "mask" bool, and "segment" int32 if packed; see `Source.load`.
+
+        Raises:
+            UserError: there is no such split, or one of them has no document.
+        """
+        check_split(split, self.splits)
+        if empty := [each for each in self.splits if not self.documents(each)]:
+            raise UserError(
+                f"none of the {len(self._documents)} documents of {self.file} is in the {empty[0]} split: use more"
+            )
         rows = [self._tokens(text) for text in self.documents(split)]
         if self.packed and split == "train":
             return pack(rows, self.length)
@@ -98,24 +116,50 @@ class Lines(TextSource):
     def _tokens(self, text: str) -> Integer[np.ndarray, " n"]:
         return np.append(self.vocabulary.encode(text.encode()), np.int32(0))[: self.length]
 
+    @property
+    def file(self) -> str:
+        """What is read, for messages."""
+        return f"'{self.path}'" if self.path else self.builtin
+
+    def describe(self) -> str:
+        """The number of documents, duplicates, symbols and of documents that do not fit a row, end included."""
+        lengths = [len(text) for text in self._documents]
+        notes = {
+            "duplicate lines left out": len(self._lines) - len(lengths),
+            f"cut to {self.length} tokens, end included": sum(each >= self.length for each in lengths),
+        }
+        return (
+            f"{self.file}: {len(lengths):,} documents, {len(self.vocabulary.symbols)} symbols, longest {max(lengths)}"
+            + "".join(f"; {what}: {count:,}" for what, count in notes.items() if count)
+        )
+
     @functools.cached_property
     def _documents(self) -> list[str]:
-        found = dict.fromkeys(line.strip() for line in self._text().splitlines())
-        found.pop("", None)
+        found = list(dict.fromkeys(self._lines))
         if len(found) < 20:
-            raise UserError(f"'{self.path}' holds {len(found)} different lines, too few to split")
-        return list(found)
+            raise UserError(f"{self.file} holds {len(found)} different lines, too few to split")
+        return found
+
+    @functools.cached_property
+    def _lines(self) -> list[str]:
+        """The documents of the file, with duplicates."""
+        return self._parse(lines(self._text()))
+
+    def _parse(self, rows: list[str]) -> list[str]:
+        return rows
 
     def _text(self) -> str:
         if not self.path:
             texts = (StdlibBytes().text(split) for split in ("train", "test"))
             return b"\n".join(sorted({name for text in texts for name in DEFINITION.findall(text)})).decode()
-        return decode_utf8(read_file(self.path))
+        return read_text(self.path)
 
 
 @dataclasses.dataclass(frozen=True)
 class Smiles(Lines):
     """Molecules, one SMILES per line; evaluated by `genjax.metrics.text.molecules` too.
+
+    Titles after the SMILES, comments and a header are left out, see `smiles.molecules`.
 
     Attributes:
         path: the file; empty for the amino acids of proteins and the bases of nucleic acids, a tiny set for tests and
@@ -123,6 +167,16 @@ class Smiles(Lines):
         length: tokens of a row.
         packed: see `Lines`.
     """
+
+    builtin: ClassVar[str] = "amino acids and bases"
+
+    def describe(self) -> str:
+        """As `Lines.describe`, and the number of documents that are no molecules."""
+        invalid = smiles.describe_invalid(self._documents)
+        return super().describe() + (f"; {invalid}" if invalid else "")
+
+    def _parse(self, rows: list[str]) -> list[str]:
+        return smiles.molecules(rows, self.path)
 
     def _text(self) -> str:
         return super()._text() if self.path else AMINO_ACIDS_AND_BASES

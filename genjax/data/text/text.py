@@ -1,5 +1,6 @@
 """Text as windows of tokens: bytes, or the characters that occur in it.
 
+Files are read by `reading`: byte order marks and line ends are normalised for every unit, bytes included.
 A training split holds all windows of `length` tokens (stride 1); other splits hold disjoint windows, so that an
 evaluation scores each token once (a remainder shorter than `length` is left out).
 """
@@ -17,8 +18,9 @@ import numpy as np
 from jaxtyping import Integer
 
 from genjax.core.errors import UserError
-from genjax.data.examples import Windows
+from genjax.data.examples import Stream, Windows
 from genjax.data.source import Kind, check_split
+from genjax.data.text.reading import read_text, read_utf8
 
 Unit = Literal["byte", "char"]
 
@@ -82,19 +84,7 @@ def decode_utf8(text: bytes) -> str:
         raise UserError(f"the text is not UTF-8 ({error}): use unit='byte'") from error
 
 
-def read_file(path: str) -> bytes:
-    """Reads a text file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return pathlib.Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read the text file '{path}': {error.strerror}") from error
-
-
-def windows(stream: Integer[np.ndarray, " n"], length: int, split: str) -> Windows:
+def windows(stream: Integer[np.ndarray, " n"] | Stream, length: int, split: str) -> Windows:
     """The windows of one split's tokens.
 
     Args:
@@ -155,9 +145,64 @@ class TextSource(abc.ABC):
         """Size of the vocabulary."""
         return len(self.vocabulary)
 
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """What was read, in one line; see `source.Describes`."""
+
+
+class StreamSource(TextSource):
+    """Sources of windows of one stream of tokens for each split."""
+
+    @abc.abstractmethod
+    def stream(self, split: str) -> Integer[np.ndarray, " n"] | Stream:
+        """The tokens of a split."""
+
+    @property
+    @abc.abstractmethod
+    def file(self) -> str:
+        """What is read, for messages."""
+
+    def load(self, split: str) -> Windows:
+        """Reads one split; see `Source.load`.
+
+        Loading the training split also checks the test split, so that no run ends in an evaluation that cannot be done.
+
+        Raises:
+            UserError: there is no such split, or one has fewer tokens than a window.
+        """
+        check_split(split, self.splits)
+        if self.length < 1:
+            raise UserError(f"length={self.length} must be at least 1 (config.data.source.length)")
+        for each in ("train", "test") if split == "train" else (split,):
+            count = len(self.stream(each))
+            if count < self.length:
+                most = f"set config.data.source.length to at most {count:,}, or " if count else ""
+                raise UserError(
+                    f"length={self.length} is longer than the {each} split of {self.file}, {count:,} tokens: {most}"
+                    "use a longer text"
+                )
+        return windows(self.stream(split), self.length, split)
+
+    def describe(self) -> str:
+        """The number of tokens of each split, and of the vocabulary."""
+        sizes = ", ".join(f"{len(self.stream(split)):,} {split}" for split in self.splits)
+        return f"{self.file}: {sizes} tokens of a vocabulary of {self.levels:,}; windows of {self.length:,}"
+
+
+def check_fractions(train: float, validation: float) -> None:
+    """Checks the fractions of `split_contiguous`.
+
+    Raises:
+        UserError: one is outside its range; names the field.
+    """
+    if not 0.0 < train < 1.0:
+        raise UserError(f"train={train} must be between 0 and 1 (config.data.source.train)")
+    if not 0.0 <= validation < 1.0:
+        raise UserError(f"validation={validation} must be in [0, 1) (config.data.source.validation)")
+
 
 @dataclasses.dataclass(frozen=True)
-class StdlibBytes(TextSource):
+class StdlibBytes(StreamSource):
     """The source files of the Python standard library's top-level modules: a corpus that needs no download.
 
     A module belongs to the test split if the CRC-32 of its file name is divisible by 10, hence to the same split in
@@ -174,9 +219,20 @@ class StdlibBytes(TextSource):
         """The vocabulary of bytes."""
         return Vocabulary()
 
-    def load(self, split: str) -> Windows:
-        """Reads the files of one split; see `Source.load`."""
-        return windows(self.vocabulary.encode(self.text(split)), self.length, split)
+    @property
+    def file(self) -> str:
+        """See `StreamSource.file`."""
+        return "Python's standard library"
+
+    def stream(self, split: str) -> Integer[np.ndarray, " n"]:
+        """The bytes of one split."""
+        if split not in self._streams:
+            self._streams[split] = self.vocabulary.encode(self.text(split))
+        return self._streams[split]
+
+    @functools.cached_property
+    def _streams(self) -> dict[str, Integer[np.ndarray, " n"]]:
+        return {}
 
     def text(self, split: str) -> bytes:
         """The concatenated files of one split.
@@ -189,7 +245,7 @@ class StdlibBytes(TextSource):
         files = [file for file in sorted(folder.glob("*.py")) if self._split(file.name) == split]
         if not files:
             raise UserError(f"this Python has no source files in {folder}: use TextFile")
-        return b"".join(file.read_bytes() for file in files)
+        return b"".join(read_utf8(str(file)) for file in files)
 
     def _split(self, name: str) -> str | None:
         if name.startswith("_sysconfigdata"):  # generated when Python was built; it depends on the machine
@@ -198,13 +254,14 @@ class StdlibBytes(TextSource):
 
 
 @dataclasses.dataclass(frozen=True)
-class TextFile(TextSource):
+class TextFile(StreamSource):
     """A local text file; by default the first 90 % of tokens train, then 5 % validation, the last 5 % test.
 
     Attributes:
         path: the file.
         length: tokens in a window.
-        unit: "byte" (256 tokens) or "char" (the characters in the whole file).
+        unit: "byte" (256 tokens; of UTF-8, or what the file has instead) or "char" (the characters in the whole file).
+            Line ends and byte order marks are normalised before for both, see `reading`.
         train: fraction of tokens for training.
         validation: fraction of the rest for validation; the remainder is the test split.
     """
@@ -217,14 +274,28 @@ class TextFile(TextSource):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
 
+    def __post_init__(self) -> None:
+        check_fractions(self.train, self.validation)
+
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         """The map between text and tokens."""
-        return Vocabulary.of(read_file(self.path) if self.unit == "char" else b"", self.unit)
+        return Vocabulary.of(self._read() if self.unit == "char" else b"", self.unit)
 
-    def load(self, split: str) -> Windows:
-        """Reads one split; see `Source.load`."""
-        check_split(split, self.splits)
-        tokens = self.vocabulary.encode(read_file(self.path))
-        part = split_contiguous(tokens, self.splits, self.train, self.validation)[split]
-        return windows(part, self.length, split)
+    @property
+    def file(self) -> str:
+        """See `StreamSource.file`."""
+        return f"'{self.path}'"
+
+    def stream(self, split: str) -> Integer[np.ndarray, " n"]:
+        """The tokens of one split."""
+        return self._streams[split]
+
+    @functools.cached_property
+    def _streams(self) -> dict[str, Integer[np.ndarray, " n"]]:
+        return split_contiguous(
+            self.vocabulary.encode(self._read()), self.splits, self.train, self.validation
+        )
+
+    def _read(self) -> bytes:
+        return read_utf8(self.path) if self.unit == "byte" else read_text(self.path).encode()

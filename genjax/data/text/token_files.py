@@ -19,7 +19,8 @@ from jaxtyping import Integer
 
 from genjax.core.checksums import with_checksum
 from genjax.core.errors import UserError, nearest
-from genjax.data.text.text import Vocabulary, decode_utf8, read_file
+from genjax.data.text.reading import read_text, with_newlines
+from genjax.data.text.text import Vocabulary
 from genjax.data.text.tokenized import Encoding
 from genjax.data.text.tokens import BYTES, FORMAT, KIND, NAME, TOKENIZER
 
@@ -85,7 +86,7 @@ def documents(paths: Iterable[str], separator: str, keep: bool) -> Iterator[str]
 
     Args:
         paths: of the files.
-        separator: between documents of a file; "" if each file is one document.
+        separator: between documents of a file, with any line ends; "" if each file is one document.
         keep: whether a document includes the separator after it.
 
     Yields:
@@ -95,15 +96,12 @@ def documents(paths: Iterable[str], separator: str, keep: bool) -> Iterator[str]
         UserError: a file cannot be read, or is not UTF-8.
     """
     for path in paths:
-        try:
-            text = decode_utf8(read_file(path))
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-        parts = text.split(separator) if separator else [text]
+        text, between = read_text(path), with_newlines(separator)
+        parts = text.split(between) if between else [text]
         last = len(parts) - 1
         for number, part in enumerate(parts):
             if part:
-                yield part + separator if keep and number < last else part
+                yield part + between if keep and number < last else part
 
 
 def is_test(document: str, fraction: float) -> bool:
@@ -150,9 +148,9 @@ def write(
         if any(out.iterdir()):
             raise UserError(f"{out} is not empty: choose another folder")
         writers = {split: Writer(out, split, dtype, shard) for split in ("train", "test")}
-        stream = documents(paths, separator, keep=last is None)
+        stream = ((path, text) for path in paths for text in documents([path], separator, keep=last is None))
         while chunk := list(itertools.islice(stream, BATCH_SIZE)):
-            for document, tokens in zip(chunk, _encode(encoding, chunk), strict=True):
+            for (_, document), tokens in zip(chunk, _encode(encoding, chunk, last), strict=True):
                 complete = tokens if last is None else np.append(tokens, last)
                 writers["test" if is_test(document, test) else "train"].add(complete)
         for split, writer in writers.items():
@@ -200,9 +198,27 @@ def _end_token(encoding: Encoding | None, word: str | None) -> int | None:
     return found
 
 
-def _encode(encoding: Encoding | None, texts: list[str]) -> list[np.ndarray]:
-    """The tokens of each text, without special tokens."""
+def _encode(
+    encoding: Encoding | None, chunk: list[tuple[str, str]], end: int | None
+) -> list[Integer[np.ndarray, " _"]]:
+    """The tokens of documents, given as (path of the file, text), without special tokens.
+
+    Raises:
+        UserError: one cannot be encoded, or has the token that ends documents; names its file.
+    """
+    texts = [text for _, text in chunk]
     if encoding is None:
         return [Vocabulary().encode(text.encode()) for text in texts]
-    found = encoding.tokenizer.encode_batch(texts, add_special_tokens=False)
-    return [np.array(each.ids, np.uint32) for each in found]
+    try:
+        rows = encoding.encode_all(texts)
+    except UserError as error:
+        if len(chunk) == 1:
+            raise UserError(f"'{chunk[0][0]}': {error}") from None
+        return [row for each in chunk for row in _encode(encoding, [each], end)]  # raises for the file
+    for (path, _), row in zip(chunk, rows, strict=True):
+        if end is not None and end in row:
+            word = encoding.decode(np.array([end]))
+            raise UserError(
+                f"'{path}' has the token {word!r}, which ends documents, in a document: choose another end="
+            )
+    return [row.astype(np.uint32) for row in rows]

@@ -1,9 +1,14 @@
-"""Text tokenised by byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909), by the library `tokenizers`."""
+"""Text tokenised by byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909), by the library `tokenizers`.
+
+All of a text is encoded as text: a special token that it spells ("<|endoftext|>") is the characters of this word, and
+what the tokenizer cannot encode is refused.
+"""
 
 import dataclasses
 import functools
+import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,17 +17,21 @@ from jaxtyping import Integer
 
 from genjax.core.errors import UserError
 from genjax.core.extras import require
-from genjax.data.examples import Windows
-from genjax.data.source import check_split
-from genjax.data.text.text import StdlibBytes, TextSource, decode_utf8, read_file, split_contiguous, windows
+from genjax.data.text.reading import read_text
+from genjax.data.text.text import StdlibBytes, StreamSource, check_fractions, decode_utf8, split_contiguous
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding as TokenizersEncoding
     from tokenizers import Tokenizer
 
 
 def _library() -> ModuleType:
     """The library, with its submodules."""
     return require("tokenizers", "multimodal", "text tokenised by byte pairs")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).split("\n")), "") or type(error).__name__
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Encoding:
 
     @functools.cached_property
     def tokenizer(self) -> "Tokenizer":
-        """The tokenizer of the library.
+        """The tokenizer of the library, without the truncation and the padding that its file may ask for.
 
         Raises:
             UserError: the file cannot be read, or is damaged.
@@ -46,16 +55,89 @@ class Encoding:
             raise UserError(f"no tokenizer '{self.path}'")
         library = _library()
         try:
-            return library.Tokenizer.from_file(self.path)
+            tokenizer = library.Tokenizer.from_file(self.path)
         except Exception as error:  # the library raises Exception
-            raise UserError(f"the tokenizer '{self.path}' is damaged: {error}") from None
+            raise UserError(f"the tokenizer '{self.path}' is damaged: {_first_line(error)}") from None
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True  # as text
+        return tokenizer
 
     def __len__(self) -> int:
-        return self.tokenizer.get_vocab_size()
+        return self._size
 
     def encode(self, text: bytes) -> Integer[np.ndarray, " n"]:
-        """Encodes UTF-8 as int32 tokens, without special tokens."""
-        return np.array(self.tokenizer.encode(decode_utf8(text), add_special_tokens=False).ids, np.int32)
+        """Encodes UTF-8 as int32 tokens, none of them special.
+
+        Raises:
+            UserError: as `encode_all`.
+        """
+        return self.encode_all([decode_utf8(text)])[0]
+
+    def encode_all(self, texts: Sequence[str]) -> list[Integer[np.ndarray, " _"]]:
+        """Encodes each text as int32 tokens, none of them special.
+
+        Raises:
+            UserError: the tokenizer has no token for a part of a text, or cannot tell a special token that it spells
+                from text; names the part.
+        """
+        for char in sorted(set().union(*texts) - self._kept):
+            if self._drops(char):
+                raise UserError(f"the tokenizer '{self.path}' has no token for {char!r}")
+            self._kept.add(char)
+        rows = []
+        for text, found in zip(texts, self._encode(texts), strict=True):
+            row = np.array(found.ids, np.int32)
+            if (places := np.flatnonzero(np.isin(row, list(self._special)))).size:
+                token, (start, end) = int(row[places[0]]), found.offsets[places[0]]
+                word = text[start:end]
+                if token == self._unknown:
+                    raise UserError(f"the tokenizer '{self.path}' has no token for {word!r}")
+                raise UserError(
+                    f"the tokenizer '{self.path}' cannot tell its special token {word!r} from text"
+                )
+            rows.append(row)
+        return rows
+
+    def _encode(self, texts: Sequence[str]) -> list["TokenizersEncoding"]:
+        try:
+            if len(texts) == 1:  # without the library's threads, which do not survive a fork
+                return [self.tokenizer.encode(texts[0], add_special_tokens=False)]
+            return self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        except Exception as error:  # the library raises Exception
+            raise UserError(f"the tokenizer '{self.path}' cannot encode: {_first_line(error)}") from None
+
+    def _drops(self, char: str) -> bool:
+        """Whether the model has no token for a character that its normaliser and splitter of words keep."""
+        if char.isspace() or self._encode([char])[0].ids:
+            return False
+        normalizer, splitter = self.tokenizer.normalizer, self.tokenizer.pre_tokenizer
+        kept = normalizer.normalize_str(char) if normalizer else char
+        return bool(kept and (not splitter or splitter.pre_tokenize_str(kept)))
+
+    @functools.cached_property
+    def _kept(self) -> set[str]:
+        """Characters that are known to be encoded."""
+        return set()
+
+    @functools.cached_property
+    def _size(self) -> int:
+        return 1 + max(self.tokenizer.get_vocab().values(), default=-1)  # numbers may be left out
+
+    @functools.cached_property
+    def _special(self) -> frozenset[int]:
+        """The tokens that no text is encoded as."""
+        added = self.tokenizer.get_added_tokens_decoder()
+        special = {number for number, token in added.items() if token.special}
+        return frozenset(special if self._unknown is None else special | {self._unknown})
+
+    @functools.cached_property
+    def _unknown(self) -> int | None:
+        """The token of unknown words, which the library shows in the file alone."""
+        model = json.loads(pathlib.Path(self.path).read_text(encoding="utf-8"))["model"]
+        if model.get("unk_id") is not None:
+            return int(model["unk_id"])
+        return self.tokenizer.token_to_id(model.get("unk_token") or "")
 
     def decode(self, tokens: Integer[np.ndarray, " n"]) -> str:
         """Decodes tokens, special tokens included."""
@@ -63,7 +145,7 @@ class Encoding:
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenizedText(TextSource):
+class TokenizedText(StreamSource):
     """Windows of tokens of a local text file; see `text.TextFile` for its splits.
 
     Attributes:
@@ -82,21 +164,38 @@ class TokenizedText(TextSource):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
 
+    def __post_init__(self) -> None:
+        check_fractions(self.train, self.validation)
+
     @functools.cached_property
     def vocabulary(self) -> Encoding:
         """The map between text and tokens."""
         return Encoding(self.tokenizer)
 
-    def load(self, split: str) -> Windows:
-        """Reads one split; see `Source.load`. Splits are encoded separately: no token spans two of them."""
+    @property
+    def file(self) -> str:
+        """See `StreamSource.file`."""
+        return f"'{self.path}'" if self.path else "Python's standard library"
+
+    def stream(self, split: str) -> Integer[np.ndarray, " n"]:
+        """The tokens of one split. Splits are encoded separately: no token spans two of them."""
+        if split not in self._streams:
+            try:
+                self._streams[split] = self.vocabulary.encode(self._text(split))
+            except UserError as error:
+                raise UserError(f"{self.file}: {error}") from None
+        return self._streams[split]
+
+    @functools.cached_property
+    def _streams(self) -> dict[str, Integer[np.ndarray, " n"]]:
+        return {}
+
+    def _text(self, split: str) -> bytes:
         if not self.path:
-            whole = StdlibBytes().text("train" if split == "train" else "test")
-            return windows(self.vocabulary.encode(whole), self.length, split)
-        check_split(split, self.splits)
-        part = split_contiguous(decode_utf8(read_file(self.path)), self.splits, self.train, self.validation)[
+            return StdlibBytes().text("train" if split == "train" else "test")
+        return split_contiguous(read_text(self.path), self.splits, self.train, self.validation)[
             split
-        ]
-        return windows(self.vocabulary.encode(part.encode()), self.length, split)
+        ].encode()
 
 
 def train_tokenizer(texts: Iterable[str], size: int, path: pathlib.Path) -> "Tokenizer":
@@ -125,7 +224,7 @@ def train_tokenizer(texts: Iterable[str], size: int, path: pathlib.Path) -> "Tok
     )
     tokenizer.train_from_iterator(texts, trainer)
     try:
-        path.write_text(tokenizer.to_str())
+        path.write_text(tokenizer.to_str(), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     return tokenizer

@@ -19,13 +19,12 @@ from jaxtyping import Int, Integer
 from genjax.core import checksums
 from genjax.core.errors import UserError
 from genjax.core.tree import tunable
-from genjax.data.examples import Windows
-from genjax.data.source import check_split
-from genjax.data.text.text import TextSource, Vocabulary
+from genjax.data.text.text import StreamSource, Vocabulary
 from genjax.data.text.tokenized import Encoding
 
 FORMAT, KIND = 1, "genjax tokens"
 NAME, TOKENIZER, BYTES = "tokens.json", "tokenizer.json", "byte"
+DTYPES = ("uint8", "uint16", "uint32")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,14 +80,14 @@ class Shards:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tokens(TextSource):
+class Tokens(StreamSource):
     """Windows of the token files that `prepare` has written.
 
     Attributes:
         path: the folder.
         length: tokens in a window; the training split holds all windows, the test split disjoint ones.
-        verify: whether to check the files' SHA-256 sums when they are opened, about a second per GiB; sizes are always
-            checked. Tunable.
+        verify: whether to check the files' SHA-256 sums and the range of their tokens when they are opened, about a
+            second per GiB; sizes are always checked. Tunable.
     """
 
     path: str = ""
@@ -107,17 +106,26 @@ class Tokens(TextSource):
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary | Encoding:
-        """The map between text and tokens."""
+        """The map between text and tokens.
+
+        Raises:
+            UserError: the tokenizer has not as many tokens as tokens.json says.
+        """
         if self.metadata["tokenizer"] == BYTES:
             return Vocabulary()
-        return Encoding(str(Path(self.path) / TOKENIZER))
+        encoding = Encoding(str(Path(self.path) / TOKENIZER))
+        if len(encoding) != self.levels:
+            raise UserError(
+                f"{TOKENIZER} in '{self.path}' has {len(encoding)} tokens, {NAME} says {self.levels}: prepare it again"
+            )
+        return encoding
 
     @functools.cached_property
     def metadata(self) -> dict[str, Any]:
         """The contents of tokens.json.
 
         Raises:
-            UserError: it is missing, damaged, or of another format or kind.
+            UserError: it is missing, damaged, of another format or kind, or has an entry that cannot be; names it.
         """
         if not self.path:
             raise UserError(
@@ -132,22 +140,67 @@ class Tokens(TextSource):
                 f"{NAME} in '{self.path}' is {body.get('kind')} of format {body.get('format')}; this genjax reads "
                 f"{KIND} of format {FORMAT}: prepare it again"
             )
+        if wrong := _wrong_entry(body):
+            raise UserError(f"{wrong!r} of {NAME} in '{self.path}' cannot be: prepare it again")
         return body
 
-    def load(self, split: str) -> Windows:
-        """Opens one split; see `Source.load`.
+    @property
+    def file(self) -> str:
+        """See `StreamSource.file`."""
+        return f"'{self.path}'"
+
+    def stream(self, split: str) -> Shards:
+        """Opens the files of one split.
 
         Raises:
-            UserError: there is no such split, or a file is missing or has changed.
+            UserError: a file is missing, has changed, or has a token outside the vocabulary.
         """
-        check_split(split, self.splits)
+        dtype, levels = np.dtype(self.metadata["dtype"]), self.levels
         files = self.metadata["splits"][split]["files"]
         for file in files:
-            _check(Path(self.path) / file["name"], file["size"], file["sha256"] if self.verify else None)
+            path = Path(self.path) / file["name"]
+            _check(path, file["size"], file["sha256"] if self.verify else None)
+            if self.verify and levels <= np.iinfo(dtype).max:
+                largest = _largest(path, dtype.name, path.stat().st_mtime_ns)
+                if largest >= levels:
+                    raise UserError(
+                        f"token file {path} has the token {largest}, outside the vocabulary of {levels} in {NAME}: "
+                        "prepare it again"
+                    )
         paths = tuple(str(Path(self.path) / file["name"]) for file in files)
-        size = np.dtype(self.metadata["dtype"]).itemsize
-        shards = Shards(paths, tuple(file["size"] // size for file in files), self.metadata["dtype"])
-        return Windows(shards, self.length, stride=1 if split == "train" else self.length)
+        return Shards(paths, tuple(file["size"] // dtype.itemsize for file in files), dtype.name)
+
+
+def _wrong_entry(body: dict[str, Any]) -> str:
+    """The first entry of tokens.json that is missing or impossible, "" if all are right."""
+    dtype, size, end = body.get("dtype"), body.get("vocabulary"), body.get("end")
+    if dtype not in DTYPES:
+        return "dtype"
+    if not isinstance(size, int) or not 1 <= size <= np.iinfo(dtype).max + 1:
+        return "vocabulary"
+    tokenizer = body.get("tokenizer")
+    if tokenizer not in (BYTES, TOKENIZER) or (tokenizer == BYTES and size != 256):
+        return "tokenizer"
+    if end is not None and not (isinstance(end, int) and 0 <= end < size):
+        return "end"
+    splits, item = body.get("splits"), np.dtype(dtype).itemsize
+    try:
+        files = [file for split in Tokens.splits for file in splits[split]["files"]]  # type: ignore[index]
+        right = all(
+            {"name": str, "size": int, "sha256": str} == {name: type(value) for name, value in file.items()}
+            and file["size"] % item == 0
+            for file in files
+        )
+    except (KeyError, TypeError, AttributeError):
+        right = False
+    return "" if right else "splits"
+
+
+@functools.lru_cache(maxsize=1024)
+def _largest(path: Path, dtype: str, modified: int) -> int:
+    """The largest token of a file; `modified` is part of the cache key."""
+    tokens = np.memmap(path, np.dtype(dtype).newbyteorder("<"), "r") if path.stat().st_size else np.zeros(1)
+    return int(max(tokens[start : start + 2**24].max() for start in range(0, len(tokens), 2**24)))
 
 
 def _check(path: Path, size: int, sha256: str | None) -> None:

@@ -11,46 +11,14 @@ with the Tanimoto similarity T of Morgan fingerprints (radius 2, 2048 bits). Wit
 "balanced": the share of strings whose brackets and ring bonds are matched, a necessary condition of validity.
 """
 
-import re
 from collections.abc import Sequence
-from types import ModuleType
 
 import numpy as np
 
 from genjax.core.errors import UserError
 from genjax.core.extras import require
-
-RING_BONDS = re.compile(
-    r"\[[^\[\]]*\]|%\d\d|\d|[^\d]"
-)  # in bracket atoms digits are isotopes, charges, counts
-
-
-def rdkit_chem() -> ModuleType | None:
-    """RDKit's `Chem`, or None where it is not installed."""
-    try:
-        from rdkit import Chem
-    except ImportError:
-        return None
-    return Chem
-
-
-def is_balanced(smiles: str) -> bool:
-    """Whether brackets match, no branch is empty and every ring bond is closed; checks no chemistry."""
-    depth, before = 0, ""
-    open_rings: set[str] = set()
-    for part in RING_BONDS.findall(smiles):
-        if part in "[]":  # an unmatched bracket
-            return False
-        if part == "(":
-            depth += 1
-        elif part == ")":
-            depth -= 1
-            if depth < 0 or before == "(":
-                return False
-        elif part[-1].isdigit():
-            open_rings ^= {part.lstrip("%0") or "0"}
-        before = part
-    return bool(smiles) and depth == 0 and not open_rings
+from genjax.data.text.smiles import is_balanced as is_balanced
+from genjax.data.text.smiles import rdkit_chem
 
 
 def canonical(smiles: Sequence[str]) -> list[str | None]:
