@@ -16,8 +16,8 @@ from PIL import Image
 import genjax as gx
 from genjax.core.errors import UserError
 from genjax.core.files import replacing, write_all
-from genjax.training import workdir as workdirs
 from genjax.evaluation.monitor import PeriodicEvaluation
+from genjax.training import workdir as workdirs
 from genjax.training.checkpoint import steps_in
 from genjax.training.lock import LOCK
 from genjax.training.loop import prepare
@@ -29,7 +29,14 @@ DATA = gx.Data(gx.data.GaussianMixture(256, 64), (gx.data.Scale(-2.0, 2.0),))
 def make(**options):
     model = gx.objectives.Diffusion(gx.networks.MLP(8, 1), DATA.shape, sampler=gx.samplers.DDIM(2))
     sizes = gx.Evaluation(num=64, batch_size=64, pictured=4)
-    options = {"steps": 4, "batch_size": 64, "log_every": 1, "checkpoint_every": 2, "evaluation": sizes, **options}
+    options = {
+        "steps": 4,
+        "batch_size": 64,
+        "log_every": 1,
+        "checkpoint_every": 2,
+        "evaluation": sizes,
+        **options,
+    }
     return gx.Experiment(model, DATA, gx.optimizers.SGD(0.1), **options)
 
 
@@ -124,9 +131,8 @@ def test_a_second_run_in_a_directory_is_refused_and_changes_nothing(tmp_path):
     experiment = make()
     gx.train(experiment, tmp_path)
     before = tree(tmp_path)
-    with workdirs.held(tmp_path):
-        with pytest.raises(UserError, match=f"in use by process {os.getpid()} on "):
-            gx.train(dataclasses.replace(experiment, steps=8), tmp_path)
+    with workdirs.held(tmp_path), pytest.raises(UserError, match=f"in use by process {os.getpid()} on "):
+        gx.train(dataclasses.replace(experiment, steps=8), tmp_path)
     assert tree(tmp_path) == before
 
 
@@ -147,6 +153,6 @@ def test_a_state_that_is_not_finite_is_not_the_best_one(tmp_path):
     evaluations = PeriodicEvaluation(run, tmp_path, 0, print, lambda state: (run, state))
     evaluations._keep(2, state)
     bad = dataclasses.replace(state, ema=jax.tree.map(lambda leaf: leaf * np.nan, state.ema))
-    with pytest.raises(UserError, match="not saved: ema of player 'net'.* checkpoint 2 is kept"):
+    with pytest.raises(UserError, match=r"not saved: ema of player 'net'.* checkpoint 2 is kept"):
         evaluations._keep(4, bad)
     assert steps_in(tmp_path / "best") == [2]

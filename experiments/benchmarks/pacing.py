@@ -10,10 +10,10 @@ import numpy as np
 from absl import flags
 
 from genjax.core.errors import UserError
+from genjax.core.files import write_atomic
 from genjax.evaluation.hardware import busy, hardware
 from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
-from genjax.core.files import write_atomic
 
 SECONDS = flags.DEFINE_float("seconds", 60.0, "For --what=pace: training seconds.", lower_bound=0.001)
 OUT = flags.DEFINE_string("out", None, "For --what=pace: file to write the plan to.")

@@ -75,8 +75,7 @@ def train(
         KeyboardInterrupt: after SIGINT; a work directory holds a checkpoint, from which the same call resumes.
         SystemExit: 128 + signal after SIGTERM, likewise.
     """
-    _check_vocabulary(experiment)
-    run = prepare(experiments.check(experiment))
+    run = _prepared(experiment)
     workdir = None if workdir is None else Path(workdir).expanduser()
     if overfit_one_batch:
         if workdir is not None:
@@ -107,7 +106,7 @@ def train_and_evaluate(
     Raises:
         UserError, KeyboardInterrupt, SystemExit: as `train`.
     """
-    started, prepared = time.monotonic(), prepare(experiments.check(experiment))
+    started, prepared, workdir = time.monotonic(), _prepared(experiment), workdir.expanduser()
     with held(workdir) as lock:
         run = _train_in_workdir(prepared, spec, workdir, profiled, lock)
         if run.taken == 0 and read_report(workdir).get("step") == int(run.state.step):
@@ -166,6 +165,11 @@ def _train_in_workdir(
     done = int(state.step)
     kept = load_state(run, workdir) if monitor else state
     return TrainedRun(run, kept, workdir, done - start, {TRAINED_ON: hardware()})
+
+
+def _prepared(experiment: Experiment) -> Run:
+    _check_vocabulary(experiment)
+    return prepare(experiments.check(experiment))
 
 
 def _check_vocabulary(experiment: Experiment) -> None:

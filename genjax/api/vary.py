@@ -87,7 +87,9 @@ def _write(
     if over and "frechet_ratio" in rows[0]:
         images["curve.png"] = _curve(rows, over)
     with writing(out):
-        write_all({out / "rows.json": json.dumps(rows, indent=1) + "\n", out / "table.md": table(rows) + "\n"})
+        write_all(
+            {out / "rows.json": json.dumps(rows, indent=1) + "\n", out / "table.md": table(rows) + "\n"}
+        )
         for name, image in images.items():
             with replacing(out / name) as path:
                 image.save(path)

@@ -42,7 +42,7 @@ def write_all(texts: Mapping[Path, str]) -> None:
         OSError: one cannot be written; then none is replaced.
     """
     with contextlib.ExitStack() as stack:
-        for path, text in reversed(texts.items()):  # the last one entered is the first one renamed
+        for path, text in reversed(list(texts.items())):  # the last one entered is the first one renamed
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(replacing(path)).write_text(text, encoding="utf-8")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from genjax.core.errors import UserError, nearest
+from genjax.core.files import write_atomic
 from genjax.reports.spread import format_mean, mean_and_std
 from genjax.reports.tables import table
 from genjax.training.variations import Setting, Trial
 from genjax.training.workdir import read_report
-from genjax.core.files import write_atomic
 
 SUMMARY = "summary"
 SEED = "seed"  # runs are averaged over this override

@@ -92,7 +92,7 @@ def _opened(path: Path) -> Iterator[IO[str]]:
         with path.open("a+") as file:
             with contextlib.suppress(OSError):  # a file system without flock
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:  # not released meanwhile
+            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:  # not released yet
                 yield file
                 return
 
@@ -135,8 +135,8 @@ class Lock:
             if owner.host == self._mine.host or beat != watching[0]:
                 since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.started))
                 raise UserError(
-                    f"{self._workdir} is in use by process {owner.pid} on {owner.host} since {since}: stop it, or choose "
-                    "another workdir=DIR"
+                    f"{self._workdir} is in use by process {owner.pid} on {owner.host} since {since}: stop it, or "
+                    "choose another workdir=DIR"
                 )
             if time.monotonic() - watching[1] < self._timing.beat / 2:
                 say(f"{self._workdir}: waiting for a heartbeat of process {owner.pid} on {owner.host}")

@@ -76,7 +76,9 @@ def _open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
         experiments.check_resume(experiments.restore(workdir), experiment, workdir)
         done = max(steps_in(workdir / experiments.CHECKPOINTS), default=0)
         if done > experiment.steps:
-            raise UserError(f"config.steps={experiment.steps}: {done} steps are done in {workdir}, give at least {done}")
+            raise UserError(
+                f"config.steps={experiment.steps}: {done} steps are done in {workdir}, give at least {done}"
+            )
         if description.is_old(workdir) and (workdir / METRICS).exists():
             with writing(workdir):
                 rewrite_metrics(workdir / METRICS)  # before `save` writes the present format
