@@ -10,7 +10,7 @@ from small_features import gathered, small
 
 from genjax.api import evaluate_stream
 from genjax.core.errors import UserError
-from genjax.data.examples import Subset
+from genjax.data.examples import Subset, Table
 from genjax.evaluation.sampling import draw_samples
 from genjax.evaluation.streaming import stream_report
 from genjax.metrics.distances.coverage import prdc
@@ -145,4 +145,4 @@ class Floats:
     kind, shape, dtype, classes, levels, splits = "image", (2, 2, 1), "float32", 0, 0, ("train", "test")
 
     def load(self, split):
-        return {"x": np.zeros((4, 2, 2, 1), np.float32)}
+        return Table({"x": np.linspace(0, 16, 16, dtype=np.float32).reshape(4, 2, 2, 1)})
