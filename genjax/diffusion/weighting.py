@@ -13,6 +13,10 @@ A weighting gives w(t) in
 for a parameterization and a process. Weightings from the literature are defined on the error of eps, w_eps, and
 become w = w_eps k^2: the loss is the same for every parameterization. Non-uniform times also act as a weight:
 sampling t from density pi(t) multiplies w by pi(t).
+
+Where alpha or sigma is 0, w_eps k^2 may be infinity times 0. The same weight is w_x0 (d x_0 / d out)^2 with w_x0 = SNR
+w_eps, and one of the two forms is finite wherever the limit of w exists: at t = 1 of `RectifiedFlow` `EDMLambda` on
+`X0` is 1 / sigma_data^2, and `Likelihood` is 0. With `Eps` both diverge.
 """
 
 import abc
@@ -25,7 +29,7 @@ from jaxtyping import Float
 
 from genjax.core.types import Array
 from genjax.diffusion.prediction import Parameterization
-from genjax.diffusion.process import Process
+from genjax.diffusion.process import Process, derivative
 
 Times = Float[Array, " b"]
 
@@ -48,8 +52,8 @@ class Weighting(Protocol):
         ...
 
 
-def eps_per_output(process: Process, predict: Parameterization, t: Times) -> Times:
-    """k(t) = d eps / d out, from decoding an output of 1 at x_t = 0.
+def per_output(process: Process, predict: Parameterization, t: Times) -> tuple[Times, Times]:
+    """d x_0 / d out and k(t) = d eps / d out, from decoding an output of 1 at x_t = 0.
 
     Args:
         process: gives alpha and sigma.
@@ -57,10 +61,11 @@ def eps_per_output(process: Process, predict: Parameterization, t: Times) -> Tim
         t: times [b].
 
     Returns:
-        k [b].
+        Both derivatives, each [b].
     """
     column = t[:, None]
-    return predict.decode(process, jnp.ones_like(column), jnp.zeros_like(column), t).eps[:, 0]
+    decoded = predict.decode(process, jnp.ones_like(column), jnp.zeros_like(column), t)
+    return decoded.x0[:, 0], decoded.eps[:, 0]
 
 
 @dataclass(frozen=True)
@@ -83,9 +88,15 @@ class EpsWeighting(abc.ABC):
     def on_eps(self, process: Process, t: Times) -> Times:
         """w_eps(t)."""
 
+    def on_x0(self, process: Process, t: Times) -> Times:
+        """w_x0(t) = SNR w_eps; a subclass whose w_eps is infinite or 0 at an end gives the limit."""
+        return jnp.exp(process.log_snr(t)) * self.on_eps(process, t)
+
     def weight(self, process: Process, predict: Parameterization, t: Times) -> Times:
-        """w_eps k^2."""
-        return self.on_eps(process, t) * eps_per_output(process, predict, t) ** 2
+        """w_eps k^2; where that is not finite, as w_x0 (d x_0 / d out)^2."""
+        x0, eps = per_output(process, predict, t)
+        by_eps = self.on_eps(process, t) * eps**2
+        return jnp.where(jnp.isfinite(by_eps), by_eps, self.on_x0(process, t) * x0**2)
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,10 @@ class Likelihood(EpsWeighting):
         """g^2 / sigma^2."""
         return process.diffusion_squared(t) / process.sigma(t) ** 2
 
+    def on_x0(self, process: Process, t: Times) -> Times:
+        """-d SNR / dt."""
+        return -derivative(lambda u: (process.alpha(u) / process.sigma(u)) ** 2, t)[1]
+
 
 @dataclass(frozen=True)
 class P2(EpsWeighting):
@@ -121,6 +136,11 @@ class P2(EpsWeighting):
         """(k + SNR)^-gamma."""
         return (self.k + jnp.exp(process.log_snr(t))) ** -self.gamma
 
+    def on_x0(self, process: Process, t: Times) -> Times:
+        """SNR^(1 - gamma) (1 + k / SNR)^-gamma."""
+        snr = jnp.exp(process.log_snr(t))
+        return snr ** (1.0 - self.gamma) * (1.0 + self.k / snr) ** -self.gamma
+
 
 @dataclass(frozen=True)
 class MinSNR(EpsWeighting):
@@ -131,6 +151,10 @@ class MinSNR(EpsWeighting):
     def on_eps(self, process: Process, t: Times) -> Times:
         """min(1, gamma / SNR)."""
         return jnp.minimum(1.0, self.gamma * jnp.exp(-process.log_snr(t)))
+
+    def on_x0(self, process: Process, t: Times) -> Times:
+        """min(SNR, gamma)."""
+        return jnp.minimum(jnp.exp(process.log_snr(t)), self.gamma)
 
 
 @dataclass(frozen=True)
@@ -145,6 +169,10 @@ class EDMLambda(EpsWeighting):
     def on_eps(self, process: Process, t: Times) -> Times:
         """1 + 1 / (SNR sigma_data^2)."""
         return 1.0 + jnp.exp(-process.log_snr(t)) / self.sigma_data**2
+
+    def on_x0(self, process: Process, t: Times) -> Times:
+        """SNR + 1 / sigma_data^2."""
+        return jnp.exp(process.log_snr(t)) + 1.0 / self.sigma_data**2
 
 
 @dataclass(frozen=True)
@@ -163,3 +191,7 @@ class Sigmoid(EpsWeighting):
     def on_eps(self, process: Process, t: Times) -> Times:
         """g^2 / sigma^2 sigmoid(bias - log SNR)."""
         return Likelihood().on_eps(process, t) * jax.nn.sigmoid(self.bias - process.log_snr(t))
+
+    def on_x0(self, process: Process, t: Times) -> Times:
+        """-d SNR / dt sigmoid(bias - log SNR)."""
+        return Likelihood().on_x0(process, t) * jax.nn.sigmoid(self.bias - process.log_snr(t))

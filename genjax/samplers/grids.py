@@ -34,8 +34,8 @@ class Grid(Protocol):
 
 
 def _pinned(times: Array, start: float, end: float) -> Array:
-    """`times` with its ends set exactly to `start` and `end`."""
-    return times.at[0].set(start).at[-1].set(end)
+    """`times` with its ends set exactly to `start` and `end`; a single time is `start`."""
+    return times.at[-1].set(end).at[0].set(start)
 
 
 def _check_finite(process: Process, t: float, field: str) -> None:

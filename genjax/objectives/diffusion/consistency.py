@@ -41,8 +41,10 @@ from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.prediction import Parameterization, Preconditioned
 from genjax.diffusion.process import EDM, Process
-from genjax.diffusion.times import LogNormalSigma, Times
+from genjax.diffusion.times import DiscreteTimes, LogNormalSigma, Times
+from genjax.diffusion.weighting import Unit
 from genjax.objectives.common import check_shape
+from genjax.objectives.diffusion.compatibility import check_training
 from genjax.objectives.diffusion.distillation import Solver, Teacher, check_teacher, ddim_to, solve
 from genjax.samplers.consistency import jump_and_renoise
 
@@ -136,6 +138,7 @@ class Consistency:
             UserError: the batch does not match `shape`, or the teacher has another process or network.
         """
         check_shape(self.shape, batch, self.condition)
+        self._check_parts()
         x, cond = batch["x"], condition_vector(self.condition, batch, len(batch["x"]))
         params = {"net": self.net.init(key, x, jnp.zeros(len(x)), cond, out=self.shape)}
         if self.teacher is None:
@@ -143,6 +146,18 @@ class Consistency:
         check_teacher(self.teacher, self.process, self.net if self.warm else None)
         trained = self.teacher.load(key, batch)
         return (dict(jax.tree.map(jnp.copy, trained)) if self.warm else params), {"teacher": trained}
+
+    def _check_parts(self) -> None:
+        times = DiscreteTimes(self.curriculum.last + 1, self.low, self.high)
+        check_training(
+            self.process, self.predict, Unit(), times, decoded=True, mends=("low=0.001", "high=0.999")
+        )
+        with jax.ensure_compile_time_eval():
+            if not jnp.isfinite(self.process.log_snr(jnp.asarray(self.high))):
+                raise UserError(
+                    f"{type(self.process).__name__} has alpha=0 at objective.high={self.high:g}, where the weight of "
+                    "the consistency loss is 0: set high=0.999"
+                )
 
     def players(self) -> Mapping[str, Player]:
         """One player, `net`."""

@@ -34,6 +34,7 @@ from genjax.diffusion.threshold import NoThreshold, Threshold
 from genjax.diffusion.times import Times, UniformTimes
 from genjax.diffusion.weighting import Unit, Weighting
 from genjax.objectives.common import check_shape
+from genjax.objectives.diffusion.compatibility import check_likelihood, check_sampler, check_training
 from genjax.samplers.ode import DDIM
 from genjax.samplers.scan import Sampler, Stepper, sample, sampling_of
 from genjax.samplers.self_conditioned import SelfConditioned
@@ -76,12 +77,22 @@ class Diffusion:
     likelihood: OdeLikelihood = tunable(OdeLikelihood())
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
-        """One player, `net`. Raises UserError unless the batch matches `shape`."""
+        """One player, `net`. Raises UserError unless the batch matches `shape`, and the parts each other."""
         check_shape(self.shape, batch, self.condition)
+        self._check_training()
+        self._check_sampler()
+        check_likelihood(self.process, self.predict, self.likelihood)
         x = batch["x"]
         cond = condition_vector(self.condition, batch, len(x))
         given = self._network_input(x, None)
         return {"net": self.net.init(key, given, jnp.zeros(len(x)), cond, out=self.shape)}, {}
+
+    def _check_training(self) -> None:
+        decoded = self.self_conditioning > 0.0
+        check_training(self.process, self.predict, self.weight, self.times, decoded=decoded)
+
+    def _check_sampler(self) -> None:
+        check_sampler(self.process, self.predict, self.sampler, self.guidance, self.threshold)
 
     def players(self) -> Mapping[str, Player]:
         """One player, `net`."""
@@ -172,6 +183,7 @@ class Diffusion:
         return velocity(self.denoise(params)(x, t), self.process, t)
 
     def _run_sampler(self, params: Params, key: Key, num: int, cond: Batch | None, trace: bool) -> Array:
+        self._check_sampler()  # tunable: it may have changed since `init`
         cond = cond if self.condition else None
         sampler: Stepper = self.sampler
         if self.self_conditioning:
@@ -217,5 +229,6 @@ class Diffusion:
 
         Without guidance, thresholding or self-conditioning.
         """
+        check_likelihood(self.process, self.predict, self.likelihood)
         denoise = self.denoise(params, batch)
         return self.likelihood.log_prob(denoise, self.process, batch["x"], named(key, "likelihood"))

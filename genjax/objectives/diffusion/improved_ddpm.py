@@ -33,12 +33,16 @@ from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sa
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion import loss_history
+from genjax.diffusion.guidance import ClassifierFree
 from genjax.diffusion.prediction import Denoise, Eps, Parameterization, Prediction
 from genjax.diffusion.process import Cosine, Process, expand
 from genjax.diffusion.tables import discretise
 from genjax.diffusion.threshold import NoThreshold, Threshold
+from genjax.diffusion.times import DiscreteTimes
+from genjax.diffusion.weighting import Unit
 from genjax.distributions import gaussian
 from genjax.objectives.common import check_shape
+from genjax.objectives.diffusion.compatibility import check_sampler, check_training
 from genjax.samplers.scan import Sampler, sample, sampling_of
 from genjax.samplers.sde import Ancestral
 
@@ -85,10 +89,16 @@ class ImprovedDDPM:
         gaussian.check_levels(self.levels)
         if self.steps < 2:
             raise UserError(f"steps={self.steps} must be at least 2")
+        times, mend = DiscreteTimes(self.steps, 1.0 / self.steps), "process=Cosine"
+        check_training(self.process, self.predict, Unit(), times, decoded=True, mends=(mend, mend))
+        self._check_sampler()
         x = batch["x"]
         cond = condition_vector(self.condition, batch, len(x))
         params = {"net": self.net.init(key, x, jnp.zeros(len(x)), cond, out=self._out)}
         return params, {"history": loss_history.empty(self.steps)} if self.importance else {}
+
+    def _check_sampler(self) -> None:
+        check_sampler(self.process, self.predict, self.sampler, ClassifierFree(), self.threshold)
 
     @property
     def _out(self) -> tuple[int, ...]:
@@ -212,6 +222,7 @@ class ImprovedDDPM:
 
     def sample(self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None) -> State:
         """Samples from the prior with the sampler."""
+        self._check_sampler()
         cond = cond if self.condition else None
         denoise = self.threshold.constrain(self.denoise(params, cond), self.process)
         return sample(denoise, self.process, self.sampler, key, (num, *self.shape))

@@ -36,11 +36,13 @@ from genjax.core.objective import Aux, Conditioner, Context, Network, Player, Sa
 from genjax.core.row_keys import first_row, keys_of_rows
 from genjax.core.tree import tunable
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
-from genjax.diffusion.prediction import Prediction, velocity
+from genjax.diffusion.prediction import Prediction, Velocity, velocity
 from genjax.diffusion.process import Process, RectifiedFlow, expand
 from genjax.diffusion.times import LogitNormal, Times
+from genjax.diffusion.weighting import Unit
 from genjax.networks.layers.time_features import sinusoidal
 from genjax.objectives.common import check_shape
+from genjax.objectives.diffusion.compatibility import check_training
 
 State = Float[Array, "b ..."]
 Time = Float[Array, " b"]
@@ -90,6 +92,7 @@ class MeanFlow:
         check_shape(self.shape, batch, self.condition)
         if not 0.0 <= self.mix < 1.0:
             raise UserError(f"objective.mix={self.mix} must be in [0, 1)")
+        check_training(self.process, Velocity(), Unit(), self.times)
         x = batch["x"]
         t = jnp.zeros(len(x), x.dtype)
         cond = self._conditioning_vector(t, condition_vector(self.condition, batch, len(x)))

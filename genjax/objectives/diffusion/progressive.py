@@ -24,8 +24,11 @@ from jaxtyping import Float, Int
 from genjax.core.errors import UserError
 from genjax.core.objective import Aux, Conditioner, Context, Player, Sampling
 from genjax.core.types import Array, Batch, Extra, Key, Params, named
+from genjax.diffusion.guidance import ClassifierFree
 from genjax.diffusion.prediction import Denoise, Parameterization, V
 from genjax.diffusion.process import Process, expand
+from genjax.diffusion.threshold import NoThreshold
+from genjax.objectives.diffusion.compatibility import check_sampler
 from genjax.objectives.diffusion.diffusion import Diffusion
 from genjax.objectives.diffusion.distillation import Teacher, solve
 from genjax.samplers.grids import Uniform
@@ -101,9 +104,16 @@ class Progressive:
                 f"first / last must be a power of 2, and last and every at least 1, got first={self.first}, "
                 f"last={self.last}, every={self.every}"
             )
+        self._check_steps()
         taught = self.teacher.load(key, batch)
         copy = lambda: jax.tree.map(jnp.copy, dict(taught))
         return copy(), {"teacher": taught, "before": copy()}
+
+    def _check_steps(self) -> None:
+        """That the first teacher's steps and the students' are finite, `high` and `low` included."""
+        for predict, steps in ((self.teacher.model.predict, 2 * self.first), (self.predict, self.last)):
+            sampler = DDIM(steps, Uniform(self.high, self.low))
+            check_sampler(self.student.process, predict, sampler, ClassifierFree(), NoThreshold())
 
     def players(self) -> Mapping[str, Player]:
         """One player, `net`."""

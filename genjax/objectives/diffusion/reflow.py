@@ -24,6 +24,7 @@ from genjax.core.types import Array, Batch, Extra, Key, Params, named
 from genjax.diffusion.prediction import Velocity, velocity
 from genjax.diffusion.process import RectifiedFlow
 from genjax.diffusion.times import Times, UniformTimes
+from genjax.objectives.diffusion.compatibility import check_sampler
 from genjax.objectives.diffusion.diffusion import Diffusion
 from genjax.objectives.diffusion.distillation import Teacher
 from genjax.samplers.dpm import DPMSolverPP
@@ -68,6 +69,8 @@ class Reflow:
 
     def init(self, key: Key, batch: Batch) -> tuple[Params, Extra]:
         """One player, `net`; the teacher's parameters are in extra["teacher"]."""
+        model = self.teacher.model
+        check_sampler(model.process, model.predict, self.solver, model.guidance, model.threshold)
         return self.flow.init(key, batch)[0], {"teacher": self.teacher.load(key, batch)}
 
     def players(self) -> Mapping[str, Player]:

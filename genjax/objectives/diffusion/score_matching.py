@@ -43,7 +43,8 @@ from genjax.diffusion.ode_likelihood import OdeLikelihood, Probe, basis, draw_pr
 from genjax.diffusion.prediction import Eps, Parameterization, Score, score
 from genjax.diffusion.process import VE, Process
 from genjax.diffusion.times import DiscreteTimes, Times
-from genjax.diffusion.weighting import OnEps, Weighting
+from genjax.diffusion.weighting import OnEps, Unit, Weighting
+from genjax.objectives.diffusion.compatibility import check_training
 from genjax.objectives.diffusion.diffusion import Diffusion
 from genjax.samplers.langevin import AnnealedLangevin
 from genjax.samplers.scan import Sampler
@@ -115,6 +116,10 @@ class SlicedScoreMatching(Diffusion):
             raise UserError(
                 "SlicedScoreMatching requires independent noise and no self-conditioning: keep both defaults"
             )
+
+    def _check_training(self) -> None:
+        check_training(self.process, Score(), self.weight, self.times)
+        check_training(self.process, self.predict, Unit(), self.times, decoded=True)
 
     def loss(self, params: Params, extra: Extra, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         """Weighted mean of (2 tr J + |s|^2) / d; negative near the optimum."""
