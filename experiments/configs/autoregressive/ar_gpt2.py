@@ -24,25 +24,22 @@ def get_experiment(variant: str = "") -> Experiment:
     net, values, length = gpt2(extra=1, dtype="bfloat16", remat="dots"), 256, 1024
     stop: tuple[int, ...] = ()
     source: Source = StdlibBytes(length)
+    first = 0
     if variant and (Path(variant) / tokens.NAME).is_file():
         source = files = Tokens(variant, length)
         values, stop, variant = files.levels, () if files.end is None else (files.end,), ""
     elif variant:
-        net, config = huggingface.describe(Path(variant))
-        length = min(1024, config.get("n_positions") or config.get("max_position_embeddings") or 1024)
-        ends = config.get("eos_token_id")
-        stop = tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
-        source, values = (
-            TokenizedText("", str(Path(variant) / "tokenizer.json"), length),
-            config["vocab_size"],
-        )
+        model = huggingface.describe(Path(variant))
+        net, values, stop, length = model.net, model.values, model.eos, min(1024, model.length)
+        first = model.bos if model.bos is not None else stop[0] if stop else 0
+        source = TokenizedText("", str(Path(variant) / "tokenizer.json"), length)
     return Experiment(
         objective=Autoregressive(
             net=net,
             shape=(length,),
             values=values,
             start=not variant,
-            first=stop[0] if variant and stop else 0,
+            first=first,
             decoding=Decoding(temperature=0.8, top_p=0.95),
             stop=stop,
         ),

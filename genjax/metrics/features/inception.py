@@ -25,6 +25,7 @@ from genjax.core.extras import safetensors
 from genjax.core.types import Array, PyTree
 from genjax.metrics.features.extraction import FeatureNetwork, StreamBatch
 from genjax.networks.convolutional.inception import FEATURES, Inception
+from genjax.networks.weight_files import open_weights
 from genjax.parallel.mesh import batch_sharding, batch_shards
 
 ORIGINAL = "6726825d"  # first digits of the SHA-256 of the original file
@@ -185,13 +186,8 @@ def read_weights(path: Path) -> tuple[Arrays, str, bool]:
 
 def _read_safetensors(path: Path) -> tuple[Arrays, dict[str, str]]:
     """(arrays, header); a header without the arrays' digest is ignored."""
-    library, files = safetensors()
-    try:
-        arrays = files.load_file(path)
-        with library.safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-    except (library.SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged: {error}") from None
+    with open_weights(path) as file:
+        arrays, header = {name: file.array(name) for name in file.names}, file.metadata
     return arrays, header if ARRAYS_DIGEST in header else {}
 
 
