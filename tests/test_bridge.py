@@ -79,7 +79,7 @@ def test_import_completion_and_export_round_trip(folder, tmp_path, capsys):
     while len(row) < 32 and row[-1] != 0:
         logits = apply(jnp.asarray([row + [0] * (32 - len(row))]))
         row.append(int(jnp.argmax(logits[0, len(row) - 1])))
-    written = TokenizedText("", str(folder / "tokenizer.json")).vocabulary.decode(np.array(row))
+    written = TokenizedText("", str(folder / "tokenizer.json")).vocabulary.decode_completion(np.array(row))
     assert text == written
     assert written.startswith("the cat")
 
@@ -109,7 +109,7 @@ def test_tokenizer_round_trips_any_text(folder):
             "the weights have 1 blocks",
             lambda path: save_file({"h.0.x": np.zeros(3)}, path / "model.safetensors"),
         ),
-        ("has the shape", lambda path: change(path, vocab_size=9)),
+        ("has the shape", lambda path: change(path, n_positions=9)),
     ],
 )
 def test_a_damaged_folder_raises_a_one_line_error(folder, tmp_path, words, spoil):

@@ -30,7 +30,7 @@ GREEDY = [("objective.decoding.temperature", "0")]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Work directories of random models over seven characters: large, small, short context, other characters."""
+    """Work directories of random models over eight characters: large, small, short context, other characters."""
     root = tmp_path_factory.mktemp("completion")
     (root / "config.py").write_text("")
     for name, text in (("text", "a cat sat, a bat "), ("other", "12 345 ")):
@@ -43,7 +43,7 @@ def runs(tmp_path_factory):
     }
     for name, (net, text, length) in kinds.items():
         data = Data(TextFile(str(root / f"{text}.txt"), length, unit="char"))
-        objective = Autoregressive(NETS[net], (length,), 7, decoding=Decoding(top_k=2))
+        objective = Autoregressive(NETS[net], (length,), 8, decoding=Decoding(top_k=2))
         save(root, name, Experiment(objective, data, batch_size=8), filled)
     save(root, "points", ROWS["vae-points"], None)
     return root
@@ -155,8 +155,8 @@ def test_the_program_searches_drafts_and_rejects_flags_without_effect(runs):
 
 @pytest.mark.slow
 def test_beam_search_returns_at_most_the_existing_continuations(runs):
-    """Eight beams with one position left and a vocabulary of seven tokens."""
+    """Nine beams with one position left and a vocabulary of eight tokens."""
     run, state = workdirs.reopen_trained(runs / "large", [])
-    found = search(run, state, ["a cat s"], Beam(8))[0]
-    assert len(found) == 7
+    found = search(run, state, ["a cat s"], Beam(9))[0]
+    assert len(found) == 8
     assert np.exp([score for _, score in found]).sum() == pytest.approx(1.0, abs=1e-5)

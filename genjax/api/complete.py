@@ -107,7 +107,8 @@ def _show_stream(growing: Iterable[list[str]], prompts: int) -> list[str]:
     texts, shown = [], 0
     for texts in growing:
         if prompts == 1 and jax.process_index() == 0:
-            print(texts[0][shown:], end="", flush=True)
-            shown = len(texts[0])
-    say("" if prompts == 1 else "\n---\n".join(texts))
+            whole = texts[0].rstrip("\N{REPLACEMENT CHARACTER}")  # the rest of a character is still to come
+            print(whole[shown:], end="", flush=True)
+            shown = len(whole)
+    say(texts[0][shown:] if prompts == 1 else "\n---\n".join(texts))
     return texts

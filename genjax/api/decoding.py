@@ -11,6 +11,7 @@ import numpy as np
 from genjax.core.errors import UserError
 from genjax.core.types import named, root_key
 from genjax.data import Data
+from genjax.data.source import PromptCodec
 from genjax.data.text.decode_text import vocabulary_of
 from genjax.evaluation.sampling import gather
 from genjax.objectives.autoregressive import Autoregressive
@@ -39,7 +40,12 @@ def encode_prompts(data: Data, prompts: Sequence[str]) -> tuple[np.ndarray, np.n
     if data.kind != "text":
         raise UserError(f"prompts are for models of text, this one is of {data.kind}")
     vocabulary = vocabulary_of(data)
-    rows = [vocabulary.encode(prompt.encode()) for prompt in prompts]
+    encode = (
+        vocabulary.encode_prompt
+        if isinstance(vocabulary, PromptCodec)
+        else lambda prompt: vocabulary.encode(prompt.encode())
+    )
+    rows = [encode(prompt) for prompt in prompts]
     tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
     for row, found in zip(tokens, rows, strict=True):
         row[: len(found)] = found
@@ -58,14 +64,17 @@ def _open(run: Run, prompts: Sequence[str]) -> tuple[Autoregressive, jax.Array, 
     tokens, count = encode_prompts(data, prompts)
     if tokens.shape[1] > data.shape[0]:
         raise UserError(f"a prompt of {tokens.shape[1]} tokens does not fit a model of {data.shape[0]}")
-    return objective, jnp.asarray(tokens), jnp.asarray(count)
+    if tokens.size and tokens.max() >= objective.values:
+        raise UserError(f"a prompt has the token {tokens.max()}, the model knows {objective.values} tokens")
+    return objective, *objective.begun(jnp.asarray(tokens), jnp.asarray(count))
 
 
 def _texts(run: Run, tokens: Any, lengths: Any) -> list[str]:
     """Decodes rows of tokens, each up to its length."""
     vocabulary = vocabulary_of(run.experiment.data)
+    decode = vocabulary.decode_completion if isinstance(vocabulary, PromptCodec) else vocabulary.decode
     rows, lengths = map(gather, (tokens, lengths))
-    return [vocabulary.decode(row[:length]) for row, length in zip(rows, lengths, strict=True)]
+    return [decode(row[:length]) for row, length in zip(rows, lengths, strict=True)]
 
 
 def stream(run: Run, state: TrainState, prompts: Sequence[str], seed: int) -> Iterator[list[str]]:
@@ -133,13 +142,12 @@ def search(run: Run, state: TrainState, prompts: Sequence[str], beam: Beam) -> l
 
     found = jax.jit(find)(state.ema, tokens, count)
     results = []
-    given = map(gather, (found.tokens, found.length, found.score))
-    for prompt, rows, lengths, scores in zip(prompts, *given, strict=True):
+    given = map(gather, (tokens, count, found.tokens, found.length, found.score))
+    for prompt, size, rows, lengths, scores in zip(*given, strict=True):
         there = lengths > 0
-        texts = _texts(run, rows[there], lengths[there])
-        results.append(
-            [(prompt + text, float(score)) for text, score in zip(texts, scores[there], strict=True)]
-        )
+        begun = np.broadcast_to(prompt[:size], (there.sum(), size))
+        texts = _texts(run, np.concatenate([begun, rows[there]], axis=1), size + lengths[there])
+        results.append([(text, float(score)) for text, score in zip(texts, scores[there], strict=True)])
     return results
 
 

@@ -90,6 +90,23 @@ class Codec(Protocol):
 
 
 @runtime_checkable
+class PromptCodec(Codec, Protocol):
+    """A codec whose special tokens frame what a model is given, and what it answers."""
+
+    def encode_prompt(self, text: str) -> Integer[np.ndarray, " n"]:
+        """The tokens of a prompt, with special tokens where the text spells them or the tokenizer adds them."""
+        ...
+
+    def decode_completion(self, tokens: Any) -> str:
+        """The text of tokens [n], without the special ones."""
+        ...
+
+    def trim(self, tokens: Any) -> Any:
+        """The tokens of a sample [n] without special ones at both ends."""
+        ...
+
+
+@runtime_checkable
 class HasVocabulary(Protocol):
     """A source of text with its own tokens; without one, tokens are bytes."""
 

@@ -304,7 +304,7 @@ class Autoregressive:
     def sample(
         self, params: Params, extra: Extra, key: Key, num: int, cond: Batch | None = None
     ) -> Int[Array, "b ..."]:
-        """Draws examples; elements after a stop element are 0.
+        """Draws examples; a stop element is repeated to the end.
 
         Args:
             params: by player.
@@ -317,8 +317,28 @@ class Autoregressive:
             int32 [num, *shape].
         """
         done = self.generate(params, key, num, cond)
-        there = jnp.arange(done.tokens.shape[1])[None] < done.length[:, None]
-        return jnp.where(there, done.tokens, 0).reshape(num, *self.shape)
+        last = done.length[:, None] - 1
+        place = jnp.minimum(jnp.arange(done.tokens.shape[1])[None], last)
+        return jnp.take_along_axis(done.tokens, place, axis=1).reshape(num, *self.shape)
+
+    def begun(
+        self, prompt: Int[Array, "b p"], count: Int[Array, " b"]
+    ) -> tuple[Int[Array, "b q"], Int[Array, " b"]]:
+        """Prompts as the network needs them: one without elements begins with `first`, unless that is predicted.
+
+        Args:
+            prompt: the first elements, left-aligned.
+            count: their number.
+
+        Returns:
+            (prompt, count).
+        """
+        if self.start:
+            return prompt, count
+        if not prompt.shape[1]:
+            prompt = jnp.zeros((len(prompt), 1), prompt.dtype)
+        begin = jnp.where(count > 0, prompt[:, 0], self.first)
+        return prompt.at[:, 0].set(begin), jnp.maximum(count, 1)
 
     def generate(self, params: Params, key: Key, num: int, cond: Batch | None = None) -> Generated:
         """Draws flattened examples with their log-probabilities.
@@ -337,5 +357,5 @@ class Autoregressive:
             prompt = cond["prompt"]
             count = cond.get("count", jnp.full(num, prompt.shape[1]))
         max_length = math.prod(self.shape)
-        model = self.model(params, num, cond)
+        model, (prompt, count) = self.model(params, num, cond), self.begun(prompt, count)
         return generate(model, self.decoding, named(key, "decode"), prompt, count, max_length, self.stop)

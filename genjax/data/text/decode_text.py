@@ -3,7 +3,7 @@
 import numpy as np
 
 from genjax.data import Data, Vocabulary
-from genjax.data.source import Codec, HasVocabulary, capability
+from genjax.data.source import Codec, HasVocabulary, PromptCodec, capability
 
 
 def vocabulary_of(data: Data) -> Codec:
@@ -13,6 +13,7 @@ def vocabulary_of(data: Data) -> Codec:
 
 
 def decode(data: Data, samples: np.ndarray) -> list[str]:
-    """Token samples [n, length] as strings."""
+    """Token samples [n, length] as strings, without special tokens at their ends."""
     vocabulary = vocabulary_of(data)
-    return [vocabulary.decode(row) for row in samples]
+    trim = vocabulary.trim if isinstance(vocabulary, PromptCodec) else lambda row: row
+    return [vocabulary.decode(trim(row)) for row in samples]

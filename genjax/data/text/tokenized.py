@@ -1,7 +1,8 @@
 """Text tokenised by byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909), by the library `tokenizers`.
 
 All of a text is encoded as text: a special token that it spells ("<|endoftext|>") is the characters of this word, and
-what the tokenizer cannot encode is refused.
+what the tokenizer cannot encode is refused. A prompt is encoded as `transformers` does it: special tokens that it
+spells are these tokens, and the tokenizer's template adds its own, such as one that begins a text.
 """
 
 import dataclasses
@@ -51,6 +52,11 @@ class Encoding:
         Raises:
             UserError: the file cannot be read, or is damaged.
         """
+        tokenizer = self._open()
+        tokenizer.encode_special_tokens = True  # as text
+        return tokenizer
+
+    def _open(self) -> "Tokenizer":
         if not pathlib.Path(self.path).is_file():
             raise UserError(f"no tokenizer '{self.path}'")
         library = _library()
@@ -60,7 +66,6 @@ class Encoding:
             raise UserError(f"the tokenizer '{self.path}' is damaged: {_first_line(error)}") from None
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True  # as text
         return tokenizer
 
     def __len__(self) -> int:
@@ -81,10 +86,7 @@ class Encoding:
             UserError: the tokenizer has no token for a part of a text, or cannot tell a special token that it spells
                 from text; names the part.
         """
-        for char in sorted(set().union(*texts) - self._kept):
-            if self._drops(char):
-                raise UserError(f"the tokenizer '{self.path}' has no token for {char!r}")
-            self._kept.add(char)
+        self._check_characters(texts)
         rows = []
         for text, found in zip(texts, self._encode(texts), strict=True):
             row = np.array(found.ids, np.int32)
@@ -98,6 +100,32 @@ class Encoding:
                 )
             rows.append(row)
         return rows
+
+    def _check_characters(self, texts: Sequence[str]) -> None:
+        for char in sorted(set().union(*texts) - self._kept):
+            if self._drops(char):
+                raise UserError(f"the tokenizer '{self.path}' has no token for {char!r}")
+            self._kept.add(char)
+
+    def encode_prompt(self, text: str) -> Integer[np.ndarray, " n"]:
+        """Encodes a prompt as int32 tokens, with the special tokens that it spells and those of the file's template.
+
+        Raises:
+            UserError: the tokenizer has no token for a part of the text.
+        """
+        self._check_characters([text])
+        try:
+            found = self._prompt_tokenizer.encode(text, add_special_tokens=True)
+        except Exception as error:  # the library raises Exception
+            raise UserError(f"the tokenizer '{self.path}' cannot encode: {_first_line(error)}") from None
+        for token, (start, end) in zip(found.ids, found.offsets, strict=True):
+            if token == self._unknown and end > start:
+                raise UserError(f"the tokenizer '{self.path}' has no token for {text[start:end]!r}")
+        return np.array(found.ids, np.int32)
+
+    @functools.cached_property
+    def _prompt_tokenizer(self) -> "Tokenizer":
+        return self._open()
 
     def _encode(self, texts: Sequence[str]) -> list["TokenizersEncoding"]:
         try:
@@ -142,6 +170,15 @@ class Encoding:
     def decode(self, tokens: Integer[np.ndarray, " n"]) -> str:
         """Decodes tokens, special tokens included."""
         return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
+
+    def trim(self, tokens: Integer[np.ndarray, " n"]) -> Integer[np.ndarray, " m"]:
+        """The tokens without special ones at both ends, which begin, end and pad a sample."""
+        text = np.flatnonzero(~np.isin(tokens, list(self._special)))
+        return tokens[text[0] : text[-1] + 1] if text.size else tokens[:0]
+
+    def decode_completion(self, tokens: Integer[np.ndarray, " n"]) -> str:
+        """Decodes tokens, special tokens left out."""
+        return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
 
 
 @dataclasses.dataclass(frozen=True)

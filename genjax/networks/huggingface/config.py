@@ -222,6 +222,11 @@ def _ends(
     return bos[0] if bos else None, source.tokens(EOS, values)
 
 
+def ends(bos: int | None, eos: tuple[int, ...]) -> dict[str, Any]:
+    """The entries of the tokens that start and end a text."""
+    return {BOS: bos, EOS: eos[0] if len(eos) == 1 else list(eos) or None}
+
+
 def kind_of(net: TokenTransformer) -> str:
     """The architecture of a network.
 

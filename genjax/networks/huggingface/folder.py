@@ -15,13 +15,16 @@ import numpy as np
 
 from genjax.core.errors import UserError, nearest
 from genjax.core.extras import safetensors
-from genjax.core.files import replacing, write_atomic, writing
+from genjax.core.files import replacing, write_all, writing
 from genjax.core.json_files import read_object, shown
 from genjax.core.types import PyTree
 from genjax.networks.huggingface import arrays
 from genjax.networks.huggingface.config import (
     ARCHITECTURES,
+    BOS,
     CONFIG,
+    EOS,
+    GENERATION,
     Description,
     config_of,
     describe,
@@ -32,6 +35,7 @@ from genjax.networks.weight_files import WeightFile, open_weights
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TIED, HEAD = {"gpt2": "transformer.wte.weight", "llama": "model.embed_tokens.weight"}, "lm_head.weight"
+NOT_KEPT = ("torch_dtype", "_name_or_path", "rope_scaling")  # said otherwise in what is written
 Stored = Mapping[str, tuple[WeightFile, str]]  # name as in `arrays` -> file, and the name in it
 
 
@@ -156,23 +160,41 @@ def _some(names: list[str]) -> str:
     return f"'{names[0]}'{more}"
 
 
-def write(folder: Path, net: TokenTransformer, params: PyTree, more: Mapping[str, Any] | None = None) -> str:
+def write(
+    folder: Path,
+    net: TokenTransformer,
+    params: PyTree,
+    more: Mapping[str, Any] | None = None,
+    *,
+    origin: Path | None = None,
+    length: int | None = None,
+) -> str:
     """Writes a model to a folder, as `read` reads it.
 
     Args:
         folder: created if missing.
         net: network of a supported architecture.
         params: its parameters.
-        more: additional entries of config.json, e.g. "eos_token_id".
+        more: additional entries of config.json, such as those of `ends`, which generation_config.json has too.
+        origin: a folder with the model in an earlier state: entries of its config.json and generation_config.json that
+            say other things than the network and `more` are kept.
+        length: maximum number of tokens of a text, if neither the network nor the origin knows it.
 
     Returns:
         The architecture.
 
     Raises:
-        UserError: no architecture has this form, or the folder cannot be written.
+        UserError: no architecture has this form, the origin is damaged, or the folder cannot be written.
     """
     kind, (_, library) = kind_of(net), safetensors()
-    config = config_of(net, params, more or {})
+    more, known = more or {}, {} if length is None else {ARCHITECTURES[kind].places: length}
+    config = config_of(net, params, {**known, **_entries(origin, CONFIG), **more})
+    texts = {folder / CONFIG: config}
+    if (generation := _entries(origin, GENERATION)) or (folder / GENERATION).exists():
+        texts[folder / GENERATION] = {
+            **generation,
+            **{name: more[name] for name in (BOS, EOS) if name in more},
+        }
     theirs = {
         name: np.ascontiguousarray(array) for name, array in arrays.to_theirs(kind, net, params).items()
     }
@@ -180,5 +202,12 @@ def write(folder: Path, net: TokenTransformer, params: PyTree, more: Mapping[str
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / WEIGHTS) as path:
             library.save_file(theirs, path, {"format": "pt"})
-        write_atomic(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+        write_all({path: json.dumps(body, indent=1) + "\n" for path, body in texts.items()})
     return kind
+
+
+def _entries(folder: Path | None, name: str) -> dict[str, Any]:
+    """The entries of a JSON file of a folder that are kept; none if there is no such file."""
+    if folder is None or not (folder / name).exists():
+        return {}
+    return {key: value for key, value in read_object(folder / name).items() if key not in NOT_KEPT}
