@@ -6,9 +6,9 @@ python -m experiments.convert --workdir=DIR --merged=DIR2          # merges LoRA
 python -m experiments.convert --tokens=FILE.txt --size=1000 --target=tokenizer.json     # trains a byte-pair encoding
 python -m experiments.convert --source=FILE.pth --target=FILE.safetensors      # converts Inception weights; needs torch
 
-FOLDER has config.json, *.safetensors and tokenizer.json. After an import `sample --workdir=DIR --prompt=...` works, and
-with a text also `evaluate --workdir=DIR` and fine-tuning on it, `train --config=ar_gpt2:FOLDER --workdir=DIR
---config.data.source.path=FILE.txt`.
+FOLDER has config.json, model.safetensors and tokenizer.json. After an import `sample --workdir=DIR --prompt=...` works,
+and `train --config=ar_gpt2:FOLDER --workdir=DIR --config.data.source.path=FILE.txt` fine-tunes on a text; the same
+command without an import makes the work directory too.
 """
 
 from pathlib import Path

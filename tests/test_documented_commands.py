@@ -264,7 +264,7 @@ def test_wrong_commands_fail(command, files, tmp_path, monkeypatch):
 
 
 def test_a_work_directory_is_not_trained_on_another_text(files, model, tmp_path, monkeypatch):
-    """`convert` without the text, then `train` with one: the recipe that the documentation must not have."""
+    """One text, then another: the recipe that the documentation must not have."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(dry_run, "describe", tree_only)
     run = "--config=ar_gpt2:FOLDER --workdir=runs/gpt2"

@@ -34,6 +34,7 @@ from genjax.training.signals import StopSignal
 from genjax.training.step import TrainState
 from genjax.training.workdir import (
     EVALUATION,
+    IMPORTED,
     SAMPLES,
     TRAINED_ON,
     held,
@@ -41,6 +42,7 @@ from genjax.training.workdir import (
     merge_adapters,
     open_workdir,
     read_report,
+    restore_imported,
 )
 from genjax.training.writers import METRICS, Progress, Writer
 
@@ -148,8 +150,11 @@ def _train_in_workdir(
     open_workdir(experiment, spec, workdir)
     keep = (experiment.keep_last, experiment.keep_every)
     with Checkpoints(workdir / experiments.CHECKPOINTS, *keep) as checkpoints, StopSignal() as stop:
-        if multihost.broadcast(checkpoints.steps()):
-            start, state = checkpoints.restore(run.template())
+        if steps := multihost.broadcast(checkpoints.steps()):
+            imported = steps == IMPORTED
+            start, state = (
+                (0, restore_imported(run, checkpoints)) if imported else checkpoints.restore(run.template())
+            )
             monitor = _periodic_evaluation(run, workdir, start)
             if start >= experiment.steps or (monitor and monitor.should_stop()):
                 default = f"config.steps={experiment.steps} must be larger to continue"

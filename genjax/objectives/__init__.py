@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from genjax.objectives.diffusion.token_diffusion import TokenDiffusion
     from genjax.objectives.diffusion.vdm import VDM
     from genjax.objectives.flow import Flow
+    from genjax.objectives.huggingface import HuggingFace
     from genjax.objectives.latent.ladder import LadderVAE
     from genjax.objectives.latent.latent import Latent
     from genjax.objectives.latent.vae import VAE

@@ -25,7 +25,7 @@ from genjax.core import tree
 from genjax.core.errors import UserError, nearest
 from genjax.core.files import write_all
 from genjax.core.metric import Metric
-from genjax.core.objective import Objective
+from genjax.core.objective import Objective, Weights
 from genjax.core.sharding_rules import Rule
 from genjax.core.tree import tunable
 from genjax.data import Data
@@ -113,6 +113,8 @@ class Experiment:
         monitor: periodic evaluation during training. Tunable.
         input: how batches reach the devices. Tunable.
         metrics: further metrics of samples, also of one's own; under "metrics" in evaluation.json. Tunable.
+        initial: where the parameters of step 0 come from, such as another run or a folder in Hugging Face's layout;
+            None for the objective's own initialisation. Tunable.
     """
 
     objective: Objective
@@ -137,6 +139,7 @@ class Experiment:
     monitor: Monitor = tunable(Monitor())
     input: Input = tunable(Input())
     metrics: tuple[Metric, ...] = tunable(())
+    initial: Weights | None = tunable(None)
 
     def optimizers(self) -> dict[str, optax.GradientTransformation]:
         """One optax transformation for each player; the identity for those updated in closed form.

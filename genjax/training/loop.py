@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from genjax.core.errors import UserError
-from genjax.core.objective import num_classes
+from genjax.core.objective import Weights, num_classes
 from genjax.core.sharding_rules import network_rules
 from genjax.core.types import Batch, PyTree
 from genjax.data import Batches
@@ -62,6 +62,11 @@ class Run:
 
     def make_state(self) -> TrainState:
         """Initialises the state of step 0 with its shardings."""
+        if (
+            self.experiment.initial is not None
+        ):  # outside of a program, which would hold the weights as constants
+            state = _initialiser(self.experiment, self.experiment.initial)(self.raw(0))
+            return jax.device_put(state, self.shardings)
         # An initialiser runs once and consists of random numbers, which XLA:CPU is slow to optimise.
         quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         make = _initialiser(self.experiment)
@@ -112,13 +117,14 @@ class Run:
             yield rows
 
 
-def _initialiser(experiment: Experiment) -> Callable[[Batch], TrainState]:
+def _initialiser(experiment: Experiment, initial: Weights | None = None) -> Callable[[Batch], TrainState]:
     return functools.partial(
         init_state,
         experiment.objective,
         experiment.optimizers(),
         experiment.data.forward,
         experiment.seed,
+        initial=initial,
     )
 
 

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -106,9 +106,7 @@ class Pretrained:
             UserError: when the values are computed (not for shapes alone): the directory is missing, or holds another
                 objective, no intact checkpoint, or arrays of other shapes.
         """
-        leaves, structure = jax.tree.flatten(jax.eval_shape(objective.init, key, batch))
-        kinds = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-        return jax.tree.unflatten(structure, _load.bind(source=self, objective=objective, kinds=kinds))
+        return load_leaves(self, objective, key, batch)
 
     def arrays(self, objective: Objective, kinds: Kinds) -> list[Array]:
         """The leaves of `parameters()`, after checking the objective, shapes and dtypes."""
@@ -124,6 +122,32 @@ class Pretrained:
                     f"expected {dtype}{shape}"
                 )
         return [jnp.asarray(leaf) for leaf in leaves]
+
+
+@runtime_checkable
+class ReadsLeaves(Protocol):
+    """Weights that are read from files."""
+
+    def arrays(self, objective: Objective, kinds: Kinds) -> list[Array]:
+        """The leaves of parameters and extra, of these shapes and dtypes."""
+        ...
+
+
+def load_leaves(source: ReadsLeaves, objective: Objective, key: Key, batch: Batch) -> tuple[Params, Extra]:
+    """One operation of a traced program: it reads files when values are computed, not for shapes alone.
+
+    Args:
+        source: hashable.
+        objective: whose parameters are loaded.
+        key: typed PRNG key, for shapes only.
+        batch: arrays or shapes, as the objective's `init` gets them.
+
+    Returns:
+        Parameters by player, and extra, as `objective.init(key, batch)`.
+    """
+    leaves, structure = jax.tree.flatten(jax.eval_shape(objective.init, key, batch))
+    kinds = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    return jax.tree.unflatten(structure, _load.bind(source=source, objective=objective, kinds=kinds))
 
 
 def workdirs(part: Any) -> list[Path]:

@@ -9,6 +9,7 @@ before it already updated, and is differentiated with respect to its own player'
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ import optax
 from jaxtyping import Float, Int
 
 from genjax.core.errors import UserError
-from genjax.core.objective import Aux, Context, Mean, Objective, Player, UpdateFn
+from genjax.core.objective import Aux, Context, Mean, Objective, Player, UpdateFn, Weights
 from genjax.core.types import Array, Batch, Extra, Key, Metrics, Params, PyTree, named, record, root_key
 
 Transform = Callable[[Batch, Key, bool], Batch]  # raw batch, key, train -> the objective's batch
@@ -50,7 +51,12 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def init_state(
-    objective: Objective, optimizers: Optimizers, transform: Transform, seed: int, batch: Batch
+    objective: Objective,
+    optimizers: Optimizers,
+    transform: Transform,
+    seed: int,
+    batch: Batch,
+    initial: Weights | None = None,
 ) -> TrainState:
     """Makes the state of step 0, which depends on the seed and on the batch's shapes.
 
@@ -60,12 +66,14 @@ def init_state(
         transform: (raw batch, key, train) -> the objective's batch.
         seed: of the run.
         batch: a raw batch, for its shapes; its values matter for data-dependent initialisation only.
+        initial: where parameters and extra come from instead of the objective.
 
     Returns:
         The initial state; `ema` equals `params`.
     """
     key = named(root_key(seed), "init")
-    params, extra = objective.init(key, transform(batch, named(key, "data"), False))
+    init = objective.init if initial is None else functools.partial(initial.load, objective)
+    params, extra = init(key, transform(batch, named(key, "data"), False))
     opt_state = {name: optimizers[name].init(params[name]) for name in params}
     ema = jax.tree.map(jnp.copy, params)
     return TrainState(jnp.zeros((), jnp.int32), dict(params), opt_state, dict(extra), ema)

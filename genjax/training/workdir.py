@@ -25,6 +25,9 @@ from genjax.training.writers import METRICS, rewrite_metrics
 EVALUATION = "evaluation.json"
 REPORT_FORMAT = 2  # of evaluation.json; reports without a format have the metric names of format 1
 SAMPLES = "samples"
+IMPORTED = [
+    0
+]  # the steps of a work directory of imported weights, which may be trained on any data in any way
 REFERENCE = "inception_reference.npz"
 
 # Keys of evaluation.json.
@@ -73,8 +76,11 @@ def open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
 
 def _open_workdir(experiment: Experiment, spec: str, workdir: Path) -> None:
     if (workdir / description.DESCRIPTION).exists():
-        experiments.check_resume(experiments.restore(workdir), experiment, workdir)
-        done = max(steps_in(workdir / experiments.CHECKPOINTS), default=0)
+        steps, before = steps_in(workdir / experiments.CHECKPOINTS), experiments.restore(workdir)
+        if steps == IMPORTED:
+            before = dataclasses.replace(experiment, objective=before.objective)
+        experiments.check_resume(before, experiment, workdir)
+        done = max(steps, default=0)
         if done > experiment.steps:
             raise UserError(
                 f"config.steps={experiment.steps}: {done} steps are done in {workdir}, give at least {done}"
@@ -105,6 +111,20 @@ def load_state(run: Run, workdir: Path) -> TrainState:
     """
     with Checkpoints(pretrained.checkpoint_folder(workdir, run.experiment)) as checkpoints:
         return checkpoints.restore(run.template())[1]
+
+
+def restore_imported(run: Run, checkpoints: Checkpoints) -> TrainState:
+    """The state of step 0 with the weights of a checkpoint that no training has made, and a new optimizer state.
+
+    Raises:
+        UserError: there is no intact checkpoint, or it does not fit the experiment.
+    """
+    fresh = dataclasses.replace(
+        run, experiment=dataclasses.replace(run.experiment, initial=None)
+    ).make_state()
+    template = run.template()
+    wanted = {"params": template.params, "ema": template.ema, "extra": template.extra}
+    return dataclasses.replace(fresh, **checkpoints.restore(wanted, partial=True)[1])
 
 
 def merge_adapters(run: Run, state: TrainState) -> tuple[Run, TrainState]:

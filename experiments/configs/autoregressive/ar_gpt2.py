@@ -2,8 +2,7 @@
 
 ar_gpt2            from scratch, 85 million parameters, context 1024 bytes
 ar_gpt2:TOKENS     from scratch on token files that `prepare` has written, in their vocabulary
-ar_gpt2:FOLDER     the network and tokens of a model in Hugging Face's layout, GPT-2 or Llama; `experiments.convert`
-                   puts its weights into a work directory, which this config then fine-tunes
+ar_gpt2:FOLDER     fine-tunes a model in Hugging Face's layout, GPT-2 or Llama, with its tokenizer
 """
 
 from pathlib import Path
@@ -11,9 +10,11 @@ from pathlib import Path
 from genjax.data import Data, StdlibBytes, TokenizedText, Tokens
 from genjax.data.source import Source
 from genjax.data.text import tokens
+from genjax.data.text.tokens import TOKENIZER
 from genjax.networks import huggingface
 from genjax.networks.transformers.token_transformer import gpt2
 from genjax.objectives.autoregressive import Autoregressive
+from genjax.objectives.huggingface import HuggingFace
 from genjax.samplers.decoding import Decoding
 from genjax.training.experiment import Evaluation, Experiment
 from genjax.training.optimizers import AdamW, Cosine
@@ -24,7 +25,7 @@ def get_experiment(variant: str = "") -> Experiment:
     net, values, length = gpt2(extra=1, dtype="bfloat16", remat="dots"), 256, 1024
     stop: tuple[int, ...] = ()
     source: Source = StdlibBytes(length)
-    first = 0
+    first, initial = 0, None
     if variant and (Path(variant) / tokens.NAME).is_file():
         source = files = Tokens(variant, length)
         values, stop, variant = files.levels, () if files.end is None else (files.end,), ""
@@ -32,7 +33,7 @@ def get_experiment(variant: str = "") -> Experiment:
         model = huggingface.describe(Path(variant))
         net, values, stop, length = model.net, model.values, model.eos, min(1024, model.length)
         first = model.bos if model.bos is not None else stop[0] if stop else 0
-        source = TokenizedText("", str(Path(variant) / "tokenizer.json"), length)
+        source, initial = TokenizedText("", str(Path(variant) / TOKENIZER), length), HuggingFace(variant)
     return Experiment(
         objective=Autoregressive(
             net=net,
@@ -55,4 +56,5 @@ def get_experiment(variant: str = "") -> Experiment:
         batch_size=8 if variant else 32,
         checkpoint_every=500,
         evaluation=Evaluation(num=8, batch_size=8, pictured=8, likelihoods=200),
+        initial=initial,
     )

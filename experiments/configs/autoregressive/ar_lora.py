@@ -2,12 +2,18 @@
 
 ar_lora            from runs/ar_bytes
 ar_lora:WORKDIR    from another work directory of an autoregressive model, as `convert --source` makes
+ar_lora:FOLDER     from a model in Hugging Face's layout, GPT-2 or Llama, with its tokenizer
 """
 
 import dataclasses
+from pathlib import Path
 
 import ar_bytes
+import ar_gpt2
 
+from genjax.core.objective import Weights
+from genjax.networks import huggingface
+from genjax.objectives.huggingface import HuggingFace
 from genjax.objectives.lora import LoRA
 from genjax.training.experiment import Experiment
 from genjax.training.optimizers import AdamW, Cosine
@@ -21,8 +27,13 @@ def get_experiment(variant: str = "") -> Experiment:
 
     For the tokens of a converted model --config.data.source.path=FILE.txt is enough.
     """
-    base = Pretrained(variant or BASE)
-    trained = base.experiment() if variant else ar_bytes.get_experiment()
+    base: Weights = Pretrained(variant or BASE)
+    if not variant:
+        trained = ar_bytes.get_experiment()
+    elif (Path(variant) / huggingface.CONFIG).is_file():
+        base, trained = HuggingFace(variant), ar_gpt2.get_experiment(variant)
+    else:
+        trained = Pretrained(variant).experiment()
     return Experiment(
         objective=LoRA(trained.objective, base, path=r"blocks/.*kernel$", rank=8, alpha=16.0),
         data=trained.data,
