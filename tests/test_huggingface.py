@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from damage import damaged
 from safetensors.numpy import load_file, save_file
 
 from genjax.core.errors import UserError
@@ -368,25 +369,6 @@ def test_ends_are_those_of_generation_config_or_else_of_config(model, generation
         refused(folder, where, name)
 
 
-def mutated(data: bytes, rng) -> bytes:
-    """Bits flipped, bytes changed, cut out, repeated, or the end cut off."""
-    now = bytearray(data)
-    for _ in range(rng.integers(1, 4)):
-        place, length = int(rng.integers(len(now))), int(rng.integers(1, 9))
-        kind = rng.integers(5)
-        if kind == 0:
-            now[place] ^= 1 << int(rng.integers(8))
-        elif kind == 1:
-            now[place : place + length] = rng.bytes(length)
-        elif kind == 2:
-            del now[place : place + length]
-        elif kind == 3:
-            now[place:place] = now[place : place + length]
-        else:
-            del now[max(place, 1) :]
-    return bytes(now)
-
-
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "model.safetensors.index.json"])
 def test_damaged_files_are_read_or_refused_in_one_line(made, tmp_path, name, request):
     """A header, its length, a config, an index: a model of the right shapes, or one line. `--fuzz=N` files of each."""
@@ -399,7 +381,7 @@ def test_damaged_files_are_read_or_refused_in_one_line(made, tmp_path, name, req
     end = 8 + struct.unpack("<Q", data[:8])[0] if name.endswith("safetensors") else len(data)
     read = 0
     for _ in range(request.config.getoption("--fuzz")):
-        (tmp_path / name).write_bytes(mutated(data[:end], rng) + data[end:])
+        (tmp_path / name).write_bytes(damaged(data[:end], rng) + data[end:])
         if line := refusal(tmp_path):
             assert re.search(r"\.json|\.safetensors|the weights in", line)
             continue

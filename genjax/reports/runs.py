@@ -11,12 +11,13 @@ from genjax.core.errors import UserError
 from genjax.core.overrides import overrides
 from genjax.data.source import Named, innermost
 from genjax.evaluation.comparison import without_seed
+from genjax.reports.sweep_table import flatten
 from genjax.training import description
 from genjax.training import experiment as experiments
 from genjax.training.description import DESCRIPTION
 from genjax.training.experiment import Experiment
 from genjax.training.pretrained import workdirs
-from genjax.training.workdir import EVALUATED_WITH, read_report
+from genjax.training.workdir import EVALUATED_WITH, EVALUATION, TRAINED_ON, read_report
 
 IGNORED = (  # fields that do not affect results
     "workdir",
@@ -28,6 +29,15 @@ IGNORED = (  # fields that do not affect results
     "keep_every",
     "steps_per_call",
 )
+
+# Entries of evaluation.json that are read here, with their types.
+REQUIRED = ("step", "parameters")
+ENTRIES: dict[str, tuple[type, ...]] = {
+    "step": (int,),
+    "parameters": (int,),
+    "seconds_to_train": (int, float),
+}
+ENTRIES |= {TRAINED_ON: (str,), "sampler": (str,), "likelihood": (dict,), EVALUATED_WITH: (dict,)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,5 +147,12 @@ def _read(workdir: Path) -> FinishedRun:
     report = read_report(workdir)
     if not report:
         raise UserError(f"{workdir} has not been evaluated: evaluate it first, workdir={workdir}")
+    for name, kinds in ENTRIES.items():
+        found = report.get(name, None if name in REQUIRED else kinds[0]())
+        if not isinstance(found, kinds) or isinstance(found, bool):
+            raise UserError(f"{workdir / EVALUATION} is damaged: {name}={found!r}")
+    for name, value in flatten(report).items():
+        if value < 0 and name.endswith(("_error", "_std")):
+            raise UserError(f"{workdir / EVALUATION} is damaged: {name}={value}")
     experiment = experiments.restore(workdir)
     return FinishedRun(workdir, description.read(workdir)["config"], experiment, report)

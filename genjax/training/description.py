@@ -40,7 +40,7 @@ def read(workdir: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_text())
         found = stored["format"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}") from None
     if found not in range(OLDEST, FORMAT + 1):
         raise UserError(f"{path} has format {found}; this genjax reads formats {OLDEST} to {FORMAT}")
@@ -67,6 +67,8 @@ def find(reference: str, config: Callable[[], ModuleType], where: Path) -> Any:
     Raises:
         UserError: it is neither part of genjax nor in the namespace of the config, or there is none of that name.
     """
+    if not isinstance(reference, str):
+        raise UserError(f"{where} is damaged: {reference!r} names no class")
     module_name, _, name = reference.partition(":")
     try:
         if module_name.split(".")[0] == PACKAGE:

@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.abc import Loader
 from pathlib import Path
@@ -340,16 +340,31 @@ def restore(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> Experim
     old = stored["format"] < FORMAT
     config = functools.partial(load_module, workdir / CONFIG_COPY, old=True)
     find = functools.partial(description.find, config=config, where=workdir / DESCRIPTION)
-    described = stored["experiment"]
-    if old:
-        described = format_1.upgrade(described, lambda reference: _bases(find(reference)))
+    with _intact(workdir / DESCRIPTION):
+        described = stored["experiment"]
+        if old:
+            described = format_1.upgrade(described, lambda reference: _bases(find(reference)))
+    with _intact(workdir / DESCRIPTION):
+        restored = _overridden(tree.restore(described, find), (), ())
     overrides = list(overrides)
     own: tuple[ModuleType, ...] = ()
     if overrides and (workdir / CONFIG_COPY).exists():
         # A config of format 1 may call classes with the arguments of that time. Then its own parts cannot be chosen.
         with contextlib.suppress(*([Exception] if old else [])):
             own = (config(),)
-    return _overridden(tree.restore(described, find), overrides, own)
+    return _overridden(restored, overrides, own)
+
+
+@contextlib.contextmanager
+def _intact(path: Path) -> Iterator[None]:
+    """Turns what entries of other types cause into one line that names the file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise UserError(f"{path} is damaged: {type(error).__name__}: {reason}") from error
 
 
 def _bases(cls: type) -> list[str]:

@@ -160,7 +160,7 @@ def read_report(workdir: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text())
         stored = report.pop("format", 1)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     if stored not in (1, REPORT_FORMAT):
         raise UserError(f"{path} has format {stored}; this genjax reads format {REPORT_FORMAT}")
