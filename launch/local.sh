@@ -72,6 +72,8 @@ else
 fi
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 [[ $verb != setup ]] || exit 0
+# A malloc that keeps freed memory, for programs on the CPU and their compiler; it does not affect GPU and TPU.
+export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456
 
 if [[ $verb == test ]]; then
   [[ $opt_processes == 1 && -z $opt_devices$opt_retries ]] || fail "'test' takes none of the options of runs"
@@ -88,8 +90,8 @@ if [[ $verb == test ]]; then
   exit
 fi
 
-# On CPU: one virtual device per core (rounded down to a power of two, so that it divides the batch), and a malloc that
-# keeps freed memory. Neither affects GPU and TPU. Sweeps and suites leave the number of devices to their runs.
+# On CPU: one virtual device per core (rounded down to a power of two, so that it divides the batch), which does not
+# affect GPU and TPU. Sweeps and suites leave the number of devices to their runs.
 if [[ -z $opt_devices ]]; then
   cores=$("$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())' 2>/dev/null || getconf _NPROCESSORS_ONLN)
   devices=1
@@ -102,7 +104,6 @@ fi
 if [[ ${XLA_FLAGS:-} != *xla_force_host_platform_device_count* && (-n $opt_devices || $verb != sweep && $verb != suite) ]]; then
   export XLA_FLAGS="${XLA_FLAGS:-} --xla_force_host_platform_device_count=$devices"
 fi
-export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 export GENJAX_PYTHON=$python
 export PYTHONSAFEPATH=1 # the current folder may have its own experiments/

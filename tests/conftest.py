@@ -17,6 +17,9 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update(
+    "jax_traceback_in_locations_limit", 0
+)  # locations of operations cost time when they are lowered
 
 
 @pytest.fixture(autouse=True)

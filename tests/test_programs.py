@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import quick
 
+import genjax as gx
 from genjax.core.errors import UserError
+from genjax.training import experiment
 
 pytestmark = pytest.mark.xdist_group("programs")  # shared fixtures are built once, in one process
 
@@ -74,7 +76,7 @@ def finished(tiny, tmp_path_factory) -> Path:
 
 def arrays(workdir: Path) -> dict[str, np.ndarray]:
     """All arrays of a run's last checkpoint."""
-    from genjax.training import experiment, loop
+    from genjax.training import loop
     from genjax.training.checkpoint import Checkpoints
 
     run = loop.prepare(experiment.restore(workdir))
@@ -127,15 +129,12 @@ def test_a_finished_run_is_not_trained_again(finished, tiny, tmp_path):
 def test_sample_and_evaluate_need_the_work_directory_alone(finished, tiny):
     aside = tiny.rename(tiny.with_suffix(".away"))
     try:
-        first = program("sample", f"--workdir={finished}", "--num=30", "--seed=4")
-        assert first.returncode == 0, first.stderr
+        documented.run("sample", [f"--workdir={finished}", "--num=30", "--seed=4"])
         drawn = np.load(finished / "samples.npz")["samples"]
         assert drawn.shape == (30, 2)
         assert (finished / "samples.png").exists()
         out = finished / "more.npz"
-        assert (
-            program("sample", f"--workdir={finished}", "--num=40", "--seed=4", f"--out={out}").returncode == 0
-        )
+        documented.run("sample", [f"--workdir={finished}", "--num=40", "--seed=4", f"--out={out}"])
         np.testing.assert_array_equal(np.load(out)["samples"][:30], drawn)
         text = (finished / "evaluation.json").read_text()
         before = json.loads(text)
@@ -252,16 +251,10 @@ def test_the_readmes_custom_objective_trains_from_an_external_file(tmp_path):
     path = tmp_path / "vae_gan.py"
     path.write_text(code)
     workdir = tmp_path / "run"
-    words = [
-        "--config.steps=4",
-        "--config.batch_size=16",
-        "--config.evaluation.num=200",
-        "--config.objective.weight=0.2",
-    ]
-    done = program("train", f"--config={path}", f"--workdir={workdir}", *words)
-    assert done.returncode == 0, done.stderr
+    words = [("steps", "4"), ("batch_size", "16"), ("objective.weight", "0.2")]
+    gx.train(experiment.load(str(path), words), workdir, spec=str(path))
     path.unlink()
-    assert program("sample", f"--workdir={workdir}", "--num=20").returncode == 0
+    documented.run("sample", [f"--workdir={workdir}", "--num=20"])
     assert np.load(workdir / "samples.npz")["samples"].shape == (20, 8, 8, 1)
     last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"discriminator/loss", "vae/loss"} <= last.keys()
@@ -316,8 +309,5 @@ def test_profiler_traces_are_written(tmp_path):
 
 
 def test_a_gan_without_a_handwritten_step_raises():
-    done = program("benchmark", "--what=game", "--config=gan_mixture")
-    assert done.returncode == 2
-    assert (
-        done.stderr.strip().splitlines()[-1].startswith("error: the hand-written step is that of gan_digits")
-    )
+    with pytest.raises(UserError, match="the hand-written step is that of gan_digits"):
+        documented.run("benchmark", ["--what=game", "--config=gan_mixture"])
