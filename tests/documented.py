@@ -79,6 +79,9 @@ def program(verb: str) -> Iterator[ModuleType]:
                 package, _, own = name.rpartition(".")
                 vars(sys.modules.get(package, sys)).pop(own, None)
         sys.modules.update(modules)
+        for name, module in modules.items():
+            package, _, own = name.rpartition(".")
+            setattr(sys.modules[package], own, module)
         for owner, flag in hidden:
             FLAGS[flag.name] = flag
             FLAGS.register_flag_by_module(owner, flag)
