@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from oracles import Switched
 from test_diffusion import PARAMETERIZATIONS
+from test_diffusion_weighting import ON_EPS
 from test_samplers_table import PROCESSES, TABLE, with_steps
 from tiny import Joint
 
@@ -39,15 +40,7 @@ from genjax.samplers.sde import EulerMaruyama
 
 name = lambda part: type(part).__name__
 PREDICTIONS = (Eps(), X0(), V(), Velocity(), Score(), Preconditioned())
-WEIGHTS = (
-    weighting.Unit(),
-    weighting.OnEps(),
-    weighting.Likelihood(),
-    weighting.P2(),
-    weighting.MinSNR(),
-    weighting.EDMLambda(),
-    weighting.Sigmoid(bias=-1.0),
-)
+WEIGHTS = (weighting.Unit(), *ON_EPS)
 TIMES = (
     UniformTimes(),
     LogitNormal(),

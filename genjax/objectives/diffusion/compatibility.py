@@ -9,10 +9,12 @@ with the exact denoiser of N(0, I) data,
 encoded as the network's output and decoded again: the loss's weight and target at times that training draws, and the
 sampler's first and last steps, since alpha and sigma vanish at the ends of [0, 1] only. What is not finite is refused.
 
-The programs have no arguments and are compiled ahead of time: `init` may be traced, and a compiled program is not.
+A combination is evaluated once: `init`, every trace of `sample` and `log_prob` ask for it again.
 """
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +52,14 @@ def gaussian_denoiser(process: Process, predict: Parameterization) -> Denoise:
     return denoise
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _evaluate(program: Callable, *parts: object) -> Any:
+    """NumPy arrays of `program(*parts)`. It is compiled ahead of time: its caller may be traced, which that is not."""
+    return jax.tree.map(np.asarray, jax.jit(partial(program, *parts)).lower().compile()())
+
+
+_evaluated: Callable[..., Any] = cache(_evaluate)
+
+
 def _training_values(
     process: Process, predict: Parameterization, weight: Weighting, times: Times
 ) -> tuple[Array, Array, Array, Array]:
@@ -85,8 +94,7 @@ def check_training(
     Raises:
         UserError: the weight, the target or the decoded output is not finite at one of the times.
     """
-    program = _training_values.lower(process, predict, weight, times).compile()
-    t, target, weights, sums = map(np.asarray, program())
+    t, target, weights, sums = _evaluated(_training_values, process, predict, weight, times)
     values = {f"{_name(predict)}'s target": target, f"{_name(weight)} with {_name(predict)}": weights}
     for what, value in (values | ({f"{_name(predict)}, decoded": sums} if decoded else {})).items():
         wrong = np.flatnonzero(~np.isfinite(value))
@@ -131,9 +139,6 @@ def end_steps(
     return times, moved, decoded
 
 
-_END_STEPS = jax.jit(end_steps, static_argnums=(0, 1, 2, 3, 4))
-
-
 def check_sampler(
     process: Process, predict: Parameterization, sampler: Sampler, guidance: Guidance, threshold: Threshold
 ) -> None:
@@ -151,8 +156,7 @@ def check_sampler(
     """
     if sampler.steps < 1:
         raise UserError(f"sampler.steps={sampler.steps} of {_name(sampler)} must be at least 1")
-    program = _END_STEPS.lower(process, predict, sampler, guidance, threshold).compile()
-    times, moved, decoded = map(np.asarray, program())
+    times, moved, decoded = _evaluated(end_steps, process, predict, sampler, guidance, threshold)
     if not (
         times.min() >= 0.0 and times.max() <= 1.0 and np.all(np.diff(times) <= 0.0) and times[0] > times[-1]
     ):
@@ -166,7 +170,6 @@ def check_sampler(
         raise UserError(_step_message(process, predict, sampler, t, bool(decoded[first])))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
 def _likelihood_values(process: Process, predict: Parameterization, likelihood: OdeLikelihood) -> Array:
     """Whether the rates are finite at `low` and at `high`."""
     denoise, x = gaussian_denoiser(process, predict), jnp.ones(SHAPE)
@@ -190,7 +193,7 @@ def check_likelihood(process: Process, predict: Parameterization, likelihood: Od
     """
     if not likelihood.steps:
         return
-    finite = np.asarray(_likelihood_values.lower(process, predict, likelihood).compile()())
+    finite = _evaluated(_likelihood_values, process, predict, likelihood)
     if not finite.all():
         name, value = [("low", likelihood.low), ("high", likelihood.high)][int(np.argmin(finite))]
         mend = "likelihood.high=0.999" if name == "high" else "likelihood.low=0.001"
