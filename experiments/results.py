@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import flags
 
 from genjax.core.errors import UserError
+from genjax.core.files import replacing, writing
 from genjax.reports.results import markdown
 from genjax.reports.runs import read_runs
 
@@ -32,10 +33,8 @@ def main(overrides: cli.Overrides) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot keep the lines of {path}: {error}") from None
     text = markdown(runs, PUBLISHED, before)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    with writing(path), replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     print(f"wrote {path}")
 
 

@@ -9,8 +9,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from genjax.core.errors import UserError
-from genjax.core.files import write_atomic
+from genjax.core.files import write_atomic, writing
 from genjax.evaluation.hardware import busy, hardware
 from genjax.training.experiment import Experiment
 from genjax.training.loop import prepare
@@ -78,8 +77,5 @@ def report(chosen: Experiment) -> None:
     )
     if OUT.value:
         path = Path(OUT.value)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
             write_atomic(path, json.dumps(made, indent=1) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from genjax.core.errors import UserError
+from genjax.core.files import write_all, writing
 from genjax.data.source import Named, innermost
 from genjax.evaluation.comparison import Entry, read_metrics, title
 from genjax.evaluation.hardware import hardware, on_one_core
@@ -172,10 +172,6 @@ def write(out: Path, rows: Rows, num: int, seed: int) -> list[Path]:
         out.with_suffix(".md"): markdown(rows),
         out.with_suffix(".json"): json.dumps(as_json(rows), indent=1) + "\n",
     }
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        for path, content in contents.items():
-            path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    with writing(out):
+        write_all(contents)
     return list(contents)

@@ -9,6 +9,7 @@ from numpy import ndarray
 from scipy import signal
 
 from genjax.core.errors import UserError
+from genjax.core.files import writing
 
 WINDOW = 256  # samples per spectrum
 FLOOR = -80.0  # lowest value of a spectrogram in decibels relative to the maximum
@@ -29,14 +30,11 @@ def write_wav(path: Path, sound: Shaped[ndarray, "n c"], rate: int) -> None:
         sound = np.rint(np.clip(np.nan_to_num(sound), -1.0, 1.0) * 32767)
     elif sound.dtype != np.int16:
         raise UserError(f"sounds are written from int16 or floating point samples, not {sound.dtype}")
-    try:
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(sound.shape[1])
-            file.setsampwidth(2)
-            file.setframerate(rate)
-            file.writeframes(sound.astype("<i2").tobytes())
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    with writing(path), wave.open(str(path), "wb") as file:
+        file.setnchannels(sound.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(sound.astype("<i2").tobytes())
 
 
 def decibels(sound: Shaped[ndarray, " n"], rate: int) -> Float64[ndarray, "frequencies times"]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from genjax.core.errors import UserError, nearest
-from genjax.core.files import write_atomic
+from genjax.core.files import write_all, writing
 from genjax.reports.spread import format_mean, mean_and_std
 from genjax.reports.tables import table
 from genjax.training.variations import Setting, Trial
@@ -104,11 +104,8 @@ def write_summary(summary: Mapping[str, Any], root: Path) -> list[Path]:
     Raises:
         UserError: the folder cannot be written.
     """
-    contents = {"json": json.dumps(summary, indent=1), "md": markdown(summary)}
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        for ending, text in contents.items():
-            write_atomic(root / f"{SUMMARY}.{ending}", text + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {root}: {error.strerror}") from None
-    return [root / f"{SUMMARY}.{ending}" for ending in contents]
+    texts = {"json": json.dumps(summary, indent=1), "md": markdown(summary)}
+    contents = {root / f"{SUMMARY}.{ending}": text + "\n" for ending, text in texts.items()}
+    with writing(root):
+        write_all(contents)
+    return list(contents)

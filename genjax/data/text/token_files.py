@@ -4,7 +4,6 @@ A document is a file, or a part of one between separators. It belongs to the tes
 below a threshold: all copies of a document are in the same split, whichever other documents are prepared.
 """
 
-import contextlib
 import hashlib
 import itertools
 import os
@@ -19,6 +18,7 @@ from jaxtyping import Integer
 
 from genjax.core.checksums import with_checksum
 from genjax.core.errors import UserError, nearest
+from genjax.core.files import write_atomic, writing
 from genjax.data.text.reading import read_text, with_newlines
 from genjax.data.text.text import Vocabulary
 from genjax.data.text.tokenized import Encoding
@@ -143,7 +143,7 @@ def write(
     dtype = "uint8" if size <= 2**8 else "uint16" if size <= 2**16 else "uint32"
     if not 0.0 < test < 1.0:
         raise UserError(f"test={test} must lie between 0 and 1")
-    with _write_errors(out):
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
             raise UserError(f"{out} is not empty: choose another folder")
@@ -171,18 +171,8 @@ def write(
             "end": last,
         }
         body["splits"] = {split: writer.summary() for split, writer in writers.items()}
-        temporary = out / f"{NAME}.tmp"
-        temporary.write_text(with_checksum(body))
-        temporary.replace(out / NAME)
+        write_atomic(out / NAME, with_checksum(body))
     return body
-
-
-@contextlib.contextmanager
-def _write_errors(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
 
 
 def _end_token(encoding: Encoding | None, word: str | None) -> int | None:

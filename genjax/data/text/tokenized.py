@@ -18,6 +18,7 @@ from jaxtyping import Integer
 
 from genjax.core.errors import UserError
 from genjax.core.extras import require
+from genjax.core.files import writing
 from genjax.data.text.reading import read_text
 from genjax.data.text.text import StdlibBytes, StreamSource, check_fractions, decode_utf8, split_contiguous
 
@@ -212,7 +213,7 @@ class TokenizedText(StreamSource):
     @property
     def file(self) -> str:
         """See `StreamSource.file`."""
-        return f"'{self.path}'" if self.path else "Python's standard library"
+        return f"'{self.path}'" if self.path else StdlibBytes().file
 
     def stream(self, split: str) -> Integer[np.ndarray, " n"]:
         """The tokens of one split. Splits are encoded separately: no token spans two of them."""
@@ -260,8 +261,6 @@ def train_tokenizer(texts: Iterable[str], size: int, path: pathlib.Path) -> "Tok
         vocab_size=size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    try:
+    with writing(path):
         path.write_text(tokenizer.to_str(), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
     return tokenizer

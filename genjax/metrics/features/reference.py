@@ -14,7 +14,6 @@ A file with only mu and sigma, as published elsewhere, is accepted without check
 """
 
 import dataclasses
-import os
 import struct
 import zipfile
 import zlib
@@ -27,6 +26,7 @@ from jaxtyping import Float, Float32, Float64, Int
 from numpy import ndarray
 
 from genjax.core.errors import UserError
+from genjax.core.files import replacing, writing
 from genjax.metrics.distances.frechet import Moments
 from genjax.metrics.distances.scores import ClassEntropy
 from genjax.metrics.distances.streaming import Rows
@@ -175,10 +175,9 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 mu=statistics.moments.mean,
@@ -189,9 +188,6 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
                 features=statistics.features,
                 scores=statistics.scores,
             )
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
 def load_statistics(path: Path, network: FeatureNetwork) -> Statistics:
