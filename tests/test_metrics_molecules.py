@@ -9,6 +9,7 @@ import pytest
 
 from genjax.core.errors import UserError
 from genjax.data import Data, Smiles
+from genjax.data.text.smiles import is_balanced
 from genjax.evaluation.evaluate import evaluate
 from genjax.evaluation.text import text_metrics
 from genjax.metrics.text import molecules
@@ -32,19 +33,19 @@ BAD = ["", "C1CC", "C(C", "C)C", "C()C", "[CH4", "CH4]", "C%12CC%1", "[]", "[[C]
 
 @pytest.mark.parametrize(("texts", "balanced"), [(GOOD, True), (BAD, False)])
 def test_brackets_and_ring_bonds_match(texts, balanced):
-    assert [molecules.is_balanced(text) for text in texts] == [balanced] * len(texts)
+    assert [is_balanced(text) for text in texts] == [balanced] * len(texts)
 
 
 def test_digits_in_brackets_are_not_ring_bonds():
-    assert molecules.is_balanced("[13C]1CC1")
-    assert not molecules.is_balanced("[13C]CC1")
+    assert is_balanced("[13C]1CC1")
+    assert not is_balanced("[13C]CC1")
 
 
 def test_molecules_are_embedded():
     train, test = Smiles().documents("train"), Smiles().documents("test")
     assert len(set(train + test)) == 25
     assert len(test) > 1
-    assert all(map(molecules.is_balanced, train + test))
+    assert all(map(is_balanced, train + test))
 
 
 def test_without_rdkit_no_validity_is_reported(monkeypatch, tmp_path):

@@ -139,7 +139,7 @@ def export_weights(workdir: Path, folder: Path) -> None:
     kind = huggingface.write(folder, objective.net, params, ends, origin=origin, length=objective.shape[0])
     if tokenizer is not None:
         with writing(folder):
-            shutil.copyfile(tokenizer, folder / "tokenizer.json")
+            shutil.copyfile(tokenizer, folder / TOKENIZER)
             for name in TOKENIZER_FILES:
                 if (tokenizer.parent / name).is_file():
                     shutil.copyfile(tokenizer.parent / name, folder / name)

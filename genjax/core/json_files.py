@@ -18,7 +18,7 @@ def read_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path} is damaged, it is not valid JSON: {str(error).splitlines()[0]}") from None
     if not isinstance(found, dict):
         raise UserError(f"{path} holds a {type(found).__name__}, not a JSON object: it is damaged")
     return found

@@ -15,16 +15,6 @@ from genjax.networks.transformers.token_transformer import TokenTransformer
 from genjax.objectives.autoregressive import Autoregressive
 from genjax.training.pretrained import Kinds, load_leaves
 
-FREE = (
-    "dropout",
-    "init_std",
-    "unroll",
-    "remat",
-    "dtype",
-    "parent",
-    "name",
-)  # of the network: they change no weights
-
 
 @dataclass(frozen=True)
 class HuggingFace:
@@ -61,7 +51,7 @@ class HuggingFace:
         if not isinstance(objective, Autoregressive) or not isinstance(objective.net, TokenTransformer):
             other = type(objective).__name__
             raise UserError(f"{self.folder} holds weights of an Autoregressive model, not of {other}")
-        names = [field.name for field in dataclasses.fields(model.net) if field.name not in FREE]
+        names = [field.name for field in dataclasses.fields(model.net) if field.name not in huggingface.FREE]
         for name in names:
             there, here = (vars(net)[name] for net in (model.net, objective.net))
             if there != here:

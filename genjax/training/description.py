@@ -10,7 +10,6 @@ only, so that a description cannot name anything else that is installed. The mod
 import ast
 import hashlib
 import importlib
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from genjax.core import tree
 from genjax.core.errors import UserError
+from genjax.core.json_files import read_object
 
 DESCRIPTION = "experiment.json"
 FORMAT = 2
@@ -37,11 +37,8 @@ def read(workdir: Path) -> dict[str, Any]:
     path = workdir / DESCRIPTION
     if not path.is_file():
         raise UserError(f"{workdir} is not the work directory of a run: it has no {DESCRIPTION}")
-    try:
-        stored = json.loads(path.read_text())
-        found = stored["format"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: {error}") from None
+    stored = read_object(path)
+    found = stored.get("format")
     if found not in range(OLDEST, FORMAT + 1):
         raise UserError(f"{path} has format {found}; this genjax reads formats {OLDEST} to {FORMAT}")
     return stored

@@ -344,7 +344,6 @@ def restore(workdir: Path, overrides: Iterable[tuple[str, str]] = ()) -> Experim
         described = stored["experiment"]
         if old:
             described = format_1.upgrade(described, lambda reference: _bases(find(reference)))
-    with _intact(workdir / DESCRIPTION):
         restored = _overridden(tree.restore(described, find), (), ())
     overrides = list(overrides)
     own: tuple[ModuleType, ...] = ()

@@ -62,9 +62,8 @@ class Run:
 
     def make_state(self) -> TrainState:
         """Initialises the state of step 0 with its shardings."""
-        if (
-            self.experiment.initial is not None
-        ):  # outside of a program, which would hold the weights as constants
+        if self.experiment.initial is not None:
+            # Outside of a program, which would hold the weights as constants.
             state = _initialiser(self.experiment, self.experiment.initial)(self.raw(0))
             return jax.device_put(state, self.shardings)
         # An initialiser runs once and consists of random numbers, which XLA:CPU is slow to optimise.

@@ -25,9 +25,8 @@ from genjax.training.writers import METRICS, rewrite_metrics
 EVALUATION = "evaluation.json"
 REPORT_FORMAT = 2  # of evaluation.json; reports without a format have the metric names of format 1
 SAMPLES = "samples"
-IMPORTED = [
-    0
-]  # the steps of a work directory of imported weights, which may be trained on any data in any way
+# The steps of a work directory of imported weights, which may be trained on any data in any way.
+IMPORTED = [0]
 REFERENCE = "inception_reference.npz"
 
 # Keys of evaluation.json.

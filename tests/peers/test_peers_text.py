@@ -8,8 +8,9 @@ from nltk.translate import bleu_score
 from rdkit import Chem
 from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 
+from genjax.data.text.smiles import is_balanced
 from genjax.metrics.text.mauve import divergence_curve, mauve
-from genjax.metrics.text.molecules import canonical, internal_diversity, is_balanced, molecule_report
+from genjax.metrics.text.molecules import canonical, internal_diversity, molecule_report
 from genjax.metrics.text.overlap import corpus_bleu
 
 pytestmark = pytest.mark.peers

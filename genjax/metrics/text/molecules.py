@@ -17,8 +17,7 @@ import numpy as np
 
 from genjax.core.errors import UserError
 from genjax.core.extras import require
-from genjax.data.text.smiles import is_balanced as is_balanced
-from genjax.data.text.smiles import rdkit_chem
+from genjax.data.text.smiles import is_balanced, rdkit_chem
 
 
 def canonical(smiles: Sequence[str]) -> list[str | None]:

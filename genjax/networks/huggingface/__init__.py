@@ -6,7 +6,7 @@ from genjax.core.lazy import attach
 
 if TYPE_CHECKING:
     from genjax.networks.huggingface.arrays import to_ours, to_theirs
-    from genjax.networks.huggingface.config import CONFIG, describe, ends, kind_of
+    from genjax.networks.huggingface.config import CONFIG, FREE, describe, ends, kind_of
     from genjax.networks.huggingface.folder import read, write
 
 __all__, __getattr__, __dir__ = attach(__name__, __file__)

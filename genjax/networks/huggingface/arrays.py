@@ -67,6 +67,9 @@ HEAD = Entry("out/kernel", ("lm_head.weight",), True)
 
 
 TABLES = {"gpt2": GPT2, "llama": LLAMA}
+EMBEDDING = {
+    kind: table[0].theirs[0] for kind, table in TABLES.items()
+}  # also the output matrix of tied models
 PREFIXES = {"gpt2": "transformer.", "llama": "model."}  # which models without an output matrix lack
 BUFFERS = {  # arrays that older versions of transformers store, and that are no parameters
     "gpt2": r"transformer\.h\.\d+\.attn\.(bias|masked_bias)",

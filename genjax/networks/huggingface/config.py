@@ -16,6 +16,9 @@ from genjax.networks.transformers.token_transformer import TokenTransformer, gpt
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 BOS, EOS = "bos_token_id", "eos_token_id"
+# Fields of the network that change no weights.
+FREE = frozenset({"dropout", "init_std", "unroll", "remat", "dtype", "parent", "name"})
+SIZES = frozenset({"depth", "width", "heads", "groups", "mlp_ratio", "epsilon", "rotary_base", "places"})
 
 
 def _from_gpt2(config: Entries) -> TokenTransformer:
@@ -234,12 +237,10 @@ def kind_of(net: TokenTransformer) -> str:
         UserError: no known architecture has its form.
     """
     form: dict[str, Callable[..., TokenTransformer]] = {"gpt2": gpt2, "llama": llama}
-    free = {"depth", "width", "heads", "groups", "mlp_ratio", "epsilon", "rotary_base", "remat", "dtype"}
-    free |= {"dropout", "places", "init_std", "unroll", "parent", "name"}
     differing = {}
     for name, make in form.items():
         like = make()
-        free_here = free | ({"tied"} if name == "llama" else set())
+        free_here = FREE | SIZES | ({"tied"} if name == "llama" else set())
         names = [field.name for field in dataclasses.fields(net) if field.name not in free_here]
         differing[name] = [n for n in names if getattr(net, n) != getattr(like, n)]
         if not differing[name]:

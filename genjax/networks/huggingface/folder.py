@@ -34,7 +34,7 @@ from genjax.networks.transformers.token_transformer import TokenTransformer
 from genjax.networks.weight_files import WeightFile, open_weights
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-TIED, HEAD = {"gpt2": "transformer.wte.weight", "llama": "model.embed_tokens.weight"}, "lm_head.weight"
+(HEAD,) = arrays.HEAD.theirs
 NOT_KEPT = ("torch_dtype", "_name_or_path", "rope_scaling")  # said otherwise in what is written
 Stored = Mapping[str, tuple[WeightFile, str]]  # name as in `arrays` -> file, and the name in it
 
@@ -147,10 +147,11 @@ def _check_tied(model: Description, stored: Stored) -> None:
     """
     if not model.net.tied or HEAD not in stored:
         return
-    head, tokens = (file.weights(name) for file, name in (stored[HEAD], stored[TIED[model.kind]]))
+    embedding = arrays.EMBEDDING[model.kind]
+    head, tokens = (file.weights(name) for file, name in (stored[HEAD], stored[embedding]))
     if not np.array_equal(head, tokens):
         raise UserError(
-            f"{stored[HEAD][0].path}: '{HEAD}' is not '{TIED[model.kind]}', but {CONFIG} ties them: set "
+            f"{stored[HEAD][0].path}: '{HEAD}' is not '{embedding}', but {CONFIG} ties them: set "
             "tie_word_embeddings"
         )
 
